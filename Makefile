@@ -1,0 +1,42 @@
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint format bench tiny-models clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(READY) ## make .venv with everything that demo, test and lint need
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info[:2] < (3, 14)' 2> /dev/null || \
+		{ echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); micota needs Python 3.11 to 3.13: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## the whole method in the miniature world: a table here and a page to look at
+	@$(BIN)/python pipeline.py experiment=tiny
+
+test: $(READY) ## the fast tests
+	@$(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not vllm"
+
+test-slow: $(READY) ## the tests that take minutes: results of the miniature world, kill -9 at random moments
+	@$(BIN)/python -m pytest -m "slow and not gpu and not vllm"
+
+lint: $(READY) ## style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: $(READY) ## rewrite in the house style
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: $(READY) ## benchmarks, side by side with peers (results: docs/benchmarks.md)
+	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit; done
+
+tiny-models: $(READY) ## pre-train the bundled miniature models again, about 15 minutes
+	@OMP_NUM_THREADS=1 $(BIN)/python -m micota.tiny.pretrain
+
+clean: ## remove everything that was made, except .venv
+	rm -rf artifacts .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,13 @@
+"""Run the whole method for one student and compare the arms: ``python pipeline.py experiment=tiny``."""
+
+from micota import doors
+from micota.config import PipelineConfig
+from micota.stages.pipeline import pipeline
+
+
+def main(config: PipelineConfig) -> None:
+    pipeline(config, doors.arms(config))
+
+
+if __name__ == "__main__":
+    doors.run(__file__, main)

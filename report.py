@@ -1,0 +1,13 @@
+"""Show the comparison of all arms, as a table and a page: ``python report.py experiment=tiny``."""
+
+from micota import doors
+from micota.config import Config
+from micota.stages.report import report
+
+
+def main(config: Config) -> None:
+    report(config, doors.arms(config))
+
+
+if __name__ == "__main__":
+    doors.run(__file__, main)

@@ -1,0 +1,343 @@
+"""Artifacts on disk: ``artifacts/<kind>/<name>-<key>/`` with a payload and a manifest, complete or not there at all.
+
+An artifact is built in ``<folder>.partial`` and renamed when its manifest is written, so a folder without the suffix is
+done. A killed build leaves its partial folder, which the next run resumes from. One process builds it at a time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from micota.records import SCHEMA_VERSION, Node
+
+MANIFEST = "manifest.json"
+LOCK = ".lock"
+LOG = "log.txt"
+Row = TypeVar("Row")
+
+
+class ArtifactError(ValueError):
+    """An artifact is missing, damaged, of another schema, or being made by someone else; the text says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What an artifact is and how it came to be. ``files`` maps paths to size in bytes and SHA-256."""
+
+    schema_version: int
+    stage: str
+    name: str
+    key: str
+    config: dict[str, Any]
+    inputs: dict[str, dict[str, str]]
+    counts: dict[str, int]
+    metrics: dict[str, float]
+    seed: int
+    versions: dict[str, str]
+    commit: str | None
+    seconds: float
+    hardware: dict[str, Any]
+    finished_at: str
+    files: dict[str, dict[str, Any]]
+
+
+@dataclass
+class Build:
+    """An artifact in the making: write the payload below ``path``, counts and metrics into the dicts."""
+
+    path: Path
+    counts: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Store:
+    """All artifacts below one folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def path(self, node: Node) -> Path:
+        return self.root / node.folder
+
+    def manifest(self, node: Node) -> Manifest | None:
+        """The manifest of a finished artifact, or None where it has not been made.
+
+        Raises:
+            ArtifactError: it is there but unreadable, of another schema, or a file of it is missing or cut short.
+        """
+        path = self.path(node)
+        if not path.exists():
+            return None
+        manifest = read_manifest(path)
+        for name, entry in manifest.files.items():
+            size = (path / name).stat().st_size if (path / name).exists() else None
+            if size != entry["bytes"]:
+                seen = "is missing" if size is None else f"has {size} bytes"
+                raise ArtifactError(
+                    f"{path / name} {seen}, its manifest says {entry['bytes']}: the artifact is damaged. "
+                    f"Delete {path} and run the command again"
+                )
+        return manifest
+
+    def is_done(self, node: Node) -> bool:
+        return node.is_source or self.manifest(node) is not None
+
+    def progress(self, node: Node) -> bool:
+        """Whether a killed build of this artifact is there to be resumed."""
+        return self.path(node).with_name(self.path(node).name + ".partial").exists()
+
+    @contextmanager
+    def build(self, node: Node, seed: int) -> Iterator[Build | None]:
+        """Make the artifact of ``node``: yields where to write, or None if another process finished it meanwhile.
+
+        The manifest is written and the folder renamed when the block ends without an exception.
+        """
+        final = self.path(node)
+        partial = final.with_name(final.name + ".partial")
+        with _locked(partial):
+            if final.exists():
+                shutil.rmtree(partial)
+                yield None
+                return
+            build = Build(partial)
+            start = time.perf_counter()
+            with _logged(partial / LOG):
+                yield build
+            _write_manifest(node, build, seed, time.perf_counter() - start)
+            os.rename(partial, final)
+            (final / LOCK).unlink()
+            _sync_folder(final.parent)
+
+    def siblings(self, node: Node) -> Iterator[Manifest]:
+        """Finished artifacts of the same name and another key: what the config was changed from."""
+        for path in sorted(self.path(node).parent.glob(f"{node.name}-*/{MANIFEST}")):
+            if path.parent != self.path(node) and path.parent.name == f"{node.name}-{path.parent.name[-10:]}":
+                yield read_manifest(path.parent)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read the manifest of the artifact folder ``path``.
+
+    Raises:
+        ArtifactError: missing, not JSON, or of another schema version.
+    """
+    try:
+        content = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{path} has no {MANIFEST}: it is not a finished artifact. Delete it and run again"
+        ) from None
+    except ValueError as error:
+        raise ArtifactError(f"{path / MANIFEST} is not valid JSON ({error}). Delete {path} and run again") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path} has artifact schema {version}, this version of micota reads schema {SCHEMA_VERSION}: "
+            "delete the folder and run again, or use the version of micota that made it"
+        )
+    try:
+        return Manifest(**content)
+    except TypeError as error:
+        raise ArtifactError(
+            f"{path / MANIFEST} does not fit its schema ({error}). Delete {path} and run again"
+        ) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the build lock of a partial folder; the kernel frees it when the process dies, however it dies."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = open(folder / LOCK, "a+", encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot write to {folder} ({error.strerror}); choose a writable folder with artifacts=FOLDER"
+        ) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            raise ArtifactError(
+                f"{folder} is being made by another run ({handle.read().strip() or 'unknown'}); "
+                "wait for it, or stop it, and run again"
+            ) from None
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {platform.node()}")
+        handle.flush()
+        yield
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Send all log records to a file for as long as the block runs."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def _write_manifest(node: Node, build: Build, seed: int, seconds: float) -> None:
+    files = {
+        str(path.relative_to(build.path)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(build.path.rglob("*"))
+        if path.is_file() and path.name not in (LOCK, LOG)
+    }
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        stage=node.stage,
+        name=node.name,
+        key=node.key,
+        config=asdict(node.spec),
+        inputs={label: {"name": child.name, "key": child.key} for label, child in node.inputs.items()},
+        counts=build.counts,
+        metrics=build.metrics,
+        seed=seed,
+        versions=versions(),
+        commit=commit(),
+        seconds=round(seconds, 3),
+        hardware=hardware(),
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        files=files,
+    )
+    write_text(build.path / MANIFEST, json.dumps(asdict(manifest), indent=2) + "\n")
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def fingerprint(path: Path) -> str:
+    """What identifies local input: of a file its content, of a folder (a model) names, sizes and times of change."""
+    if path.is_file():
+        return sha256(path)[:16]
+    entries = sorted((str(p.relative_to(path)), p.stat()) for p in path.rglob("*") if p.is_file())
+    listing = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in entries]
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    names = ("micota", "torch", "transformers", "tokenizers", "lightning", "mergekit", "numpy")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def commit() -> str | None:
+    """Commit of the running code, with ``+dirty`` where it was changed, or None outside a checkout."""
+    git = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty=+dirty",
+        "--abbrev=12",
+        "--exclude=*",
+    ]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores and, where torch is loaded already, accelerators."""
+    found: dict[str, Any] = {"machine": platform.machine(), "cpus": os.cpu_count()}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        found["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically: it has the old content or the new one, never a part."""
+    draft = path.with_name(path.name + ".tmp")
+    with open(draft, "w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(draft, path)
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
+    """Write dataclass rows as JSONL, atomically; returns how many."""
+    lines = [json.dumps(asdict(row), ensure_ascii=False) for row in rows]
+    write_text(path, "".join(line + "\n" for line in lines))
+    return len(lines)
+
+
+def read_jsonl(path: Path, row: Callable[..., Row]) -> list[Row]:
+    """Read JSONL into ``row`` (a dataclass).
+
+    Raises:
+        ArtifactError: a line is not an object of that shape; the text names the file and line.
+    """
+    rows = []
+    with open(path, encoding="utf-8") as handle:
+        for number, line in enumerate(handle, start=1):
+            try:
+                rows.append(row(**json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise ArtifactError(
+                    f"{path}:{number}: not a row of {getattr(row, '__name__', row)} ({error})"
+                ) from error
+    return rows
+
+
+class JsonlAppender:
+    """Append dataclass rows to a JSONL file that survives ``kill -9``: a torn last line is cut off when reopened."""
+
+    def __init__(self, path: Path) -> None:
+        self._handle: IO[bytes] = open(path, "ab+")
+        self._handle.seek(0)
+        content = self._handle.read()
+        self._handle.truncate(content.rfind(b"\n") + 1)
+
+    def append(self, rows: Iterable[Any]) -> None:
+        """Append rows and hand them to the operating system at once."""
+        text = "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+        self._handle.write(text.encode())
+        self._handle.flush()
+
+    def close(self) -> None:
+        os.fsync(self._handle.fileno())
+        self._handle.close()
+
+
+def _sync_folder(path: Path) -> None:
+    """Make a rename in ``path`` durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

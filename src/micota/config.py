@@ -1,0 +1,407 @@
+"""The schema of every configuration group, and ``parse``: YAML holds values, dataclasses hold types and checks.
+
+A field is declared with ``where(accepted, check)``; ``parse`` walks the finished tree and names the first field whose
+value is not accepted by its full key, as a user would type it on the command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING as REQUIRED
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+
+class ConfigError(ValueError):
+    """A mistake in the user's configuration; the text names the key, the value seen and the accepted form."""
+
+
+def where(accepted: str, check: Callable[[Any], bool], default: Any = REQUIRED) -> Any:
+    """Declare a dataclass field whose value must pass ``check``; ``accepted`` says so in words."""
+    return field(default=default, metadata={"accepted": accepted, "check": check})
+
+
+def choice(*options: str, default: Any = REQUIRED) -> Any:
+    return where("one of " + ", ".join(options), lambda value: value in options, default)
+
+
+def positive(default: Any = REQUIRED) -> Any:
+    return where("a number above 0", lambda value: value is None or 0 < value < math.inf, default)
+
+
+def fraction(default: Any = REQUIRED) -> Any:
+    return where("a number from 0 to 1", lambda value: 0 <= value <= 1, default)
+
+
+def non_negative(default: Any = REQUIRED) -> Any:
+    return where("a number of at least 0", lambda value: 0 <= value < math.inf, default)
+
+
+def slug(default: Any = REQUIRED) -> Any:
+    """A name that becomes part of a folder's name."""
+    accepted = "letters, digits, dot, dash and underscore"
+    return where(accepted, lambda value: bool(value) and all(c.isalnum() or c in "._-" for c in value), default)
+
+
+@dataclass(kw_only=True)
+class SamplingConfig:
+    """How completions are drawn from a model. ``max_tokens`` counts new tokens; temperature 0 is greedy."""
+
+    temperature: float = non_negative(0.0)
+    top_p: float = where("above 0 and at most 1", lambda value: 0 < value <= 1, 1.0)
+    max_tokens: int = positive(16384)
+    num_samples: int = positive(1)
+
+    def conflicts(self) -> Iterator[str]:
+        if self.num_samples > 1 and self.temperature == 0:
+            yield f"num_samples={self.num_samples} with temperature=0 repeats one answer; set temperature above 0"
+
+
+@dataclass(kw_only=True)
+class SftConfig:
+    """Supervised fine-tuning. Batch sizes count examples; ``max_tokens`` is prompt + completion + eos."""
+
+    learning_rate: float = positive()
+    batch_size: int = positive()
+    epochs: int = positive()
+    warmup_ratio: float = fraction(0.0)
+    weight_decay: float = non_negative(0.01)
+    max_grad_norm: float = positive(1.0)
+    max_tokens: int = positive(16384)
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """One model: where it is, how it writes, and how it is tuned where a role needs that.
+
+    ``path`` is a hub id, a folder, or ``bundled:NAME`` for a model shipped with the package.
+    ``fingerprint`` is filled in for local folders, so that a changed folder is another model.
+    """
+
+    name: str = slug()
+    path: str = where("a hub id, a folder or bundled:NAME", bool)
+    revision: str | None = None
+    fingerprint: str | None = None
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    sft: SftConfig | None = None
+
+
+@dataclass(kw_only=True)
+class SourceConfig:
+    """Rows of problems: a hub data set, a local JSONL file, or ``bundled:NAME`` shipped with the package."""
+
+    path: str = where("a hub data set id, a .jsonl file or bundled:NAME.jsonl", bool)
+    revision: str | None = None
+    fingerprint: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    id_column: str | None = None
+    problem_column: str = "problem"
+    answer_column: str = "answer"
+    answer_after: str | None = None  # the answer is what follows this mark in its column, as GSM8K's "####"
+    num_rows: int | None = positive(None)  # asserted after loading
+    limit: int | None = positive(None)  # use only the first rows
+
+
+@dataclass(kw_only=True)
+class ProblemsConfig(SourceConfig):
+    """The pool of training problems that every arm of a comparison draws from."""
+
+    name: str = slug()
+
+
+@dataclass(kw_only=True)
+class BenchConfig(SourceConfig):
+    """One benchmark."""
+
+
+@dataclass(kw_only=True)
+class PromptConfig:
+    """How a problem becomes chat messages; one prompt for generation, training and evaluation."""
+
+    template: str = where("a text that contains {problem}", lambda value: "{problem}" in value)
+    system: str | None = None
+
+
+FILTERS = ("finished", "correct", "length")
+AUTHORS = ("teacher", "ta", "ta_sft", "ta_merged", "large", "small")
+ROLES = ("student", *AUTHORS)
+ARM_AUTHORS = (*AUTHORS, "none")
+
+
+@dataclass(kw_only=True)
+class SelectConfig:
+    """What makes completions into training data: the same for every arm, so that arms differ in their author only.
+
+    ``max_tokens`` is the limit of the ``length`` filter; ``num_examples`` the size of each arm (null: all there are).
+    """
+
+    filters: list[str] = where(
+        "a list of filters out of " + ", ".join(FILTERS), lambda value: all(name in FILTERS for name in value)
+    )
+    max_tokens: int = positive(16000)
+    num_examples: int | None = positive(None)
+
+
+@dataclass(kw_only=True)
+class PartConfig:
+    """One author's share of the training data, or rows of the user's own (``path``)."""
+
+    name: str = slug()
+    author: str = choice(*ARM_AUTHORS, default="none")
+    path: str | None = None
+    fingerprint: str | None = None
+
+
+@dataclass(kw_only=True)
+class DataConfig(PartConfig):
+    """One arm. Either an author, or ``parts`` mixed by ``weights``, or ``path``; ``instruct`` has none of them."""
+
+    parts: dict[str, PartConfig] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_untuned(self) -> bool:
+        return self.author == "none" and not self.parts and self.path is None
+
+    def conflicts(self) -> Iterator[str]:
+        if set(self.weights) != set(self.parts):
+            yield f"weights name {sorted(self.weights)} but parts are {sorted(self.parts)}; name the same parts in both"
+        elif self.parts and (min(self.weights.values()) <= 0 or abs(sum(self.weights.values()) - 1) > 1e-6):
+            yield f"weights={dict(self.weights)}; accepted: numbers above 0 that sum to 1"
+        if self.parts and (self.author != "none" or self.path):
+            yield "a mixture has parts and weights, and neither author nor path"
+
+
+@dataclass(kw_only=True)
+class MergeConfig:
+    """A merge of the TA before SFT (the base) and after it. Names as in mergekit."""
+
+    method: str = choice("dare_ties")
+    density: float = where("a number above 0 and at most 1", lambda value: 0 < value <= 1)
+    weight: float = where("a number above 0 and at most 1", lambda value: 0 < value <= 1)
+    rescale: bool = True
+    normalize: bool = False
+    dtype: str = choice("float32", "bfloat16", default="bfloat16")
+
+
+@dataclass(kw_only=True)
+class EvaluationConfig:
+    """How answers are drawn for evaluation; greedy by default."""
+
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    grader: str = choice("boxed", default="boxed")
+
+
+@dataclass(kw_only=True)
+class EngineConfig:
+    """What runs a model for generation. ``batch_size`` is rows at once."""
+
+    name: str = choice("hf")
+    batch_size: int = positive(64)
+    dtype: str = choice("auto", "float32", "bfloat16", default="auto")
+    device: str = choice("auto", "cpu", "cuda", default="auto")
+
+
+@dataclass(kw_only=True)
+class TrainerConfig:
+    """Where and how training runs. ``pack_tokens`` is the length of a packed row, ``row_batch`` rows per micro-batch."""
+
+    name: str = slug()
+    accelerator: str = choice("cpu", "gpu")
+    precision: str = choice("32-true", "bf16-true")
+    pack_tokens: int = positive(16384)
+    row_batch: int = positive(1)
+    checkpoint_every: int = positive(100)
+    gradient_checkpointing: bool = False
+
+
+@dataclass(kw_only=True)
+class TrackerConfig:
+    name: str = choice("wandb", "none")
+    project: str = "micota"
+    entity: str | None = None
+    mode: str = choice("online", "offline", default="online")
+
+
+@dataclass(kw_only=True)
+class CompareConfig:
+    """What an experiment compares: arms of one student, and the merged TA over a range of weights."""
+
+    arms: list[str] = where("a list of at least one option of the group data", bool)
+    merge_weights: list[float] = where(
+        "a list of numbers above 0 and at most 1", lambda value: all(0 < weight <= 1 for weight in value)
+    )
+
+
+@dataclass(kw_only=True)
+class Config:
+    """What every door composes."""
+
+    name: str = slug()
+    seed: int = where("an integer of at least 0", lambda value: 0 <= value < 2**31)
+    artifacts: str = where("a folder", bool)
+    num_threads: int | None = positive(None)
+    plan: bool = False
+    teacher: ModelConfig
+    ta: ModelConfig
+    student: ModelConfig
+    large: ModelConfig
+    small: ModelConfig
+    problems: ProblemsConfig
+    prompt: PromptConfig
+    select: SelectConfig
+    data: DataConfig
+    ta_data: DataConfig
+    merge: MergeConfig
+    bench: dict[str, BenchConfig]
+    evaluation: EvaluationConfig
+    engine: EngineConfig
+    trainer: TrainerConfig
+    tracker: TrackerConfig
+    compare: CompareConfig
+    overrides: list[str] = field(default_factory=list)  # of the command line; filled in by the door
+
+
+@dataclass(kw_only=True)
+class TrainConfig(Config):
+    """train.py: ``role=ta`` tunes the TA on ``ta_data``, ``role=student`` the student on ``data``."""
+
+    role: str = choice("student", "ta")
+
+
+@dataclass(kw_only=True)
+class EvaluateConfig(Config):
+    """evaluate.py: whose answers are scored."""
+
+    role: str = choice(*ROLES)
+
+
+@dataclass(kw_only=True)
+class PipelineConfig(Config):
+    """pipeline.py: where stages run (``auto``: in this process on CPU, else a process each) and how many at a time."""
+
+    runner: str = choice("auto", "inprocess", "subprocess", "submitit")
+    jobs: int = positive(1)
+    cluster: str = choice("slurm", "local", default="slurm")
+
+    def conflicts(self) -> Iterator[str]:
+        if self.runner == "inprocess" and self.jobs > 1:
+            yield f"jobs={self.jobs} with runner=inprocess; use runner=subprocess or runner=submitit"
+
+
+SCHEMAS: dict[str, type[Config]] = {
+    "generate": Config,
+    "train": TrainConfig,
+    "merge": Config,
+    "evaluate": EvaluateConfig,
+    "pipeline": PipelineConfig,
+    "report": Config,
+}
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def parse(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
+    """Turn a composed Hydra config into checked dataclasses.
+
+    Raises:
+        ConfigError: one line that names the key, the value seen and what is accepted.
+    """
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), composed))
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error, schema)) from error
+    assert isinstance(config, schema)
+    for complaint in complaints(config):
+        raise ConfigError(complaint)
+    return config
+
+
+def complaints(node: Any, path: str = "") -> Iterator[str]:
+    """Every value below ``node`` that its schema does not accept, as readable lines, outermost last."""
+    if isinstance(node, dict):
+        for key, child in node.items():
+            yield from complaints(child, f"{path}{key}.")
+    if not is_dataclass(node):
+        return
+    for name in vars(node).keys() - {item.name for item in fields(node)}:  # added with +name=
+        yield unknown_key(type(node), name, path)
+    for item in fields(node):
+        value = getattr(node, item.name)
+        if "check" in item.metadata and not item.metadata["check"](value):
+            yield f"{path}{item.name}={value!r}; accepted: {item.metadata['accepted']}"
+        yield from complaints(value, f"{path}{item.name}.")
+    for conflict in getattr(node, "conflicts", lambda: ())():
+        yield f"{path.rstrip('.') or 'config'}: {conflict}"
+
+
+def explain(error: OmegaConfBaseException, schema: type[Config]) -> str:
+    """One line for an OmegaConf error: full key, what was seen, what is accepted."""
+    key = error.full_key or str(error.key or "config")
+    if isinstance(error, InterpolationResolutionError):
+        return f"{key}: {str(error.msg).splitlines()[0]}"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key} is not set; accepted: {accepted_at(schema, key)}"
+    if isinstance(error, ConfigKeyError | ConfigAttributeError):
+        return unknown_key(schema, key)
+    text = str(error.msg or error).splitlines()[0]
+    return f"{key}: {text}; accepted: {accepted_at(schema, key)}"
+
+
+def unknown_key(schema: type[Any], key: str, path: str = "") -> str:
+    """One line for a dotted key that is not in the schema (which stands at ``path``), with the nearest one that is."""
+    *parents, last = key.split(".")
+    owner: Any = schema
+    for depth, name in enumerate(parents):
+        owner = child_schema(owner, name)
+        if owner is None:
+            return unknown_key(schema, ".".join(parents[: depth + 1]), path)
+    options = [item.name for item in fields(owner)] if is_dataclass(owner) else []
+    close = difflib.get_close_matches(last, options, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else ";"
+    return f"{path}{key}: no such key{hint} accepted: {', '.join(options)}"
+
+
+def child_schema(owner: Any, name: str) -> Any:
+    """The dataclass (or other type) of the field ``name``, or of the values where the owner is a dict; None if unknown."""
+    if get_origin(owner) is dict:
+        return get_args(owner)[1]
+    kind = get_type_hints(owner).get(name) if is_dataclass(owner) else None
+    return next((part for part in get_args(kind) if is_dataclass(part)), kind) if get_origin(kind) is not dict else kind
+
+
+def accepted_at(schema: type[Config], key: str) -> str:
+    """What the field at a dotted key accepts, in words."""
+    owner: Any = schema
+    words = ""
+    for name in key.split("."):
+        item = next((f for f in fields(owner) if f.name == name), None) if is_dataclass(owner) else None
+        words = item.metadata.get("accepted", "") if item else ""
+        owner = child_schema(owner, name)
+    kind = str(owner) if get_args(owner) or owner is None else owner.__name__
+    return f"{words} ({kind})" if words else kind
+
+
+def without_keys(overrides: list[str], keys: set[str]) -> list[str]:
+    """Command-line overrides less those of the given keys."""
+    return [item for item in overrides if item.split("=", 1)[0].lstrip("+~") not in keys]
+
+
+def command(door: str, overrides: list[str], choose: Mapping[str, str]) -> list[str]:
+    """The arguments after ``python`` with which a door makes a node, given the overrides of the present command."""
+    shared = {item.name for item in fields(Config)}
+    own = {item.name for schema in SCHEMAS.values() for item in fields(schema)} - shared
+    kept = without_keys(overrides, own | {"data", "plan", *choose})
+    return [f"{door}.py", *(f"{key}={value}" for key, value in choose.items()), *kept]

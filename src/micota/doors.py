@@ -1,0 +1,142 @@
+"""What the entry scripts share: compose and check the config, call one stage, turn user errors into one line.
+
+Nothing here imports torch, so that ``--help``, ``--cfg job`` and ``plan=true`` answer at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from micota.artifacts import fingerprint
+from micota.config import SCHEMAS, Config, ConfigError, PipelineConfig, explain, parse, unknown_key, without_keys
+
+# With its schema below it, a config can be overridden in keys that no YAML mentions, and a typo is found in any.
+for _name, _schema in SCHEMAS.items():
+    ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+USER_ERROR = 2  # exit code for the user's mistakes
+USER_ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def run(script: str, stage: Callable[[Any], object]) -> None:
+    """Run an entry script: ``script`` is its ``__file__``, named after its config; ``stage`` gets the checked config."""
+    name = Path(script).stem
+
+    wants_traceback = bool(os.environ.get(FULL_ERROR))
+
+    def task(composed: DictConfig) -> None:
+        quieten()
+        try:
+            stage(prepare(composed, SCHEMAS[name], list(HydraConfig.get().overrides.task)))
+        except USER_ERRORS as error:
+            # A SLURM job must hand its exception back; elsewhere it is told here, before Hydra adds words of its own.
+            if wants_traceback or "SUBMITIT_EXECUTOR" in os.environ:
+                raise
+            fail(error, SCHEMAS[name])
+
+    main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)
+    os.environ[FULL_ERROR] = "1"  # or Hydra would print the error in its own way and exit with 1
+    try:
+        main()
+    except USER_ERRORS as error:
+        if wants_traceback:
+            raise
+        fail(error, SCHEMAS[name])
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def fail(error: Exception, schema: type[Config]) -> NoReturn:
+    """Say what the user can mend, on one line, and stop."""
+    print(f"error: {one_line(error, schema)}", file=sys.stderr)
+    sys.exit(USER_ERROR)
+
+
+def prepare(composed: DictConfig, schema: type[Any], overrides: list[str]) -> Any:
+    """A checked config that knows its command-line overrides and the fingerprints of local input."""
+    config = parse(composed, schema)
+    config.overrides = overrides
+    for path, owner in local_inputs(config):
+        if not Path(owner.path).exists():
+            raise ConfigError(f"{path}.path={owner.path!r}: there is no such file or folder")
+        owner.fingerprint = fingerprint(Path(owner.path))
+    return config
+
+
+def local_inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every part of a config whose ``path`` names a file or folder here, with its dotted key."""
+    if isinstance(node, dict):
+        for key, child in node.items():
+            yield from local_inputs(child, f"{path}.{key}")
+    if not is_dataclass(node):
+        return
+    where = getattr(node, "path", None)
+    if where is not None and hasattr(node, "fingerprint"):
+        looks_local = where.startswith((".", "/", "~")) or where.endswith((".jsonl", ".json"))
+        if not where.startswith("bundled:") and (looks_local or Path(where).exists()):
+            owner: Any = node
+            owner.path = os.path.expanduser(where)
+            yield path.lstrip("."), owner
+    for item in fields(node):
+        yield from local_inputs(getattr(node, item.name), f"{path}.{item.name}")
+
+
+def arms(config: Config) -> list[Config]:
+    """The config of every arm to compare, composed as its own door would compose it."""
+    own = {item.name for item in fields(PipelineConfig)} - {item.name for item in fields(Config)}
+    kept = without_keys(config.overrides, own | {"data", "plan"})
+    return [
+        prepare(hydra.compose("generate", overrides=[*kept, f"data={arm}"]), Config, [*kept, f"data={arm}"])
+        for arm in config.compare.arms
+    ]
+
+
+def quieten() -> None:
+    """Leave the console to what a person wants; everything else goes to the log of the artifact."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", module="lightning|torch|transformers|mergekit|wandb")
+    logging.captureWarnings(True)
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    if not any(isinstance(handler, logging.NullHandler) for handler in root.handlers):
+        root.addHandler(logging.NullHandler())
+
+
+def one_line(error: BaseException, schema: type[Config]) -> str:
+    """The text of a user's error: the key or file, the value seen and the accepted form, on one line."""
+    if isinstance(error, OmegaConfBaseException):
+        return explain(error, schema)
+    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
+        return one_line(error.__cause__, schema)
+    text = " ".join(str(error).split())
+    option = re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", text)
+    if option:
+        group, name = option.groups()
+        options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        return f"{group}={name}: no such option; accepted: {', '.join(options)}"
+    key = re.match(r"Could not override '([^']+)'", text)
+    if key:
+        return unknown_key(schema, key.group(1))
+    if text.startswith("Error parsing override"):
+        return f"{text}; accepted: KEY=VALUE"
+    return text or type(error).__name__

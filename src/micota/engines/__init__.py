@@ -1,0 +1,13 @@
+"""Engines: prompts in, completions out as they finish."""
+
+from __future__ import annotations
+
+from micota.config import EngineConfig
+from micota.engines.base import Engine
+
+
+def open_engine(config: EngineConfig, folder: str, revision: str | None) -> Engine:
+    """Load a model into the configured engine. ``folder`` is a folder or a hub id."""
+    from micota.engines.hf import HFEngine
+
+    return HFEngine(config, folder, revision)

@@ -1,0 +1,42 @@
+"""The protocol of engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from micota.config import SamplingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One sample to draw. ``seed`` makes it the same whatever is drawn beside it; ``done`` means that it is not wanted
+    (an engine may need it all the same, to form the same batches as an undisturbed run)."""
+
+    id: tuple[str, int]
+    prompt_ids: list[int]
+    seed: int
+    done: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """One finished sample. ``num_tokens`` counts generated tokens with eos; ``seconds`` is since its batch started."""
+
+    id: tuple[str, int]
+    text: str
+    finish_reason: str
+    num_tokens: int
+    seconds: float
+
+
+class Engine(Protocol):
+    """A loaded model."""
+
+    tokenizer: Any
+    context_tokens: int  # longest prompt + completion
+
+    def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
+        """Answer all requests that are not done, in any order, each as soon as it is finished."""
+        ...

@@ -1,0 +1,328 @@
+"""From a config to the graph of artifacts: pure, no torch, no disk.
+
+Each ``*Spec`` holds what determines one kind of artifact (and so enters its key); where things run stays out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+
+from micota.config import (
+    Config,
+    ConfigError,
+    DataConfig,
+    ModelConfig,
+    PartConfig,
+    PromptConfig,
+    SamplingConfig,
+    SelectConfig,
+    SftConfig,
+    SourceConfig,
+)
+from micota.records import Node
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A model that is not ours to make: on the hub, in a folder, or bundled."""
+
+    path: str
+    revision: str | None
+    fingerprint: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionsSpec:
+    """``seed`` is null for greedy decoding, which does not depend on it."""
+
+    problems: SourceConfig
+    prompt: PromptConfig
+    sampling: SamplingConfig
+    engine: str
+    dtype: str
+    seed: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """Filters over one author's completions, or a mixture of parts (``weights``), or rows of the user (``path``)."""
+
+    arm: str
+    problems: SourceConfig
+    prompt: PromptConfig
+    select: SelectConfig
+    weights: dict[str, float]
+    path: str | None
+    fingerprint: str | None
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpec:
+    sft: SftConfig
+    precision: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeSpec:
+    method: str
+    density: float
+    weight: float
+    rescale: bool
+    normalize: bool
+    dtype: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoresSpec:
+    problems: SourceConfig
+    grader: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BpcSpec:
+    precision: str
+
+
+def _rows(named: SourceConfig) -> SourceConfig:
+    """The fields that say which rows, without the name they go by."""
+    return SourceConfig(**{item.name: getattr(named, item.name) for item in fields(SourceConfig)})
+
+
+def source(model: ModelConfig) -> Node:
+    """A model that is there already."""
+    spec = ModelSpec(path=model.path, revision=model.revision, fingerprint=model.fingerprint)
+    return Node(kind="source", stage="source", name=model.name, spec=spec)
+
+
+def _completions(
+    config: Config,
+    model: Node,
+    problems: SourceConfig,
+    name: str,
+    sampling: SamplingConfig,
+    *,
+    door: str,
+    choose: dict[str, str],
+) -> Node:
+    """The answers of ``model`` to ``problems``, which are called ``name``."""
+    spec = CompletionsSpec(
+        problems=_rows(problems),
+        prompt=config.prompt,
+        sampling=sampling,
+        engine=config.engine.name,
+        dtype=config.engine.dtype,
+        seed=config.seed if sampling.temperature > 0 else None,
+    )
+    return Node(
+        kind="completions",
+        stage="generate",
+        name=f"{model.name}@{name}",
+        spec=spec,
+        inputs={"model": model},
+        door=door,
+        choose=choose,
+    )
+
+
+def data(config: Config, arm: PartConfig) -> Node:
+    """The training data of one arm.
+
+    Raises:
+        ConfigError: the arm has no data (the untouched student).
+    """
+    if isinstance(arm, DataConfig) and arm.is_untuned:
+        raise ConfigError(f"data={arm.name} is the untouched student: it has no training data; choose another arm")
+    weights: dict[str, float] = {}
+    inputs: dict[str, Node] = {}
+    if isinstance(arm, DataConfig) and arm.parts:
+        weights = dict(arm.weights)
+        # Only the mixture as a whole is held to the number of examples: its parts are drawn from all that was kept.
+        whole = replace(config, select=replace(config.select, num_examples=None))
+        inputs = {label: data(whole, part) for label, part in arm.parts.items()}
+    elif arm.path is None:
+        author = model(config, arm.author)
+        sampling = _author_config(config, arm.author).sampling
+        inputs["completions"] = _completions(
+            config, author, config.problems, config.problems.name, sampling, door="generate", choose={"data": arm.name}
+        )
+    spec = DataSpec(
+        arm=arm.name,
+        problems=_rows(config.problems),
+        prompt=config.prompt,
+        select=config.select,
+        weights=weights,
+        path=arm.path,
+        fingerprint=arm.fingerprint,
+        seed=config.seed,
+    )
+    return Node(
+        kind="data",
+        stage="select",
+        name=arm.name,
+        spec=spec,
+        inputs=inputs,
+        door="generate",
+        choose={"data": arm.name},
+    )
+
+
+def _author_config(config: Config, role: str) -> ModelConfig:
+    """The model config behind a role; every form of the TA writes as the TA does."""
+    by_role = {
+        "teacher": config.teacher,
+        "large": config.large,
+        "small": config.small,
+        "student": config.student,
+    }
+    return by_role.get(role, config.ta)
+
+
+def model(config: Config, role: str) -> Node:
+    """The model in a role: ``teacher``, ``ta``, ``ta_sft``, ``ta_merged``, ``large``, ``small``, or ``student``
+    (tuned on ``config.data``, or untouched where that arm has no data)."""
+    if role == "ta_sft":
+        return trained(config, "ta")
+    if role == "ta_merged":
+        return merged(config)
+    if role == "student" and not config.data.is_untuned:
+        return trained(config, "student")
+    return source(_author_config(config, role))
+
+
+def trained(config: Config, role: str) -> Node:
+    """The TA tuned on ``ta_data`` (``role="ta"``), or the student tuned on ``data``.
+
+    Raises:
+        ConfigError: the arm has no data, or the model no training settings.
+    """
+    base, arm = (config.ta, config.ta_data) if role == "ta" else (config.student, config.data)
+    if base.sft is None:
+        raise ConfigError(f"{role}={base.name} has no training settings; add {role}.sft to its YAML")
+    return Node(
+        kind="models",
+        stage="train",
+        name=f"{base.name}+{arm.name}",
+        spec=TrainSpec(sft=base.sft, precision=config.trainer.precision, seed=config.seed),
+        inputs={"model": source(base), "data": data(config, arm)},
+        door="train",
+        choose={"role": role} if role == "ta" else {"data": arm.name},
+    )
+
+
+def merged(config: Config) -> Node:
+    """The TA before and after SFT, merged."""
+    tuned = model(config, "ta_sft")
+    merge = config.merge
+    spec = MergeSpec(**asdict(merge), seed=config.seed)
+    return Node(
+        kind="models",
+        stage="merge",
+        name=f"{tuned.name}.{merge.method}-d{merge.density:g}-w{merge.weight:g}",
+        spec=spec,
+        inputs={"base": source(config.ta), "tuned": tuned},
+        door="merge",
+    )
+
+
+def scores(config: Config, role: str) -> dict[str, Node]:
+    """The graded answers of a role, by benchmark."""
+    subject = model(config, role)
+    choose = {"role": role} if role != "student" else {"data": config.data.name}
+    nodes = {}
+    for name, bench in config.bench.items():
+        answers = _completions(config, subject, bench, name, config.evaluation.sampling, door="evaluate", choose=choose)
+        nodes[name] = Node(
+            kind="scores",
+            stage="grade",
+            name=answers.name,
+            spec=ScoresSpec(problems=_rows(bench), grader=config.evaluation.grader),
+            inputs={"completions": answers},
+            door="evaluate",
+            choose=choose,
+        )
+    return nodes
+
+
+def evaluation(config: Config, role: str) -> list[Node]:
+    """All that evaluate.py makes: scores, and for a student's arm the BPC of its data."""
+    measured = bpc(config) if role == "student" else None
+    return [*([measured] if measured else []), *scores(config, role).values()]
+
+
+def bpc(config: Config) -> Node | None:
+    """Bits per character of the arm's data under the untouched student; None for the arm without data."""
+    if config.data.is_untuned:
+        return None
+    return Node(
+        kind="bpc",
+        stage="measure",
+        name=f"{config.data.name}@{config.student.name}",
+        spec=BpcSpec(precision=config.trainer.precision),
+        inputs={"model": source(config.student), "data": data(config, config.data)},
+        door="evaluate",
+        choose={"data": config.data.name},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """What one arm of a comparison is measured by; ``scores`` by benchmark."""
+
+    name: str
+    scores: dict[str, Node]
+    bpc: Node | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A whole experiment: the arms of one student, and the TA merged at several weights (0: before SFT, 1: after)."""
+
+    teacher: dict[str, Node]
+    curve: dict[float, dict[str, Node]]
+    arms: list[Arm]
+
+    def targets(self) -> list[Node]:
+        """All nodes to be made, in the order in which to show them."""
+        found = [*self.teacher.values()]
+        for nodes in self.curve.values():
+            found += nodes.values()
+        for arm in self.arms:
+            found += [*([arm.bpc] if arm.bpc else []), *arm.scores.values()]
+        return found
+
+
+def comparison(arms: list[Config]) -> Comparison:
+    """The experiment over configs that differ in ``data`` alone, one an arm."""
+    config = arms[0]
+    curve = {0.0: scores(config, "ta")}
+    for weight in sorted({*config.compare.merge_weights, config.merge.weight}):
+        at_weight = replace(config, merge=replace(config.merge, weight=weight))
+        merged = scores(at_weight, "ta_merged")
+        curve[weight] = {name: _chosen(node, "merge.weight", f"{weight:g}") for name, node in merged.items()}
+    curve[1.0] = scores(config, "ta_sft")
+    return Comparison(
+        teacher=scores(config, "teacher"),
+        curve=curve,
+        arms=[Arm(name=arm.data.name, scores=scores(arm, "student"), bpc=bpc(arm)) for arm in arms],
+    )
+
+
+def _chosen(node: Node, key: str, value: str) -> Node:
+    """The node with one more override in the commands of all that depends on a merge."""
+    inputs = {label: _chosen(child, key, value) for label, child in node.inputs.items()}
+    touched = node.stage == "merge" or any(inputs[label] is not node.inputs[label] for label in inputs)
+    return replace(node, inputs=inputs, choose={**node.choose, key: value}) if touched else node
+
+
+def unique(nodes: Iterable[Node]) -> list[Node]:
+    """All nodes below ``nodes`` that are ours to make, each once, inputs before what is made from them."""
+    ordered: dict[str, Node] = {}
+    for root in nodes:
+        for node in root.walk():
+            if not node.is_source:
+                ordered.setdefault(node.folder, node)
+    return list(ordered.values())

@@ -1,0 +1,104 @@
+"""Examples -> token ids with the prompt masked -> packed batches in which no sequence sees another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from micota.prompts import render
+from micota.records import Example
+
+IGNORED = -100  # label of positions without loss, as in torch.nn.functional.cross_entropy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """One example: prompt + completion + eos; ``num_prompt`` leading ids carry no loss."""
+
+    ids: list[int]
+    num_prompt: int
+
+
+def tokenise(tokenizer: Any, example: Example) -> Tokens:
+    """The ids the model is to learn: the prompt as it is rendered for generation, the completion, and eos.
+
+    The mask goes by span, never by token id, so that eos is learnt where it is the padding token too.
+    """
+    prompt = tokenizer(render(tokenizer, example.messages), add_special_tokens=False)["input_ids"]
+    completion = tokenizer(example.completion, add_special_tokens=False)["input_ids"]
+    return Tokens(ids=[*prompt, *completion, tokenizer.eos_token_id], num_prompt=len(prompt))
+
+
+def fits(examples: Sequence[Tokens], max_tokens: int) -> list[Tokens]:
+    """Those of at most ``max_tokens``. Longer ones are left out whole: a cut target has no answer and no end."""
+    return [tokens for tokens in examples if len(tokens.ids) <= max_tokens]
+
+
+def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Best-fit decreasing: indices of sequences per row, no row longer than ``capacity`` (or its one sequence)."""
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        fitting = [row for row in range(len(rows)) if room[row] >= lengths[index]]
+        if fitting:
+            best = min(fitting, key=lambda row: room[row])
+            rows[best].append(index)
+            room[best] -= lengths[index]
+        else:
+            rows.append([index])
+            room.append(capacity - lengths[index])
+    return rows
+
+
+Batch = dict[str, torch.Tensor]
+
+
+def collate(sequences: Sequence[Tokens], capacity: int) -> Batch:
+    """Pack sequences into a batch of rows.
+
+    Returns:
+        ``input_ids``, ``position_ids`` (restarting at 0 in each sequence: models attend within it alone) and ``labels``
+        (next-token targets, aligned with the position that predicts them), each rows x longest row.
+    """
+    rows = pack([len(tokens.ids) for tokens in sequences], capacity)
+    width = max(sum(len(sequences[index].ids) for index in row) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    labels = torch.full((len(rows), width), IGNORED, dtype=torch.long)
+    # The padding at the end of a row is a sequence of its own, so that nothing attends to it.
+    positions = torch.zeros(len(rows), width, dtype=torch.long)
+    for number, row in enumerate(rows):
+        start = 0
+        for index in row:
+            tokens = sequences[index]
+            length = len(tokens.ids)
+            span = torch.tensor(tokens.ids)
+            ids[number, start : start + length] = span
+            positions[number, start : start + length] = torch.arange(length)
+            labels[number, start + tokens.num_prompt - 1 : start + length - 1] = span[tokens.num_prompt :]
+            start += length
+        positions[number, start:] = torch.arange(width - start)
+    return {"input_ids": ids, "position_ids": positions, "labels": labels}
+
+
+def micro_batches(batch: Batch, rows: int) -> Iterator[Batch]:
+    """The batch in pieces of at most ``rows`` rows."""
+    for start in range(0, len(batch["input_ids"]), rows):
+        yield {name: values[start : start + rows] for name, values in batch.items()}
+
+
+def token_nll(model: Any, batch: Batch) -> torch.Tensor:
+    """Negative log-likelihood, in nats, of every labelled token of a packed batch, row by row (float32, 1-d).
+
+    ``attention_mask`` must be absent and the cache off: only then do transformers' models read restarting position ids
+    as the borders of packed sequences. The output head is applied to labelled positions alone, so that the prompt and
+    the padding cost no logits.
+    """
+    hidden = model.base_model(
+        input_ids=batch["input_ids"], position_ids=batch["position_ids"], attention_mask=None, use_cache=False
+    ).last_hidden_state
+    labelled = batch["labels"] != IGNORED
+    logits = model.get_output_embeddings()(hidden[labelled]).float()
+    return torch.nn.functional.cross_entropy(logits, batch["labels"][labelled], reduction="none")

@@ -1,0 +1,122 @@
+"""The rows that artifacts hold, and the node that describes an artifact."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+SCHEMA_VERSION = 1  # of artifacts; part of every key, so that a new layout never meets an old one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A problem and its gold answer, as text."""
+
+    id: str
+    problem: str
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """What a model wrote, raw: one row a sample, never rewritten. Token counts leave padding out."""
+
+    problem_id: str
+    sample: int
+    prompt_hash: str
+    completion: str
+    finish_reason: str  # stop, length or error
+    num_prompt_tokens: int
+    num_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One training example: chat messages and the completion to learn, from the arm named ``source``."""
+
+    problem_id: str
+    messages: list[dict[str, str]]
+    completion: str
+    num_tokens: int
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A graded completion. ``correct`` is null where there was nothing to grade (no answer was found)."""
+
+    problem_id: str
+    sample: int
+    prediction: str | None
+    correct: bool | None
+    answer: str
+    grader: str
+    finish_reason: str
+    num_tokens: int
+
+    @property
+    def outcome(self) -> str:
+        """One word: correct, incorrect, truncated (no answer before the limit) or no_answer."""
+        if self.correct is None:
+            return "truncated" if self.finish_reason == "length" else "no_answer"
+        return "correct" if self.correct else "incorrect"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleScore:
+    """Negative log-likelihood of one training completion under a model, eos included."""
+
+    problem_id: str
+    source: str
+    nll_nats: float
+    num_bytes: int
+    num_characters: int
+    num_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One artifact of the graph: what determines it, and the door that makes it.
+
+    ``spec`` is the dataclass of all settings that determine the result, and of nothing else; ``inputs`` are the nodes
+    it is made from. ``door`` and ``choose`` say which command makes it (``choose`` are its own overrides).
+    """
+
+    kind: str  # the folder below artifacts/; "source" for a model that is not ours to make
+    stage: str
+    name: str
+    spec: Any
+    inputs: Mapping[str, Node] = field(default_factory=dict)
+    door: str = ""
+    choose: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """Short hash of the canonical JSON of what determines the result."""
+        content = {
+            "schema": SCHEMA_VERSION,
+            "stage": self.stage,
+            "spec": asdict(self.spec),
+            "inputs": {label: node.key for label, node in self.inputs.items()},
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+    @property
+    def folder(self) -> str:
+        """Path below the artifacts folder."""
+        return f"{self.kind}/{self.name}-{self.key}"
+
+    @property
+    def is_source(self) -> bool:
+        return self.kind == "source"
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all it is made from, inputs first; a node reached twice comes twice."""
+        for node in self.inputs.values():
+            yield from node.walk()
+        yield self

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: the data of each step, loss, optimiser and schedule."""

@@ -1,0 +1,69 @@
+"""What stages share: where an input model is, engines that stay open between benchmarks, progress bars."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from micota.artifacts import ArtifactError, Store
+from micota.config import EngineConfig
+from micota.engines import open_engine
+from micota.engines.base import Engine
+from micota.records import Node
+from micota.sources import model_folder
+
+_open: dict[str, Engine] = {}  # at most one: the last model used
+
+
+def input_path(store: Store, node: Node) -> Path:
+    """The folder of a finished input artifact, checked.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    if store.manifest(node) is None:
+        raise ArtifactError(f"{store.path(node)} is missing")
+    return store.path(node)
+
+
+def model_location(store: Store, node: Node) -> tuple[str, str | None]:
+    """Folder or hub id of a model, and its revision."""
+    if node.is_source:
+        return model_folder(node.spec.path), node.spec.revision if not node.spec.path.startswith("bundled:") else None
+    return str(input_path(store, node)), None
+
+
+def engine_for(store: Store, node: Node, config: EngineConfig) -> Engine:
+    """The engine with the model of ``node`` loaded; the model used before makes room for it."""
+    name = f"{node.key}-{config}"
+    if name not in _open:
+        _open.clear()
+        _open[name] = open_engine(config, *model_location(store, node))
+    return _open[name]
+
+
+def close_engine() -> None:
+    """Free the model that is loaded, before training needs the memory."""
+    _open.clear()
+
+
+def seed_of(*parts: object) -> int:
+    """A seed that depends on all parts, and on nothing else."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")
+
+
+def progress_bar(console: Console) -> Progress:
+    """A progress bar that leaves nothing behind."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+    )

@@ -1,0 +1,184 @@
+"""Make nodes: find what is not done, plan, and run each stage in the artifact it makes. No torch until a stage runs."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from micota.artifacts import ArtifactError, Build, Manifest, Store
+from micota.config import Config, command
+from micota.graph import unique
+from micota.records import Node
+from micota.tracking import Run, track
+
+STAGES = {
+    "generate": "micota.stages.generate:generate",
+    "select": "micota.stages.generate:select",
+    "train": "micota.stages.train:train",
+    "merge": "micota.stages.merge:merge",
+    "grade": "micota.stages.evaluate:grade",
+    "measure": "micota.stages.evaluate:measure",
+}
+
+
+@dataclass
+class Work:
+    """What a stage gets: the config (for where to run; what determines the result is in the node), inputs, outputs."""
+
+    config: Config
+    store: Store
+    node: Node
+    build: Build
+    run: Run
+    console: Console
+
+
+@dataclass
+class Task:
+    """The nodes that one command of a door makes, in order."""
+
+    door: str
+    choose: dict[str, str]
+    nodes: list[Node] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return " ".join([self.door, *(f"{key}={value}" for key, value in sorted(self.choose.items()))])
+
+    def needs(self) -> Iterator[str]:
+        """Folders of all artifacts from outside that the task reads."""
+        own = {node.folder for node in self.nodes}
+        for node in self.nodes:
+            yield from (n.folder for n in node.inputs.values() if not n.is_source and n.folder not in own)
+
+
+def tasks_of(nodes: Iterable[Node]) -> list[Task]:
+    """Group nodes by the command that makes them."""
+    tasks: dict[str, Task] = {}
+    for node in nodes:
+        task = Task(node.door, dict(node.choose))
+        tasks.setdefault(task.id, task).nodes.append(node)
+    return list(tasks.values())
+
+
+def pending(store: Store, targets: Iterable[Node]) -> list[Node]:
+    """The nodes to make for ``targets``, inputs first: what is done hides what it was made from."""
+    found: dict[str, Node] = {}
+
+    def visit(node: Node) -> None:
+        if node.folder in found or store.is_done(node):
+            return
+        for child in node.inputs.values():
+            visit(child)
+        found[node.folder] = node
+
+    for target in targets:
+        visit(target)
+    return list(found.values())
+
+
+def make(config: Config, door: str, targets: list[Node], console: Console | None = None) -> None:
+    """Make ``targets`` by the stages of one door.
+
+    Raises:
+        ArtifactError: an input is missing that another door makes; the text has the commands, in order.
+    """
+    console = console or Console(highlight=False, soft_wrap=True)
+    store = Store(config.artifacts)
+    if config.plan:
+        show_plan(config, store, targets, console)
+        return
+    todo = pending(store, targets)
+    foreign = tasks_of(node for node in todo if node.door != door)
+    if foreign:
+        raise ArtifactError(missing(config, foreign, targets))
+    for task in tasks_of(todo):
+        perform(config, store, task, console)
+    made = {node.folder for node in todo}
+    for node in targets:
+        console.print(Text(f"{'made' if node.folder in made else 'done already'}: {store.path(node)}"))
+
+
+def missing(config: Config, tasks: list[Task], targets: list[Node]) -> str:
+    """The error for inputs that are not there, with the commands that make them."""
+    steps = ["python " + " ".join(command(task.door, config.overrides, task.choose)) for task in tasks]
+    last = tasks[-1].nodes[-1]
+    return (
+        f"{targets[0].kind[:-1] if targets[0].kind.endswith('s') else targets[0].kind} {targets[0].name} needs "
+        f"{last.kind} {last.name} ({last.folder}), which does not exist yet; make it with:  " + "  &&  ".join(steps)
+    )
+
+
+def perform(config: Config, store: Store, task: Task, console: Console) -> list[Manifest]:
+    """Run the stages of one task, each in the artifact it makes; returns their manifests."""
+    manifests = []
+    with ExitStack() as stack:
+        run: Run | None = None
+        for node in task.nodes:
+            with store.build(node, config.seed) as build:
+                if build is not None:
+                    run = run or stack.enter_context(track(config, task.door, task.nodes[-1].name))
+                    run_stage(Work(config, store, node, build, run, console))
+            manifest = store.manifest(node)
+            assert manifest is not None
+            if run is not None:
+                run.made(node, store.path(node), manifest)
+            manifests.append(manifest)
+    return manifests
+
+
+def run_stage(work: Work) -> None:
+    """Import the stage of a node, which imports torch, and run it."""
+    module, function = STAGES[work.node.stage].split(":")
+    stage = getattr(importlib.import_module(module), function)
+    if work.config.num_threads is not None:
+        import torch
+
+        torch.set_num_threads(work.config.num_threads)
+    stage(work)
+
+
+def show_plan(config: Config, store: Store, targets: list[Node], console: Console) -> None:
+    """Print what is done, what would be made, by which command, and what a change of config would redo."""
+    todo = {node.folder for node in pending(store, targets)}
+    for task in tasks_of(unique(targets)):
+        console.print(Text("python " + " ".join(command(task.door, config.overrides, task.choose)), "bold"))
+        for node in task.nodes:
+            if store.is_done(node):
+                console.print(Text(f"  done    {node.folder}", "green"))
+            elif node.folder not in todo:
+                console.print(Text(f"  skip    {node.folder} (nothing that is to be made needs it)", "dim"))
+            else:
+                state = "resume" if store.progress(node) else "make  "
+                console.print(Text(f"  {state}  {node.folder}{why(store, node)}", "yellow"))
+    console.print(f"{len(todo)} to make")
+
+
+def why(store: Store, node: Node) -> str:
+    """What differs between a node and the nearest finished artifact of its name, if there is one."""
+    new = flatten(asdict(node.spec) | {"inputs": {label: child.key for label, child in node.inputs.items()}})
+    differences: list[list[str]] = []
+    for manifest in store.siblings(node):
+        inputs = {label: entry["key"] for label, entry in manifest.inputs.items()}
+        old = flatten(manifest.config | {"inputs": inputs})
+        changed = [key for key in new.keys() | old.keys() if new.get(key) != old.get(key)]
+        differences.append([f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(changed)])
+    if not differences:
+        return ""
+    return "  changed: " + ", ".join(min(differences, key=len))
+
+
+def flatten(node: Any, path: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict with dotted keys."""
+    if not isinstance(node, dict):
+        return {path: node}
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found |= flatten(value, f"{path}.{key}" if path else str(key))
+    return found

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from micota.config import EngineConfig, SamplingConfig, SourceConfig
+from micota.engines import open_engine
+from micota.engines.base import Output, Request
+from micota.engines.hf import HFEngine
+from micota.sources import load_problems, model_folder
+
+GREEDY = SamplingConfig(temperature=0.0, max_tokens=80)
+SAMPLED = SamplingConfig(temperature=1.0, max_tokens=280)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Any:
+    torch.set_num_threads(1)
+    return open_engine(EngineConfig(name="hf", dtype="float32", device="cpu"), model_folder("bundled:teacher"), None)
+
+
+@pytest.fixture(scope="module")
+def requests(engine: HFEngine) -> list[Request]:
+    problems = load_problems(SourceConfig(path="bundled:dev_medium.jsonl", id_column="id", limit=24))
+    encode = engine.tokenizer
+    return [
+        Request(id=(p.id, 0), prompt_ids=encode(p.problem + "\n", add_special_tokens=False)["input_ids"], seed=index)
+        for index, p in enumerate(problems)
+    ]
+
+
+def by_id(outputs: Any) -> dict[tuple[str, int], Output]:
+    found = {output.id: replace(output, seconds=0.0) for output in outputs}
+    return found
+
+
+def test_greedy_equals_transformers_generate(engine: HFEngine, requests: list[Request]) -> None:
+    ours = by_id(engine.generate(requests, GREEDY))
+    assert len(ours) == len(requests)
+    reasons = Counter()
+    for request in requests:
+        ids = torch.tensor([request.prompt_ids])
+        theirs = engine.model.generate(ids, max_new_tokens=GREEDY.max_tokens, do_sample=False)[0, ids.shape[1] :]
+        output = ours[request.id]
+        assert output.text == engine.tokenizer.decode(theirs, skip_special_tokens=True)
+        assert output.num_tokens == len(theirs)
+        reasons[output.finish_reason] += 1
+    assert set(reasons) == {"stop", "length"}, "the test should see answers that end and answers that are cut"
+
+
+def test_batches_and_compaction_do_not_change_greedy_answers(engine: HFEngine, requests: list[Request]) -> None:
+    engine.batch_size = 5
+    small = by_id(engine.generate(requests, GREEDY))
+    engine.batch_size = 64
+    assert by_id(engine.generate(requests, GREEDY)) == small
+
+
+def test_a_resumed_run_draws_the_same_samples(engine: HFEngine, requests: list[Request]) -> None:
+    engine.batch_size = 8
+    whole = by_id(engine.generate(requests, SAMPLED))
+    done = [replace(request, done=index % 3 == 0 or index > 16) for index, request in enumerate(requests)]
+    rest = by_id(engine.generate(done, SAMPLED))
+    assert rest.keys() == {request.id for request in done if not request.done}
+    assert all(whole[key] == output for key, output in rest.items())
+
+
+def test_samples_differ_by_seed_and_by_nothing_else(engine: HFEngine, requests: list[Request]) -> None:
+    again = by_id(engine.generate(requests, SAMPLED))
+    assert by_id(engine.generate(requests, SAMPLED)) == again
+    other = by_id(engine.generate([replace(r, seed=r.seed + 1000) for r in requests], SAMPLED))
+    assert sum(other[key].text != again[key].text for key in again) > len(again) // 2
+
+
+def test_sampling_follows_the_distribution(engine: HFEngine) -> None:
+    logits = torch.full((4000, engine._forbidden.shape[0]), -torch.inf)
+    logits[:, 10:13] = torch.tensor([0.6, 0.3, 0.1]).log()
+    uniform = torch.rand(4000, generator=torch.Generator().manual_seed(0))
+    drawn = Counter(engine._choose(logits, SAMPLED, uniform).tolist())
+    assert drawn[10] / 4000 == pytest.approx(0.6, abs=0.03) and drawn[12] / 4000 == pytest.approx(0.1, abs=0.02)
+    nucleus = Counter(engine._choose(logits, replace(SAMPLED, top_p=0.8), uniform).tolist())
+    assert set(nucleus) == {10, 11} and nucleus[10] / 4000 == pytest.approx(2 / 3, abs=0.03)
+    cold = Counter(engine._choose(logits, replace(SAMPLED, temperature=0.01), uniform).tolist())
+    assert set(cold) == {10}
+
+
+def test_padding_and_unused_ids_are_never_drawn(engine: HFEngine) -> None:
+    logits = torch.zeros(2000, engine._forbidden.shape[0])
+    drawn = set(engine._choose(logits, SAMPLED, torch.linspace(0, 0.9999, 2000)).tolist())
+    assert drawn == set(range(1, len(engine.tokenizer)))

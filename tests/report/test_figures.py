@@ -1,0 +1,137 @@
+"""The figures show the numbers of the summary, each arm in its own colour, and nothing that fixes the page's theme."""
+
+import json
+
+import plotly.graph_objects as go
+import pytest
+
+from micota.report.collect import Row, Summary
+from micota.report.figures import (
+    COLOURS,
+    SPARE,
+    accuracy_figure,
+    arm_colours,
+    bpc_figure,
+    figures,
+    length_figure,
+    merge_figure,
+)
+from micota.statistics import Difference, Estimate
+
+BENCHMARKS = ["easy", "hard"]
+
+
+def row(name: str, share: float, tokens: list[int], bits: float | None = None, truncated: int = 0) -> Row:
+    around = Estimate(share, share - 0.03, share + 0.02)
+    return Row(
+        name=name,
+        by_benchmark={"easy": Estimate(share + 0.1, share, share + 0.15), "hard": Estimate(share - 0.1, 0.1, share)},
+        average=around,
+        seed_sd=None,
+        num_tokens=sum(tokens) / len(tokens),
+        tokens=tokens,
+        outcomes={"correct": 8 - truncated, "incorrect": 2, "truncated": truncated},
+        bits_per_byte=bits,
+        data_tokens=None,
+        difference=None if name == "instruct" else Difference(0.1, 0.05, 0.15, 0.001),
+    )
+
+
+def summary(arms: list[Row]) -> Summary:
+    return Summary(
+        name="tiny",
+        student="tiny_student",
+        seeds=[0],
+        benchmarks=BENCHMARKS,
+        arms=arms,
+        curve={1.0: row("1", 0.7, [150]), 0.0: row("0", 0.8, [40]), 0.5: row("0.5", 0.85, [90])},
+        teacher=row("teacher", 0.9, [160]),
+    )
+
+
+@pytest.fixture
+def compared() -> Summary:
+    return summary(
+        [
+            row("instruct", 0.58, [30, 36, 42]),
+            row("strong", 0.23, [100, 150, 280], bits=0.62, truncated=3),
+            row("micota", 0.79, [80, 91, 95], bits=0.41),
+            row("my_arm", 0.60, [50, 60, 70], bits=0.40),
+        ]
+    )
+
+
+def colours_of(figure: go.Figure) -> set[str]:
+    return {trace.marker.color for trace in figure.data if isinstance(trace.marker.color, str)}
+
+
+def test_an_arm_keeps_its_colour(compared: Summary) -> None:
+    colours = arm_colours([arm.name for arm in compared.arms])
+    assert colours == {name: COLOURS.get(name, SPARE[0]) for name in ("instruct", "strong", "micota", "my_arm")}
+    assert len({*COLOURS.values(), *SPARE}) == len(COLOURS) + len(SPARE)
+    for figure in (accuracy_figure(compared), length_figure(compared)):
+        assert set(colours.values()) <= colours_of(figure)
+    assert colours_of(bpc_figure(compared)) == set(colours.values()) - {colours["instruct"]}
+
+
+def test_palette_reads_on_white_and_on_black() -> None:
+    for colour in (*COLOURS.values(), *SPARE):
+        channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        assert 1.05 / (luminance + 0.05) >= 3, colour
+        assert (luminance + 0.05) / 0.05 >= 3, colour
+
+
+def test_accuracy_has_a_point_for_every_measure(compared: Summary) -> None:
+    figure = accuracy_figure(compared)
+    points = [trace for trace in figure.data if trace.x[0] is not None]
+    legend = [trace.name for trace in figure.data if trace.showlegend is not False]
+    assert legend == ["average", *BENCHMARKS]
+    assert len(points) == len(compared.arms) * len(legend)
+    average = points[0]
+    assert average.x[0] == pytest.approx(58)
+    assert (average.error_x.array[0], average.error_x.arrayminus[0]) == pytest.approx((2, 3))
+    assert any(shape.x0 == pytest.approx(58) and shape.line.dash == "dash" for shape in figure.layout.shapes)
+
+
+def test_lengths_show_quantiles_mean_and_truncation(compared: Summary) -> None:
+    figure = length_figure(compared)
+    boxes = [trace for trace in figure.data if trace.type == "box"]
+    bars = [trace for trace in figure.data if trace.type == "bar"]
+    assert [box.median[0] for box in boxes] == [36, 150, 91, 60]
+    assert [bar.x[0] for bar in bars] == pytest.approx([0, 30, 0, 0])
+    assert list(figure.layout.yaxis.ticktext) == ["instruct", "strong", "<b>micota</b>", "my_arm"]
+
+
+def test_merge_curve_is_sorted_by_weight(compared: Summary) -> None:
+    accuracy, tokens = merge_figure(compared).data
+    assert list(accuracy.x) == list(tokens.x) == [0.0, 0.5, 1.0]
+    assert list(accuracy.y) == pytest.approx([80, 85, 70])
+    assert list(tokens.y) == [40, 90, 150]
+    assert accuracy.yaxis != tokens.yaxis
+
+
+def test_bpc_labels_every_trained_arm(compared: Summary) -> None:
+    figure = bpc_figure(compared)
+    assert [trace.text[0] for trace in figure.data] == ["strong", "<b>micota</b>", "my_arm"]
+    assert [trace.x[0] for trace in figure.data] == [0.62, 0.41, 0.40]
+    assert (
+        figure.data[1].textposition != figure.data[2].textposition or abs(figure.data[1].y[0] - figure.data[2].y[0]) > 9
+    )
+
+
+@pytest.mark.parametrize("name", ["instruct", "micota"])
+def test_one_arm_is_enough(name: str) -> None:
+    alone = summary([row(name, 0.5, [0, 10], bits=None if name == "instruct" else 0.4)])
+    assert list(figures(alone)) == ["accuracy", "lengths", "merge", *([] if name == "instruct" else ["bpc"])]
+
+
+def test_figures_leave_background_and_text_colour_to_the_page(compared: Summary) -> None:
+    for name, figure in figures(compared).items():
+        layout = json.loads(figure.to_json())["layout"]
+        assert layout["paper_bgcolor"] == layout["plot_bgcolor"] == "rgba(0,0,0,0)", name
+        assert "color" not in layout["font"], name
+        assert not any(
+            "color" in axis.get("title", {}).get("font", {}) for axis in layout.values() if isinstance(axis, dict)
+        )

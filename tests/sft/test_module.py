@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from transformers import LlamaConfig
+from transformers.models.auto import AutoModelForCausalLM
+
+from micota.config import SftConfig, TrainerConfig
+from micota.packing import Tokens
+from micota.sft.data import SftDataModule, schedule
+from micota.sft.module import SftModule, learning_rate_factor
+
+SFT = SftConfig(learning_rate=1e-2, batch_size=8, epochs=2, warmup_ratio=0.2)
+CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_tokens=40, row_batch=100)
+
+
+def tokens() -> list[Tokens]:
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(6, 30, (20,), generator=generator).tolist()
+    return [Tokens(ids=torch.randint(2, 32, (n,), generator=generator).tolist(), num_prompt=2) for n in lengths]
+
+
+def fit(trainer: TrainerConfig = CPU, sft: SftConfig = SFT) -> tuple[Any, list[dict[str, float]]]:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model: Any = AutoModelForCausalLM.from_config(
+        LlamaConfig(vocab_size=32, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2)
+    )
+    data = SftDataModule(tokens(), sft, trainer, seed=0)
+    seen: list[dict[str, float]] = []
+    module = SftModule(model, sft, trainer, len(data.steps), lambda metrics, step: seen.append(dict(metrics)))
+    Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False,
+    ).fit(module, data)  # fmt: skip
+    return model, seen
+
+
+def test_it_learns() -> None:
+    _, seen = fit(sft=SftConfig(learning_rate=1e-2, batch_size=20, epochs=30))
+    assert seen[-1]["train/loss"] < 0.5 * seen[0]["train/loss"]
+
+
+@pytest.mark.parametrize("layout", [{"row_batch": 1}, {"row_batch": 3}, {"pack_tokens": 1000}, {"pack_tokens": 1}])
+def test_results_do_not_depend_on_how_the_work_is_cut_up(layout: dict[str, int]) -> None:
+    whole, losses = fit()
+    pieces, other = fit(TrainerConfig(**{**vars(CPU), **layout}))
+    assert [m["train/loss"] for m in other] == pytest.approx([m["train/loss"] for m in losses], rel=1e-4)
+    for ours, theirs in zip(pieces.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_the_first_loss_is_the_mean_over_supervised_tokens() -> None:
+    """Not the mean of means: sequences differ in length."""
+    _, seen = fit()
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(
+        LlamaConfig(vocab_size=32, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2)
+    )
+    nll, count = 0.0, 0
+    sequences = tokens()
+    for index in schedule(20, 8, 2, seed=0)[0]:
+        ids = torch.tensor([sequences[index].ids])
+        labels = ids.clone()
+        labels[:, :2] = -100
+        nll += float(model(input_ids=ids, labels=labels).loss) * (ids.shape[1] - 2)
+        count += ids.shape[1] - 2
+    assert seen[0]["train/loss"] == pytest.approx(nll / count, rel=1e-5)
+
+
+def test_the_learning_rate_changes_every_step() -> None:
+    _, seen = fit()
+    rates = [metrics["train/learning_rate"] for metrics in seen]
+    expected = [SFT.learning_rate * learning_rate_factor(step, 6, 0.2) for step in range(6)]
+    assert rates == pytest.approx(expected)
+    assert rates[0] > 0 and rates[1] == pytest.approx(SFT.learning_rate)
+
+
+def test_cosine_shape() -> None:
+    factors = [learning_rate_factor(step, 100, 0.1) for step in range(100)]
+    assert factors[9] == 1.0 and factors[:10] == sorted(factors[:10])
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert factors[55] == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
+
+
+def test_schedule_visits_every_example_once_an_epoch() -> None:
+    steps = schedule(10, 4, 2, seed=1)
+    assert [len(step) for step in steps] == [4, 4, 2, 4, 4, 2]
+    assert sorted(sum(steps[:3], [])) == sorted(sum(steps[3:], [])) == list(range(10))
+    assert schedule(10, 4, 2, seed=1) == steps != schedule(10, 4, 2, seed=2)
+
+
+def test_weight_decay_is_for_matrices_alone() -> None:
+    model, _ = fit()
+    optimizer = SftModule(model, SFT, CPU, 1, lambda metrics, step: None).configure_optimizers()["optimizer"]
+    decays = {p.ndim: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert decays == {2: SFT.weight_decay, 1: 0.0}

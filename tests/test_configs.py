@@ -1,0 +1,150 @@
+"""Every YAML composes and parses; every mistake gives one line that names key, value and accepted form."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from omegaconf.errors import OmegaConfBaseException
+
+from micota import doors, graph
+from micota.config import SCHEMAS
+
+GROUPS = sorted(path.name for path in doors.CONF.iterdir() if path.is_dir())
+OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((doors.CONF / group).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("door", sorted(SCHEMAS))
+def test_doors_compose(composed: Callable[..., Any], door: str) -> None:
+    assert composed(door).teacher.name == "r1_qwen32b"
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_parses(composed: Callable[..., Any], group: str, option: str) -> None:
+    key = {"model": "model@large", "bench": "bench"}.get(group, group)
+    value = f"[{option}]" if group == "bench" else option
+    config = composed("train", f"{key}={value}")
+    if group in ("teacher", "ta", "student", "data"):
+        assert getattr(config, group).name == option or option.startswith("tiny")
+
+
+@pytest.mark.parametrize(("student", "batch_size", "learning_rate", "epochs"), [
+    ("qwen1.5b", 96, 2e-5, 3), ("qwen3b", 128, 2e-5, 3), ("qwen7b", 32, 1e-5, 2),
+])  # fmt: skip
+def test_the_papers_recipe(
+    composed: Callable[..., Any], student: str, batch_size: int, learning_rate: float, epochs: int
+) -> None:
+    config = composed("train", f"student={student}", "data=micota")
+    sft = config.student.sft
+    assert (sft.batch_size, sft.learning_rate, sft.epochs) == (batch_size, learning_rate, epochs)
+    assert (sft.weight_decay, sft.max_tokens) == (0.01, 16384)
+    assert (config.ta.path, config.ta.sft.batch_size) == ("Qwen/Qwen2.5-14B-Instruct", 32)
+    assert list(config.bench) == ["aime24", "amc23", "olympiadbench", "math500", "gsm8k"]
+
+
+def test_second_teacher_brings_its_own_recipe(composed: Callable[..., Any]) -> None:
+    config = composed("train", "experiment=qwq", "student=qwen1.5b")
+    assert config.teacher.name == "qwq32b"
+    assert (config.student.sft.batch_size, config.student.sft.epochs) == (32, 2)
+
+
+def test_schema_defaults_can_be_overridden_without_plus(composed: Callable[..., Any]) -> None:
+    assert composed("train", "student.sft.weight_decay=0").student.sft.weight_decay == 0
+
+
+def test_experiment_wins_over_defaults_and_command_line_over_both(composed: Callable[..., Any]) -> None:
+    assert composed("train", "experiment=tiny").select.max_tokens == 260
+    assert composed("train", "experiment=tiny", "select.max_tokens=99").select.max_tokens == 99
+
+
+def test_bundled_revisions_match_files() -> None:
+    from micota.artifacts import sha256
+    from micota.sources import model_folder
+
+    with hydra.initialize_config_dir(str(doors.CONF), version_base="1.3"):
+        for name in ("teacher", "ta", "student", "student2"):
+            model = hydra.compose("train", overrides=[f"model@large=tiny_{name}"]).large
+            weights = Path(model_folder(model.path)) / "model.safetensors"
+            assert model.revision == sha256(weights)[:12], f"conf/model/tiny_{name}.yaml names other weights"
+
+
+BAD = [
+    # overrides, what the error must name
+    ("train", ["student=qwen9b"], ["student=qwen9b", "qwen1.5b"]),
+    ("train", ["studnt=qwen7b"], ["studnt", "did you mean 'student'"]),
+    ("train", ["student.sft.learning_rat=1"], ["student.sft.learning_rat", "did you mean 'learning_rate'"]),
+    ("train", ["student.sft.epochs=many"], ["student.sft.epochs", "many", "int"]),
+    ("train", ["student.sft.epochs=0"], ["student.sft.epochs=0", "above 0"]),
+    ("train", ["student.sft.learning_rate=-1e-5"], ["student.sft.learning_rate", "above 0"]),
+    ("train", ["student.sft.learning_rate=inf"], ["student.sft.learning_rate", "above 0"]),
+    ("train", ["student.sft.warmup_ratio=2"], ["student.sft.warmup_ratio=2", "0 to 1"]),
+    ("train", ["seed=-1"], ["seed=-1", "at least 0"]),
+    ("train", ["seed=1.5"], ["seed", "1.5"]),
+    ("train", ["+nonsense=1"], ["nonsense", "no such key"]),
+    ("train", ["+student.nonsense=1"], ["student.nonsense", "no such key"]),
+    ("train", ["nonsense"], ["nonsense", "KEY=VALUE"]),
+    ("train", ["role=boss"], ["role='boss'", "student, ta"]),
+    ("train", ["trainer=tpu"], ["trainer=tpu", "cpu"]),
+    ("train", ["trainer.precision=8"], ["trainer.precision", "bf16-true"]),
+    ("train", ["trainer.pack_tokens=0"], ["trainer.pack_tokens=0", "above 0"]),
+    ("train", ["data.path=nope.jsonl"], ["data.path='nope.jsonl'", "no such file"]),
+    ("train", ["student.path=./nope"], ["student.path='./nope'", "no such file"]),
+    ("train", ["num_threads=0"], ["num_threads=0", "above 0"]),
+    ("generate", ["data=mix_long", "data.weights.long=0.5"], ["data", "0.5", "sum to 1"]),
+    ("generate", ["data=mix_long", "data.weights.long=-0.2", "data.weights.short=1.2"], ["data", "-0.2", "above 0"]),
+    ("generate", ["data.author=nobody"], ["data.author='nobody'", "ta_merged"]),
+    ("generate", ["select.filters=[correct,nice]"], ["select.filters", "nice", "finished"]),
+    ("generate", ["prompt.template=hello"], ["prompt.template='hello'", "{problem}"]),
+    ("generate", ["teacher.sampling.temperature=-1"], ["teacher.sampling.temperature=-1", "at least 0"]),
+    ("generate", ["teacher.sampling.top_p=0"], ["teacher.sampling.top_p=0", "above 0"]),
+    ("generate", ["teacher.sampling.num_samples=4"], ["teacher.sampling", "num_samples=4", "temperature"]),
+    ("generate", ["name=a/b"], ["name='a/b'", "letters"]),
+    ("merge", ["merge.density=0"], ["merge.density=0", "above 0"]),
+    ("merge", ["merge.weight=-0.5"], ["merge.weight=-0.5", "above 0"]),
+    ("merge", ["merge.method=magic"], ["merge.method='magic'", "dare_ties"]),
+    ("evaluate", ["bench=[paper,nope]"], ["bench=nope", "math500"]),
+    ("evaluate", ["bench.math500.num_rows=-1"], ["bench.math500.num_rows=-1", "above 0"]),
+    ("evaluate", ["engine.batch_size=0"], ["engine.batch_size=0", "above 0"]),
+    ("pipeline", ["runner=inprocess", "jobs=2"], ["jobs=2", "inprocess", "subprocess"]),
+    ("pipeline", ["runner=magic"], ["runner='magic'", "submitit"]),
+    ("pipeline", ["compare.merge_weights=[2]"], ["compare.merge_weights=[2", "at most 1"]),
+    ("pipeline", ["tracker.mode=loud"], ["tracker.mode='loud'", "offline"]),
+]
+
+
+@pytest.mark.parametrize(("door", "overrides", "named"), BAD, ids=[" ".join(bad[1]) for bad in BAD])
+def test_mistakes_give_one_clear_line(
+    composed: Callable[..., Any], door: str, overrides: list[str], named: list[str]
+) -> None:
+    with pytest.raises(doors.USER_ERRORS) as caught:
+        composed(door, *overrides)
+    text = doors.one_line(caught.value, SCHEMAS[door])
+    assert "\n" not in text
+    for part in named:
+        assert part in text
+
+
+def test_mistakes_in_the_graph(composed: Callable[..., Any]) -> None:
+    config = composed("train", "data=instruct")
+    with pytest.raises(ValueError, match="data=instruct is the untouched student"):
+        graph.trained(config, "student")
+
+
+@pytest.mark.parametrize(("door", "overrides", "named"), [BAD[0], BAD[3], BAD[29]])
+def test_mistakes_exit_with_2_and_no_traceback(
+    run_door: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, door: str, overrides: list[str], named: list[str]
+) -> None:
+    finished = run_door(door, *overrides)
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("error: ") and finished.stderr.count("\n") == 1
+    assert "Traceback" not in finished.stderr
+    assert not list(tmp_path.iterdir()), "a mistake left something behind"
+    assert "Traceback" in run_door(door, *overrides, HYDRA_FULL_ERROR="1").stderr
+
+
+def test_errors_of_omegaconf_are_user_errors() -> None:
+    assert OmegaConfBaseException in doors.USER_ERRORS

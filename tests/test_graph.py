@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from micota import graph
+from micota.config import ConfigError
+
+Composed = Callable[..., Any]
+
+
+def test_micota_walks_back_to_the_teacher(composed: Composed) -> None:
+    student = graph.model(composed("train", "student=qwen1.5b", "data=micota"), "student")
+    stages = [(node.stage, node.name) for node in graph.unique([student])]
+    assert stages == [
+        ("generate", "r1_qwen32b@math12k"),
+        ("select", "strong"),
+        ("train", "qwen14b+strong"),
+        ("merge", "qwen14b+strong.dare_ties-d0.5-w0.5"),
+        ("generate", "qwen14b+strong.dare_ties-d0.5-w0.5@math12k"),
+        ("select", "micota"),
+        ("train", "qwen1.5b+micota"),
+    ]
+
+
+@pytest.mark.parametrize("override", [
+    "engine.batch_size=7", "trainer.pack_tokens=99", "trainer.row_batch=3", "trainer.checkpoint_every=5",
+    "tracker=none", "artifacts=/elsewhere", "num_threads=2", "name=other", "trainer.gradient_checkpointing=false",
+    "trainer=gpu", "compare.arms=[strong]",
+])  # fmt: skip
+def test_where_and_how_things_run_does_not_enter_keys(composed: Composed, override: str) -> None:
+    key = graph.model(composed("train", "data=micota"), "student").key
+    assert graph.model(composed("train", "data=micota", override), "student").key == key
+
+
+@pytest.mark.parametrize(("override", "changed"), [
+    ("teacher.sampling.temperature=0.5", {"strong", "ta", "merged", "micota", "student"}),
+    ("select.max_tokens=99", {"strong", "ta", "merged", "micota", "student"}),
+    ("ta.sft.learning_rate=1e-4", {"ta", "merged", "micota", "student"}),
+    ("merge.density=0.3", {"merged", "micota", "student"}),
+    ("student.sft.epochs=9", {"student"}),
+    ("seed=1", {"strong", "ta", "merged", "micota", "student"}),
+    ("bench=[gsm8k]", set()),
+])  # fmt: skip
+def test_a_change_redoes_what_depends_on_it_and_shares_the_rest(
+    composed: Composed, override: str, changed: set[str]
+) -> None:
+    def keys(*overrides: str) -> dict[str, str]:
+        config = composed("train", "student=qwen1.5b", "data=micota", *overrides)
+        return {
+            "strong": graph.data(config, config.ta_data).key,
+            "ta": graph.model(config, "ta_sft").key,
+            "merged": graph.model(config, "ta_merged").key,
+            "micota": graph.data(config, config.data).key,
+            "student": graph.model(config, "student").key,
+        }
+
+    before, after = keys(), keys(override)
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_greedy_completions_are_shared_between_seeds(composed: Composed) -> None:
+    config = composed("train", "data=short")
+    first, second = (graph.data(replace(config, seed=seed), config.data).inputs["completions"].key for seed in (0, 1))
+    assert first == second
+
+
+def test_mixtures_share_their_parts_with_the_pure_arms(composed: Composed) -> None:
+    mixed = composed("train", "data=mix_long", "select.num_examples=10")
+    strong = composed("train", "data=strong", "select.num_examples=10")
+    parts = graph.data(mixed, mixed.data).inputs
+    assert set(parts) == {"long", "short"}
+    assert parts["long"].inputs["completions"].key == graph.data(strong, strong.data).inputs["completions"].key
+
+
+def test_commands_make_what_they_name(composed: Composed) -> None:
+    """Each node's own command leads to the same key: missing inputs and pipelines in processes rely on it."""
+    from micota.config import command
+
+    base = ["experiment=tiny", "seed=3", "merge.density=0.4"]
+    arms = [composed("generate", *base, f"data={arm}") for arm in ("instruct", "strong", "mix_long", "micota")]
+    for node in graph.unique(graph.comparison(arms).targets()):
+        door, *overrides = command(node.door, base, node.choose)
+        config = composed(door.removesuffix(".py"), *overrides)
+        match node.door:
+            case "generate":
+                targets = [graph.data(config, config.data)]
+            case "train":
+                targets = [graph.trained(config, config.role)]
+            case "merge":
+                targets = [graph.merged(config)]
+            case "evaluate":
+                targets = graph.evaluation(config, config.role)
+        assert node.folder in {made.folder for made in graph.unique(targets)}, (node.name, door, overrides)
+
+
+def test_the_untouched_student_has_no_data(composed: Composed) -> None:
+    config = composed("train", "data=instruct")
+    assert graph.model(config, "student").is_source
+    assert graph.bpc(config) is None
+    with pytest.raises(ConfigError, match="untouched student"):
+        graph.trained(config, "student")
+
+
+def test_the_curve_covers_the_weight_of_the_experiment(composed: Composed) -> None:
+    config = composed("generate", "merge.weight=0.45", "compare.merge_weights=[0.3]", "data=micota")
+    assert list(graph.comparison([config]).curve) == [0.0, 0.3, 0.45, 1.0]

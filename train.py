@@ -1,0 +1,13 @@
+"""Fine-tune a student on the data of one arm, or the TA: ``python train.py student=qwen1.5b data=micota``."""
+
+from micota import doors, graph
+from micota.config import TrainConfig
+from micota.stages.make import make
+
+
+def main(config: TrainConfig) -> None:
+    make(config, "train", [graph.trained(config, config.role)])
+
+
+if __name__ == "__main__":
+    doors.run(__file__, main)
