@@ -136,7 +136,11 @@ def test_mistakes_in_the_graph(composed: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize(("door", "overrides", "named"), [BAD[0], BAD[3], BAD[29]])
 def test_mistakes_exit_with_2_and_no_traceback(
-    run_door: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, door: str, overrides: list[str], named: list[str]
+    run_door: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    door: str,
+    overrides: list[str],
+    named: list[str],
 ) -> None:
     finished = run_door(door, *overrides)
     assert finished.returncode == 2

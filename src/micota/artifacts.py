@@ -121,7 +121,7 @@ class Store:
             with _logged(partial / LOG):
                 yield build
             _write_manifest(node, build, seed, time.perf_counter() - start)
-            os.rename(partial, final)
+            partial.rename(final)
             (final / LOCK).unlink()
             _sync_folder(final.parent)
 
@@ -225,6 +225,7 @@ def _write_manifest(node: Node, build: Build, seed: int, seconds: float) -> None
 
 
 def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

@@ -33,18 +33,22 @@ def where(accepted: str, check: Callable[[Any], bool], default: Any = REQUIRED) 
 
 
 def choice(*options: str, default: Any = REQUIRED) -> Any:
+    """A field that is one of a few words."""
     return where("one of " + ", ".join(options), lambda value: value in options, default)
 
 
 def positive(default: Any = REQUIRED) -> Any:
+    """A field above 0; where it may be null, null stands for no limit."""
     return where("a number above 0", lambda value: value is None or 0 < value < math.inf, default)
 
 
 def fraction(default: Any = REQUIRED) -> Any:
+    """A field from 0 to 1."""
     return where("a number from 0 to 1", lambda value: 0 <= value <= 1, default)
 
 
 def non_negative(default: Any = REQUIRED) -> Any:
+    """A field of at least 0."""
     return where("a number of at least 0", lambda value: 0 <= value < math.inf, default)
 
 
@@ -216,7 +220,8 @@ class EngineConfig:
 
 @dataclass(kw_only=True)
 class TrainerConfig:
-    """Where and how training runs. ``pack_tokens`` is the length of a packed row, ``row_batch`` rows per micro-batch."""
+    """Where and how training runs: ``pack_tokens`` per packed row, ``row_batch`` rows per micro-batch, a checkpoint
+    every ``checkpoint_every`` steps. Of all this, ``precision`` alone changes results."""
 
     name: str = slug()
     accelerator: str = choice("cpu", "gpu")
@@ -229,6 +234,8 @@ class TrainerConfig:
 
 @dataclass(kw_only=True)
 class TrackerConfig:
+    """Where runs are tracked; offline runs of W&B are kept below the artifacts until ``wandb sync``."""
+
     name: str = choice("wandb", "none")
     project: str = "micota"
     entity: str | None = None
@@ -375,7 +382,7 @@ def unknown_key(schema: type[Any], key: str, path: str = "") -> str:
 
 
 def child_schema(owner: Any, name: str) -> Any:
-    """The dataclass (or other type) of the field ``name``, or of the values where the owner is a dict; None if unknown."""
+    """The type of the field ``name`` (a dataclass where it is one), or of a dict's values; None if there is none."""
     if get_origin(owner) is dict:
         return get_args(owner)[1]
     kind = get_type_hints(owner).get(name) if is_dataclass(owner) else None

@@ -36,7 +36,7 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 def run(script: str, stage: Callable[[Any], object]) -> None:
-    """Run an entry script: ``script`` is its ``__file__``, named after its config; ``stage`` gets the checked config."""
+    """Run an entry script, whose ``__file__`` is ``script``: its name is that of its config, which ``stage`` gets."""
     name = Path(script).stem
 
     wants_traceback = bool(os.environ.get(FULL_ERROR))
@@ -93,7 +93,7 @@ def local_inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         looks_local = where.startswith((".", "/", "~")) or where.endswith((".jsonl", ".json"))
         if not where.startswith("bundled:") and (looks_local or Path(where).exists()):
             owner: Any = node
-            owner.path = os.path.expanduser(where)
+            owner.path = str(Path(where).expanduser())
             yield path.lstrip("."), owner
     for item in fields(node):
         yield from local_inputs(getattr(node, item.name), f"{path}.{item.name}")

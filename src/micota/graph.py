@@ -60,6 +60,8 @@ class DataSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSpec:
+    """``seed`` orders the examples."""
+
     sft: SftConfig
     precision: str
     seed: int
@@ -67,6 +69,8 @@ class TrainSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class MergeSpec:
+    """The fields of MergeConfig; ``seed`` draws the masks."""
+
     method: str
     density: float
     weight: float
@@ -78,12 +82,16 @@ class MergeSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoresSpec:
+    """Whose answers count as right."""
+
     problems: SourceConfig
     grader: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class BpcSpec:
+    """How the model is run that measures."""
+
     precision: str
 
 
@@ -128,8 +136,8 @@ def _completions(
     )
 
 
-def data(config: Config, arm: PartConfig) -> Node:
-    """The training data of one arm.
+def data(config: Config, arm: PartConfig, mixture: str | None = None) -> Node:
+    """The training data of one arm, or all that one part of the arm ``mixture`` is drawn from.
 
     Raises:
         ConfigError: the arm has no data (the untouched student).
@@ -142,7 +150,7 @@ def data(config: Config, arm: PartConfig) -> Node:
         weights = dict(arm.weights)
         # Only the mixture as a whole is held to the number of examples: its parts are drawn from all that was kept.
         whole = replace(config, select=replace(config.select, num_examples=None))
-        inputs = {label: data(whole, part) for label, part in arm.parts.items()}
+        inputs = {label: data(whole, part, mixture=arm.name) for label, part in arm.parts.items()}
     elif arm.path is None:
         author = model(config, arm.author)
         sampling = _author_config(config, arm.author).sampling
@@ -166,7 +174,7 @@ def data(config: Config, arm: PartConfig) -> Node:
         spec=spec,
         inputs=inputs,
         door="generate",
-        choose={"data": arm.name},
+        choose={"data": mixture or arm.name},
     )
 
 

@@ -69,7 +69,7 @@ def _load(location: Location) -> Any:
 
 
 def _reference(location: Location) -> dict[str, Any]:
-    """A model as mergekit takes it in parts; in a string it would read ``+`` as a LoRA adapter and ``@`` as a revision."""
+    """A model as mergekit takes it in parts: in a string, ``+`` would name a LoRA adapter."""
     return {"model": {"path": location[0], "revision": location[1]}}
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+NOT_ASKED = "not_asked"  # the finish reason of a problem that does not fit the model's context
 SCHEMA_VERSION = 1  # of artifacts; part of every key, so that a new layout never meets an old one
 
 
@@ -61,9 +62,9 @@ class Score:
 
     @property
     def outcome(self) -> str:
-        """One word: correct, incorrect, truncated (no answer before the limit) or no_answer."""
+        """One word: correct, incorrect, truncated (no answer before the limit), no_answer, or not_asked."""
         if self.correct is None:
-            return "truncated" if self.finish_reason == "length" else "no_answer"
+            return {"length": "truncated", NOT_ASKED: NOT_ASKED}.get(self.finish_reason, "no_answer")
         return "correct" if self.correct else "incorrect"
 
 

@@ -13,7 +13,7 @@ from micota.engines.base import Output, Request
 from micota.engines.hf import HFEngine
 from micota.sources import load_problems, model_folder
 
-GREEDY = SamplingConfig(temperature=0.0, max_tokens=80)
+GREEDY = SamplingConfig(temperature=0.0, max_tokens=150)
 SAMPLED = SamplingConfig(temperature=1.0, max_tokens=280)
 
 
@@ -34,8 +34,7 @@ def requests(engine: HFEngine) -> list[Request]:
 
 
 def by_id(outputs: Any) -> dict[tuple[str, int], Output]:
-    found = {output.id: replace(output, seconds=0.0) for output in outputs}
-    return found
+    return {output.id: replace(output, seconds=0.0) for output in outputs}
 
 
 def test_greedy_equals_transformers_generate(engine: HFEngine, requests: list[Request]) -> None:

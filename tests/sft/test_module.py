@@ -90,7 +90,11 @@ def test_cosine_shape() -> None:
 def test_schedule_visits_every_example_once_an_epoch() -> None:
     steps = schedule(10, 4, 2, seed=1)
     assert [len(step) for step in steps] == [4, 4, 2, 4, 4, 2]
-    assert sorted(sum(steps[:3], [])) == sorted(sum(steps[3:], [])) == list(range(10))
+    assert (
+        sorted(i for step in steps[:3] for i in step)
+        == sorted(i for step in steps[3:] for i in step)
+        == list(range(10))
+    )
     assert schedule(10, 4, 2, seed=1) == steps != schedule(10, 4, 2, seed=2)
 
 

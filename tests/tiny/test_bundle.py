@@ -37,9 +37,7 @@ def test_weights(folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
     fresh = build_model(RECIPES[folder.name])
-    assert {n: p.shape for n, p in model.named_parameters()} == {
-        n: p.shape for n, p in fresh.named_parameters()
-    }
+    assert {n: p.shape for n, p in model.named_parameters()} == {n: p.shape for n, p in fresh.named_parameters()}
     tensors = load_file(folder / "model.safetensors")
     assert "lm_head.weight" not in tensors
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}

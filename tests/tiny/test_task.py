@@ -91,9 +91,7 @@ def test_sampling_is_seeded() -> None:
     assert sample_question(random.Random(3), 4) == sample_question(random.Random(3), 4)
 
 
-@pytest.mark.parametrize(
-    "text", ["", PROBLEM + "\n", "Ana has 9 pens: mod 10?", "Ana has 12 pens:*9 mod 10?"]
-)
+@pytest.mark.parametrize("text", ["", PROBLEM + "\n", "Ana has 9 pens: mod 10?", "Ana has 12 pens:*9 mod 10?"])
 def test_other_texts_are_no_problems(text: str) -> None:
     with pytest.raises(ValueError, match="not a problem"):
         parse_problem(text)

@@ -20,9 +20,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="module")
-def reloaded(
-    tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
-) -> PreTrainedTokenizerFast:
+def reloaded(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFast:
     """As `AutoTokenizer` reads it beside a bundled config, which makes it choose Qwen2's class."""
     folder: Path = tmp_path_factory.mktemp("tokenizer")
     tokenizer.save_pretrained(folder)

@@ -1,7 +1,7 @@
 """The embedded engine: transformers models with a plain batched decoding loop.
 
-Against ``model.generate`` it drops finished rows, grows the key-value cache in place, and draws each sample from a random
-stream of its own, so that a sample does not depend on what was drawn before a restart.
+Against ``model.generate`` it drops finished rows, grows the key-value cache in place, and draws each sample from a
+random stream of its own, so that a sample does not depend on what was drawn before a restart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CACHE_STEP = 64  # tokens by which the cache grows
 
 
 class GrowingLayer(DynamicLayer):
-    """A cache layer that writes into a buffer with room to spare: transformers' own copies the whole cache every token."""
+    """A cache layer that writes into a buffer with room to spare; transformers' own copies the cache at every token."""
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         super().lazy_initialization(key_states, value_states)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from micota.artifacts import Manifest, Store, read_jsonl
+from micota.artifacts import ArtifactError, Manifest, Store, read_jsonl
 from micota.graph import Comparison
 from micota.records import Node, Score
 from micota.statistics import Difference, Estimate, macro_average, paired_difference, wilson
@@ -61,7 +61,7 @@ def summarise(store: Store, name: str, student: str, by_seed: Mapping[int, Compa
     baselines = [load(store, arm.scores) for c in comparisons for arm in c.arms if arm.name == BASELINE]
     arms = []
     for index, arm in enumerate(first.arms):
-        graded = [load(store, comparison.arms[index].scores) for comparison in comparisons]
+        graded = [load(store, c.arms[index].scores) for c in comparisons]
         measures = [measure for c in comparisons if (measure := c.arms[index].bpc) is not None]
         arms.append(
             row(
@@ -135,6 +135,12 @@ def load(store: Store, nodes: Mapping[str, Node]) -> Graded:
 
 
 def manifest_of(store: Store, node: Node) -> Manifest:
+    """The manifest of an artifact that a report needs.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
     manifest = store.manifest(node)
-    assert manifest is not None, f"{node.folder} is not made"
+    if manifest is None:
+        raise ArtifactError(f"{store.path(node)} is missing; run pipeline.py again")
     return manifest

@@ -18,12 +18,12 @@ from micota.graph import Comparison
 from micota.records import Completion, Node, Score
 from micota.report.collect import BASELINE, Graded, Row, Summary, load, manifest_of
 from micota.report.figures import METHOD, TA_COLOUR, TEACHER_COLOUR, arm_colours, figures
-from micota.report.table import interval, verdict
+from micota.report.table import interval, ta_title, verdict
 from micota.sources import SourceError, load_problems
 
 MAX_PROBLEMS = 100  # of each benchmark whose answers are on the page
 MAX_COMPLETION_BYTES = 5_000_000  # of all completions on the page
-OUTCOMES = ("correct", "incorrect", "truncated", "no_answer")
+OUTCOMES = ("correct", "incorrect", "truncated", "no_answer", "not_asked")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +73,9 @@ def list_models(summary: Summary, comparison: Comparison) -> list[Model]:
         Model(label=row.name, colour=colours[row.name], is_arm=True, row=row, scores=arm.scores)
         for row, arm in zip(summary.arms, comparison.arms, strict=True)
     ]
-    titles = {0.0: "TA before SFT", 1.0: "TA after SFT"}
     assistants = [
         Model(
-            label=titles.get(weight, f"TA merged, weight {weight:g}"),
+            label=ta_title(weight),
             colour=TA_COLOUR,
             is_arm=False,
             row=summary.curve[weight],

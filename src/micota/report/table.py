@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.table import Table
 
 from micota.report.collect import Row, Summary
@@ -9,33 +10,35 @@ from micota.statistics import Difference, Estimate
 
 
 def comparison_table(summary: Summary) -> Table:
-    """Arms by accuracy per benchmark, average with its interval, length, BPC and difference to the untouched student."""
-    seeds = f"{len(summary.seeds)} seed{'s' if len(summary.seeds) > 1 else ''}"
-    table = Table(title=f"{summary.name}: {summary.student}, accuracy in %, {seeds}", title_justify="left")
-    table.add_column("arm")
-    for bench in summary.benchmarks:
-        table.add_column(bench, justify="right")
-    for title in ("average [95 %]", *(["sd of seeds"] if len(summary.seeds) > 1 else []), "tokens", "BPC of data"):
-        table.add_column(title, justify="right")
+    """Arms by accuracy per benchmark, average, length, BPC, and the difference to the untouched student."""
+    seeds = "1 seed" if len(summary.seeds) == 1 else f"{len(summary.seeds)} seeds"
+    title = f"{summary.name}: {summary.student}, accuracy in % with 95 % intervals, {seeds}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("arm", no_wrap=True)
+    seed_sd = ["sd of seeds"] if len(summary.seeds) > 1 else []
+    for column in (*summary.benchmarks, "average", *seed_sd, "tokens", "BPC"):
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("against instruct, paired")
     for arm in summary.arms:
-        table.add_row(*_cells(arm, summary), style="bold" if arm.name == "micota" else None)
+        table.add_row(*_cells(arm.name, arm, summary), style="bold" if arm.name == "micota" else None)
     table.add_section()
-    weights = sorted(summary.curve)
-    shown = {0.0: "TA before SFT", 1.0: "TA after SFT"}
-    for weight in weights:
-        title = shown.get(weight, f"TA merged, weight {weight:g}")
-        table.add_row(*_cells(summary.curve[weight], summary, title), style="dim")
-    table.add_row(*_cells(summary.teacher, summary), style="dim")
+    for weight in sorted(summary.curve):
+        table.add_row(*_cells(ta_title(weight), summary.curve[weight], summary), style="dim")
+    table.add_row(*_cells("teacher", summary.teacher, summary), style="dim")
     return table
 
 
-def _cells(row: Row, summary: Summary, title: str | None = None) -> list[str]:
+def ta_title(weight: float) -> str:
+    """What the TA is called at a merge weight."""
+    return {0.0: "TA before SFT", 1.0: "TA after SFT"}.get(weight, f"TA merged at {weight:g}")
+
+
+def _cells(title: str, row: Row, summary: Summary) -> list[str]:
     seed_sd = [] if len(summary.seeds) == 1 else ["-" if row.seed_sd is None else f"{100 * row.seed_sd:.1f}"]
     return [
-        title or row.name,
+        title,
         *(f"{100 * row.by_benchmark[bench].value:.1f}" for bench in summary.benchmarks),
-        interval(row.average),
+        f"{100 * row.average.value:.1f} ±{50 * (row.average.high - row.average.low):.1f}",
         *seed_sd,
         f"{row.num_tokens:.0f}",
         "-" if row.bits_per_byte is None else f"{row.bits_per_byte:.3f}",

@@ -15,7 +15,7 @@ from micota.packing import IGNORED, Batch, micro_batches, token_nll
 
 
 def learning_rate_factor(step: int, total: int, warmup_ratio: float) -> float:
-    """Linear warm-up from above 0, then a cosine that would reach 0 one step after the last (Loshchilov & Hutter 2017)."""
+    """Linear warm-up from above 0, then a cosine that would reach 0 after the last step (Loshchilov & Hutter 2017)."""
     warmup = math.ceil(total * warmup_ratio)
     if step < warmup:
         return (step + 1) / warmup

@@ -13,7 +13,7 @@ from micota.answers import extract_boxed, is_correct
 from micota.artifacts import read_jsonl, write_jsonl
 from micota.graph import ScoresSpec
 from micota.packing import tokenise
-from micota.records import Completion, Example, ExampleScore, Problem, Score
+from micota.records import NOT_ASKED, Completion, Example, ExampleScore, Problem, Score
 from micota.sources import load_problems
 from micota.stages.generate import COMPLETIONS, DATA
 from micota.stages.inputs import input_path, model_location, progress_bar
@@ -32,8 +32,11 @@ def grade(work: Work) -> None:
     folder = input_path(work.store, work.node.inputs["completions"])
     rows = read_jsonl(folder / COMPLETIONS, Completion)
     order = {identity: index for index, identity in enumerate(problems)}
-    rows.sort(key=lambda row: (order[row.problem_id], row.sample))
+    texts = {(row.problem_id, row.sample): row.completion for row in rows}
     scores = [graded(row, problems[row.problem_id], spec.grader) for row in rows]
+    # Every problem has a score, so that all models are judged on the same ones, also where one could not be asked.
+    scores += [not_asked(problem, spec.grader) for problem in problems.values() if (problem.id, 0) not in texts]
+    scores.sort(key=lambda score: (order[score.problem_id], score.sample))
     write_jsonl(work.build.path / SCORES, scores)
     right = sum(score.correct is True for score in scores)
     work.build.counts |= {"scores": len(scores)} | Counter(score.outcome for score in scores)
@@ -48,20 +51,34 @@ def grade(work: Work) -> None:
     work.run.log(
         {f"eval/{benchmark}/accuracy": accuracy.value, f"eval/{benchmark}/num_tokens": work.build.metrics["num_tokens"]}
     )
-    columns = ["problem_id", "problem", "answer", "prediction", "correct", "num_tokens", "completion"]
+    columns = ["problem_id", "problem", "answer", "prediction", "outcome", "num_tokens", "completion"]
     table = [
         [
             s.problem_id,
             problems[s.problem_id].problem,
             s.answer,
             s.prediction,
-            str(s.correct),
+            s.outcome,
             s.num_tokens,
-            row.completion,
+            texts.get((s.problem_id, s.sample)),
         ]
-        for s, row in zip(scores, rows, strict=True)
+        for s in scores
     ]
     work.run.table(f"eval/{benchmark}/answers", columns, table)
+
+
+def not_asked(problem: Problem, grader: str) -> Score:
+    """The score of a problem whose prompt leaves no room for an answer."""
+    return Score(
+        problem_id=problem.id,
+        sample=0,
+        prediction=None,
+        correct=None,
+        answer=problem.answer,
+        grader=grader,
+        finish_reason=NOT_ASKED,
+        num_tokens=0,
+    )
 
 
 def graded(row: Completion, problem: Problem, grader: str) -> Score:

@@ -152,6 +152,7 @@ def choose(examples: list[Example], select: SelectConfig, seed: int) -> list[Exa
 
 
 def ranked(examples: list[Example], seed: int) -> list[Example]:
+    """In an order that depends on the seed and each problem alone."""
     return sorted(examples, key=lambda example: seed_of("rank", seed, example.problem_id))
 
 

@@ -89,7 +89,7 @@ def make(config: Config, door: str, targets: list[Node], console: Console | None
     Raises:
         ArtifactError: an input is missing that another door makes; the text has the commands, in order.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or open_console()
     store = Store(config.artifacts)
     if config.plan:
         show_plan(config, store, targets, console)
@@ -137,9 +137,11 @@ def run_stage(work: Work) -> None:
     """Import the stage of a node, which imports torch, and run it."""
     module, function = STAGES[work.node.stage].split(":")
     stage = getattr(importlib.import_module(module), function)
-    if work.config.num_threads is not None:
-        import torch
+    import torch
+    import transformers
 
+    transformers.utils.logging.disable_progress_bar()  # ours shows the whole stage
+    if work.config.num_threads is not None:
         torch.set_num_threads(work.config.num_threads)
     stage(work)
 
@@ -171,7 +173,14 @@ def why(store: Store, node: Node) -> str:
         differences.append([f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(changed)])
     if not differences:
         return ""
-    return "  changed: " + ", ".join(min(differences, key=len))
+    nearest = min(differences, key=len)
+    return "  changed: " + ", ".join(nearest)
+
+
+def open_console() -> Console:
+    """Where people look; in a file or a pipe wide enough for the table."""
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=140)
 
 
 def flatten(node: Any, path: str = "") -> dict[str, Any]:

@@ -16,19 +16,19 @@ from rich.text import Text
 from micota.artifacts import Manifest, Store
 from micota.config import Config, PipelineConfig, command
 from micota.graph import comparison, unique
-from micota.stages.make import Task, pending, perform, show_plan, tasks_of
+from micota.stages.make import Task, open_console, pending, perform, show_plan, tasks_of
 from micota.stages.report import report
 
 Runner = Callable[[Task], list[Manifest]]
 
 
-class StageFailed(ValueError):
+class StageError(ValueError):
     """A stage that ran in a process of its own failed; the text has the end of what it said."""
 
 
 def pipeline(config: PipelineConfig, arms: list[Config], console: Console | None = None) -> None:
     """Make everything that the comparison of ``arms`` needs, then report."""
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or open_console()
     targets = comparison(arms).targets()
     store = Store(config.artifacts)
     if config.plan:
@@ -57,7 +57,7 @@ def runner_for(config: PipelineConfig, store: Store, console: Console) -> Runner
         finished = subprocess.run(process, capture_output=True, text=True, check=False)
         if finished.returncode:
             said = (finished.stderr.strip() or finished.stdout.strip()).splitlines()
-            raise StageFailed(f"python {door} {' '.join(arguments)} failed: " + "\n".join(said[-20:]))
+            raise StageError(f"python {door} {' '.join(arguments)} failed: " + "\n".join(said[-20:]))
         return [manifest for node in task.nodes if (manifest := store.manifest(node)) is not None]
 
     return run
@@ -119,4 +119,6 @@ def headline(manifests: list[Manifest]) -> str:
             case "merge":
                 share = manifest.metrics["merged_vector_norm"] / manifest.metrics["task_vector_norm"]
                 parts.append(f"task vector x {share:.2f}")
+    if not parts:
+        parts = [f"{sum(manifest.counts['requested'] for manifest in manifests)} answers"]
     return ", ".join(parts)

@@ -16,7 +16,7 @@ from micota.graph import Comparison, comparison
 from micota.report.collect import summarise
 from micota.report.page import render_page
 from micota.report.table import comparison_table
-from micota.stages.make import pending
+from micota.stages.make import open_console, pending
 
 SEEDS = "seeds.json"
 
@@ -27,7 +27,7 @@ def report(config: Config, arms: list[Config], console: Console | None = None) -
     Raises:
         ArtifactError: the comparison has not been run.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or open_console()
     store = Store(config.artifacts)
     folder = report_folder(config, arms)
     known = json.loads((folder / SEEDS).read_text()) if (folder / SEEDS).exists() else []

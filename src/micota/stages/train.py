@@ -27,6 +27,7 @@ from micota.stages.make import Work
 
 DTYPES = {"32-true": torch.float32, "bf16-true": torch.bfloat16}
 logger = logging.getLogger(__name__)
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its import turns tips and notes on
 
 
 def train(work: Work) -> None:

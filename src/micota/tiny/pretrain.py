@@ -25,7 +25,7 @@ import transformers
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedTokenizerFast, LlamaForCausalLM
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from micota.tiny.problems import held_out_chains, load_split
 from micota.tiny.recipes import HEAD_DIM, RECIPES, Corpus, Recipe, Stage
@@ -124,9 +124,7 @@ def build_optimisers(model: nn.Module, stage: Stage) -> list[torch.optim.Optimiz
     matrices = [p for name, p in named if p.ndim == 2 and "embed_tokens" not in name]
     rest = [p for name, p in named if p.ndim != 2 or "embed_tokens" in name]
     return [
-        torch.optim.Muon(
-            matrices, lr=stage.muon_lr, weight_decay=0.0, momentum=0.95, nesterov=True, ns_steps=5
-        ),
+        torch.optim.Muon(matrices, lr=stage.muon_lr, weight_decay=0.0, momentum=0.95, nesterov=True, ns_steps=5),
         torch.optim.AdamW(rest, lr=stage.adamw_lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
@@ -144,9 +142,7 @@ def train_stage(
 ) -> Iterator[str]:
     """Train for one stage, yielding lines for the log: the mean loss (nats a token) since the last line."""
     optimisers = build_optimisers(model, stage)
-    schedules = [
-        LambdaLR(optimiser, lambda step: lr_ratio(step, stage.num_steps)) for optimiser in optimisers
-    ]
+    schedules = [LambdaLR(optimiser, lambda step: lr_ratio(step, stage.num_steps)) for optimiser in optimisers]
     losses: list[float] = []
     model.train()
     for step in range(1, stage.num_steps + 1):

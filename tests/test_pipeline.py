@@ -1,0 +1,163 @@
+"""The whole method in a miniature of the miniature: from the teacher to the page, killed, resumed, and swept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, SMALL
+
+from micota.artifacts import read_manifest
+
+Door = Callable[..., subprocess.CompletedProcess[str]]
+FEW = "compare.arms=[instruct,strong,mix_long,micota]"
+
+
+def results(artifacts: Path) -> dict[str, Any]:
+    """What a pipeline made, by folder: checksums of all files, and of completions (which hold times) the texts."""
+    found: dict[str, Any] = {}
+    for manifest in sorted(artifacts.glob("*/*/manifest.json")):
+        folder = str(manifest.parent.relative_to(artifacts))
+        if folder.startswith("completions/"):
+            rows = [json.loads(line) for line in (manifest.parent / "completions.jsonl").open()]
+            found[folder] = sorted((row["problem_id"], row["sample"], row["completion"]) for row in rows)
+        else:
+            found[folder] = {name: entry["sha256"] for name, entry in read_manifest(manifest.parent).files.items()}
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, subprocess.CompletedProcess[str]]]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    env = os.environ | {"MICOTA_ARTIFACTS": str(folder / "artifacts"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "pipeline.py"), *SMALL, FEW]
+    yield folder, subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder, check=False)
+
+
+def test_it_runs_from_the_teacher_to_the_page(undisturbed: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, finished = undisturbed
+    assert finished.returncode == 0, finished.stderr
+    page = Path(finished.stdout.splitlines()[-1].removeprefix("report: "))
+    assert page.exists() and "micota" in page.read_text(encoding="utf-8")
+    assert [entry.name for entry in folder.iterdir()] == ["artifacts"], "something was left outside the artifacts"
+    assert {entry.name for entry in (folder / "artifacts").iterdir()} == {
+        "bpc", "completions", "data", "models", "reports", "scores",
+    }  # fmt: skip
+    assert not list((folder / "artifacts").rglob("*.partial"))
+    for word in ("against instruct, paired", "TA merged at 0.5", "TA after SFT", "BPC"):
+        assert word in finished.stdout
+
+
+def test_every_number_walks_back_to_the_teacher(undisturbed: tuple[Path, Any]) -> None:
+    artifacts = undisturbed[0] / "artifacts"
+    by_key = {}
+    for path in artifacts.glob("*/*/manifest.json"):
+        manifest = read_manifest(path.parent)
+        by_key[manifest.key] = manifest
+    [score] = [m for m in by_key.values() if m.name == "tiny_student+micota@easy" and m.stage == "grade"]
+    chain, manifest = [], score
+    while manifest is not None:
+        chain.append(manifest.stage)
+        parents = [by_key[entry["key"]] for entry in manifest.inputs.values() if entry["key"] in by_key]
+        manifest = parents[-1] if parents else None
+    assert chain == ["grade", "generate", "train", "select", "generate", "merge", "train", "select", "generate"]
+    assert score.versions["transformers"] and score.hardware["cpus"]
+
+
+def test_the_second_time_everything_is_there(undisturbed: tuple[Path, Any], run_door: Door) -> None:
+    artifacts = str(undisturbed[0] / "artifacts")
+    again = run_door("pipeline", *SMALL, FEW, MICOTA_ARTIFACTS=artifacts)
+    assert again.returncode == 0 and ", 0 to make" in again.stdout
+    plan = run_door("pipeline", *SMALL, FEW, "plan=true", MICOTA_ARTIFACTS=artifacts)
+    assert plan.stdout.splitlines()[-1] == "0 to make"
+    shown = run_door("report", *SMALL, FEW, MICOTA_ARTIFACTS=artifacts)
+    assert shown.returncode == 0 and shown.stdout.splitlines()[-1] == again.stdout.splitlines()[-1]
+
+
+def test_the_plan_says_what_a_change_would_redo(undisturbed: tuple[Path, Any], run_door: Door) -> None:
+    artifacts = str(undisturbed[0] / "artifacts")
+    plan = run_door("pipeline", *SMALL, FEW, "merge.density=0.3", "plan=true", MICOTA_ARTIFACTS=artifacts)
+    lines = plan.stdout.splitlines()
+    assert any("done" in line and "models/tiny_ta+strong-" in line for line in lines)
+    assert any("make" in line and "tiny_ta+strong.dare_ties-d0.3-w0.5" in line for line in lines)
+    assert any("data/micota-" in line and "changed: inputs.completions" in line for line in lines)
+    assert not list(Path(artifacts).rglob("*d0.3*")), "a plan made something"
+
+
+def test_killed_at_any_stage_it_goes_on_to_the_same_results(undisturbed: tuple[Path, Any], tmp_path: Path) -> None:
+    artifacts = tmp_path / "artifacts"
+    env = os.environ | {"MICOTA_ARTIFACTS": str(artifacts), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "pipeline.py"), *SMALL, FEW]
+    for moment in (
+        "completions/tiny_teacher@tiny-*.partial/completions.jsonl",
+        "models/tiny_ta+strong-*.partial/checkpoints/step=2.ckpt",
+        "models/*dare_ties*.partial/mergekit",
+        "models/tiny_student+mix_long-*.partial/checkpoints/step=1.ckpt",
+        "scores/*.partial",
+    ):
+        with subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
+            while run.poll() is None and not list(artifacts.glob(moment)):
+                time.sleep(0.001)  # polls for the moment to kill at
+            assert run.poll() is None, f"{moment} never came: {run.stderr.read() if run.stderr else ''}"
+            run.send_signal(signal.SIGKILL)
+    finished = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert results(artifacts) == results(undisturbed[0] / "artifacts")
+    assert not list(artifacts.rglob("*.partial"))
+
+
+def test_missing_inputs_name_the_commands_that_make_them(run_door: Door) -> None:
+    finished = run_door("train", *SMALL, "data=micota")
+    assert finished.returncode == 2
+    for command in ("python generate.py data=strong", "python train.py role=ta", "python merge.py", "data=micota"):
+        assert command in finished.stderr
+    assert finished.stderr.count("\n") == 1
+
+
+def test_damage_stops_before_any_work(undisturbed: tuple[Path, Any], run_door: Door, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(undisturbed[0] / "artifacts", tmp_path / "artifacts")
+    [weights] = (tmp_path / "artifacts").glob("models/tiny_ta+strong-*/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-10])
+    finished = run_door("merge", *SMALL, "merge.density=0.9")
+    assert finished.returncode == 2 and "the artifact is damaged" in finished.stderr and str(weights) in finished.stderr
+    assert finished.stderr.count("\n") == 1
+
+
+def test_a_sweep_shares_everything_upstream(undisturbed: tuple[Path, Any], run_door: Door) -> None:
+    artifacts = undisturbed[0] / "artifacts"
+    before = set(results(artifacts))
+    finished = run_door("merge", "-m", *SMALL, "merge.density=0.2,0.4,0.6", MICOTA_ARTIFACTS=str(artifacts))
+    assert finished.returncode == 0, finished.stderr
+    made = set(results(artifacts)) - before
+    assert sorted(name.split("dare_ties-")[1][:4] for name in made) == ["d0.2", "d0.4", "d0.6"]
+
+
+def test_wandb_offline_stays_below_the_artifacts(undisturbed: tuple[Path, Any], run_door: Door) -> None:
+    artifacts = undisturbed[0] / "artifacts"
+    finished = run_door(
+        "merge", *SMALL, "tracker=wandb", "tracker.mode=offline", "merge.density=0.7",
+        MICOTA_ARTIFACTS=str(artifacts), HOME=str(undisturbed[0]),
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    assert list((artifacts / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert [entry.name for entry in undisturbed[0].iterdir()] == ["artifacts"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", [["runner=subprocess", "jobs=2"], ["runner=submitit", "cluster=local", "jobs=2"]])
+def test_runners_agree(undisturbed: tuple[Path, Any], run_door: Door, tmp_path: Path, runner: list[str]) -> None:
+    finished = run_door("pipeline", *SMALL, FEW, *runner)
+    assert finished.returncode == 0, finished.stderr
+    ours = {name: entry for name, entry in results(tmp_path / "artifacts").items() if "-d0.5-" in name or "+" in name}
+    theirs = results(undisturbed[0] / "artifacts")
+    assert ours and all(theirs[name] == entry for name, entry in ours.items())
