@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -57,13 +58,17 @@ class WandbRun:
         for child in node.inputs.values():
             # Offline there is no server to ask for an artifact by its name: lineage is then in the config alone.
             if not child.is_source and self._run.settings.mode == "online":
-                self._run.use_artifact(f"{child.name}-{child.key}:latest".replace("@", "."), type=child.kind)
-        title = f"{node.name}-{node.key}".replace("@", ".")
-        artifact = wandb.Artifact(title, type=node.kind, metadata=asdict(manifest))
+                self._run.use_artifact(f"{artifact_name(child)}:latest", type=child.kind)
+        artifact = wandb.Artifact(artifact_name(node), type=node.kind, metadata=asdict(manifest))
         artifact.add_file(str(path / MANIFEST))
         self._run.log_artifact(artifact)
         self._run.config.update({f"{node.stage}/{node.name}": manifest.config | {"inputs": manifest.inputs}})
         self._run.summary.update({f"{node.stage}/{node.name}/{k}": v for k, v in manifest.metrics.items()})
+
+
+def artifact_name(node: Node) -> str:
+    """Name and key in the characters that W&B allows."""
+    return re.sub(r"[^\w.-]", ".", f"{node.name}-{node.key}")
 
 
 @contextmanager

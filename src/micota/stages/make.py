@@ -95,7 +95,9 @@ def make(config: Config, door: str, targets: list[Node], console: Console | None
         show_plan(config, store, targets, console)
         return
     todo = pending(store, targets)
-    foreign = tasks_of(node for node in todo if node.door != door)
+    own = tasks_of(targets)
+    assert [task.door for task in own] == [door], "the targets of a door are made by one command"
+    foreign = [task for task in tasks_of(todo) if task.id != own[0].id]
     if foreign:
         raise ArtifactError(missing(config, foreign, targets))
     for task in tasks_of(todo):

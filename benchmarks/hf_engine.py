@@ -1,0 +1,81 @@
+"""The hf engine against transformers' own ``generate`` on the same model and prompts, in turn, in one run.
+
+    python benchmarks/hf_engine.py [--model bundled:teacher] [--prompts 128] [--repeats 5]
+
+Greedy answers of both are compared; times are medians, and the ratio is that of each pair of neighbouring runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+import transformers
+
+from micota.config import EngineConfig, PromptConfig, SamplingConfig, SourceConfig
+from micota.engines.base import Request
+from micota.engines.hf import HFEngine
+from micota.prompts import messages, render
+from micota.sources import load_problems, model_folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="bundled:teacher")
+    parser.add_argument("--problems", default="bundled:train.jsonl")
+    parser.add_argument("--prompts", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--max-tokens", type=int, default=280)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    engine = HFEngine(
+        EngineConfig(name="hf", batch_size=options.batch_size, dtype="float32"), model_folder(options.model), None
+    )
+    problems = load_problems(SourceConfig(path=options.problems, limit=options.prompts))
+    prompt = PromptConfig(template="{problem}")
+    texts = [render(engine.tokenizer, messages(problem.problem, prompt)) for problem in problems]
+    ids = [engine.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    requests = [Request(id=(p.id, 0), prompt_ids=row, seed=0) for p, row in zip(problems, ids, strict=True)]
+    sampling = SamplingConfig(temperature=0.0, max_tokens=options.max_tokens)
+
+    def ours() -> dict[str, str]:
+        return {output.id[0]: output.text for output in engine.generate(requests, sampling)}
+
+    def theirs() -> dict[str, str]:
+        found = {}
+        order = sorted(range(len(ids)), key=lambda index: -len(ids[index]))
+        for start in range(0, len(order), options.batch_size):
+            rows = order[start : start + options.batch_size]
+            batch = engine.tokenizer.pad(
+                {"input_ids": [ids[row] for row in rows]}, padding_side="left", return_tensors="pt"
+            )
+            answers = engine.model.generate(**batch, max_new_tokens=options.max_tokens, do_sample=False)
+            width = batch["input_ids"].shape[1]
+            for row, answer in zip(rows, answers, strict=True):
+                found[problems[row].id] = engine.tokenizer.decode(answer[width:], skip_special_tokens=True)
+        return found
+
+    same = sum(ours()[key] == text for key, text in theirs().items())
+    pairs = []
+    for _ in range(options.repeats):
+        seconds = []
+        for run in (ours, theirs):
+            start = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - start)
+        pairs.append(seconds)
+    ratio = statistics.median(second / first for first, second in pairs)
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {options.threads} thread(s)")
+    print(f"{options.model}, {len(requests)} prompts: identical answers {same} of {len(requests)}")
+    print(
+        f"hf engine {statistics.median(p[0] for p in pairs):.2f} s, generate {statistics.median(p[1] for p in pairs):.2f} s"
+    )
+    print(f"generate / hf engine: {ratio:.2f} (median of {options.repeats} pairs)")
+
+
+if __name__ == "__main__":
+    main()

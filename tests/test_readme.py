@@ -1,0 +1,72 @@
+"""Every command in the README and in docs/ works, or composes and plans where it needs a GPU."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+Door = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def commands(kind: str) -> list[str]:
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+            lines = [line.split("  #")[0].strip() for line in block.replace("\\\n", " ").splitlines()]
+            found += [line for line in lines if line.startswith(kind)]
+    return sorted(set(found))
+
+
+def test_every_command_is_of_a_known_kind() -> None:
+    known = {*commands("python "), *commands("make ")}
+    for page in PAGES:
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                assert not line.strip() or line.split("  #")[0].strip() in known, f"{page.name}: {line}"
+
+
+@pytest.mark.parametrize("command", commands("python "))
+def test_doors_in_the_docs_plan(run_door: Door, tmp_path: Path, command: str) -> None:
+    door, *arguments = command.removeprefix("python ").split()
+    if door == "report.py":
+        finished = run_door("report", *arguments)
+        assert finished.returncode == 2 and "python pipeline.py experiment=tiny" in finished.stderr
+        return
+    if any(argument.startswith("hydra/launcher") for argument in arguments):
+        arguments = [argument for argument in arguments if argument != "-m"] + ["--cfg", "hydra"]
+    else:
+        arguments = [*arguments, "plan=true"] if "plan=true" not in arguments else arguments
+    finished = run_door(door.removesuffix(".py"), *arguments)
+    assert finished.returncode == 0, finished.stderr
+    assert "to make" in finished.stdout or "submitit_slurm" in finished.stdout or "slurm" in finished.stdout
+    assert {entry.name for entry in tmp_path.rglob("*")} <= {"artifacts", "sweeps", "multirun.yaml"}
+
+
+@pytest.mark.parametrize("command", commands("make "))
+def test_make_targets_in_the_docs_exist(command: str) -> None:
+    finished = subprocess.run(
+        ["make", "-n", *command.split()[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_make_without_a_target_explains_itself() -> None:
+    said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("install", "demo", "test", "lint", "format", "bench"):
+        assert f"make {target}" in said
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert link.startswith("https://arxiv.org/") or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_readme_fits_a_page() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
