@@ -69,11 +69,10 @@ def main() -> None:
             seconds.append(time.perf_counter() - start)
         pairs.append(seconds)
     ratio = statistics.median(second / first for first, second in pairs)
+    medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, {options.threads} thread(s)")
     print(f"{options.model}, {len(requests)} prompts: identical answers {same} of {len(requests)}")
-    print(
-        f"hf engine {statistics.median(p[0] for p in pairs):.2f} s, generate {statistics.median(p[1] for p in pairs):.2f} s"
-    )
+    print(f"hf engine {medians[0]:.2f} s, generate {medians[1]:.2f} s")
     print(f"generate / hf engine: {ratio:.2f} (median of {options.repeats} pairs)")
 
 
