@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from micota import doors, graph
 from micota.config import SCHEMAS
+from micota.sources import model_folder
 
 GROUPS = sorted(path.name for path in doors.CONF.iterdir() if path.is_dir())
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((doors.CONF / group).glob("*.yaml"))]
@@ -62,14 +64,13 @@ def test_experiment_wins_over_defaults_and_command_line_over_both(composed: Call
 
 
 def test_bundled_revisions_match_files() -> None:
-    from micota.artifacts import sha256
-    from micota.sources import model_folder
-
     with hydra.initialize_config_dir(str(doors.CONF), version_base="1.3"):
         for name in ("teacher", "ta", "student", "student2"):
             model = hydra.compose("train", overrides=[f"model@large=tiny_{name}"]).large
-            weights = Path(model_folder(model.path)) / "model.safetensors"
-            assert model.revision == sha256(weights)[:12], f"conf/model/tiny_{name}.yaml names other weights"
+            folder = Path(model_folder(model.path))
+            content = (folder / "model.safetensors").read_bytes() + (folder / "tokenizer.json").read_bytes()
+            expected = hashlib.sha256(content).hexdigest()[:12]
+            assert model.revision == expected, f"conf/model/tiny_{name}.yaml names other files"
 
 
 BAD = [

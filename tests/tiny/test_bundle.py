@@ -24,8 +24,7 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 def test_config(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    assert config["architectures"] == ["Qwen2ForCausalLM"]
-    assert config["head_dim"] == HEAD_DIM == config["hidden_size"] // config["num_attention_heads"] == 32
+    assert config["architectures"] == ["LlamaForCausalLM"]
     assert (config["vocab_size"], config["max_position_embeddings"]) == (64, 1024)
     assert config["tie_word_embeddings"] is True
     assert (config["eos_token_id"], config["pad_token_id"]) == (EOS_ID, PAD_ID)

@@ -75,3 +75,13 @@ def test_rendered_text_tokenises_as_it_is(
     assert ids.count(EOS_ID) == 1
     assert ids[-1] == EOS_ID
     assert reloaded.decode(ids) == rendered
+
+
+def test_whatever_a_model_strings_together_is_tokens_again() -> None:
+    tokenizer = build_tokenizer()
+    generator = random.Random(0)
+    for _ in range(20_000):
+        ids = [generator.randrange(2, len(vocabulary())) for _ in range(generator.randrange(1, 12))]
+        text = tokenizer.decode(ids)
+        again = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(again) == text

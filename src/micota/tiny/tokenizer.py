@@ -43,8 +43,15 @@ def vocabulary() -> list[str]:
 
 
 def split_pattern() -> str:
-    """Any token, the longest first: whatever a model strings together splits into tokens again, `letso` into two."""
-    return "|".join(re.escape(token) for token in sorted(vocabulary()[2:], key=len, reverse=True))
+    """Any token, the longest first, so that whatever a model strings together splits into tokens again.
+
+    A mark leaves the space after it to a word that has no form without one: `, me` is `,` and ` me`.
+    """
+    tokens = sorted(vocabulary()[2:], key=len, reverse=True)
+    spaced_words = "|".join(token.strip() for token in tokens if re.fullmatch(" [a-z]+", token))
+    return "|".join(
+        re.escape(token) + (f"(?!{spaced_words})" if re.fullmatch("[,.:] ", token) else "") for token in tokens
+    )
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
