@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "micota"
 ROWS = [
     {"config", "records"},
-    {"graph", "artifacts", "prompts", "answers", "statistics", "sources"},
+    {"graph", "artifacts", "prompts", "answers", "statistics", "sources", "console"},
     {"filters"},
     {"packing", "export"},
     {"engines", "sft", "merging", "analysis", "tracking", "tiny"},

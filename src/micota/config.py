@@ -297,15 +297,16 @@ class EvaluateConfig(Config):
 
 @dataclass(kw_only=True)
 class PipelineConfig(Config):
-    """pipeline.py: where stages run (``auto``: in this process on CPU, else a process each) and how many at a time."""
+    """pipeline.py: where stages run and how many at a time; ``auto`` is this process or a pool of workers on CPU, and a
+    process a stage on GPU."""
 
-    runner: str = choice("auto", "inprocess", "subprocess", "submitit")
-    jobs: int = positive(1)
+    runner: str = choice("auto", "inprocess", "workers", "subprocess", "submitit")
+    jobs: int | None = positive(None)
     cluster: str = choice("slurm", "local", default="slurm")
 
     def conflicts(self) -> Iterator[str]:
-        if self.runner == "inprocess" and self.jobs > 1:
-            yield f"jobs={self.jobs} with runner=inprocess; use runner=subprocess or runner=submitit"
+        if self.runner == "inprocess" and self.jobs not in (None, 1):
+            yield f"jobs={self.jobs} with runner=inprocess; use runner=workers, runner=subprocess or runner=submitit"
 
 
 SCHEMAS: dict[str, type[Config]] = {
@@ -327,7 +328,9 @@ def parse(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
         ConfigError: one line that names the key, the value seen and what is accepted.
     """
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), composed))
+        if OmegaConf.get_type(composed) is not schema:
+            composed = OmegaConf.merge(OmegaConf.structured(schema), composed)  # type: ignore[assignment]
+        config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error, schema)) from error
     assert isinstance(config, schema)

@@ -5,11 +5,9 @@ Nothing here imports torch, so that ``--help``, ``--cfg job`` and ``plan=true`` 
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from micota.artifacts import fingerprint
 from micota.config import SCHEMAS, Config, ConfigError, PipelineConfig, explain, parse, unknown_key, without_keys
+from micota.console import quieten
 
 # With its schema below it, a config can be overridden in keys that no YAML mentions, and a typo is found in any.
 for _name, _schema in SCHEMAS.items():
@@ -93,7 +92,7 @@ def local_inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         looks_local = where.startswith((".", "/", "~")) or where.endswith((".jsonl", ".json"))
         if not where.startswith("bundled:") and (looks_local or Path(where).exists()):
             owner: Any = node
-            owner.path = str(Path(where).expanduser())
+            owner.path = str(Path(where).expanduser()) if where.startswith("~") else where
             yield path.lstrip("."), owner
     for item in fields(node):
         yield from local_inputs(getattr(node, item.name), f"{path}.{item.name}")
@@ -107,19 +106,6 @@ def arms(config: Config) -> list[Config]:
         prepare(hydra.compose("generate", overrides=[*kept, f"data={arm}"]), Config, [*kept, f"data={arm}"])
         for arm in config.compare.arms
     ]
-
-
-def quieten() -> None:
-    """Leave the console to what a person wants; everything else goes to the log of the artifact."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    warnings.filterwarnings("ignore", module="lightning|torch|transformers|mergekit|wandb")
-    logging.captureWarnings(True)
-    root = logging.getLogger()
-    root.setLevel(logging.INFO)
-    if not any(isinstance(handler, logging.NullHandler) for handler in root.handlers):
-        root.addHandler(logging.NullHandler())
 
 
 def one_line(error: BaseException, schema: type[Config]) -> str:

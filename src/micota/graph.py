@@ -258,7 +258,7 @@ def scores(config: Config, role: str) -> dict[str, Node]:
 def evaluation(config: Config, role: str) -> list[Node]:
     """All that evaluate.py makes: scores, and for a student's arm the BPC of its data."""
     measured = bpc(config) if role == "student" else None
-    return [*([measured] if measured else []), *scores(config, role).values()]
+    return [*scores(config, role).values(), *([measured] if measured else [])]
 
 
 def bpc(config: Config) -> Node | None:
@@ -299,7 +299,7 @@ class Comparison:
         for nodes in self.curve.values():
             found += nodes.values()
         for arm in self.arms:
-            found += [*([arm.bpc] if arm.bpc else []), *arm.scores.values()]
+            found += [*arm.scores.values(), *([arm.bpc] if arm.bpc else [])]
         return found
 
 

@@ -25,6 +25,7 @@ def folder(request: pytest.FixtureRequest) -> Path:
 def test_config(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert config["architectures"] == ["LlamaForCausalLM"]
+    assert config["head_dim"] == HEAD_DIM == 32
     assert (config["vocab_size"], config["max_position_embeddings"]) == (64, 1024)
     assert config["tie_word_embeddings"] is True
     assert (config["eos_token_id"], config["pad_token_id"]) == (EOS_ID, PAD_ID)

@@ -11,12 +11,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from micota.analysis.bpc import bits_per, example_scores
 from micota.answers import extract_boxed, is_correct
 from micota.artifacts import read_jsonl, write_jsonl
+from micota.console import progress_bar
 from micota.graph import ScoresSpec
 from micota.packing import tokenise
 from micota.records import NOT_ASKED, Completion, Example, ExampleScore, Problem, Score
 from micota.sources import load_problems
 from micota.stages.generate import COMPLETIONS, DATA
-from micota.stages.inputs import input_path, model_location, progress_bar
+from micota.stages.inputs import input_path, model_location
 from micota.stages.make import Work
 from micota.statistics import wilson
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from micota.artifacts import ArtifactError, JsonlAppender, read_jsonl, write_jsonl
 from micota.config import ConfigError, SelectConfig
+from micota.console import progress_bar
 from micota.engines.base import Engine, Request
 from micota.filters import reason_to_drop
 from micota.graph import CompletionsSpec, DataSpec
 from micota.prompts import messages, prompt_hash, render
 from micota.records import Completion, Example, Problem
 from micota.sources import load_problems
-from micota.stages.inputs import engine_for, input_path, progress_bar, seed_of
+from micota.stages.inputs import engine_for, input_path, seed_of
 from micota.stages.make import Work
 
 COMPLETIONS = "completions.jsonl"

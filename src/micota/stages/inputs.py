@@ -1,12 +1,9 @@
-"""What stages share: where an input model is, engines that stay open between benchmarks, progress bars."""
+"""What stages share: where an input is, and engines that stay open between benchmarks."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from micota.artifacts import ArtifactError, Store
 from micota.config import EngineConfig
@@ -53,17 +50,3 @@ def close_engine() -> None:
 def seed_of(*parts: object) -> int:
     """A seed that depends on all parts, and on nothing else."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")
-
-
-def progress_bar(console: Console) -> Progress:
-    """A progress bar that leaves nothing behind."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-        transient=True,
-    )

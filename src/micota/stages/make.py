@@ -13,6 +13,7 @@ from rich.text import Text
 
 from micota.artifacts import ArtifactError, Build, Manifest, Store
 from micota.config import Config, command
+from micota.console import open_console
 from micota.graph import unique
 from micota.records import Node
 from micota.tracking import Run, track
@@ -59,12 +60,20 @@ class Task:
 
 
 def tasks_of(nodes: Iterable[Node]) -> list[Task]:
-    """Group nodes by the command that makes them."""
+    """Group nodes by the command that makes them; commands come after those whose results they read."""
     tasks: dict[str, Task] = {}
     for node in nodes:
         task = Task(node.door, dict(node.choose))
         tasks.setdefault(task.id, task).nodes.append(node)
-    return list(tasks.values())
+    waiting = list(tasks.values())
+    unmade = {node.folder for task in waiting for node in task.nodes}
+    ordered = []
+    while waiting:
+        task = next(task for task in waiting if unmade.isdisjoint(task.needs()))
+        waiting.remove(task)
+        unmade -= {node.folder for node in task.nodes}
+        ordered.append(task)
+    return ordered
 
 
 def pending(store: Store, targets: Iterable[Node]) -> list[Node]:
@@ -177,12 +186,6 @@ def why(store: Store, node: Node) -> str:
         return ""
     nearest = min(differences, key=len)
     return "  changed: " + ", ".join(nearest)
-
-
-def open_console() -> Console:
-    """Where people look; in a file or a pipe wide enough for the table."""
-    console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=140)
 
 
 def flatten(node: Any, path: str = "") -> dict[str, Any]:

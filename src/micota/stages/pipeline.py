@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -15,10 +20,12 @@ from rich.text import Text
 
 from micota.artifacts import Manifest, Store
 from micota.config import Config, PipelineConfig, command
+from micota.console import open_console, quieten
 from micota.graph import comparison, unique
-from micota.stages.make import Task, open_console, pending, perform, show_plan, tasks_of
+from micota.stages.make import Task, pending, perform, show_plan, tasks_of
 from micota.stages.report import report
 
+MAX_WORKERS = 4
 Runner = Callable[[Task], list[Manifest]]
 
 
@@ -37,65 +44,111 @@ def pipeline(config: PipelineConfig, arms: list[Config], console: Console | None
     todo = pending(store, targets)
     cached = len(unique(targets)) - len(todo)
     console.print(Text(f"{config.name}: {cached} artifacts are there already, {len(todo)} to make", "bold"))
-    run_tasks(tasks_of(todo), runner_for(config, store, console), config.jobs, console)
+    jobs = config.jobs or default_jobs(config)
+    with open_runner(config, jobs, store, console) as runner:
+        run_tasks(tasks_of(todo), runner, jobs, console)
     report(config, arms, console)
 
 
-def runner_for(config: PipelineConfig, store: Store, console: Console) -> Runner:
-    """What runs one task: in this process, in a process of its own, or as a SLURM job."""
+def default_jobs(config: PipelineConfig) -> int:
+    """Stages at a time where the user does not say: on CPU as many as have cores of their own, else one."""
+    if config.trainer.accelerator != "cpu" or config.num_threads is None or config.runner != "auto":
+        return 1
+    return max(1, min(MAX_WORKERS, len(os.sched_getaffinity(0)) // config.num_threads))
+
+
+@contextmanager
+def open_runner(config: PipelineConfig, jobs: int, store: Store, console: Console) -> Iterator[Runner]:
+    """What runs one task: in this process, in a pool of workers, in a process of its own, or as a SLURM job."""
     kind = config.runner
     if kind == "auto":
-        kind = "inprocess" if config.trainer.accelerator == "cpu" and config.jobs == 1 else "subprocess"
+        on_cpu = "inprocess" if jobs == 1 else "workers"
+        kind = on_cpu if config.trainer.accelerator == "cpu" else "subprocess"
     if kind == "inprocess":
-        return lambda task: perform(config, store, task, console)
-    launcher = [] if kind == "subprocess" else ["-m", f"hydra/launcher=submitit_{config.cluster}"]
+        yield lambda task: perform(config, store, task, console)
+    elif kind == "workers":
+        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
+            yield lambda task: _in_pool(pool, config, task)
+    else:
+        launcher = [] if kind == "subprocess" else ["-m", f"hydra/launcher=submitit_{config.cluster}"]
+        yield lambda task: _in_process(launcher, config, store, task)
 
-    def run(task: Task) -> list[Manifest]:
-        # argv[0] is the door that runs now; its siblings are the other doors.
-        door, *arguments = command(task.door, config.overrides, task.choose)
-        process = [sys.executable, str(Path(sys.argv[0]).resolve().with_name(door)), *launcher, *arguments]
-        finished = subprocess.run(process, capture_output=True, text=True, check=False)
-        if finished.returncode:
-            said = (finished.stderr.strip() or finished.stdout.strip()).splitlines()
-            raise StageError(f"python {door} {' '.join(arguments)} failed: " + "\n".join(said[-20:]))
-        return [manifest for node in task.nodes if (manifest := store.manifest(node)) is not None]
 
-    return run
+def _start_worker() -> None:
+    """Set up a worker that ends with the pipeline, which else, after ``kill -9``, would hold the lock of its build."""
+    quieten()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _in_worker(config: Config, task: Task) -> list[Manifest]:
+    return perform(config, Store(config.artifacts), task, Console(quiet=True))
+
+
+def _in_pool(pool: ProcessPoolExecutor, config: Config, task: Task) -> list[Manifest]:
+    try:
+        return pool.submit(_in_worker, config, task).result()
+    except BrokenProcessPool as error:
+        raise StageError(f"a worker died while it ran {task.id}; was it killed, or is memory short?") from error
+
+
+def _in_process(launcher: list[str], config: Config, store: Store, task: Task) -> list[Manifest]:
+    # argv[0] is the door that runs now; its siblings are the other doors.
+    door, *arguments = command(task.door, config.overrides, task.choose)
+    process = [sys.executable, str(Path(sys.argv[0]).resolve().with_name(door)), *launcher, *arguments]
+    finished = subprocess.run(process, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        said = (finished.stderr.strip() or finished.stdout.strip()).splitlines()
+        raise StageError(f"python {door} {' '.join(arguments)} failed: " + "\n".join(said[-20:]))
+    return [manifest for node in task.nodes if (manifest := store.manifest(node)) is not None]
 
 
 def run_tasks(tasks: list[Task], runner: Runner, jobs: int, console: Console) -> None:
-    """Run tasks in the order of what they need, up to ``jobs`` at a time; stop at the first that fails."""
+    """Run tasks, which come after what they need, up to ``jobs`` at a time; stop at the first that fails.
+
+    Of those that could start together, the one goes first that most others wait for.
+    """
+    if jobs == 1:  # in this thread, where Ctrl-C is heard
+        for number, task in enumerate(tasks, start=1):
+            _timed(task, runner, f"{number}/{len(tasks)}", console)
+        return
     maker = {node.folder: task.id for task in tasks for node in task.nodes}
     by_id = {task.id: task for task in tasks}
-    sorter = TopologicalSorter({t.id: {maker[need] for need in t.needs() if need in maker} for t in tasks})
+    needs = {task.id: {maker[need] for need in task.needs() if need in maker} for task in tasks}
+    waiting_for = dict.fromkeys(by_id, 0)
+    for name in reversed(list(by_id)):
+        for need in needs[name]:
+            waiting_for[need] += 1 + waiting_for[name]
+    sorter = TopologicalSorter(needs)
     sorter.prepare()
-    if jobs == 1:
-        done = 0
-        while sorter.is_active():
-            for name in sorter.get_ready():
-                done += 1
-                _timed(by_id[name], runner, f"{done}/{len(tasks)}", console)
-                sorter.done(name)
-        return
+    ready: list[str] = []
     running: dict[Future[None], str] = {}
-    with ThreadPoolExecutor(jobs) as pool:
-        started = 0
+    started = 0
+    with ThreadPoolExecutor(jobs) as pool, console.status("") as status:
         while sorter.is_active():
-            for name in sorter.get_ready():
+            ready = sorted([*ready, *sorter.get_ready()], key=lambda name: -waiting_for[name])
+            while ready and len(running) < jobs:
                 started += 1
+                name = ready.pop(0)
                 running[pool.submit(_timed, by_id[name], runner, f"{started}/{len(tasks)}", console)] = name
+            status.update("running: " + ", ".join(running.values()))
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
-                name = running.pop(future)
                 future.result()
-                sorter.done(name)
+                sorter.done(running.pop(future))
 
 
 def _timed(task: Task, runner: Runner, number: str, console: Console) -> None:
     """Run a task and print one line: number, command, seconds, headline."""
     start = time.perf_counter()
-    with console.status(f"{number} {task.id}") if console.is_terminal else console.capture():
-        manifests = runner(task)
+    manifests = runner(task)
     seconds = time.perf_counter() - start
     console.print(Text(f"{number:>7}  {task.id:<34} {seconds:7.1f} s  {headline(manifests)}"))
 

@@ -12,11 +12,12 @@ from rich.text import Text
 
 from micota.artifacts import ArtifactError, Store, write_text
 from micota.config import Config
+from micota.console import open_console
 from micota.graph import Comparison, comparison
 from micota.report.collect import summarise
 from micota.report.page import render_page
 from micota.report.table import comparison_table
-from micota.stages.make import open_console, pending
+from micota.stages.make import pending
 
 SEEDS = "seeds.json"
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from micota.artifacts import read_jsonl
 from micota.config import ConfigError
+from micota.console import progress_bar
 from micota.export import export
 from micota.graph import TrainSpec
 from micota.packing import fits, tokenise
@@ -22,7 +23,7 @@ from micota.records import Example
 from micota.sft.data import SftDataModule
 from micota.sft.module import SftModule
 from micota.stages.generate import DATA
-from micota.stages.inputs import close_engine, input_path, model_location, progress_bar
+from micota.stages.inputs import close_engine, input_path, model_location
 from micota.stages.make import Work
 
 DTYPES = {"32-true": torch.float32, "bf16-true": torch.bfloat16}
