@@ -96,12 +96,12 @@ def test_killed_at_any_stage_it_goes_on_to_the_same_results(undisturbed: tuple[P
     artifacts = tmp_path / "artifacts"
     env = os.environ | {"MICOTA_ARTIFACTS": str(artifacts), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "pipeline.py"), *SMALL, FEW]
-    for moment in (
+    for moment in (  # each waits for the one before, so none can have passed already
         "completions/tiny_teacher@tiny-*.partial/completions.jsonl",
         "models/tiny_ta+strong-*.partial/checkpoints/step=*.ckpt",
         "models/*dare_ties*.partial/mergekit",
-        "models/tiny_student+mix_long-*.partial/log.txt",
-        "completions/tiny_student+*@easy-*.partial",
+        "models/tiny_student+micota-*.partial/log.txt",
+        "completions/tiny_student+micota@easy-*.partial",
     ):
         with subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
             while run.poll() is None and not list(artifacts.glob(moment)):
