@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import subprocess
@@ -115,9 +116,10 @@ def run_tasks(tasks: list[Task], runner: Runner, jobs: int, console: Console) ->
 
     Of those that could start together, the one goes first that most others wait for.
     """
+    lines = Lines(len(tasks), console)
     if jobs == 1:  # in this thread, where Ctrl-C is heard
-        for number, task in enumerate(tasks, start=1):
-            _timed(task, runner, f"{number}/{len(tasks)}", console)
+        for task in tasks:
+            lines.run(task, runner)
         return
     maker = {node.folder: task.id for task in tasks for node in task.nodes}
     by_id = {task.id: task for task in tasks}
@@ -130,14 +132,12 @@ def run_tasks(tasks: list[Task], runner: Runner, jobs: int, console: Console) ->
     sorter.prepare()
     ready: list[str] = []
     running: dict[Future[None], str] = {}
-    started = 0
     with ThreadPoolExecutor(jobs) as pool, console.status("") as status:
         while sorter.is_active():
             ready = sorted([*ready, *sorter.get_ready()], key=lambda name: -waiting_for[name])
             while ready and len(running) < jobs:
-                started += 1
                 name = ready.pop(0)
-                running[pool.submit(_timed, by_id[name], runner, f"{started}/{len(tasks)}", console)] = name
+                running[pool.submit(lines.run, by_id[name], runner)] = name
             status.update("running: " + ", ".join(running.values()))
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -145,12 +145,21 @@ def run_tasks(tasks: list[Task], runner: Runner, jobs: int, console: Console) ->
                 sorter.done(running.pop(future))
 
 
-def _timed(task: Task, runner: Runner, number: str, console: Console) -> None:
-    """Run a task and print one line: number, command, seconds, headline."""
-    start = time.perf_counter()
-    manifests = runner(task)
-    seconds = time.perf_counter() - start
-    console.print(Text(f"{number:>7}  {task.id:<34} {seconds:7.1f} s  {headline(manifests)}"))
+class Lines:
+    """One line for each finished task: number, command, seconds, headline."""
+
+    def __init__(self, total: int, console: Console) -> None:
+        self._numbers = itertools.count(1)
+        self._total = total
+        self._console = console
+
+    def run(self, task: Task, runner: Runner) -> None:
+        """Run the task and print its line."""
+        start = time.perf_counter()
+        manifests = runner(task)
+        seconds = time.perf_counter() - start
+        number = f"{next(self._numbers)}/{self._total}"
+        self._console.print(Text(f"{number:>7}  {task.id:<36} {seconds:6.1f} s  {headline(manifests)}"))
 
 
 def headline(manifests: list[Manifest]) -> str:
