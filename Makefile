@@ -21,7 +21,7 @@ demo: $(READY) ## the whole method in the miniature world: a table here and a pa
 	@$(BIN)/python pipeline.py experiment=tiny
 
 test: $(READY) ## the fast tests
-	@$(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not vllm"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not vllm"
 
 test-slow: $(READY) ## the tests that take minutes: results of the miniature world, kill -9 at random moments
 	@$(BIN)/python -m pytest -m "slow and not gpu and not vllm"

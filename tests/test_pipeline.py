@@ -161,3 +161,17 @@ def test_runners_agree(undisturbed: tuple[Path, Any], run_door: Door, tmp_path: 
     ours = {name: entry for name, entry in results(tmp_path / "artifacts").items() if "-d0.5-" in name or "+" in name}
     theirs = results(undisturbed[0] / "artifacts")
     assert ours and all(theirs[name] == entry for name, entry in ours.items())
+
+
+def test_a_gpu_that_is_not_there_is_refused_at_once(undisturbed: tuple[Path, Any], run_door: Door) -> None:
+    artifacts = undisturbed[0] / "artifacts"
+    arguments = ["role=ta", "ta.sft.epochs=2", "trainer=gpu", "trainer.precision=32-true"]
+    finished = run_door("train", *SMALL, *arguments, MICOTA_ARTIFACTS=str(artifacts), CUDA_VISIBLE_DEVICES="")
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("error: trainer='gpu', but PyTorch sees no GPU here")
+
+
+def test_manifests_say_where_models_came_from(undisturbed: tuple[Path, Any]) -> None:
+    [folder] = (undisturbed[0] / "artifacts").glob("models/tiny_ta+strong-*")
+    model = read_manifest(folder).inputs["model"]
+    assert (model["name"], model["path"]) == ("tiny_ta", "bundled:ta") and len(model["revision"]) == 12

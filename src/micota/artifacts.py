@@ -46,7 +46,7 @@ class Manifest:
     name: str
     key: str
     config: dict[str, Any]
-    inputs: dict[str, dict[str, str]]
+    inputs: dict[str, dict[str, Any]]
     counts: dict[str, int]
     metrics: dict[str, float]
     seed: int
@@ -210,7 +210,7 @@ def _write_manifest(node: Node, build: Build, seed: int, seconds: float) -> None
         name=node.name,
         key=node.key,
         config=asdict(node.spec),
-        inputs={label: {"name": child.name, "key": child.key} for label, child in node.inputs.items()},
+        inputs={label: _identity(child) for label, child in node.inputs.items()},
         counts=build.counts,
         metrics=build.metrics,
         seed=seed,
@@ -222,6 +222,11 @@ def _write_manifest(node: Node, build: Build, seed: int, seconds: float) -> None
         files=files,
     )
     write_text(build.path / MANIFEST, json.dumps(asdict(manifest), indent=2) + "\n")
+
+
+def _identity(node: Node) -> dict[str, Any]:
+    """Name and key of an input; of a model that is not ours to make also where it comes from."""
+    return {"name": node.name, "key": node.key} | (asdict(node.spec) if node.is_source else {})
 
 
 def sha256(path: Path) -> str:

@@ -17,7 +17,7 @@ from micota.packing import tokenise
 from micota.records import NOT_ASKED, Completion, Example, ExampleScore, Problem, Score
 from micota.sources import load_problems
 from micota.stages.generate import COMPLETIONS, DATA
-from micota.stages.inputs import input_path, model_location
+from micota.stages.inputs import check_device, input_path, model_location
 from micota.stages.make import Work
 from micota.statistics import wilson
 
@@ -99,6 +99,7 @@ def graded(row: Completion, problem: Problem, grader: str) -> Score:
 
 def measure(work: Work) -> None:
     """Bits per character of an arm's data under the untouched student."""
+    check_device(work.config.trainer.accelerator, "trainer")
     folder, revision = model_location(work.store, work.node.inputs["model"])
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, revision=revision)
     dtype = torch.float32 if work.node.spec.precision == "32-true" else torch.bfloat16

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import torch
+
 from micota.artifacts import ArtifactError, Store
-from micota.config import EngineConfig
+from micota.config import ConfigError, EngineConfig
 from micota.engines import open_engine
 from micota.engines.base import Engine
 from micota.records import Node
@@ -35,6 +37,7 @@ def model_location(store: Store, node: Node) -> tuple[str, str | None]:
 
 def engine_for(store: Store, node: Node, config: EngineConfig) -> Engine:
     """The engine with the model of ``node`` loaded; the model used before makes room for it."""
+    check_device(config.device, "engine.device")
     name = f"{node.key}-{config}"
     if name not in _open:
         _open.clear()
@@ -45,6 +48,16 @@ def engine_for(store: Store, node: Node, config: EngineConfig) -> Engine:
 def close_engine() -> None:
     """Free the model that is loaded, before training needs the memory."""
     _open.clear()
+
+
+def check_device(wanted: str, key: str) -> None:
+    """Refuse a GPU that is not there before anything is loaded.
+
+    Raises:
+        ConfigError: the text names ``key``, the setting that asks for it.
+    """
+    if wanted in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"{key}={wanted!r}, but PyTorch sees no GPU here; use a machine with one, or {key}=cpu")
 
 
 def seed_of(*parts: object) -> int:

@@ -23,7 +23,7 @@ from micota.records import Example
 from micota.sft.data import SftDataModule
 from micota.sft.module import SftModule
 from micota.stages.generate import DATA
-from micota.stages.inputs import close_engine, input_path, model_location
+from micota.stages.inputs import check_device, close_engine, input_path, model_location
 from micota.stages.make import Work
 
 DTYPES = {"32-true": torch.float32, "bf16-true": torch.bfloat16}
@@ -34,6 +34,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its import t
 def train(work: Work) -> None:
     """Fine-tune; a killed run goes on from its last checkpoint, to the same weights."""
     spec: TrainSpec = work.node.spec
+    check_device(work.config.trainer.accelerator, "trainer")
     close_engine()
     seed_everything(spec.seed, verbose=False)
     folder, revision = model_location(work.store, work.node.inputs["model"])
