@@ -175,3 +175,13 @@ def test_manifests_say_where_models_came_from(undisturbed: tuple[Path, Any]) -> 
     [folder] = (undisturbed[0] / "artifacts").glob("models/tiny_ta+strong-*")
     model = read_manifest(folder).inputs["model"]
     assert (model["name"], model["path"]) == ("tiny_ta", "bundled:ta") and len(model["revision"]) == 12
+
+
+def test_a_stage_that_fails_in_its_own_process_is_told_on_one_line(
+    undisturbed: tuple[Path, Any], run_door: Door
+) -> None:
+    arguments = [*SMALL, "compare.arms=[strong]", "select.num_examples=99", "runner=subprocess"]
+    finished = run_door("pipeline", *arguments, MICOTA_ARTIFACTS=str(undisturbed[0] / "artifacts"))
+    assert finished.returncode == 2 and finished.stderr.count("\n") == 1
+    assert "generate.py data=strong" in finished.stderr and "failed: error: only 9 passed" in finished.stderr
+    assert "Traceback" not in finished.stderr

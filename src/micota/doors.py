@@ -37,11 +37,12 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 def run(script: str, stage: Callable[[Any], object]) -> None:
     """Run an entry script, whose ``__file__`` is ``script``: its name is that of its config, which ``stage`` gets."""
     name = Path(script).stem
-
     wants_traceback = bool(os.environ.get(FULL_ERROR))
 
     def task(composed: DictConfig) -> None:
         quieten()
+        if not wants_traceback:
+            del os.environ[FULL_ERROR]  # doors that this one starts must not inherit it
         try:
             stage(prepare(composed, SCHEMAS[name], list(HydraConfig.get().overrides.task)))
         except USER_ERRORS as error:
@@ -49,6 +50,8 @@ def run(script: str, stage: Callable[[Any], object]) -> None:
             if wants_traceback or "SUBMITIT_EXECUTOR" in os.environ:
                 raise
             fail(error, SCHEMAS[name])
+        finally:
+            os.environ[FULL_ERROR] = "1"
 
     main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)
     os.environ[FULL_ERROR] = "1"  # or Hydra would print the error in its own way and exit with 1
