@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 from micota import __version__
 from micota.artifacts import Store, read_jsonl
 from micota.graph import Comparison
-from micota.records import Completion, Node, Score
+from micota.records import NOT_ASKED, Completion, Node, Score
 from micota.report.collect import BASELINE, Graded, Row, Summary, load, manifest_of
 from micota.report.figures import METHOD, TA_COLOUR, TEACHER_COLOUR, arm_colours, figures
 from micota.report.table import interval, ta_title, verdict
@@ -23,7 +23,7 @@ from micota.sources import SourceError, load_problems
 
 MAX_PROBLEMS = 100  # of each benchmark whose answers are on the page
 MAX_COMPLETION_BYTES = 5_000_000  # of all completions on the page
-OUTCOMES = ("correct", "incorrect", "truncated", "no_answer", "not_asked")
+OUTCOMES = ("correct", "incorrect", "truncated", "no_answer", NOT_ASKED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def render_page(summary: Summary, store: Store, comparison: Comparison, seed: in
         method=METHOD,
         baseline=BASELINE,
         models=models,
-        outcomes=OUTCOMES,
+        outcomes=[name for name in OUTCOMES if name != NOT_ASKED or any(m.row.outcomes.get(name) for m in models)],
         seed=seed,
         figures={name: Markup(_inert(figure.to_json())) for name, figure in figures(summary).items()},
         answers=Markup(_inert(json.dumps(answers(store, models, graded), ensure_ascii=False))),

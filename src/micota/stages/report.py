@@ -15,7 +15,6 @@ from micota.config import Config
 from micota.console import open_console
 from micota.graph import Comparison, comparison
 from micota.report.collect import summarise
-from micota.report.page import render_page
 from micota.report.table import comparison_table
 from micota.stages.make import pending
 
@@ -28,6 +27,8 @@ def report(config: Config, arms: list[Config], console: Console | None = None) -
     Raises:
         ArtifactError: the comparison has not been run.
     """
+    from micota.report.page import render_page  # plotly takes its time, which a plan need not wait for
+
     console = console or open_console()
     store = Store(config.artifacts)
     folder = report_folder(config, arms)
