@@ -55,7 +55,9 @@ def default_jobs(config: PipelineConfig) -> int:
     """Stages at a time where the user does not say: on CPU as many as have cores of their own, else one."""
     if config.trainer.accelerator != "cpu" or config.num_threads is None or config.runner != "auto":
         return 1
-    return max(1, min(MAX_WORKERS, len(os.sched_getaffinity(0)) // config.num_threads))
+    # Not every system can say which cores are this process's own.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MAX_WORKERS, cores // config.num_threads))
 
 
 @contextmanager
