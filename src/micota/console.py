@@ -40,4 +40,5 @@ def progress_bar(console: Console) -> Progress:
         TextColumn("{task.fields[note]}"),
         console=console,
         transient=True,
+        disable=not console.is_terminal,  # in a file or a pipe it would leave an empty line
     )
