@@ -35,7 +35,7 @@ format: $(READY) ## rewrite in the house style
 bench: $(READY) ## benchmarks, side by side with peers (results: docs/benchmarks.md)
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit; done
 
-tiny-models: $(READY) ## pre-train the bundled miniature models again, about 15 minutes
+tiny-models: $(READY) ## pre-train the bundled miniature models again, about 20 minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m micota.tiny.pretrain
 
 clean: ## remove everything that was made, except .venv

@@ -103,3 +103,13 @@ def test_weight_decay_is_for_matrices_alone() -> None:
     optimizer = SftModule(model, SFT, CPU, 1, lambda metrics, step: None).configure_optimizers()["optimizer"]
     decays = {p.ndim: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert decays == {2: SFT.weight_decay, 1: 0.0}
+
+
+def test_the_last_loss_is_in_every_checkpoint() -> None:
+    """A run that is killed between its last checkpoint and the export still reports it."""
+    model, _ = fit()
+    module = SftModule(model, SFT, CPU, 1, lambda metrics, step: None)
+    module.last_loss.fill_(0.25)
+    again = SftModule(model, SFT, CPU, 1, lambda metrics, step: None)
+    again.load_state_dict(module.state_dict())
+    assert float(again.last_loss) == 0.25

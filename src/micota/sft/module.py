@@ -43,6 +43,10 @@ class SftModule(LightningModule):
         self.row_batch = trainer.row_batch
         self.num_steps = num_steps
         self.automatic_optimization = False
+        self.last_loss: torch.Tensor
+        self.register_buffer(
+            "last_loss", torch.tensor(math.nan)
+        )  # in checkpoints, for a run killed after its last step
         self._report = report
 
     def configure_optimizers(self) -> Any:
@@ -74,6 +78,7 @@ class SftModule(LightningModule):
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.sft.max_grad_norm))
         if not math.isfinite(norm):
             raise ValueError(f"the gradient is {norm} at step {batch_idx}; lower the learning rate")
+        self.last_loss.fill_(total)
         learning_rate = optimizer.param_groups[0]["lr"]
         optimizer.step()
         scheduler.step()

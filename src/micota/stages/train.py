@@ -51,24 +51,22 @@ def train(work: Work) -> None:
         model.gradient_checkpointing_enable()
     model.train()
     data = SftDataModule(sequences, spec.sft, work.config.trainer, spec.seed)
-    losses = _fit(work, spec, model, data)
+    loss = _fit(work, spec, model, data)
     export(model, tokenizer, work.build.path)
     shutil.rmtree(work.build.path / "checkpoints", ignore_errors=True)
     work.build.counts |= {"examples": len(sequences), "dropped_too_long": len(tokens) - len(sequences)}
     work.build.counts |= {"steps": len(data.steps)}
-    work.build.metrics["loss"] = losses[-1] if losses else float("nan")
+    work.build.metrics["loss"] = loss
 
 
-def _fit(work: Work, spec: TrainSpec, model: Any, data: SftDataModule) -> list[float]:
-    """Run Lightning's loop over all steps; returns the losses of the steps run here."""
+def _fit(work: Work, spec: TrainSpec, model: Any, data: SftDataModule) -> float:
+    """Run Lightning's loop over all steps that are left; returns the loss of the last."""
     config = work.config.trainer
     checkpoints = work.build.path / "checkpoints"
-    losses: list[float] = []
     with progress_bar(work.console) as bar:
         task = bar.add_task(work.node.name, total=len(data.steps), note="")
 
         def report(metrics: Mapping[str, float], step: int) -> None:
-            losses.append(metrics["train/loss"])
             bar.update(task, completed=step, note=f"loss {metrics['train/loss']:.3f}")
             work.run.log(metrics, step=step)
             if step % 10 == 0 or step == len(data.steps):
@@ -94,7 +92,7 @@ def _fit(work: Work, spec: TrainSpec, model: Any, data: SftDataModule) -> list[f
             enable_model_summary=False,
         )
         trainer.fit(module, data, ckpt_path=_latest(checkpoints))
-    return losses
+    return float(module.last_loss)
 
 
 def _latest(checkpoints: Path) -> str | None:

@@ -1,7 +1,7 @@
 """Pre-trains the bundled models: `python -m micota.tiny.pretrain [teacher ta student student2]`.
 
 Matrices are trained with Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/), everything
-else with AdamW. Muon is decisive at this size: a student of the same size reached 57 % with it and 13 % with
+else with AdamW. Muon is decisive at this size: in a prototype a student reached 57 % with it and 13 % with
 AdamW alone, in equal time. The loss is on the solution only; samples are always fresh and avoid the
 development and test chains.
 
