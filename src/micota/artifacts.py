@@ -276,6 +276,11 @@ def commit() -> str | None:
         return None
 
 
+def num_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def hardware() -> dict[str, Any]:
     """Processor, cores and, where torch is loaded already, accelerators."""
     found: dict[str, Any] = {"machine": platform.machine(), "cpus": os.cpu_count()}

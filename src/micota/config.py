@@ -27,9 +27,12 @@ class ConfigError(ValueError):
     """A mistake in the user's configuration; the text names the key, the value seen and the accepted form."""
 
 
-def where(accepted: str, check: Callable[[Any], bool], default: Any = REQUIRED) -> Any:
+def where(
+    accepted: str, check: Callable[[Any], bool], default: Any = REQUIRED, factory: Callable[[], Any] | None = None
+) -> Any:
     """Declare a dataclass field whose value must pass ``check``; ``accepted`` says so in words."""
-    return field(default=default, metadata={"accepted": accepted, "check": check})
+    metadata = {"accepted": accepted, "check": check}
+    return field(default_factory=factory, metadata=metadata) if factory else field(default=default, metadata=metadata)
 
 
 def choice(*options: str, default: Any = REQUIRED) -> Any:
@@ -101,9 +104,17 @@ class ModelConfig:
     sft: SftConfig | None = None
 
 
+ANSWER_TYPES = ("auto", "integer", "number", "expression", "text", "list", "tuple", "interval", "matrix")
+GRADERS = ("typed", "paper_rule", "judge")
+PAPER_RULES = ("hendrycks", "zeros", "gsm8k")
+
+
 @dataclass(kw_only=True)
-class SourceConfig:
-    """Rows of problems: a hub data set, a local JSONL file, or ``bundled:NAME`` shipped with the package."""
+class QuestionsConfig:
+    """Rows of problems to ask: a hub data set, a local JSONL file, or ``bundled:NAME`` shipped with the package.
+
+    A column may be a dotted path into nested fields (``meta.unit``).
+    """
 
     path: str = where("a hub data set id, a .jsonl file or bundled:NAME.jsonl", bool)
     revision: str | None = None
@@ -112,10 +123,31 @@ class SourceConfig:
     split: str = "train"
     id_column: str | None = None
     problem_column: str = "problem"
+    limit: int | None = positive(None)  # use only the first rows
+
+
+@dataclass(kw_only=True)
+class SourceConfig(QuestionsConfig):
+    """Problems with their gold answers, and how those are compared. None of this changes what a model is asked.
+
+    ``answer_type`` holds for all rows; where rows differ, ``type_column`` names the column and ``types`` translates its
+    words. ``list_column`` marks rows whose answer is a list in any order.
+    """
+
     answer_column: str = "answer"
     answer_after: str | None = None  # the answer is what follows this mark in its column, as GSM8K's "####"
     num_rows: int | None = positive(None)  # asserted after loading
-    limit: int | None = positive(None)  # use only the first rows
+    answer_type: str = choice(*ANSWER_TYPES, default="auto")
+    type_column: str | None = None
+    types: dict[str, str] = where(
+        "a map from words of type_column to answer types (" + ", ".join(ANSWER_TYPES) + ")",
+        lambda value: all(kind in ANSWER_TYPES for kind in value.values()),
+        factory=dict,
+    )
+    list_column: str | None = None
+    unit_column: str | None = None
+    tolerance_column: str | None = None
+    paper_rule: str = choice(*PAPER_RULES, default="hendrycks")
 
 
 @dataclass(kw_only=True)
@@ -132,10 +164,15 @@ class BenchConfig(SourceConfig):
 
 @dataclass(kw_only=True)
 class PromptConfig:
-    """How a problem becomes chat messages; one prompt for generation, training and evaluation."""
+    """How a problem becomes a prompt: one for generation, training and evaluation, unless ``evaluation_template`` says
+    otherwise. ``generation_as_chat=false`` sends the bare text when data are generated, without the chat template."""
 
     template: str = where("a text that contains {problem}", lambda value: "{problem}" in value)
     system: str | None = None
+    evaluation_template: str | None = where(
+        "null, or a text that contains {problem}", lambda value: value is None or "{problem}" in value, None
+    )
+    generation_as_chat: bool = True
 
 
 FILTERS = ("finished", "correct", "length")
@@ -201,11 +238,37 @@ class MergeConfig:
 
 
 @dataclass(kw_only=True)
+class JudgeConfig:
+    """A model behind an OpenAI-compatible endpoint that is asked whether an answer is right; its column stands beside those
+    of the rules and is never mixed into them. The key, if one is needed, is read from ``key_variable``."""
+
+    url: str = where("the base URL of an OpenAI-compatible API, as http://localhost:8000/v1", lambda v: "://" in v)
+    model: str = where("the name of a model", bool)
+    key_variable: str = "OPENAI_API_KEY"
+    max_tokens: int = positive(16)
+    concurrency: int = positive(16)
+    timeout_s: float = positive(60.0)
+    retries: int = non_negative(4)
+
+
+@dataclass(kw_only=True)
 class EvaluationConfig:
-    """How answers are drawn for evaluation; greedy by default."""
+    """How answers are drawn for evaluation (greedy by default) and graded. All graders run; ``grader`` is the score.
+
+    ``answer_s`` and ``worker_bytes`` limit the time of one symbolic comparison and the memory of the process it runs in;
+    ``num_workers`` null is one process a core.
+    """
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    grader: str = choice("boxed", default="boxed")
+    grader: str = choice(*GRADERS, default="typed")
+    judge: JudgeConfig | None = None
+    num_workers: int | None = positive(None)
+    answer_s: float = positive(5.0)
+    worker_bytes: int = where("a number of bytes of at least 512 MiB", lambda value: value >= 2**29, 2 * 2**30)
+
+    def conflicts(self) -> Iterator[str]:
+        if self.grader == "judge" and self.judge is None:
+            yield "grader=judge needs evaluation.judge.url and evaluation.judge.model"
 
 
 @dataclass(kw_only=True)
@@ -289,10 +352,23 @@ class TrainConfig(Config):
 
 
 @dataclass(kw_only=True)
+class SubjectConfig(ModelConfig):
+    """A model to evaluate that has no role: any option of the group ``model``, or a folder or hub id (``model.path``)."""
+
+    name: str | None = None  # type: ignore[assignment]  # null: the last part of the path
+    path: str | None = None  # type: ignore[assignment]
+
+
+@dataclass(kw_only=True)
 class EvaluateConfig(Config):
-    """evaluate.py: whose answers are scored."""
+    """evaluate.py: whose answers are scored. ``regrade`` scores stored completions again; ``grade`` scores a file."""
 
     role: str = choice(*ROLES)
+    model: SubjectConfig = field(default_factory=SubjectConfig)
+    num_samples: int = positive(1)
+    temperature: float = non_negative(0.0)
+    regrade: bool = False
+    grade: str | None = None
 
 
 @dataclass(kw_only=True)

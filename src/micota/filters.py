@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from micota.answers import extract_boxed, is_correct
 from micota.config import SelectConfig
-from micota.records import Completion
+from micota.records import Completion, Verdict
 
-Filter = Callable[[Completion, str, SelectConfig], str | None]
+Filter = Callable[[Completion, Verdict, SelectConfig], str | None]
 
 
-def finished(completion: Completion, answer: str, select: SelectConfig) -> str | None:
+def finished(completion: Completion, verdict: Verdict, select: SelectConfig) -> str | None:
     """Drop what was cut off or failed: a target without its end teaches not to stop."""
     return None if completion.finish_reason == "stop" else f"not_finished_{completion.finish_reason}"
 
 
-def correct(completion: Completion, answer: str, select: SelectConfig) -> str | None:
-    """Drop what has no boxed answer, or a wrong one."""
-    prediction = extract_boxed(completion.completion)
-    if prediction is None:
+def correct(completion: Completion, verdict: Verdict, select: SelectConfig) -> str | None:
+    """Drop what has no answer, or a wrong one, by the default grader of the evaluation."""
+    if verdict.prediction is None:
         return "no_answer"
-    return None if is_correct(prediction, answer) else "incorrect"
+    return {True: None, False: "incorrect", None: "ungradable"}[verdict.correct]
 
 
-def length(completion: Completion, answer: str, select: SelectConfig) -> str | None:
+def length(completion: Completion, verdict: Verdict, select: SelectConfig) -> str | None:
     """Drop what is longer than ``select.max_tokens``."""
     return None if completion.num_tokens <= select.max_tokens else "too_long"
 
@@ -32,10 +30,10 @@ def length(completion: Completion, answer: str, select: SelectConfig) -> str | N
 FILTERS: dict[str, Filter] = {"finished": finished, "correct": correct, "length": length}
 
 
-def reason_to_drop(completion: Completion, answer: str, select: SelectConfig) -> str | None:
+def reason_to_drop(completion: Completion, verdict: Verdict, select: SelectConfig) -> str | None:
     """The reason of the first filter, in the configured order, that drops the completion; None keeps it."""
     for name in select.filters:
-        reason = FILTERS[name](completion, answer, select)
+        reason = FILTERS[name](completion, verdict, select)
         if reason is not None:
             return reason
     return None

@@ -5,6 +5,7 @@ Each ``*Spec`` holds what determines one kind of artifact (and so enters its key
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 
@@ -12,9 +13,11 @@ from micota.config import (
     Config,
     ConfigError,
     DataConfig,
+    EvaluateConfig,
     ModelConfig,
     PartConfig,
     PromptConfig,
+    QuestionsConfig,
     SamplingConfig,
     SelectConfig,
     SftConfig,
@@ -33,11 +36,21 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompletionsSpec:
-    """``seed`` is null for greedy decoding, which does not depend on it."""
+class Prompt:
+    """How a problem is put to a model: as one chat turn (after ``system``), or as bare text."""
 
-    problems: SourceConfig
-    prompt: PromptConfig
+    template: str
+    system: str | None
+    as_chat: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionsSpec:
+    """``seed`` is null for greedy decoding, which does not depend on it. How answers are graded stays out: completions are
+    graded again, never drawn again."""
+
+    questions: QuestionsConfig
+    prompt: Prompt
     sampling: SamplingConfig
     engine: str
     dtype: str
@@ -50,7 +63,7 @@ class DataSpec:
 
     arm: str
     problems: SourceConfig
-    prompt: PromptConfig
+    prompt: Prompt
     select: SelectConfig
     weights: dict[str, float]
     path: str | None
@@ -82,10 +95,11 @@ class MergeSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoresSpec:
-    """Whose answers count as right."""
+    """Whose answers count as right. Of the judge, the model that answers counts, not where it runs."""
 
     problems: SourceConfig
     grader: str
+    judge: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +114,24 @@ def _rows(named: SourceConfig) -> SourceConfig:
     return SourceConfig(**{item.name: getattr(named, item.name) for item in fields(SourceConfig)})
 
 
+def questions(named: QuestionsConfig) -> QuestionsConfig:
+    """The fields that say what is asked, without the answers."""
+    return QuestionsConfig(**{item.name: getattr(named, item.name) for item in fields(QuestionsConfig)})
+
+
+def training_prompt(prompt: PromptConfig) -> Prompt:
+    """The prompt of training examples: always a chat turn, since that is what the tuned model will see."""
+    return Prompt(template=prompt.template, system=prompt.system)
+
+
+def _generation_prompt(prompt: PromptConfig) -> Prompt:
+    return replace(training_prompt(prompt), as_chat=prompt.generation_as_chat)
+
+
+def _evaluation_prompt(prompt: PromptConfig) -> Prompt:
+    return replace(training_prompt(prompt), template=prompt.evaluation_template or prompt.template)
+
+
 def source(model: ModelConfig) -> Node:
     """A model that is there already."""
     spec = ModelSpec(path=model.path, revision=model.revision, fingerprint=model.fingerprint)
@@ -112,14 +144,15 @@ def _completions(
     problems: SourceConfig,
     name: str,
     sampling: SamplingConfig,
+    prompt: Prompt,
     *,
     door: str,
     choose: dict[str, str],
 ) -> Node:
     """The answers of ``model`` to ``problems``, which are called ``name``."""
     spec = CompletionsSpec(
-        problems=_rows(problems),
-        prompt=config.prompt,
+        questions=questions(problems),
+        prompt=prompt,
         sampling=sampling,
         engine=config.engine.name,
         dtype=config.engine.dtype,
@@ -154,13 +187,16 @@ def data(config: Config, arm: PartConfig, mixture: str | None = None) -> Node:
     elif arm.path is None:
         author = model(config, arm.author)
         sampling = _author_config(config, arm.author).sampling
+        prompt = _generation_prompt(config.prompt)
+        name = config.problems.name
+        choose = {"data": arm.name}
         inputs["completions"] = _completions(
-            config, author, config.problems, config.problems.name, sampling, door="generate", choose={"data": arm.name}
+            config, author, config.problems, name, sampling, prompt, door="generate", choose=choose
         )
     spec = DataSpec(
         arm=arm.name,
         problems=_rows(config.problems),
-        prompt=config.prompt,
+        prompt=training_prompt(config.prompt),
         select=config.select,
         weights=weights,
         path=arm.path,
@@ -236,18 +272,23 @@ def merged(config: Config) -> Node:
     )
 
 
-def scores(config: Config, role: str) -> dict[str, Node]:
-    """The graded answers of a role, by benchmark."""
-    subject = model(config, role)
+def scores(config: Config, role: str, subject: Node | None = None) -> dict[str, Node]:
+    """The graded answers of a role, or of any other model (``subject``), by benchmark."""
+    subject = subject or model(config, role)
     choose = {"role": role} if role != "student" else {"data": config.data.name}
+    prompt = _evaluation_prompt(config.prompt)
+    judge = config.evaluation.judge
     nodes = {}
     for name, bench in config.bench.items():
-        answers = _completions(config, subject, bench, name, config.evaluation.sampling, door="evaluate", choose=choose)
+        sampling = config.evaluation.sampling
+        answers = _completions(config, subject, bench, name, sampling, prompt, door="evaluate", choose=choose)
         nodes[name] = Node(
             kind="scores",
             stage="grade",
             name=answers.name,
-            spec=ScoresSpec(problems=_rows(bench), grader=config.evaluation.grader),
+            spec=ScoresSpec(
+                problems=_rows(bench), grader=config.evaluation.grader, judge=judge.model if judge else None
+            ),
             inputs={"completions": answers},
             door="evaluate",
             choose=choose,
@@ -255,10 +296,13 @@ def scores(config: Config, role: str) -> dict[str, Node]:
     return nodes
 
 
-def evaluation(config: Config, role: str) -> list[Node]:
+def evaluation(config: EvaluateConfig) -> list[Node]:
     """All that evaluate.py makes: scores, and for a student's arm the BPC of its data."""
-    measured = bpc(config) if role == "student" else None
-    return [*scores(config, role).values(), *([measured] if measured else [])]
+    if config.model.path is not None:
+        name = config.model.name or re.sub(r"[^\w.-]", "-", config.model.path.rstrip("/").rpartition("/")[2]) or "model"
+        return list(scores(config, config.role, source(replace(config.model, name=name))).values())
+    measured = bpc(config) if config.role == "student" else None
+    return [*scores(config, config.role).values(), *([measured] if measured else [])]
 
 
 def bpc(config: Config) -> Node | None:

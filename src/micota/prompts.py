@@ -5,7 +5,16 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol
 
-from micota.config import PromptConfig
+
+class Prompt(Protocol):
+    """How a problem is put to a model."""
+
+    @property
+    def template(self) -> str: ...
+    @property
+    def system(self) -> str | None: ...
+    @property
+    def as_chat(self) -> bool: ...
 
 
 class Tokenizer(Protocol):
@@ -16,7 +25,7 @@ class Tokenizer(Protocol):
     ) -> str: ...
 
 
-def messages(problem: str, prompt: PromptConfig) -> list[dict[str, str]]:
+def messages(problem: str, prompt: Prompt) -> list[dict[str, str]]:
     """The chat messages that ask for an answer to ``problem``."""
     # str.replace and not str.format: problems and templates are full of braces.
     user = {"role": "user", "content": prompt.template.replace("{problem}", problem)}
@@ -26,6 +35,12 @@ def messages(problem: str, prompt: PromptConfig) -> list[dict[str, str]]:
 def render(tokenizer: Tokenizer, conversation: list[dict[str, str]]) -> str:
     """The exact text that a model sees before it answers, by the chat template of its tokenizer."""
     return tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+
+
+def prompt_text(tokenizer: Tokenizer, problem: str, prompt: Prompt) -> str:
+    """The exact text of a prompt: a rendered chat, or the bare text where the prompt is no chat."""
+    conversation = messages(problem, prompt)
+    return render(tokenizer, conversation) if prompt.as_chat else "\n".join(turn["content"] for turn in conversation)
 
 
 def prompt_hash(rendered: str) -> str:

@@ -10,16 +10,29 @@ from functools import cached_property
 from typing import Any
 
 NOT_ASKED = "not_asked"  # the finish reason of a problem that does not fit the model's context
-SCHEMA_VERSION = 1  # of artifacts; part of every key, so that a new layout never meets an old one
+SCHEMA_VERSION = 2  # of artifacts; part of every key, so that a new layout never meets an old one
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
-    """A problem and its gold answer, as text."""
+class Question:
+    """A problem to ask."""
 
     id: str
     problem: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem(Question):
+    """A problem and its gold answer, as text.
+
+    ``answer_type`` says what answers are compared as (``auto``: by the form of the gold), ``tolerance`` is an absolute one,
+    ``unit`` what a prediction may end in.
+    """
+
     answer: str
+    answer_type: str = "auto"
+    tolerance: str | None = None
+    unit: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,24 +61,38 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What one grader says of one completion. ``correct`` is null where it could not tell."""
+
+    prediction: str | None
+    correct: bool | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Score:
-    """A graded completion. ``correct`` is null where there was nothing to grade (no answer was found)."""
+    """A graded completion. ``correct`` is that of the declared ``grader``, null where it could not tell; ``graders`` holds
+    every grader's own verdict."""
 
     problem_id: str
     sample: int
     prediction: str | None
     correct: bool | None
+    reason: str
     answer: str
     grader: str
+    graders: dict[str, bool | None]
     finish_reason: str
     num_tokens: int
 
     @property
     def outcome(self) -> str:
-        """One word: correct, incorrect, truncated (no answer before the limit), no_answer, or not_asked."""
-        if self.correct is None:
-            return {"length": "truncated", NOT_ASKED: NOT_ASKED}.get(self.finish_reason, "no_answer")
-        return "correct" if self.correct else "incorrect"
+        """One word: correct, incorrect, truncated (no answer before the limit), no_answer, ungradable, or not_asked."""
+        if self.correct is not None:
+            return "correct" if self.correct else "incorrect"
+        if self.prediction is not None:
+            return "ungradable"
+        return {"length": "truncated", NOT_ASKED: NOT_ASKED}.get(self.finish_reason, "no_answer")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from micota.config import SourceConfig
-from micota.records import Problem
+from micota.config import QuestionsConfig, SourceConfig
+from micota.records import Problem, Question
 
 BUNDLED = "bundled:"
 
@@ -23,39 +23,92 @@ def model_folder(path: str) -> str:
     return str(_bundled("models", path)) if path.startswith(BUNDLED) else path
 
 
-def load_problems(source: SourceConfig) -> list[Problem]:
-    """All problems of a source, in its order, checked.
+def load_questions(source: QuestionsConfig) -> list[Question]:
+    """All problems of a source, in its order, without their answers.
 
     Raises:
-        SourceError: a column is missing or empty, ids repeat, or the number of rows is not the declared one.
+        SourceError: a column is missing or empty, or ids repeat.
     """
-    name = source.path
-    problems: list[Problem] = []
-    for number, row in enumerate(_rows(source)):
-        try:
-            problem, answer = row[source.problem_column], row[source.answer_column]
-            identity = row[source.id_column] if source.id_column else number
-        except KeyError as error:
-            raise SourceError(f"{name}: row {number} has no column {error}; it has {sorted(row)}") from None
+    return [question for question, _ in _questions(source)][: source.limit]
+
+
+def load_problems(source: SourceConfig) -> list[Problem]:
+    """All problems of a source with their gold answers, in its order, checked.
+
+    Raises:
+        SourceError: a column is missing or empty, ids repeat, a gold is not of its type, or the number of rows is not the
+            declared one.
+    """
+    problems = []
+    for number, (question, row) in enumerate(_questions(source)):
+        answer = _column(source, number, row, source.answer_column)
         if isinstance(answer, list) and len(answer) == 1:
             answer = answer[0]
         answer = str(answer)
         if source.answer_after:
             answer = answer.rpartition(source.answer_after)[2]
-        answer = answer.strip()
-        if not str(problem).strip() or not answer:
-            raise SourceError(f"{name}: row {number} has an empty problem or answer")
-        problems.append(Problem(id=str(identity), problem=str(problem), answer=answer))
+        if not answer.strip():
+            raise SourceError(f"{source.path}: row {number} has an empty {source.answer_column}")
+        problems.append(
+            Problem(
+                id=question.id,
+                problem=question.problem,
+                answer=answer.strip(),
+                answer_type=_answer_type(source, number, row),
+                tolerance=_optional(source, number, row, source.tolerance_column),
+                unit=_optional(source, number, row, source.unit_column),
+            )
+        )
     if source.num_rows is not None and len(problems) != source.num_rows:
-        raise SourceError(f"{name} has {len(problems)} rows; num_rows says {source.num_rows}")
-    if len({problem.id for problem in problems}) != len(problems):
-        raise SourceError(f"{name}: values of the column {source.id_column!r} repeat; ids must be unique")
-    if not problems:
-        raise SourceError(f"{name} has no rows")
+        raise SourceError(f"{source.path} has {len(problems)} rows; num_rows says {source.num_rows}")
     return problems[: source.limit]
 
 
-def _rows(source: SourceConfig) -> Iterable[Mapping[str, Any]]:
+def _questions(source: QuestionsConfig) -> list[tuple[Question, Mapping[str, Any]]]:
+    """Every problem with the row it comes from, checked."""
+    found = []
+    for number, row in enumerate(_rows(source)):
+        problem = str(_column(source, number, row, source.problem_column))
+        if not problem.strip():
+            raise SourceError(f"{source.path}: row {number} has an empty {source.problem_column}")
+        identity = number if source.id_column is None else _column(source, number, row, source.id_column)
+        found.append((Question(id=str(identity), problem=problem), row))
+    if not found:
+        raise SourceError(f"{source.path} has no rows")
+    if len({question.id for question, _ in found}) != len(found):
+        raise SourceError(f"{source.path}: values of the column {source.id_column!r} repeat; ids must be unique")
+    return found
+
+
+def _column(source: QuestionsConfig, number: int, row: Mapping[str, Any], column: str) -> Any:
+    """The value of a column, whose name may be a dotted path."""
+    value: Any = row
+    for name in column.split(".") if column not in row else [column]:
+        if not isinstance(value, Mapping) or name not in value:
+            raise SourceError(f"{source.path}: row {number} has no column {column!r}; it has {', '.join(sorted(row))}")
+        value = value[name]
+    return value
+
+
+def _optional(source: QuestionsConfig, number: int, row: Mapping[str, Any], column: str | None) -> str | None:
+    value = None if column is None else _column(source, number, row, column)
+    return None if value is None or not str(value).strip() else str(value).strip()
+
+
+def _answer_type(source: SourceConfig, number: int, row: Mapping[str, Any]) -> str:
+    if source.list_column is not None and _column(source, number, row, source.list_column) in (True, "True", "true"):
+        return "list"
+    if source.type_column is None:
+        return source.answer_type
+    word = str(_column(source, number, row, source.type_column))
+    if word not in source.types:
+        raise SourceError(
+            f"{source.path}: row {number} has {source.type_column}={word!r}; types knows {', '.join(source.types)}"
+        )
+    return source.types[word]
+
+
+def _rows(source: QuestionsConfig) -> Iterable[Mapping[str, Any]]:
     if source.path.startswith(BUNDLED):
         return _jsonl(_bundled("problems", source.path))
     if source.path.endswith((".jsonl", ".json")):

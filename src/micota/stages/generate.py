@@ -7,15 +7,17 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from micota.answers.grading import cheap_verdict, prediction
 from micota.artifacts import ArtifactError, JsonlAppender, read_jsonl, write_jsonl
-from micota.config import ConfigError, SelectConfig
+from micota.config import Config, ConfigError, EvaluationConfig, QuestionsConfig, SelectConfig
 from micota.console import progress_bar
 from micota.engines.base import Engine, Request
 from micota.filters import reason_to_drop
-from micota.graph import CompletionsSpec, DataSpec
-from micota.prompts import messages, prompt_hash, render
-from micota.records import Completion, Example, Problem
-from micota.sources import load_problems
+from micota.graph import CompletionsSpec, DataSpec, questions
+from micota.prompts import messages, prompt_hash, prompt_text
+from micota.records import Completion, Example, Problem, Question, Verdict
+from micota.sources import load_problems, load_questions
+from micota.stages.grading import graders_of
 from micota.stages.inputs import engine_for, input_path, seed_of
 from micota.stages.make import Work
 
@@ -27,7 +29,7 @@ logger = logging.getLogger(__name__)
 def generate(work: Work) -> None:
     """Answer every problem; completions are appended as they finish, and a restart answers only what is missing."""
     spec: CompletionsSpec = work.node.spec
-    problems = load_problems(spec.problems)
+    problems = load_questions(spec.questions)
     path = work.build.path / COMPLETIONS
     appender = JsonlAppender(path)
     done = {(row.problem_id, row.sample): row for row in read_jsonl(path, Completion)}
@@ -37,6 +39,9 @@ def generate(work: Work) -> None:
     work.build.counts["prompt_too_long"] = len(problems) * spec.sampling.num_samples - len(requests)
     requests = [replace(request, done=request.id in done) for request in requests]
     tokens = sum(row.num_tokens for row in done.values())
+    tally = Tally(golds_of(work.config, spec.questions))
+    for row in done.values():
+        tally.add(row)
     with progress_bar(work.console) as bar:
         task = bar.add_task(work.node.name, total=len(requests), completed=len(done), note="")
         for output in engine.generate(requests, spec.sampling):
@@ -54,7 +59,8 @@ def generate(work: Work) -> None:
             appender.append([row])
             done[output.id] = row
             tokens += output.num_tokens
-            bar.update(task, advance=1, note=f"{tokens / len(done):.0f} tokens each")
+            tally.add(row)
+            bar.update(task, advance=1, note=f"{tokens / len(done):.0f} tokens each{tally}")
     appender.close()
     _check_complete(requests, done, path)
     work.build.counts |= Counter(f"finish_{row.finish_reason}" for row in done.values())
@@ -62,14 +68,41 @@ def generate(work: Work) -> None:
     logger.info("%s: %d completions, %.1f tokens each", work.node.name, len(done), tokens / max(1, len(done)))
 
 
+class Tally:
+    """How many answers are right so far, as far as the cheap rules tell; for people who watch."""
+
+    def __init__(self, golds: dict[str, Problem]) -> None:
+        self.golds = golds
+        self.num_right = self.num_judged = 0
+
+    def add(self, row: Completion) -> None:
+        if row.problem_id not in self.golds:
+            return
+        problem = self.golds[row.problem_id]
+        verdict = cheap_verdict(problem, prediction(problem, row.completion))
+        if verdict is not None:
+            self.num_judged += 1
+            self.num_right += verdict.correct is True
+
+    def __str__(self) -> str:
+        return f", {self.num_right / self.num_judged:.0%} right" if self.num_judged else ""
+
+
+def golds_of(config: Config, asked: QuestionsConfig) -> dict[str, Problem]:
+    """The problems behind questions, with their golds, by id: those of the config's source that asks the same."""
+    sources = [config.problems, *config.bench.values()]
+    found = next((source for source in sources if questions(source) == asked), None)
+    return {problem.id: problem for problem in load_problems(found)} if found else {}
+
+
 def _requests(
-    spec: CompletionsSpec, problems: list[Problem], engine: Engine
+    spec: CompletionsSpec, problems: list[Question], engine: Engine
 ) -> tuple[list[Request], dict[str, tuple[str, int]]]:
     """Requests that fit the context, and of every prompt its hash and number of tokens."""
     requests = []
     hashes = {}
     for problem in problems:
-        text = render(engine.tokenizer, messages(problem.problem, spec.prompt))
+        text = prompt_text(engine.tokenizer, problem.problem, spec.prompt)
         ids = engine.tokenizer(text, add_special_tokens=False)["input_ids"]
         hashes[problem.id] = (prompt_hash(text), len(ids))
         if len(ids) + spec.sampling.max_tokens > engine.context_tokens:
@@ -106,7 +139,7 @@ def select(work: Work) -> None:
         examples = choose(read_jsonl(Path(spec.path), Example), spec.select, spec.seed)
     else:
         rows = read_jsonl(input_path(work.store, work.node.inputs["completions"]) / COMPLETIONS, Completion)
-        kept, reasons = keep(rows, problems, spec)
+        kept, reasons = keep(rows, problems, spec, verdicts(rows, problems, work.config.evaluation))
         work.build.counts |= {"completions": len(rows), "kept": len(kept)} | reasons
         examples = choose(kept, spec.select, spec.seed)
     order = {identity: index for index, identity in enumerate(problems)}
@@ -115,13 +148,22 @@ def select(work: Work) -> None:
     work.build.metrics["num_tokens"] = sum(example.num_tokens for example in examples) / len(examples)
 
 
-def keep(rows: list[Completion], problems: dict[str, Problem], spec: DataSpec) -> tuple[list[Example], dict[str, int]]:
+def verdicts(rows: list[Completion], problems: dict[str, Problem], evaluation: EvaluationConfig) -> list[Verdict]:
+    """What the default grader says of each completion."""
+    with graders_of(evaluation) as graders:
+        asked = [(problems[row.problem_id], row.completion) for row in rows]
+        return graders.typed([(problem, prediction(problem, text)) for problem, text in asked])
+
+
+def keep(
+    rows: list[Completion], problems: dict[str, Problem], spec: DataSpec, graded: list[Verdict]
+) -> tuple[list[Example], dict[str, int]]:
     """Examples from the completions that pass every filter, and how many were dropped for which reason."""
     kept = []
     reasons: Counter[str] = Counter()
-    for row in sorted(rows, key=lambda row: row.sample):
+    for row, verdict in sorted(zip(rows, graded, strict=True), key=lambda pair: pair[0].sample):
         problem = problems[row.problem_id]
-        reason = reason_to_drop(row, problem.answer, spec.select)
+        reason = reason_to_drop(row, verdict, spec.select)
         if reason is not None:
             reasons[f"dropped_{reason}"] += 1
             continue

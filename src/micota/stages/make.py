@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -23,9 +23,11 @@ STAGES = {
     "select": "micota.stages.generate:select",
     "train": "micota.stages.train:train",
     "merge": "micota.stages.merge:merge",
-    "grade": "micota.stages.evaluate:grade",
-    "measure": "micota.stages.evaluate:measure",
+    "grade": "micota.stages.grade:grade",
+    "measure": "micota.stages.measure:measure",
 }
+# What can be known to fail is checked for all nodes of a command before the first of them is made.
+CHECKS = {"grade": "micota.stages.grade:check"}
 
 
 @dataclass
@@ -129,6 +131,9 @@ def missing(config: Config, tasks: list[Task], targets: list[Node]) -> str:
 def perform(config: Config, store: Store, task: Task, console: Console) -> list[Manifest]:
     """Run the stages of one task, each in the artifact it makes; returns their manifests."""
     manifests = []
+    for node in task.nodes:
+        if node.stage in CHECKS and not store.is_done(node):
+            _function(CHECKS[node.stage])(config, node)
     with ExitStack() as stack:
         run: Run | None = None
         for node in task.nodes:
@@ -146,8 +151,7 @@ def perform(config: Config, store: Store, task: Task, console: Console) -> list[
 
 def run_stage(work: Work) -> None:
     """Import the stage of a node, which imports torch, and run it."""
-    module, function = STAGES[work.node.stage].split(":")
-    stage = getattr(importlib.import_module(module), function)
+    stage = _function(STAGES[work.node.stage])
     import torch
     import transformers
 
@@ -155,6 +159,13 @@ def run_stage(work: Work) -> None:
     if work.config.num_threads is not None:
         torch.set_num_threads(work.config.num_threads)
     stage(work)
+
+
+def _function(place: str) -> Callable[..., None]:
+    """The function at ``module:name``."""
+    module, _, name = place.partition(":")
+    found: Callable[..., None] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def show_plan(config: Config, store: Store, targets: list[Node], console: Console) -> None:

@@ -56,7 +56,7 @@ def default_jobs(config: PipelineConfig) -> int:
     if config.trainer.accelerator != "cpu" or config.num_threads is None or config.runner != "auto":
         return 1
     # Not every system can say which cores are this process's own.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = num_cores()
     return max(1, min(MAX_WORKERS, cores // config.num_threads))
 
 

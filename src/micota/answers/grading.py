@@ -1,0 +1,143 @@
+"""Completions -> verdicts of every grader, side by side.
+
+``typed`` asks the worker processes only what its cheap rules leave open, and never the same question twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from types import TracebackType
+from typing import Any
+
+from micota.answers import paper_rule
+from micota.answers.extract import extract
+from micota.answers.pool import Workers
+from micota.answers.typed import Gold, GoldError, compare, gold_of, is_settled
+from micota.records import Problem, Verdict
+
+
+class _Deferred(Exception):
+    """The cheap rules leave a question open."""
+
+
+def _defer(gold: str, prediction: str, tolerance: Fraction | None) -> bool | None:
+    raise _Deferred
+
+
+@dataclass
+class Graders:
+    """The rule graders, with their worker processes; a context manager.
+
+    ``seconds`` is the time limit of one symbolic comparison, ``memory_bytes`` that of each worker process.
+    """
+
+    num_workers: int = 1
+    seconds: float = 5.0
+    memory_bytes: int = 2 * 2**30
+
+    def __post_init__(self) -> None:
+        self._workers = Workers(self.num_workers, self.seconds, self.memory_bytes)
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def __enter__(self) -> Graders:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._workers.__exit__(kind, error, trace)
+
+    @property
+    def num_replaced(self) -> int:
+        """Worker processes that broke a limit and were replaced."""
+        return self._workers.num_replaced
+
+    def grade(self, rows: Sequence[tuple[Problem, str]], rule: str = "hendrycks") -> list[dict[str, Verdict]]:
+        """The verdicts on ``(problem, completion)`` rows, by grader."""
+        typed = self.typed([(problem, prediction(problem, completion)) for problem, completion in rows])
+        return [
+            {"typed": verdict, "paper_rule": by_paper_rule(problem, completion, rule)}
+            for (problem, completion), verdict in zip(rows, typed, strict=True)
+        ]
+
+    def typed(self, rows: Iterable[tuple[Problem, str | None]]) -> list[Verdict]:
+        """The verdicts of ``typed`` on ``(problem, prediction)`` rows."""
+        verdicts: list[Verdict | None] = []
+        questions: dict[str, list[int]] = {}
+        for problem, predicted in rows:
+            verdict = cheap_verdict(problem, predicted)
+            if verdict is None:
+                questions.setdefault(_question(problem, predicted), []).append(len(verdicts))
+            verdicts.append(verdict)
+        asked = [question for question in questions if question not in self._known]
+        for index, reply in self._workers.map((index, json.loads(question)) for index, question in enumerate(asked)):
+            self._known[asked[index]] = reply
+        for question, places in questions.items():
+            reply = self._known[question]
+            for place in places:
+                verdicts[place] = _verdict(json.loads(question)["prediction"], reply["verdict"], reply["reason"])
+        return [verdict for verdict in verdicts if verdict is not None]
+
+    def unreadable(self, problems: Iterable[Problem]) -> list[Problem]:
+        """Problems whose gold is neither plain nor readable as mathematics, so that only the same text equals it.
+
+        Raises:
+            GoldError: an answer is not of its declared type.
+        """
+        doubtful = [problem for problem in problems if not is_settled(gold_for(problem))]
+        requests = ((index, _request(problem)) for index, problem in enumerate(doubtful))
+        return [doubtful[index] for index, reply in self._workers.map(requests) if not reply["verdict"]]
+
+
+def gold_for(problem: Problem) -> Gold:
+    """The gold of a problem, by its type.
+
+    Raises:
+        GoldError: the answer is not of its declared type.
+    """
+    return gold_of(problem.answer, problem.answer_type, problem.tolerance)
+
+
+def prediction(problem: Problem, completion: str) -> str | None:
+    """What ``typed`` takes for the answer."""
+    try:
+        gold = gold_for(problem)
+    except GoldError:
+        return extract(completion, is_number=False)
+    return extract(completion, is_number=gold.is_number, is_list=gold.kind == "list")
+
+
+def cheap_verdict(problem: Problem, predicted: str | None) -> Verdict | None:
+    """The verdict where the cheap rules reach one."""
+    if predicted is None:
+        return Verdict(prediction=None, correct=None, reason="no_answer")
+    try:
+        verdict = compare(gold_for(problem), predicted, _defer)
+    except _Deferred:
+        return None
+    except GoldError as error:
+        return _verdict(predicted, None, str(error))
+    return _verdict(predicted, verdict, "rule")
+
+
+def by_paper_rule(problem: Problem, completion: str, rule: str) -> Verdict:
+    """The verdict of the published rule."""
+    predicted = paper_rule.extract(completion, rule)
+    if predicted is None:
+        return Verdict(prediction=None, correct=None, reason="no_answer")
+    return Verdict(prediction=predicted, correct=paper_rule.is_correct(predicted, problem.answer, rule), reason="rule")
+
+
+def _verdict(predicted: str, correct: bool | None, reason: str) -> Verdict:
+    return Verdict(prediction=predicted, correct=correct, reason=reason if correct is not None else f"ungradable: {reason}")
+
+
+def _request(problem: Problem) -> dict[str, Any]:
+    return {"answer": problem.answer, "answer_type": problem.answer_type, "tolerance": problem.tolerance}
+
+
+def _question(problem: Problem, predicted: str | None) -> str:
+    return json.dumps(_request(problem) | {"prediction": predicted})
