@@ -1,15 +1,23 @@
-"""Accuracy with intervals, and paired comparisons on the same problems. All in fractions, not percent."""
+"""What scores say and whether a difference is real. All in fractions, not percent; problems are always the sample."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
+ALPHA = 0.05  # two-sided, of every test and label
+POWER = 0.8  # at which a difference counts as detectable
+Suite = Mapping[str, Mapping[str, float]]  # benchmark -> problem id -> mean over samples, from 0 to 1
+
+
+class PairingError(ValueError):
+    """Two sides were not measured on the same problems, or a problem not by as many samples as the others."""
 
 
 @dataclass(frozen=True)
@@ -22,46 +30,145 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class SampledEstimate(Estimate):
+    """An average over problems that were each sampled ``num_samples`` times, and its standard error over problems."""
+
+    standard_error: float
+    num_samples: int
+
+
+@dataclass(frozen=True)
 class Difference(Estimate):
-    """A paired difference with its 95 % interval and two-sided p-value."""
+    """A paired difference with its 95 % interval, two-sided p-value and standard error."""
 
     p_value: float
+    standard_error: float
 
     @property
     def is_distinguishable(self) -> bool:
-        return self.p_value < 0.05
+        return self.p_value < ALPHA
+
+    @property
+    def label(self) -> str:
+        """``better``, ``worse`` or ``not distinguishable``."""
+        return label(self.value, self.p_value)
+
+    @property
+    def detectable(self) -> float:
+        """The true difference that a comparison as noisy as this one would find in 4 of 5 repetitions."""
+        return minimum_detectable_effect(self.standard_error)
 
 
-def wilson(correct: float, total: int) -> Estimate:
+@dataclass(frozen=True)
+class Discordance:
+    """Of two models on one benchmark: problems that one alone solves, and the p-value of McNemar's exact test."""
+
+    num_better: int
+    num_worse: int
+    num_problems: int
+    p_value: float
+
+    @property
+    def label(self) -> str:
+        """``better``, ``worse`` or ``not distinguishable``."""
+        return label(self.num_better - self.num_worse, self.p_value)
+
+
+def label(difference: float, p_value: float) -> str:
+    """A tested difference in words; p-values corrected for many comparisons (:func:`holm`) go in as well."""
+    if p_value >= ALPHA:
+        return "not distinguishable"
+    return "better" if difference > 0 else "worse"
+
+
+def wilson(correct: float, total: float) -> Estimate:
     """Share of ``correct`` in ``total`` with Wilson's score interval (Wilson 1927), right for small benchmarks too."""
     if total == 0:
         return Estimate(math.nan, math.nan, math.nan)
     share = correct / total
     centre = (share + Z95**2 / (2 * total)) / (1 + Z95**2 / total)
     half = Z95 * math.sqrt(share * (1 - share) / total + Z95**2 / (4 * total**2)) / (1 + Z95**2 / total)
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
+    return Estimate(share, 0.0 if share == 0 else centre - half, 1.0 if share == 1 else centre + half)
 
 
-def macro_average(correct: Mapping[str, Sequence[float]]) -> Estimate:
-    """Unweighted mean of benchmark accuracies; problems are the sample, so the variance is that of a stratified mean.
+def average_at_k(samples: Mapping[str, Sequence[float]]) -> SampledEstimate:
+    """avg@k: the mean over problems of each problem's mean over its k samples (1 or 0 each, by problem id).
 
-    ``correct`` maps a benchmark to one number per problem, from 0 to 1 (the mean over samples or seeds).
+    The interval is Wilson's at the effective number of problems, that is of independent answers with the same
+    standard error (Franco et al. 2019, J. Surv. Stat. Methodol. 7:334): plain Wilson for k = 1, never an empty one.
+    In simulations of 30 problems of very different difficulty it holds the truth in 93 % of cases.
+
+    Raises:
+        PairingError: there are no problems, or they differ in their number of samples.
     """
-    mean, error = _stratified([np.asarray(values, dtype=float) for values in correct.values()])
+    return _over_problems(problem_means(samples), num_samples(samples))
+
+
+def pass_at_k(samples: Mapping[str, Sequence[float]], k: int) -> SampledEstimate:
+    """pass@k: the chance that one of k samples is right, from n >= k samples of which c are right.
+
+    Unbiased: 1 - C(n-c, k) / C(n, k) for each problem (Chen et al. 2021, arXiv 2107.03374, eq. 1). The interval is that
+    of :func:`average_at_k`.
+
+    Raises:
+        ValueError: k is not from 1 to n, a sample is neither 0 nor 1, or (PairingError) n differs.
+    """
+    n = num_samples(samples)
+    if not 1 <= k <= n:
+        raise ValueError(f"pass@k with k={k} from {n} samples of each problem; accepted: k from 1 to {n}")
+    _check_binary(samples)
+    chance = {name: 1 - math.comb(n - round(sum(rights)), k) / math.comb(n, k) for name, rights in samples.items()}
+    return _over_problems(chance, n)
+
+
+def num_samples(samples: Mapping[str, Sequence[float]]) -> int:
+    """How many samples every problem has.
+
+    Raises:
+        PairingError: there are no problems, or they differ; the text names one.
+    """
+    counts = {name: len(values) for name, values in samples.items()}
+    if not counts:
+        raise PairingError("there are no problems to average over")
+    most = max(counts.values())
+    short = [name for name, count in counts.items() if count != most]
+    if short:
+        raise PairingError(
+            f"problem {short[0]!r} has {counts[short[0]]} samples and others have {most} ({len(short)} problems have "
+            "fewer); every problem needs the same number"
+        )
+    return most
+
+
+def problem_means(samples: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Each problem's mean over its samples.
+
+    Raises:
+        PairingError: problems differ in their number of samples.
+    """
+    num_samples(samples)
+    return {name: sum(values) / len(values) for name, values in samples.items()}
+
+
+def macro_average(suite: Suite) -> Estimate:
+    """Unweighted mean of benchmark accuracies with the interval of a stratified mean."""
+    mean, error = _stratified([np.array(list(values.values()), dtype=float) for values in suite.values()])
     return Estimate(mean, mean - Z95 * error, mean + Z95 * error)
 
 
-def paired_difference(
-    ours: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequence[float]], seed: int = 0, draws: int = 10_000
-) -> Difference:
+def paired_difference(ours: Suite, theirs: Suite, seed: int = 0, draws: int = 10_000) -> Difference:
     """Difference of two macro averages over the SAME problems, with the p-value of a sign-flip permutation test.
 
-    Under the null hypothesis the sign of each problem's difference is random (Fisher's randomisation test for pairs);
-    the p-value has the +1 correction, so that it is never 0 (Phipson and Smyth 2010).
+    Under the null hypothesis the sign of each problem's difference is random, within each benchmark (Fisher's
+    randomisation test for pairs); the p-value has the +1 correction, so that it is never 0 (Phipson and Smyth 2010).
+    The interval is normal with the stratified standard error of the paired differences. In simulations of the paper's
+    suite it holds the truth in 94.9 % of cases, a stratified paired bootstrap in 94.0 %: resampling n problems
+    understates their variance by (n-1)/n, which tells where 30 problems weigh as much as 1,319.
+
+    Raises:
+        PairingError: benchmarks or problems differ; the text names what is missing.
     """
-    if ours.keys() != theirs.keys() or any(len(ours[name]) != len(theirs[name]) for name in ours):
-        raise ValueError("a paired comparison needs the same benchmarks and problems on both sides")
-    deltas = [np.asarray(ours[name], dtype=float) - np.asarray(theirs[name], dtype=float) for name in ours]
+    deltas = align(ours, theirs)
     mean, error = _stratified(deltas)
     generator = np.random.default_rng(seed)
     flipped = np.zeros(draws)
@@ -70,7 +177,90 @@ def paired_difference(
         signs = generator.integers(0, 2, size=(draws, len(nonzero)), dtype=np.int8) * 2 - 1
         flipped += signs @ nonzero / (len(delta) * len(deltas))
     p_value = (1 + int(np.sum(np.abs(flipped) >= abs(mean) - 1e-12))) / (1 + draws)
-    return Difference(mean, mean - Z95 * error, mean + Z95 * error, p_value)
+    return Difference(mean, mean - Z95 * error, mean + Z95 * error, p_value, error)
+
+
+def mcnemar(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Discordance:
+    """McNemar's exact test on one benchmark, each problem right (1) or wrong (0), by problem id.
+
+    Under the null hypothesis a problem that only one side solves is as likely either side's, so that their numbers are
+    binomial; the p-value is twice the smaller tail, at most 1 (McNemar 1947; Agresti 2002, section 10.1).
+
+    Raises:
+        ValueError: a value is neither 0 nor 1, or (PairingError) problems differ.
+    """
+    for side in (ours, theirs):
+        _check_binary({name: [value] for name, value in side.items()})
+    [delta] = align({"": ours}, {"": theirs})
+    better, worse = int(np.sum(delta > 0)), int(np.sum(delta < 0))
+    tail = sum(math.comb(better + worse, i) for i in range(min(better, worse) + 1))
+    # Whole numbers until the end: 2**1319 is no float.
+    return Discordance(better, worse, len(delta), min(1.0, 2 * tail / 2 ** (better + worse)))
+
+
+def align(ours: Suite, theirs: Suite) -> list[NDArray[np.float64]]:
+    """Of each benchmark the differences ours - theirs, paired by problem id.
+
+    Raises:
+        PairingError: benchmarks or problems differ, or there are none; the text names what is missing.
+    """
+    _check_same("benchmarks", ours, theirs)
+    if not ours:
+        raise PairingError("a paired comparison needs at least one benchmark")
+    deltas = []
+    for bench, values in ours.items():
+        _check_same(f"problems of {bench}" if bench else "problems", values, theirs[bench])
+        deltas.append(np.array([value - theirs[bench][name] for name, value in values.items()], dtype=float))
+    return deltas
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """p-values of many comparisons, adjusted by Holm (1979): with any dependence between them, the chance of even one
+    false alarm among those below ``ALPHA`` stays below it."""
+    adjusted: dict[str, float] = {}
+    largest = 0.0
+    for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
+        adjusted[name] = largest
+    return {name: adjusted[name] for name in p_values}
+
+
+def minimum_detectable_effect(standard_error: float, power: float = POWER) -> float:
+    """The true difference that a two-sided test at ``ALPHA`` finds with probability ``power``, given the standard error
+    of the measured one: (z(0.975) + z(power)) standard errors. The smallest one that can be significant at all
+    is 1.96 standard errors; a true difference of that size is found every other time (``power=0.5``)."""
+    return (Z95 + NormalDist().inv_cdf(power)) * standard_error
+
+
+def paired_error(num_problems: Mapping[str, int], discordance: Mapping[str, float]) -> float:
+    """The standard error to expect of a paired difference of macro averages, to plan with.
+
+    ``discordance`` is the share of problems of each benchmark that one of the two models alone solves. The variance of
+    one problem's difference is that share, less the squared difference of the accuracies, which is left out.
+    """
+    return _planned_error(num_problems, discordance)
+
+
+def unpaired_error(num_problems: Mapping[str, int], accuracy: Mapping[str, float]) -> float:
+    """The standard error of the difference of two macro averages, were both measured on problems of their own."""
+    return _planned_error(num_problems, {name: 2 * share * (1 - share) for name, share in accuracy.items()})
+
+
+def _planned_error(num_problems: Mapping[str, int], variance: Mapping[str, float]) -> float:
+    _check_same("benchmarks", num_problems, variance)
+    return math.sqrt(sum(variance[name] / count for name, count in num_problems.items())) / len(num_problems)
+
+
+def _over_problems(means: Mapping[str, float], num_samples: int) -> SampledEstimate:
+    """The mean over problems, with Wilson's interval at the effective number of problems."""
+    values = np.array(list(means.values()))
+    count, mean = len(values), float(values.mean())
+    error = float(values.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
+    # (count - 1) / count makes this exactly `count` where values are 0 or 1. No sample counts more than once.
+    effective = mean * (1 - mean) / (error**2 * (count - 1) / count) if error > 0 else count
+    effective = min(effective, count * num_samples)
+    interval = wilson(mean * effective, effective)
+    return SampledEstimate(mean, interval.low, interval.high, error, num_samples)
 
 
 def _stratified(strata: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
@@ -78,3 +268,21 @@ def _stratified(strata: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
     means = [float(values.mean()) for values in strata]
     variances = [float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0 for values in strata]
     return float(np.mean(means)), math.sqrt(sum(variances)) / len(strata)
+
+
+def _check_binary(samples: Mapping[str, Sequence[float]]) -> None:
+    for name, values in samples.items():
+        for value in values:
+            if value not in (0, 1):
+                raise ValueError(f"problem {name!r} has the value {value}; accepted: 0 or 1")
+
+
+def _check_same(what: str, ours: Collection[str], theirs: Collection[str]) -> None:
+    """Refuse two sides that do not name the same things."""
+    for missing, side in ((set(theirs) - set(ours), "first"), (set(ours) - set(theirs), "second")):
+        if missing:
+            some = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
+            raise PairingError(
+                f"the {side} side lacks {len(missing)} {what} that the other has ({some}); a paired comparison needs "
+                "the same benchmarks and problems on both sides"
+            )

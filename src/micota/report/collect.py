@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from micota.artifacts import ArtifactError, Manifest, Store, read_jsonl
 from micota.graph import Comparison
-from micota.records import Node, Score
-from micota.statistics import Difference, Estimate, macro_average, paired_difference, wilson
+from micota.records import NOT_ASKED, Node, Score
+from micota.statistics import (
+    Difference,
+    Estimate,
+    average_at_k,
+    holm,
+    macro_average,
+    paired_difference,
+    problem_means,
+)
 
 Graded = dict[str, list[Score]]  # by benchmark
 BASELINE = "instruct"
@@ -22,7 +30,8 @@ class Row:
     """One model of a comparison, over all seeds. Accuracies are fractions; tokens are means per answer.
 
     ``by_benchmark`` and ``average`` have 95 % intervals over problems; ``seed_sd`` is the standard deviation of the
-    average over seeds (None for one seed). ``difference`` is to the untouched student, paired by problem.
+    average over seeds (None for one seed). ``difference`` is to the untouched student, paired by problem; in a summary
+    its p-value is Holm's over all arms.
     """
 
     name: str
@@ -71,6 +80,7 @@ def summarise(store: Store, name: str, student: str, by_seed: Mapping[int, Compa
                 [manifest_of(store, measure) for measure in measures],
             )
         )
+    arms = adjusted(arms)
     curve = {weight: row(f"{weight:g}", [load(store, c.curve[weight]) for c in comparisons]) for weight in first.curve}
     return Summary(
         name=name,
@@ -90,7 +100,8 @@ def row(
     measures: Sequence[Manifest] = (),
 ) -> Row:
     """One line of the table from the scores of each seed."""
-    by_problem = mean_by_problem(graded)
+    samples = samples_by_problem(graded)
+    means = mean_by_problem(graded)
     scores = [score for seed in graded for rows in seed.values() for score in rows]
     averages = [macro_average(mean_by_problem([seed])).value for seed in graded]
     outcomes: dict[str, int] = defaultdict(int)
@@ -98,31 +109,53 @@ def row(
         outcomes[score.outcome] += 1
     return Row(
         name=name,
-        by_benchmark={bench: wilson(sum(values), len(values)) for bench, values in by_problem.items()},
-        average=macro_average(by_problem),
+        by_benchmark={bench: average_at_k(rights) for bench, rights in samples.items()},
+        average=macro_average(means),
         seed_sd=float(np.std(averages, ddof=1)) if len(averages) > 1 else None,
         num_tokens=float(np.mean([score.num_tokens for score in scores])),
         tokens=[score.num_tokens for score in scores],
         outcomes=dict(outcomes),
         bits_per_byte=float(np.mean([m.metrics["bits_per_byte"] for m in measures])) if measures else None,
         data_tokens=float(np.mean([m.metrics["num_tokens"] for m in measures])) if measures else None,
-        difference=paired_difference(by_problem, mean_by_problem(baselines)) if baselines else None,
+        difference=paired_difference(means, mean_by_problem(baselines)) if baselines else None,
     )
 
 
-def mean_by_problem(graded: Sequence[Graded]) -> dict[str, list[float]]:
-    """Of each benchmark the share of right samples of each problem, over samples and seeds, in the order of the first.
+def adjusted(arms: Sequence[Row]) -> list[Row]:
+    """Arms with the p-values of their differences corrected for there being so many."""
+    p_values = holm({arm.name: arm.difference.p_value for arm in arms if arm.difference is not None})
+    return [
+        arm if arm.difference is None else replace(arm, difference=replace(arm.difference, p_value=p_values[arm.name]))
+        for arm in arms
+    ]
 
-    Intervals then treat problems as the sample, so that more seeds do not pretend to be more problems.
+
+def mean_by_problem(graded: Sequence[Graded]) -> dict[str, dict[str, float]]:
+    """Of each benchmark the share of right samples of each problem, over samples and seeds.
+
+    Raises:
+        PairingError: problems differ in their number of samples.
     """
-    means: dict[str, list[float]] = {}
-    for bench, rows in graded[0].items():
-        shares: dict[str, list[bool]] = {score.problem_id: [] for score in rows}
-        for seed in graded:
-            for score in seed[bench]:
-                shares[score.problem_id].append(score.correct is True)
-        means[bench] = [float(np.mean(values)) for values in shares.values()]
-    return means
+    return {bench: problem_means(samples) for bench, samples in samples_by_problem(graded).items()}
+
+
+def samples_by_problem(graded: Sequence[Graded]) -> dict[str, dict[str, list[bool]]]:
+    """Of each benchmark whether each sample of each problem was right, over all seeds.
+
+    Intervals then treat problems as the sample, so that more seeds do not pretend to be more problems. A problem that
+    was never asked, because it does not fit the model's context, counts as wrong in every sample.
+    """
+    found: dict[str, dict[str, list[bool]]] = {bench: defaultdict(list) for bench in graded[0]}
+    for seed in graded:
+        for bench, scores in seed.items():
+            by_problem: dict[str, list[Score]] = defaultdict(list)
+            for score in scores:
+                by_problem[score.problem_id].append(score)
+            most = max(len(rows) for rows in by_problem.values())
+            for identity, rows in by_problem.items():
+                asked = rows[0].finish_reason != NOT_ASKED
+                found[bench][identity] += [row.correct is True for row in rows] if asked else [False] * most
+    return found
 
 
 def load(store: Store, nodes: Mapping[str, Node]) -> Graded:

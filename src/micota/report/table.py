@@ -19,6 +19,8 @@ def comparison_table(summary: Summary) -> Table:
     for column in (*summary.benchmarks, "average", *seed_sd, "tokens", "BPC"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("against instruct, paired")
+    table.caption = "p by Holm over all arms; detectable: the true difference that would be found in 4 of 5 repetitions"
+    table.caption_justify = "left"
     for arm in summary.arms:
         table.add_row(*_cells(arm.name, arm, summary), style="bold" if arm.name == "micota" else None)
     table.add_section()
@@ -52,8 +54,10 @@ def interval(estimate: Estimate) -> str:
 
 
 def verdict(difference: Difference) -> str:
-    """The difference in points, and in words whether it is real."""
+    """The difference in points, in words whether it is real, and where it is not, how large it would have to be."""
     size = f"{100 * difference.value:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
     if not difference.is_distinguishable:
-        return f"{size}, not distinguishable (p = {difference.p_value:.2f})"
+        return (
+            f"{size}, {difference.label} (p = {difference.p_value:.2f}; detectable: {100 * difference.detectable:.1f})"
+        )
     return f"{size}, p {'< 0.001' if difference.p_value < 0.001 else f'= {difference.p_value:.3f}'}"
