@@ -1,12 +1,12 @@
 """Evaluate a model on benchmarks: ``python evaluate.py student=qwen1.5b data=micota bench=paper``."""
 
-from micota import doors, graph
+from micota import doors
 from micota.config import EvaluateConfig
-from micota.stages.make import make
+from micota.stages.evaluate import evaluate
 
 
 def main(config: EvaluateConfig) -> None:
-    make(config, "evaluate", graph.evaluation(config, config.role))
+    evaluate(config)
 
 
 if __name__ == "__main__":

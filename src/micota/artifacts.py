@@ -12,11 +12,12 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ MANIFEST = "manifest.json"
 LOCK = ".lock"
 LOG = "log.txt"
 Row = TypeVar("Row")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ArtifactError(ValueError):
@@ -124,6 +126,13 @@ class Store:
             partial.rename(final)
             (final / LOCK).unlink()
             _sync_folder(final.parent)
+
+    def forget(self, node: Node) -> None:
+        """Take a finished artifact away, so that it is made again."""
+        if self.path(node).exists():
+            doomed = self.path(node).with_name(self.path(node).name + ".forgotten")
+            self.path(node).rename(doomed)
+            shutil.rmtree(doomed)
 
     def siblings(self, node: Node) -> Iterator[Manifest]:
         """Finished artifacts of the same name and another key: what the config was changed from."""
@@ -302,9 +311,15 @@ def write_text(path: Path, text: str) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
     """Write dataclass rows as JSONL, atomically; returns how many."""
-    lines = [json.dumps(asdict(row), ensure_ascii=False) for row in rows]
-    write_text(path, "".join(line + "\n" for line in lines))
+    lines = [json_line(asdict(row)) for row in rows]
+    write_text(path, "".join(lines))
     return len(lines)
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """A row as one line. Lone surrogates, which UTF-8 cannot hold, are written as escapes."""
+    line = json.dumps(row, ensure_ascii=False) + "\n"
+    return line if line.isascii() or not _SURROGATE.search(line) else json.dumps(row) + "\n"
 
 
 def read_jsonl(path: Path, row: Callable[..., Row]) -> list[Row]:
@@ -336,7 +351,7 @@ class JsonlAppender:
 
     def append(self, rows: Iterable[Any]) -> None:
         """Append rows and hand them to the operating system at once."""
-        text = "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+        text = "".join(json_line(asdict(row)) for row in rows)
         self._handle.write(text.encode())
         self._handle.flush()
 

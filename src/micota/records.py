@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+COMPLETIONS, DATA, SCORES, BPC = "completions.jsonl", "data.jsonl", "scores.jsonl", "bpc.jsonl"  # files of artifacts
 NOT_ASKED = "not_asked"  # the finish reason of a problem that does not fit the model's context
 SCHEMA_VERSION = 2  # of artifacts; part of every key, so that a new layout never meets an old one
 

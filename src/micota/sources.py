@@ -110,9 +110,9 @@ def _answer_type(source: SourceConfig, number: int, row: Mapping[str, Any]) -> s
 
 def _rows(source: QuestionsConfig) -> Iterable[Mapping[str, Any]]:
     if source.path.startswith(BUNDLED):
-        return _jsonl(_bundled("problems", source.path))
+        return read_rows(_bundled("problems", source.path))
     if source.path.endswith((".jsonl", ".json")):
-        return _jsonl(Path(source.path))
+        return read_rows(Path(source.path))
     import datasets
 
     rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(
@@ -121,7 +121,12 @@ def _rows(source: QuestionsConfig) -> Iterable[Mapping[str, Any]]:
     return rows
 
 
-def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file, one a line.
+
+    Raises:
+        SourceError: a line is not a JSON object; the text names the file and line.
+    """
     with open(path, encoding="utf-8") as handle:
         for number, line in enumerate(handle, start=1):
             try:

@@ -10,7 +10,7 @@ import numpy as np
 
 from micota.artifacts import ArtifactError, Manifest, Store, read_jsonl
 from micota.graph import Comparison
-from micota.records import NOT_ASKED, Node, Score
+from micota.records import NOT_ASKED, SCORES, Node, Score
 from micota.statistics import (
     Difference,
     Estimate,
@@ -163,7 +163,7 @@ def load(store: Store, nodes: Mapping[str, Node]) -> Graded:
     found = {}
     for bench, node in nodes.items():
         manifest_of(store, node)
-        found[bench] = read_jsonl(store.path(node) / "scores.jsonl", Score)
+        found[bench] = read_jsonl(store.path(node) / SCORES, Score)
     return found
 
 

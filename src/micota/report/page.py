@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 from micota import __version__
 from micota.artifacts import Store, read_jsonl
 from micota.graph import Comparison
-from micota.records import NOT_ASKED, Completion, Node, Score
+from micota.records import COMPLETIONS, NOT_ASKED, Completion, Node, Score
 from micota.report.collect import BASELINE, Graded, Row, Summary, load, manifest_of
 from micota.report.figures import METHOD, TA_COLOUR, TEACHER_COLOUR, arm_colours, figures
 from micota.report.table import interval, ta_title, verdict
@@ -168,7 +168,7 @@ def _completions(store: Store, node: Node, ids: set[str]) -> dict[str, str]:
     source = node.inputs["completions"]
     if store.manifest(source) is None:
         return {}
-    rows = read_jsonl(store.path(source) / "completions.jsonl", Completion)
+    rows = read_jsonl(store.path(source) / COMPLETIONS, Completion)
     return {row.problem_id: row.completion for row in rows if row.sample == 0 and row.problem_id in ids}
 
 

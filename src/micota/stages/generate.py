@@ -15,14 +15,12 @@ from micota.engines.base import Engine, Request
 from micota.filters import reason_to_drop
 from micota.graph import CompletionsSpec, DataSpec, questions
 from micota.prompts import messages, prompt_hash, prompt_text
-from micota.records import Completion, Example, Problem, Question, Verdict
+from micota.records import COMPLETIONS, DATA, Completion, Example, Problem, Question, Verdict
 from micota.sources import load_problems, load_questions
 from micota.stages.grading import graders_of
 from micota.stages.inputs import engine_for, input_path, seed_of
 from micota.stages.make import Work
 
-COMPLETIONS = "completions.jsonl"
-DATA = "data.jsonl"
 logger = logging.getLogger(__name__)
 
 

@@ -23,11 +23,11 @@ STAGES = {
     "select": "micota.stages.generate:select",
     "train": "micota.stages.train:train",
     "merge": "micota.stages.merge:merge",
-    "grade": "micota.stages.grade:grade",
+    "grade": "micota.stages.grading:grade",
     "measure": "micota.stages.measure:measure",
 }
 # What can be known to fail is checked for all nodes of a command before the first of them is made.
-CHECKS = {"grade": "micota.stages.grade:check"}
+CHECKS = {"grade": "micota.stages.grading:check"}
 
 
 @dataclass

@@ -11,12 +11,9 @@ from micota.analysis.bpc import bits_per, example_scores
 from micota.artifacts import read_jsonl, write_jsonl
 from micota.console import progress_bar
 from micota.packing import tokenise
-from micota.records import Example, ExampleScore
-from micota.stages.generate import DATA
+from micota.records import BPC, DATA, Example, ExampleScore
 from micota.stages.inputs import check_device, input_path, model_location
 from micota.stages.make import Work
-
-BPC = "bpc.jsonl"
 
 
 def measure(work: Work) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from micota.artifacts import Manifest, Store
+from micota.artifacts import Manifest, Store, num_cores
 from micota.config import Config, PipelineConfig, command
 from micota.console import open_console, quieten
 from micota.graph import comparison, unique

@@ -19,10 +19,9 @@ from micota.console import progress_bar
 from micota.export import export
 from micota.graph import TrainSpec
 from micota.packing import fits, tokenise
-from micota.records import Example
+from micota.records import DATA, Example
 from micota.sft.data import SftDataModule
 from micota.sft.module import SftModule
-from micota.stages.generate import DATA
 from micota.stages.inputs import check_device, close_engine, input_path, model_location
 from micota.stages.make import Work
 
