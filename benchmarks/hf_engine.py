@@ -14,10 +14,11 @@ import time
 import torch
 import transformers
 
-from micota.config import EngineConfig, PromptConfig, SamplingConfig, SourceConfig
+from micota.config import EngineConfig, SamplingConfig, SourceConfig
 from micota.engines.base import Request
 from micota.engines.hf import HFEngine
-from micota.prompts import messages, render
+from micota.graph import Prompt
+from micota.prompts import prompt_text
 from micota.sources import load_problems, model_folder
 
 
@@ -36,8 +37,8 @@ def main() -> None:
         EngineConfig(name="hf", batch_size=options.batch_size, dtype="float32"), model_folder(options.model), None
     )
     problems = load_problems(SourceConfig(path=options.problems, limit=options.prompts))
-    prompt = PromptConfig(template="{problem}")
-    texts = [render(engine.tokenizer, messages(problem.problem, prompt)) for problem in problems]
+    prompt = Prompt(template="{problem}", system=None)
+    texts = [prompt_text(engine.tokenizer, problem.problem, prompt) for problem in problems]
     ids = [engine.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     requests = [Request(id=(p.id, 0), prompt_ids=row, seed=0) for p, row in zip(problems, ids, strict=True)]
     sampling = SamplingConfig(temperature=0.0, max_tokens=options.max_tokens)

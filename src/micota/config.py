@@ -239,8 +239,8 @@ class MergeConfig:
 
 @dataclass(kw_only=True)
 class JudgeConfig:
-    """A model behind an OpenAI-compatible endpoint that is asked whether an answer is right; its column stands beside those
-    of the rules and is never mixed into them. The key, if one is needed, is read from ``key_variable``."""
+    """A model behind an OpenAI-compatible endpoint that is asked whether an answer is right; its column stands beside
+    those of the rules and is never mixed into them. The key, if one is needed, is read from ``key_variable``."""
 
     url: str = where("the base URL of an OpenAI-compatible API, as http://localhost:8000/v1", lambda v: "://" in v)
     model: str = where("the name of a model", bool)
@@ -255,8 +255,8 @@ class JudgeConfig:
 class EvaluationConfig:
     """How answers are drawn for evaluation (greedy by default) and graded. All graders run; ``grader`` is the score.
 
-    ``answer_s`` and ``worker_bytes`` limit the time of one symbolic comparison and the memory of the process it runs in;
-    ``num_workers`` null is one process a core.
+    ``answer_s`` and ``worker_bytes`` limit the time of one symbolic comparison and the memory of the process it runs
+    in; ``num_workers`` null is one process a core.
     """
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -353,7 +353,8 @@ class TrainConfig(Config):
 
 @dataclass(kw_only=True)
 class SubjectConfig(ModelConfig):
-    """A model to evaluate that has no role: any option of the group ``model``, or a folder or hub id (``model.path``)."""
+    """A model to evaluate that has no role: any option of the group ``model``, or a folder or hub id
+    (``model.path``)."""
 
     name: str | None = None  # type: ignore[assignment]  # null: the last part of the path
     path: str | None = None  # type: ignore[assignment]

@@ -46,8 +46,8 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionsSpec:
-    """``seed`` is null for greedy decoding, which does not depend on it. How answers are graded stays out: completions are
-    graded again, never drawn again."""
+    """``seed`` is null for greedy decoding, which does not depend on it. How answers are graded stays out: completions
+    are graded again, never drawn again."""
 
     questions: QuestionsConfig
     prompt: Prompt

@@ -26,8 +26,8 @@ class Question:
 class Problem(Question):
     """A problem and its gold answer, as text.
 
-    ``answer_type`` says what answers are compared as (``auto``: by the form of the gold), ``tolerance`` is an absolute one,
-    ``unit`` what a prediction may end in.
+    ``answer_type`` says what answers are compared as (``auto``: by the form of the gold), ``tolerance`` is an absolute
+    one, ``unit`` what a prediction may end in.
     """
 
     answer: str
@@ -72,8 +72,8 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A graded completion. ``correct`` is that of the declared ``grader``, null where it could not tell; ``graders`` holds
-    every grader's own verdict."""
+    """A graded completion. ``correct`` is that of the declared ``grader``, null where it could not tell; ``graders``
+    holds every grader's own verdict."""
 
     problem_id: str
     sample: int

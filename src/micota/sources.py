@@ -36,7 +36,8 @@ def load_problems(source: SourceConfig) -> list[Problem]:
     """All problems of a source with their gold answers, in its order, checked.
 
     Raises:
-        SourceError: a column is missing or empty, ids repeat, a gold is not of its type, or the number of rows is not the
+        SourceError: a column is missing or empty, ids repeat, a gold is not of its type, or the number of rows is not
+        the
             declared one.
     """
     problems = []

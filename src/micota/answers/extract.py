@@ -3,12 +3,13 @@ r"""Where in a completion its final answer stands."""
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from micota.answers.latex import boxes
 
 _NUMBER = re.compile(r"[-+−]?\s?\$?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:\s?/\s?\d+(?:\.\d+)?)?")
 _JSON_FIELD = re.compile(r'"answer\\?"\s*:\s*')
-_JSON_STRING = re.compile(r'\\?"((?:[^"\\]|\\.)*?)\\?"(?=\s*(?:[,}\]`]|$))', re.DOTALL)
+_JSON_STRING = re.compile(r'\\?"((?:[^"\\]|\\.){0,2000}?)\\?"(?=\s*(?:[,}\]`]|$))', re.DOTALL)
 _JSON_START = re.compile(r"\s*(?:```(?:json)?\s*)?\{\s*\"")
 _OUTPUT = re.compile(r"```output\s*\n([^`]*)```")  # what a program that the model wrote has printed
 _MARKS = (
@@ -20,36 +21,37 @@ _MARKS = (
 _SENTENCE_END = re.compile(r"\.(?=\s|$)|\n")
 _MATHS = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _BETWEEN_BOXES = re.compile(r"(?:\s|\$|\\[()\[\],;]|[,;&]|and|or|\\text\{\s*(?:and|or)\s*\}|\\quad)*")
+MAX_FIELDS = 50  # fields "answer" looked at in a completion that repeats itself
 _TAIL_CHARS = 4_000  # beyond the last box, an answer is looked for near the end
 
 
 def boxed(completion: str) -> str | None:
     r"""The content of the last complete ``\boxed{...}``, or None where there is none."""
-    found = None
-    for _, _, content in boxes(completion):
-        found = content
-    return found
+    content = None
+    for _, start, end in boxes(completion):
+        content = start, end - 1
+    return completion[content[0] : content[1]].strip() if content else None
 
 
 def boxed_list(completion: str) -> str | None:
     """As ``boxed``, but boxes with nothing but commas or "and" between them are one answer: for lists."""
-    joined: list[tuple[int, int, str]] = []
-    for start, end, content in boxes(completion):
-        if joined and start < joined[-1][1]:  # a box around the last one
-            joined = [(start, end, content)]
-        elif joined and _BETWEEN_BOXES.fullmatch(completion, joined[-1][1], start):
-            joined.append((start, end, content))
+    joined: list[tuple[int, int, int]] = []
+    for start, content, end in boxes(completion):
+        if joined and start < joined[-1][2]:  # a box around the last ones
+            joined = [(start, content, end)]
+        elif joined and _BETWEEN_BOXES.fullmatch(completion, joined[-1][2], start):
+            joined.append((start, content, end))
         else:
-            joined = [(start, end, content)]
-    return ", ".join(content for _, _, content in joined) or None
+            joined = [(start, content, end)]
+    return ", ".join(completion[content : end - 1].strip() for _, content, end in joined) or None
 
 
 def extract(completion: str, *, is_number: bool, is_list: bool = False) -> str | None:
     r"""The final answer of a completion as it is written there, or None where there is none.
 
-    In this order: the field ``"answer"`` of a completion that is a JSON object; the last complete ``\boxed{}``; such a field
-    anywhere; what follows "Final answer:", ``####``, "answer is", or "A:" at the start of a line; and, where the answer is
-    known to be a number, the last printed result of a program, or the last number.
+    In this order: the field ``"answer"`` of a completion that is a JSON object; the last complete ``\boxed{}``; such a
+    field anywhere; what follows "Final answer:", ``####``, "answer is", or "A:" at the start of a line; and, where the
+    answer is known to be a number, the last printed result of a program, or the last number.
     """
     found = _json_answer(completion) if _JSON_START.match(completion) else None
     found = found or (boxed_list(completion) if is_list else boxed(completion))
@@ -83,7 +85,7 @@ def last_number(text: str) -> str | None:
 
 def _json_answer(text: str) -> str | None:
     """The first field "answer" with something in it: a model that runs on after its object answers other questions."""
-    for field in _JSON_FIELD.finditer(text):
+    for field in islice(_JSON_FIELD.finditer(text), MAX_FIELDS):
         string = _JSON_STRING.match(text, field.end())
         if string:
             # JSON's escapes are undone by hand: models write "\frac", which JSON would read as a form feed and "rac".

@@ -14,17 +14,21 @@ from typing import Any
 
 from micota.answers import paper_rule
 from micota.answers.extract import extract
+from micota.answers.gold import Gold, GoldError, gold_of, is_settled
 from micota.answers.pool import Workers
-from micota.answers.typed import Gold, GoldError, compare, gold_of, is_settled
+from micota.answers.symbolic import is_worth_trying
+from micota.answers.typed import compare
 from micota.records import Problem, Verdict
 
 
-class _Deferred(Exception):
+class _DeferredError(Exception):
     """The cheap rules leave a question open."""
 
 
 def _defer(gold: str, prediction: str, tolerance: Fraction | None) -> bool | None:
-    raise _Deferred
+    if not is_worth_trying(gold) or not is_worth_trying(prediction):
+        return None
+    raise _DeferredError
 
 
 @dataclass
@@ -54,6 +58,10 @@ class Graders:
     def num_replaced(self) -> int:
         """Worker processes that broke a limit and were replaced."""
         return self._workers.num_replaced
+
+    def forget(self) -> None:
+        """Forget the answers to questions asked so far."""
+        self._known.clear()
 
     def grade(self, rows: Sequence[tuple[Problem, str]], rule: str = "hendrycks") -> list[dict[str, Verdict]]:
         """The verdicts on ``(problem, completion)`` rows, by grader."""
@@ -98,7 +106,7 @@ def gold_for(problem: Problem) -> Gold:
     Raises:
         GoldError: the answer is not of its declared type.
     """
-    return gold_of(problem.answer, problem.answer_type, problem.tolerance)
+    return gold_of(problem.answer, problem.answer_type, problem.tolerance, problem.unit)
 
 
 def prediction(problem: Problem, completion: str) -> str | None:
@@ -116,11 +124,11 @@ def cheap_verdict(problem: Problem, predicted: str | None) -> Verdict | None:
         return Verdict(prediction=None, correct=None, reason="no_answer")
     try:
         verdict = compare(gold_for(problem), predicted, _defer)
-    except _Deferred:
+    except _DeferredError:
         return None
     except GoldError as error:
         return _verdict(predicted, None, str(error))
-    return _verdict(predicted, verdict, "rule")
+    return _verdict(predicted, verdict, "rule" if verdict is not None else "not mathematics")
 
 
 def by_paper_rule(problem: Problem, completion: str, rule: str) -> Verdict:
@@ -132,11 +140,14 @@ def by_paper_rule(problem: Problem, completion: str, rule: str) -> Verdict:
 
 
 def _verdict(predicted: str, correct: bool | None, reason: str) -> Verdict:
-    return Verdict(prediction=predicted, correct=correct, reason=reason if correct is not None else f"ungradable: {reason}")
+    return Verdict(
+        prediction=predicted, correct=correct, reason=reason if correct is not None else f"ungradable: {reason}"
+    )
 
 
 def _request(problem: Problem) -> dict[str, Any]:
-    return {"answer": problem.answer, "answer_type": problem.answer_type, "tolerance": problem.tolerance}
+    fields = {"answer": problem.answer, "answer_type": problem.answer_type}
+    return {"gold": fields | {"tolerance": problem.tolerance, "unit": problem.unit}}
 
 
 def _question(problem: Problem, predicted: str | None) -> str:

@@ -59,7 +59,12 @@ _SPELLINGS = (
     (re.compile(r"\\(?:rbrack)(?![a-zA-Z])"), "]"),
     (re.compile(r"\\(?:cdotp|ast)(?![a-zA-Z])"), r"\\cdot"),
     (re.compile(r"\\(?:varnothing|O)(?![a-zA-Z])"), r"\\emptyset"),
-    (re.compile(r"\\(?:mbox|textrm|textbf|textit|textnormal|textsf|texttt|mathrm|mathbf|mathit|mathsf|hbox)\s*(?=\{)"), r"\\text"),
+    (
+        re.compile(
+            r"\\(?:mbox|textrm|textbf|textit|textnormal|textsf|texttt|mathrm|mathbf|mathit|mathsf|hbox)\s*(?=\{)"
+        ),
+        r"\\text",
+    ),
     (re.compile(r"\\text\s+(?=\{)"), r"\\text"),
     (re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=\{)"), ""),
     (re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z])|\^\{?\\degree\}?"), r"^\\circ"),
@@ -86,7 +91,9 @@ def tidy(answer: str) -> str:
     """
     text = _CONTROL.sub("", answer[: MAX_CHARS + 1])
     if not text.isascii():
-        text = _ROOT_SIGN.sub(lambda m: r"\sqrt{" + next(group for group in m.groups() if group is not None) + "}", text)
+        text = _ROOT_SIGN.sub(
+            lambda m: r"\sqrt{" + next(group for group in m.groups() if group is not None) + "}", text
+        )
         text = _SUPERSCRIPT.sub(lambda match: "^{" + match[0].translate(_SUPERSCRIPTS) + "}", text)
         text = unicodedata.normalize("NFKC", _SYMBOL.sub(lambda match: _SYMBOLS[match[0]], text))
     if r"\begin" in text:
@@ -191,22 +198,23 @@ def split_top(text: str, separator: re.Pattern[str]) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def boxes(completion: str) -> Iterator[tuple[int, int, str]]:
-    r"""Every complete, non-empty ``\boxed{...}`` or ``\fbox{...}``: where it starts and ends, and what is in it, in the
-    order in which they close.
+def boxes(completion: str) -> Iterator[tuple[int, int, int]]:
+    r"""Every complete, non-empty ``\boxed{...}`` or ``\fbox{...}``, in the order in which they close: where it starts,
+    where its content starts, and where it ends.
 
-    One pass, whatever is nested in what: 100,000 boxes that never close cost no more than other text.
+    One pass, and no copies: 100,000 boxes in each other cost no more than other text.
     """
     starts = {match.end() - 1: match.start() for match in re.finditer(r"\\(?:boxed|fbox)\s*\{", completion)}
     if not starts:
         return
     opened: list[int] = []
-    for match in re.finditer(r"\\.|[{}]", completion[min(starts) :], re.DOTALL):
+    first = min(starts)
+    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(completion, first):
         # ``\{`` is a brace on paper and groups nothing; the brace of ``\boxed{`` comes as a match of its own.
-        index = match.start() + min(starts)
         if match[0] == "{":
-            opened.append(index)
+            opened.append(match.start())
         elif match[0] == "}" and opened:
             start = opened.pop()
-            if start in starts and (content := completion[start + 1 : index].strip()):
-                yield starts[start], index + 1, content
+            is_empty = match.start() - start < 100 and not completion[start + 1 : match.start()].strip()
+            if start in starts and not is_empty:
+                yield starts[start], start + 1, match.end()

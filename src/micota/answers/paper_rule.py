@@ -1,8 +1,9 @@
 r"""The published string rule, quirks and all, so that published numbers can be compared.
 
 It is the normalisation of Hendrycks et al. 2021 (arXiv 2103.03874) with the changes of the evaluation that MiCoTA
-(arXiv 2507.01887) reuses. Known faults, kept on purpose: a plain ``$`` in the gold is not stripped (266 of 675 OlympiadBench
-golds can never be matched), thousands separators differ, lists have an order, units and tolerances are not known.
+(arXiv 2507.01887) reuses. Known faults, kept on purpose: a plain ``$`` in the gold is not stripped (266 of 675
+OlympiadBench golds can never be matched), thousands separators differ, lists have an order, units and tolerances are
+not known.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Killable worker processes for comparisons that may take for ever or eat all memory.
 
-Each has a time limit per answer, kept by its parent, and a memory limit, kept by the kernel. A worker that breaks either is
-killed and replaced; its answer is ungradable, the run goes on. JSON lines go over pipes: nothing is ever unpickled.
+Each has a time limit per answer, kept by its parent, and a memory limit, kept by the kernel. A worker that breaks
+either is killed and replaced; its answer is ungradable, the run goes on. JSON lines go over pipes: nothing is ever
+unpickled.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ class Workers:
                     reason = "worker ended (memory limit)" if worker.is_gone else f"time limit of {self.seconds:g} s"
                     done.append((worker.index, {"verdict": None, "reason": reason}))
                 elif not worker.is_ready:
-                    raise RuntimeError("a grading worker did not start; run: python -m micota.answers.worker 4294967296")
+                    raise RuntimeError(
+                        "a grading worker did not start; run: python -m micota.answers.worker 4294967296"
+                    )
                 worker.kill()
                 self.num_replaced += 1
                 self._workers[place] = _Worker(self.memory_bytes)

@@ -12,22 +12,20 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
+from micota.answers.latex import is_balanced
+
 _DECIMAL = re.compile(r"(?<!\d)(\d*)\.(\d+)")
 MAX_CHARS = 400
-MAX_EXPONENT_DIGITS = 4
-_TOWER = re.compile(r"\^\s*(?:[{(]\s*)*\w+\s*\^\s*(?:[{(]\s*)*\w+\s*\^")  # three powers on top of each other
+_HUGE = re.compile(
+    r"\^\s*(?:[{(]\s*)*\w+\s*\^\s*(?:[{(]\s*)*\w+\s*\^"  # three powers on top of each other
+    r"|\^\s*\{?\s*\d{5}|\d{4}\s*!|!\s*\)*\s*!|\d{101}|[{(\[]{12}"
+)
 
 
 def is_worth_trying(text: str) -> bool:
-    """Whether an expression is small enough for symbolic comparison: a tower of powers or a long text is not an answer."""
-    exponents = re.findall(r"\^\s*\{?\s*(\d+)", text)
-    return (
-        len(text) <= MAX_CHARS
-        and text.isprintable()
-        and not _TOWER.search(text)
-        and all(len(exponent) <= MAX_EXPONENT_DIGITS for exponent in exponents)
-        and all(len(digits) <= 100 for digits in re.findall(r"\d+", text))
-    )
+    """Whether an expression is small and whole enough for symbolic comparison: a tower of powers, an open brace or a
+    long text is not an answer."""
+    return len(text) <= MAX_CHARS and text.isprintable() and is_balanced(text) and not _HUGE.search(text)
 
 
 def warm_up() -> None:
@@ -37,8 +35,8 @@ def warm_up() -> None:
 
 
 def equivalent(gold: str, prediction: str, tolerance: Fraction | None) -> bool | None:
-    """Whether two tidied expressions are equal (the gold comes first: the comparison is not symmetric); None where one of
-    them cannot be read as mathematics."""
+    """Whether two tidied expressions are equal (the gold comes first: the comparison is not symmetric); None where one
+    of them cannot be read as mathematics."""
     from math_verify import verify
 
     if not is_worth_trying(gold) or not is_worth_trying(prediction):

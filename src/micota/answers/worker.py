@@ -1,7 +1,7 @@
 """A process that compares answers symbolically, for ``pool.Workers``: one JSON line in, one JSON line out.
 
-It limits its own memory, keeps the pipe to itself (libraries may print), and leaves as soon as memory has run out, for a
-process that failed to allocate is not to be trusted.
+It limits its own memory, keeps the pipe to itself (libraries may print), and leaves as soon as memory has run out, for
+a process that failed to allocate is not to be trusted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import sys
 from typing import Any
 
 from micota.answers import symbolic
-from micota.answers.typed import GoldError, compare, gold_of, without_left_side
+from micota.answers.gold import GoldError, gold_of, without_left_side
+from micota.answers.typed import compare
 
 RECURSION_LIMIT = 2_000
 
@@ -43,7 +44,7 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     try:
         if "prediction" not in request:
             return {"verdict": readable(request)}, True
-        gold = gold_of(request["answer"], request["answer_type"], request["tolerance"])
+        gold = gold_of(**request["gold"])
         verdict = compare(gold, request["prediction"], symbolic.equivalent)
         return {"verdict": verdict, "reason": "not mathematics" if verdict is None else "symbolic"}, True
     except MemoryError:
@@ -57,7 +58,7 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
 def readable(request: dict[str, Any]) -> bool:
     """Whether a gold can be compared with: each of its parts alone, as a prediction equal to it would be."""
     try:
-        gold = gold_of(request["answer"], request["answer_type"], request["tolerance"])
+        gold = gold_of(**request["gold"])
     except GoldError:
         return False
     if gold.kind == "text" or symbolic.is_readable(gold.text):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -47,8 +46,8 @@ def forget_scores(config: EvaluateConfig, targets: list[Node]) -> None:
         if not store.is_done(completions):
             again = " ".join(["python", *command("evaluate", config.overrides, node.choose)])
             raise ArtifactError(
-                f"regrade=true needs completions {completions.name} ({completions.folder}), which do not exist; draw them "
-                f"with:  {again}"
+                f"regrade=true needs completions {completions.name} ({completions.folder}), which do not exist; "
+                f"draw them with:  {again}"
             )
     for node in graded:
         store.forget(node)

@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
+from micota.answers.gold import GoldError
 from micota.answers.grading import gold_for
 from micota.answers.judge import judged
-from micota.answers.typed import GoldError
 from micota.artifacts import json_line, write_text
 from micota.config import ANSWER_TYPES, EvaluateConfig
 from micota.console import open_console, progress_bar
@@ -25,8 +25,8 @@ FORM = '{"id", "completion", "answer"} and, if wanted, "answer_type", "tolerance
 
 
 def grade_file(config: EvaluateConfig, console: Console | None = None) -> dict[str, Any]:
-    """Grade the rows of ``config.grade`` by every grader into ``FILE.scores.jsonl`` beside it, and print a summary as JSON on
-    the last line; returns the summary.
+    """Grade the rows of ``config.grade`` by every grader into ``FILE.scores.jsonl`` beside it, and print a summary as
+    JSON on the last line; returns the summary.
 
     Raises:
         SourceError: a line is broken, or a row lacks a field; the text names the file and line. Nothing is written.

@@ -8,15 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from micota.answers.gold import GoldError
 from micota.answers.grading import Graders, gold_for
 from micota.answers.judge import judged
-from micota.answers.typed import GoldError
 from micota.artifacts import num_cores, read_jsonl, write_jsonl, write_text
 from micota.config import Config, ConfigError, EvaluationConfig
 from micota.console import progress_bar
 from micota.graph import ScoresSpec
 from micota.records import COMPLETIONS, NOT_ASKED, SCORES, Completion, Node, Problem, Score, Verdict
 from micota.sources import SourceError, load_problems
+from micota.stages.make import Work
 from micota.statistics import average_at_k
 
 SUMMARY = "scores.json"
@@ -50,17 +51,16 @@ def check(config: Config, node: Node) -> None:
     for problem in unreadable:
         if problem.answer_type == "number":
             raise SourceError(
-                f"{spec.problems.path}: problem {problem.id}: answer {problem.answer!r} is not of type number: it cannot be "
-                "read as mathematics"
+                f"{spec.problems.path}: problem {problem.id}: answer {problem.answer!r} is not of type number: it "
+                "cannot be read as mathematics"
             )
         logger.warning("%s: gold %r is compared as text alone", problem.id, problem.answer)
 
 
-def grade(work: Any) -> None:
-    """Grade stored completions by every grader. Missing is not wrong: truncated, without an answer, ungradable and incorrect
-    are counted apart, though none of them counts as right."""
+def grade(work: Work) -> None:
+    """Grade stored completions by every grader. Missing is not wrong: truncated, without an answer, ungradable and
+    incorrect are counted apart, though none of them counts as right."""
     spec: ScoresSpec = work.node.spec
-    evaluation: EvaluationConfig = work.config.evaluation
     problems = {problem.id: problem for problem in load_problems(spec.problems)}
     completions = work.node.inputs["completions"]
     rows = read_jsonl(work.store.path(completions) / COMPLETIONS, Completion)
@@ -69,7 +69,8 @@ def grade(work: Any) -> None:
     rows.sort(key=lambda row: (order[row.problem_id], row.sample))
     verdicts = verdicts_on([(problems[row.problem_id], row.completion) for row in rows], work, spec.problems.paper_rule)
     scores = [_score(row, problems[row.problem_id], by, spec.grader) for row, by in zip(rows, verdicts, strict=True)]
-    # Every problem has as many scores, so that all models are judged on the same ones, also where one could not be asked.
+    # Every problem has as many scores, so that all models are judged on the same ones, also where one could not be
+    # asked.
     present = {row.problem_id for row in rows}
     num_samples = completions.spec.sampling.num_samples
     absent = [problem for problem in problems.values() if problem.id not in present]
@@ -104,7 +105,7 @@ def check_ids(rows: Sequence[Completion], problems: dict[str, Problem], where: s
         )
 
 
-def verdicts_on(rows: list[tuple[Problem, str]], work: Any, rule: str) -> list[dict[str, Verdict]]:
+def verdicts_on(rows: list[tuple[Problem, str]], work: Work, rule: str) -> list[dict[str, Verdict]]:
     """The verdicts of all graders on ``(problem, completion)`` rows, with a progress bar."""
     evaluation: EvaluationConfig = work.config.evaluation
     verdicts: list[dict[str, Verdict]] = []
@@ -158,8 +159,8 @@ def _not_asked(problem: Problem, sample: int, grader: str) -> Score:
 
 
 def summarise(scores: Sequence[Score]) -> dict[str, Any]:
-    """What ``scores.json`` holds: accuracy (avg@k over problems) with its 95 % interval, the four ways of not being right,
-    and the accuracy by each grader."""
+    """What ``scores.json`` holds: accuracy (avg@k over problems) with its 95 % interval, the four ways of not being
+    right, and the accuracy by each grader."""
     rights = by_problem(scores)
     accuracy = average_at_k(rights)
     names = sorted({name for score in scores for name in score.graders})
@@ -220,7 +221,7 @@ def _quoted(text: str) -> str:
 
 
 def _track(
-    work: Any,
+    work: Work,
     scores: Sequence[Score],
     summary: dict[str, Any],
     problems: dict[str, Problem],
