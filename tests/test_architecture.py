@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "micota"
 ROWS = [
     {"config", "records"},
     {"graph", "artifacts", "prompts", "answers", "statistics", "sources", "console"},
-    {"filters"},
+    {"filters", "decontamination"},
     {"packing", "export"},
     {"engines", "sft", "merging", "analysis", "tracking", "tiny"},
     {"report"},

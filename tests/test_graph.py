@@ -44,6 +44,8 @@ def test_where_and_how_things_run_does_not_enter_keys(composed: Composed, overri
     ("student.sft.epochs=9", {"student"}),
     ("seed=1", {"strong", "ta", "merged", "micota", "student"}),
     ("bench=[gsm8k]", set()),
+    ("bench@held_out=[gsm8k]", {"strong", "ta", "merged", "micota", "student"}),
+    ("select.decontaminate=none", {"strong", "ta", "merged", "micota", "student"}),
 ])  # fmt: skip
 def test_a_change_redoes_what_depends_on_it_and_shares_the_rest(
     composed: Composed, override: str, changed: set[str]
@@ -66,6 +68,14 @@ def test_greedy_completions_are_shared_between_seeds(composed: Composed) -> None
     config = composed("train", "data=short")
     first, second = (graph.data(replace(config, seed=seed), config.data).inputs["completions"].key for seed in (0, 1))
     assert first == second
+
+
+def test_decontamination_redoes_the_choice_of_data_and_no_completion(composed: Composed) -> None:
+    arms = [composed("generate", "data=strong", *more) for more in ([], ["select.decontaminate=none"])]
+    checked, unchecked = (graph.data(arm, arm.data) for arm in arms)
+    assert list(checked.spec.held_out) == ["aime24", "amc23", "olympiadbench", "math500", "gsm8k"]
+    assert unchecked.spec.held_out == {}
+    assert checked.inputs["completions"].key == unchecked.inputs["completions"].key
 
 
 def test_mixtures_share_their_parts_with_the_pure_arms(composed: Composed) -> None:

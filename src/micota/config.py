@@ -186,6 +186,8 @@ class SelectConfig:
     """What makes completions into training data: the same for every arm, so that arms differ in their author only.
 
     ``max_tokens`` is the limit of the ``length`` filter; ``num_examples`` the size of each arm (null: all there are).
+    ``decontaminate`` says which training problems are dropped for being in ``held_out``: those that restate one of its
+    problems, only those with the same text (``exact``), or none.
     """
 
     filters: list[str] = where(
@@ -193,6 +195,7 @@ class SelectConfig:
     )
     max_tokens: int = positive(16000)
     num_examples: int | None = positive(None)
+    decontaminate: str = choice("restated", "exact", "none", default="restated")
 
 
 @dataclass(kw_only=True)
@@ -336,6 +339,7 @@ class Config:
     ta_data: DataConfig
     merge: MergeConfig
     bench: dict[str, BenchConfig]
+    held_out: dict[str, BenchConfig]  # what training problems must not restate
     evaluation: EvaluationConfig
     engine: EngineConfig
     trainer: TrainerConfig

@@ -59,10 +59,13 @@ class CompletionsSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """Filters over one author's completions, or a mixture of parts (``weights``), or rows of the user (``path``)."""
+    """Filters over one author's completions, or a mixture of parts (``weights``), or rows of the user (``path``).
+
+    ``held_out`` are the benchmarks that the problems of completions are checked against."""
 
     arm: str
     problems: SourceConfig
+    held_out: dict[str, SourceConfig]
     prompt: Prompt
     select: SelectConfig
     weights: dict[str, float]
@@ -179,6 +182,7 @@ def data(config: Config, arm: PartConfig, mixture: str | None = None) -> Node:
         raise ConfigError(f"data={arm.name} is the untouched student: it has no training data; choose another arm")
     weights: dict[str, float] = {}
     inputs: dict[str, Node] = {}
+    held_out: dict[str, SourceConfig] = {}
     if isinstance(arm, DataConfig) and arm.parts:
         weights = dict(arm.weights)
         # Only the mixture as a whole is held to the number of examples: its parts are drawn from all that was kept.
@@ -193,9 +197,12 @@ def data(config: Config, arm: PartConfig, mixture: str | None = None) -> Node:
         inputs["completions"] = _completions(
             config, author, config.problems, name, sampling, prompt, door="generate", choose=choose
         )
+        if config.select.decontaminate != "none":
+            held_out = {name: _rows(bench) for name, bench in config.held_out.items()}
     spec = DataSpec(
         arm=arm.name,
         problems=_rows(config.problems),
+        held_out=held_out,
         prompt=training_prompt(config.prompt),
         select=config.select,
         weights=weights,

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
-from micota.artifacts import ArtifactError
+from micota.artifacts import ArtifactError, Manifest, Store, read_jsonl, write_jsonl, write_text
 from micota.config import PromptConfig, SelectConfig, SourceConfig
+from micota.decontamination import Match
 from micota.graph import DataSpec
-from micota.records import Completion, Example, Problem
-from micota.stages.generate import choose, keep, mixture
+from micota.records import Completion, Example, Node, Problem
+from micota.stages.generate import COMPLETIONS, CONTAMINATION, DATA, choose, keep, mixture, select
 
 SELECT = SelectConfig(filters=["finished", "correct", "length"], max_tokens=10)
 SPEC = DataSpec(
     arm="strong",
     problems=SourceConfig(path="x"),
+    held_out={},
     prompt=PromptConfig(template="{problem}?"),
     select=SELECT,
     weights={},
@@ -19,6 +26,20 @@ SPEC = DataSpec(
     fingerprint=None,
     seed=0,
 )
+HELD_OUT = [
+    {"id": "a", "problem": "Compute $\\frac{1}{2} + \\frac{1}{3}$ in lowest terms.", "answer": "5/6"},
+    {"id": "b", "problem": "How many primes below 40 leave the remainder 3 when divided by 7?", "answer": "3"},
+]
+POOL = [
+    {"id": "fresh", "problem": "A rope of 12 metres is cut into 3 equal pieces. How long is each?", "answer": "4"},
+    {"id": "template", "problem": "How many primes below 50 leave the remainder 2 when divided by 9?", "answer": "4"},
+    {"id": "same", "problem": "compute $\\dfrac12+\\dfrac13$ in lowest terms", "answer": "\\frac{5}{6}"},
+    {
+        "id": "reworded",
+        "problem": "Of the primes below 40, how many leave a remainder of 3 on division by 7?",
+        "answer": "3",
+    },
+]
 PROBLEMS = {str(i): Problem(id=str(i), problem=f"p{i}", answer="7") for i in range(6)}
 
 
@@ -44,7 +65,7 @@ def test_each_drop_has_its_reason_and_filters_go_in_order() -> None:
         completion(4, r"\boxed{7}", tokens=11),
         completion(5, r"\boxed{8}", tokens=11),
     ]
-    kept, reasons = keep(rows, PROBLEMS, SPEC)
+    kept, reasons = keep(rows, PROBLEMS, SPEC, {})
     assert [example.problem_id for example in kept] == ["0"]
     assert kept[0].messages == [{"role": "user", "content": "p0?"}]
     assert reasons == {
@@ -54,6 +75,61 @@ def test_each_drop_has_its_reason_and_filters_go_in_order() -> None:
         "dropped_too_long": 1,
     }
     assert len(kept) + sum(reasons.values()) == len(rows)
+
+
+def test_contaminated_problems_are_counted_by_rule_and_go_first() -> None:
+    rows = [completion(0, r"\boxed{7}"), completion(1, r"\boxed{8}"), completion(2, r"\boxed{7}")]
+    kept, dropped = keep(rows, PROBLEMS, SPEC, {"0": "restated", "1": "exact"})
+    assert [example.problem_id for example in kept] == ["2"]
+    assert dropped == {"dropped_contaminated_restated": 1, "dropped_contaminated_exact": 1}
+
+
+def select_from(folder: Path, decontaminate: str) -> tuple[Manifest, list[Example], list[Match]]:
+    """Build data from four answered problems, two of which are in a benchmark, by the real stage."""
+    for name, rows in {"pool": POOL, "gsm": HELD_OUT}.items():
+        write_text(folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    pool, held_out = (SourceConfig(path=str(folder / f"{name}.jsonl"), id_column="id") for name in ("pool", "gsm"))
+    select_config = SelectConfig(filters=["correct"], decontaminate=decontaminate)
+    spec = replace(
+        SPEC, problems=pool, select=select_config, held_out={"gsm": held_out} if decontaminate != "none" else {}
+    )
+    asked = Node(kind="completions", stage="generate", name="teacher@pool", spec=SPEC)
+    node = Node(kind="data", stage="select", name="strong", spec=spec, inputs={"completions": asked})
+    store = Store(folder / "artifacts")
+    with store.build(asked, 0) as build:
+        assert build is not None
+        answers = [replace(completion(0, rf"\boxed{{{row['answer']}}}"), problem_id=row["id"]) for row in POOL]
+        write_jsonl(build.path / COMPLETIONS, answers)
+    with store.build(node, 0) as build:
+        assert build is not None
+        select(SimpleNamespace(store=store, node=node, build=build))  # type: ignore[arg-type]
+    manifest = store.manifest(node)
+    assert manifest is not None
+    report = store.path(node) / CONTAMINATION
+    examples = read_jsonl(store.path(node) / DATA, Example)
+    return manifest, examples, read_jsonl(report, Match) if report.exists() else []
+
+
+def test_data_are_decontaminated_and_every_pair_is_told(tmp_path: Path) -> None:
+    manifest, examples, pairs = select_from(tmp_path, "restated")
+    assert [example.problem_id for example in examples] == ["fresh", "template"]
+    assert manifest.counts["completions"] == 4 and manifest.counts["kept"] == 2
+    assert manifest.counts["dropped_contaminated_exact"] == manifest.counts["dropped_contaminated_restated"] == 1
+    assert [(pair.problem_id, pair.benchmark, pair.benchmark_id, pair.rule) for pair in pairs] == [
+        ("template", "gsm", "b", "variant"),
+        ("same", "gsm", "a", "exact"),
+        ("reworded", "gsm", "b", "restated"),
+    ]
+    assert pairs[1].problem == POOL[2]["problem"] and pairs[1].benchmark_problem == HELD_OUT[0]["problem"]
+
+
+def test_decontamination_can_be_exact_or_none(tmp_path: Path) -> None:
+    (tmp_path / "exact").mkdir()
+    manifest, examples, pairs = select_from(tmp_path / "exact", "exact")
+    assert [example.problem_id for example in examples] == ["fresh", "template", "reworded"]
+    assert "dropped_contaminated_restated" not in manifest.counts and len(pairs) == 3
+    manifest, examples, pairs = select_from(tmp_path, "none")
+    assert len(examples) == 4 and pairs == [] and "contamination.jsonl" not in manifest.files
 
 
 def test_choice_depends_on_the_seed_and_on_problems_not_on_order() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from micota.answers.grading import cheap_verdict, prediction
 from micota.artifacts import ArtifactError, JsonlAppender, read_jsonl, write_jsonl
 from micota.config import Config, ConfigError, EvaluationConfig, QuestionsConfig, SelectConfig
 from micota.console import progress_bar
+from micota.decontamination import find_matches, reasons
 from micota.engines.base import Engine, Request
 from micota.filters import reason_to_drop
 from micota.graph import CompletionsSpec, DataSpec, questions
@@ -21,6 +23,7 @@ from micota.stages.grading import graders_of
 from micota.stages.inputs import engine_for, input_path, seed_of
 from micota.stages.make import Work
 
+CONTAMINATION = "contamination.jsonl"
 logger = logging.getLogger(__name__)
 
 
@@ -137,8 +140,10 @@ def select(work: Work) -> None:
         examples = choose(read_jsonl(Path(spec.path), Example), spec.select, spec.seed)
     else:
         rows = read_jsonl(input_path(work.store, work.node.inputs["completions"]) / COMPLETIONS, Completion)
-        kept, reasons = keep(rows, problems, spec, verdicts(rows, problems, work.config.evaluation))
-        work.build.counts |= {"completions": len(rows), "kept": len(kept)} | reasons
+        contaminated = decontaminate(work, list(problems.values()))
+        graded = verdicts(rows, problems, work.config.evaluation)
+        kept, dropped = keep(rows, problems, spec, graded, contaminated)
+        work.build.counts |= {"completions": len(rows), "kept": len(kept)} | dropped
         examples = choose(kept, spec.select, spec.seed)
     order = {identity: index for index, identity in enumerate(problems)}
     examples.sort(key=lambda example: order.get(example.problem_id, len(order)))
@@ -153,17 +158,36 @@ def verdicts(rows: list[Completion], problems: dict[str, Problem], evaluation: E
         return graders.typed([(problem, prediction(problem, text)) for problem, text in asked])
 
 
+def decontaminate(work: Work, problems: list[Problem]) -> dict[str, str]:
+    """The problems to drop for being in a benchmark, by the rule that found them; all pairs are written for people."""
+    spec: DataSpec = work.node.spec
+    if not spec.held_out:
+        return {}
+    matches = find_matches(problems, {name: load_problems(rows) for name, rows in spec.held_out.items()})
+    write_jsonl(work.build.path / CONTAMINATION, matches)
+    found = reasons(matches, spec.select.decontaminate)
+    logger.info("%d of %d problems are in a benchmark; all pairs: %s", len(found), len(problems), CONTAMINATION)
+    return found
+
+
 def keep(
-    rows: list[Completion], problems: dict[str, Problem], spec: DataSpec, graded: list[Verdict]
+    rows: list[Completion],
+    problems: dict[str, Problem],
+    spec: DataSpec,
+    graded: list[Verdict],
+    contaminated: Mapping[str, str],
 ) -> tuple[list[Example], dict[str, int]]:
     """Examples from the completions that pass every filter, and how many were dropped for which reason."""
     kept = []
-    reasons: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
     for row, verdict in sorted(zip(rows, graded, strict=True), key=lambda pair: pair[0].sample):
         problem = problems[row.problem_id]
+        if row.problem_id in contaminated:
+            dropped[f"dropped_contaminated_{contaminated[row.problem_id]}"] += 1
+            continue
         reason = reason_to_drop(row, verdict, spec.select)
         if reason is not None:
-            reasons[f"dropped_{reason}"] += 1
+            dropped[f"dropped_{reason}"] += 1
             continue
         kept.append(
             Example(
@@ -174,7 +198,7 @@ def keep(
                 source=spec.arm,
             )
         )
-    return kept, dict(reasons)
+    return kept, dict(dropped)
 
 
 def choose(examples: list[Example], select: SelectConfig, seed: int) -> list[Example]:
