@@ -32,8 +32,8 @@ BENCHMARK = [
     problem(r"Compute $\sin ^{2} 4^{\circ}+\sin ^{2} 8^{\circ}+\cdots+\sin ^{2} 176^{\circ}$.",
             r"\frac{45}{2}", "sines"),
     problem("The point $(0,0)$ is reflected over the vertical line $x=1$.  When its image is then reflected over the "
-            "line $y=2$, what is the resulting point?\n\nWrite your answer in the form $(x, y)$ where $x$ and $y$ are real "
-            "numbers.", "(2,4)", "point"),
+            "line $y=2$, what is the resulting point?\n\nWrite your answer in the form $(x, y)$ where $x$ and $y$ are "
+            "real numbers.", "(2,4)", "point"),
     problem("For how many two-digit primes is the sum of the digits equal to 8?", "3", "primes"),
     problem("What is the remainder when $1 + 2 + 3 + 4 + \\dots + 9 + 10$ is divided by 9?", "1", "remainder"),
     problem(r"For a constant $c,$ in cylindrical coordinates $(r,\theta,z),$ find the shape described by the equation"
@@ -71,6 +71,11 @@ def test_normal_form_keeps_what_matters(one: str, other: str) -> None:
 def test_constants_are_numbers_functions_and_greek_letters() -> None:
     text = r"Find $\sin 30^\circ + \frac{10,000}{3.5}\theta$ for three values. Express your answer to 2 decimal places."
     assert constants(text) == {"\\sin": 1, "30": 1, "10000": 1, "3.5": 1, "\\theta": 1, "3": 1}
+    assert (
+        constants(r"$\dfrac12 \binom 5{2}$")
+        == constants(r"$\frac{1}{2} \binom{5}{2}$")
+        == {"1": 1, "2": 2, "5": 1, "\\binom": 1}
+    )
     assert constants("[asy] draw((0,0)--(1,7)); [/asy] What is the area?") == {}
 
 

@@ -1,7 +1,7 @@
 r"""Training problems that restate a problem of a benchmark: found, told by pair, and dropped.
 
-Overlap of text alone cannot tell a restatement from another problem on the same template: of 11,981 MATH problems 199
-share more than 0.6 of their text with a benchmark problem but have other numbers or another answer. So a pair counts as
+Overlap of text alone cannot tell a restatement from another problem on the same template: of 11,981 MATH problems 196
+share 0.6 of their text or more with a benchmark problem but have other numbers or another answer. So a pair counts as
 the same problem where its text is alike AND its constants (numbers, functions, Greek letters) AND its answers agree.
 """
 
@@ -21,12 +21,12 @@ from micota.answers import is_correct
 from micota.records import Problem
 
 SHINGLE_CHARACTERS = 6
-# docs/benchmarks.md has what these find and miss. Restatements lie above them and chance pairs with the same answer and
-# constants below 0.22; where there are no constants to agree on, the text has to say it alone.
+# docs/benchmarks.md has what these find and miss. Where no constants are shared, the text has to say it alone.
 MIN_CONSTANTS = 0.8
 MIN_OVERLAP = 0.25
 MIN_OVERLAP_WITHOUT_CONSTANTS = 0.6
 MIN_OVERLAP_VARIANT = 0.6
+MIN_OVERLAP_TOLD = 0.1  # of pairs whose constants and answer agree; below it they do so by chance
 EXACT, RESTATED, VARIANT = "exact", "restated", "variant"
 # What is dropped, by the setting select.decontaminate.
 DROPPED = {"none": (), "exact": (EXACT,), "restated": (EXACT, RESTATED)}
@@ -43,7 +43,8 @@ _SPELLINGS = [
     (re.compile(r"\\\$|\$|\\[\[\]()]|\\(?:left|right|displaystyle|limits|big|bigg|quad|qquad)(?![a-z])|&|~"), " "),
     (re.compile(r"\\(?:[,;:!]| )|\\\n"), " "),
     (re.compile(r"\\(?:text|mbox|mathrm|operatorname|textbf|mathbf|textit)(?![a-z])"), ""),
-    (re.compile(r"\\[dt]frac(?![a-z])"), r"\\frac"),
+    (re.compile(r"\\[dt](frac|binom)(?![a-z])"), r"\\\1"),
+    (re.compile(r"\\(frac|binom)\s*(\d)"), r"\\\1{\2}"),
     (re.compile(r"\\(?:[cl]?dots|dots[bmcio])(?![a-z])|\.\.\."), "…"),
     (re.compile(r"\\leq(?:slant)?(?![a-z])|≤"), r"\\le"),
     (re.compile(r"\\geq(?:slant)?(?![a-z])|≥"), r"\\ge"),
@@ -70,8 +71,8 @@ _CONSTANT = re.compile(
 class Match:
     """A training problem and a problem of a benchmark that are alike, for people to read.
 
-    ``rule`` is ``exact`` (the same normal form), ``restated`` (text, constants and answer agree) or ``variant`` (the
-    text agrees, constants or answer do not), which is never dropped. ``overlap`` and ``constants`` are from 0 to 1.
+    ``rule`` is ``exact`` (the same normal form), ``restated`` (text, constants and answer agree) or ``variant`` (text
+    alone agrees, or constants and answer alone), which is never dropped. ``overlap`` and ``constants`` are from 0 to 1.
     """
 
     problem_id: str
@@ -87,7 +88,8 @@ class Match:
 
 
 def find_matches(problems: Sequence[Problem], benchmarks: Mapping[str, Sequence[Problem]]) -> list[Match]:
-    """All exact and restated pairs, and of every other problem the nearest variant, in the order of problems."""
+    """All pairs that are alike, in the order of problems; of those of which text alone agrees only the nearest of each
+    problem, and only where nothing else was found."""
     index = _Index([(name, problem) for name, rows in benchmarks.items() for problem in rows])
     return [match for problem in problems for match in index.matches(problem)]
 
@@ -155,41 +157,49 @@ class _Index:
         self._holders = {shingle: np.array(numbers, dtype=np.int32) for shingle, numbers in holders.items()}
         self._weight = {shingle: math.log((len(rows) + 1) / len(found)) for shingle, found in holders.items()}
         self._unseen = math.log(len(rows) + 1)
-        self._totals = np.array([sum(self._weight[shingle] for shingle in found) for found in sets])
+        self._totals = np.array([self._total(found) for found in sets])
 
     def overlaps(self, text: str) -> NDArray[np.float64]:
         """The overlap of a text with every benchmark problem, (problems,)."""
         own = shingles(text)
         known = [shingle for shingle in sorted(own) if shingle in self._holders]  # sorted: sums do not depend on hashes
-        total = sum(self._weight[shingle] for shingle in known) + self._unseen * (len(own) - len(known))
-        if not known or total == 0:
+        if not known:
             return np.zeros(len(self._rows))
         numbers = [self._holders[shingle] for shingle in known]
         weights = np.repeat([self._weight[shingle] for shingle in known], [len(found) for found in numbers])
         shared = np.bincount(np.concatenate(numbers), weights=weights, minlength=len(self._rows))
-        return 2 * shared / (self._totals + total)
+        return 2 * shared / (self._totals + self._total(own))
+
+    def _total(self, found: set[str]) -> float:
+        return math.fsum(self._weight.get(shingle, self._unseen) for shingle in found)
 
     def matches(self, problem: Problem) -> Iterator[Match]:
-        """Every exact or restated pair; without any, the nearest variant if there is one."""
+        """The pairs of one problem, nearest first."""
         overlaps = self.overlaps(problem.problem)
         exact = set(self._exact.get(normal_form(problem.problem), ()))
-        near = sorted(exact | set(np.flatnonzero(overlaps >= MIN_OVERLAP).tolist()), key=lambda n: (-overlaps[n], n))
-        own = constants(problem.problem) if near else Counter()
+        near = exact | set(np.flatnonzero(overlaps >= MIN_OVERLAP_TOLD).tolist())
+        if not near:
+            return
+        own = constants(problem.problem)
         found = False
-        for number in near:
+        ordered = sorted(near, key=lambda number: (-overlaps[number], number))
+        for number in ordered:
             rule = EXACT if number in exact else self._rule(problem, own, number, float(overlaps[number]))
             if rule is not None:
                 found = True
                 yield self._match(problem, own, number, rule, float(overlaps[number]))
-        if near and not found and overlaps[near[0]] >= MIN_OVERLAP_VARIANT:
-            yield self._match(problem, own, near[0], VARIANT, float(overlaps[near[0]]))
+        if not found and overlaps[ordered[0]] >= MIN_OVERLAP_VARIANT:
+            yield self._match(problem, own, ordered[0], VARIANT, float(overlaps[ordered[0]]))
 
     def _rule(self, problem: Problem, own: Counter[str], number: int, overlap: float) -> str | None:
         theirs = self._constants[number]
-        needed = MIN_OVERLAP if own & theirs else MIN_OVERLAP_WITHOUT_CONSTANTS
-        if overlap < needed or agreement(own, theirs) < MIN_CONSTANTS:
+        shared = bool(own & theirs)
+        enough = overlap >= (MIN_OVERLAP if shared else MIN_OVERLAP_WITHOUT_CONSTANTS)
+        if not (enough or shared) or agreement(own, theirs) < MIN_CONSTANTS:
             return None
-        return RESTATED if is_correct(problem.answer, self._rows[number][1].answer) else None
+        if not is_correct(problem.answer, self._rows[number][1].answer):
+            return None
+        return RESTATED if enough else VARIANT
 
     def _match(self, problem: Problem, own: Counter[str], number: int, rule: str, overlap: float) -> Match:
         benchmark, theirs = self._rows[number]

@@ -6,7 +6,7 @@ import pytest
 
 from micota.records import NOT_ASKED, Score
 from micota.report.collect import Row, adjusted, mean_by_problem, row
-from micota.report.table import verdict
+from micota.report.table import tally, verdict
 from micota.statistics import Difference
 
 
@@ -52,6 +52,15 @@ def compared(name: str, p_value: float | None) -> Row:
     made = row(name, [graded])
     difference = None if p_value is None else Difference(0.05, 0.0, 0.1, p_value, 0.025)
     return Row(**vars(made) | {"difference": difference})
+
+
+def test_single_answers_are_compared_by_benchmark() -> None:
+    ours = {"a": [score(f"p{i}", 0, i < 9) for i in range(12)]}
+    theirs = {"a": [score(f"p{i}", 0, i > 9) for i in range(12)]}
+    made = row("micota", [ours], [theirs])
+    assert (made.discordance["a"].num_better, made.discordance["a"].num_worse) == (9, 2)
+    assert tally(made.discordance["a"]) == "+9 -2, not distinguishable (p = 0.065)"
+    assert row("micota", [ours, ours], [theirs, theirs]).discordance == {}  # two seeds: means, not right or wrong
 
 
 def test_differences_are_corrected_for_the_number_of_arms() -> None:

@@ -34,6 +34,7 @@ def row(name: str, share: float, tokens: list[int], bits: float | None = None, t
         bits_per_byte=bits,
         data_tokens=None,
         difference=None if name == "instruct" else Difference(0.1, 0.05, 0.15, 0.001, 0.025),
+        discordance={},
     )
 
 

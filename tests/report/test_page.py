@@ -20,7 +20,7 @@ from micota.records import Completion, Node, Score
 from micota.report import page
 from micota.report.collect import Summary, summarise
 from micota.report.page import headline, render_page
-from micota.report.table import interval, verdict
+from micota.report.table import interval, tally, verdict
 from micota.sources import load_problems
 
 HOSTILE = "</script><b>bold</b><!-- <script>alert(1)</script> & 'quoted' \\boxed{4}"
@@ -197,6 +197,16 @@ def test_numbers_are_those_of_the_summary(html: str, world: tuple[Summary, Store
     for row in summary.arms:
         assert outcomes[row.name] == [str(row.outcomes.get(outcome, 0)) for outcome in page.OUTCOMES[:4]]
     assert headline(summary) in unescape(html)
+
+
+def test_one_seed_is_compared_by_benchmark_too(world: tuple[Summary, Store, Comparison], html: str) -> None:
+    _, store, made = world
+    alone = summarise(store, "tiny", "tiny_student", {0: made})
+    rows = Reader(render_page(alone, store, made, seed=0)).rows
+    shown = [row for row in rows if row[0] in PROFILES and len(row) == 4 and "(p " in row[1]]
+    assert [row[0] for row in shown] == [name for name in PROFILES if name != "instruct"]
+    assert shown[-1][1:] == [tally(alone.arms[-1].discordance[bench]) for bench in alone.benchmarks]
+    assert 'aria-label="table of single benchmarks"' not in html  # two seeds
 
 
 def test_completions_cannot_break_the_page(html: str, world: tuple[Summary, Store, Comparison]) -> None:

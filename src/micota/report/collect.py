@@ -13,10 +13,13 @@ from micota.graph import Comparison
 from micota.records import NOT_ASKED, SCORES, Node, Score
 from micota.statistics import (
     Difference,
+    Discordance,
     Estimate,
     average_at_k,
     holm,
     macro_average,
+    mcnemar,
+    num_samples,
     paired_difference,
     problem_means,
 )
@@ -31,7 +34,7 @@ class Row:
 
     ``by_benchmark`` and ``average`` have 95 % intervals over problems; ``seed_sd`` is the standard deviation of the
     average over seeds (None for one seed). ``difference`` is to the untouched student, paired by problem; in a summary
-    its p-value is Holm's over all arms.
+    its p-value is Holm's over all arms. ``discordance`` is the same by benchmark, where each problem has one sample.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Row:
     bits_per_byte: float | None
     data_tokens: float | None
     difference: Difference | None
+    discordance: dict[str, Discordance]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +106,8 @@ def row(
     """One line of the table from the scores of each seed."""
     samples = samples_by_problem(graded)
     means = mean_by_problem(graded)
+    theirs = mean_by_problem(baselines) if baselines else None
+    binary = all(num_samples(rights) == 1 for rights in samples.values())
     scores = [score for seed in graded for rows in seed.values() for score in rows]
     averages = [macro_average(mean_by_problem([seed])).value for seed in graded]
     outcomes: dict[str, int] = defaultdict(int)
@@ -117,7 +123,8 @@ def row(
         outcomes=dict(outcomes),
         bits_per_byte=float(np.mean([m.metrics["bits_per_byte"] for m in measures])) if measures else None,
         data_tokens=float(np.mean([m.metrics["num_tokens"] for m in measures])) if measures else None,
-        difference=paired_difference(means, mean_by_problem(baselines)) if baselines else None,
+        difference=paired_difference(means, theirs) if theirs else None,
+        discordance={name: mcnemar(means[name], theirs[name]) for name in means} if theirs and binary else {},
     )
 
 

@@ -18,7 +18,7 @@ from micota.graph import Comparison
 from micota.records import COMPLETIONS, NOT_ASKED, Completion, Node, Score
 from micota.report.collect import BASELINE, Graded, Row, Summary, load, manifest_of
 from micota.report.figures import METHOD, TA_COLOUR, TEACHER_COLOUR, arm_colours, figures
-from micota.report.table import interval, ta_title, verdict
+from micota.report.table import interval, p_text, ta_title, tally, verdict
 from micota.sources import SourceError, load_problems
 
 MAX_PROBLEMS = 100  # of each benchmark whose answers are on the page
@@ -46,7 +46,7 @@ def render_page(summary: Summary, store: Store, comparison: Comparison, seed: in
     models = list_models(summary, comparison)
     graded = [load(store, model.scores) for model in models]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(interval=interval, verdict=verdict)
+    environment.globals.update(interval=interval, tally=tally, verdict=verdict)
     return environment.from_string(_asset("page.html")).render(
         summary=summary,
         headline=headline(summary),
@@ -103,8 +103,7 @@ def headline(summary: Summary) -> str:
     above = f"{sentence}, {size} above the untouched student ({BASELINE})"
     if not difference.is_distinguishable:
         return f"{above}; the two cannot be distinguished (p = {difference.p_value:.2f})."
-    p_value = "< 0.001" if difference.p_value < 0.001 else f"= {difference.p_value:.3f}"
-    return f"{above}; the two are distinguishable (p {p_value})."
+    return f"{above}; the two are distinguishable (p {p_text(difference.p_value)})."
 
 
 def answers(store: Store, models: Sequence[Model], graded: Sequence[Graded]) -> dict[str, Any]:

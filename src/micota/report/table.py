@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 from micota.report.collect import Row, Summary
-from micota.statistics import Difference, Estimate
+from micota.statistics import Difference, Discordance, Estimate
 
 
 def comparison_table(summary: Summary) -> Table:
@@ -60,4 +60,15 @@ def verdict(difference: Difference) -> str:
         return (
             f"{size}, {difference.label} (p = {difference.p_value:.2f}; detectable: {100 * difference.detectable:.1f})"
         )
-    return f"{size}, p {'< 0.001' if difference.p_value < 0.001 else f'= {difference.p_value:.3f}'}"
+    return f"{size}, p {p_text(difference.p_value)}"
+
+
+def tally(discordance: Discordance) -> str:
+    """``+12 -3, better (p = 0.035)``: problems that this arm alone solves, that the other alone solves, McNemar's p."""
+    counts = f"+{discordance.num_better} -{discordance.num_worse}"
+    return f"{counts}, {discordance.label} (p {p_text(discordance.p_value)})"
+
+
+def p_text(p_value: float) -> str:
+    """``= 0.031`` or ``< 0.001``."""
+    return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
