@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from micota.answers import is_correct
+from micota.answers.typed import are_plainly_equal
 from micota.records import Problem
 
 SHINGLE_CHARACTERS = 6
@@ -197,7 +197,7 @@ class _Index:
         enough = overlap >= (MIN_OVERLAP if shared else MIN_OVERLAP_WITHOUT_CONSTANTS)
         if not (enough or shared) or agreement(own, theirs) < MIN_CONSTANTS:
             return None
-        if not is_correct(problem.answer, self._rows[number][1].answer):
+        if not are_plainly_equal(problem.answer, self._rows[number][1].answer):
             return None
         return RESTATED if enough else VARIANT
 

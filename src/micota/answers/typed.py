@@ -22,7 +22,9 @@ from micota.answers.gold import (
     SPACED_COMMA,
     UNION,
     Gold,
+    GoldError,
     coordinates,
+    gold_of,
     is_bracketed,
     members_of,
     number_in,
@@ -55,6 +57,14 @@ def compare(gold: Gold, prediction: str, equivalent: Equivalent) -> bool | None:
     if gold.kind == "interval":
         return _same_interval(gold, text, equivalent)
     return same_atom(gold.text, text, gold.tolerance, equivalent, whole=gold.kind == "integer")
+
+
+def are_plainly_equal(answer: str, other: str) -> bool:
+    """Whether two gold answers are the same by the cheap rules alone."""
+    try:
+        return compare(gold_of(answer), other, _never) is True
+    except GoldError:
+        return compact(tidy(answer)) == compact(tidy(other))
 
 
 def _same_words(gold: str, text: str) -> bool:
