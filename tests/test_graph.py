@@ -103,7 +103,7 @@ def test_commands_make_what_they_name(composed: Composed) -> None:
             case "merge":
                 targets = [graph.merged(config)]
             case "evaluate":
-                targets = graph.evaluation(config, config.role)
+                targets = graph.evaluation(config)
         assert node.folder in {made.folder for made in graph.unique(targets)}, (node.name, door, overrides)
 
 

@@ -17,7 +17,9 @@ def score(problem: str, sample: int, correct: bool, finish_reason: str = "stop")
         prediction="1",
         correct=correct,
         answer="1",
-        grader="boxed",
+        reason="rule",
+        grader="typed",
+        graders={},
         finish_reason=finish_reason,
         num_tokens=3,
     )

@@ -102,7 +102,9 @@ def answer(rng: random.Random, identity: str, gold: str, share: float, length: f
         prediction=prediction,
         correct=None if prediction is None else correct,
         answer=gold,
-        grader="boxed",
+        reason="rule",
+        grader="typed",
+        graders={},
         finish_reason=finish,
         num_tokens=num_tokens,
     )

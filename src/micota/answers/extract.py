@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-from micota.answers.latex import boxes
+from micota.answers.latex import boxes, is_closed
 
 _NUMBER = re.compile(r"[-+−]?\s?\$?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:\s?/\s?\d+(?:\.\d+)?)?")
 _JSON_FIELD = re.compile(r'"answer\\?"\s*:\s*')
@@ -65,10 +65,16 @@ def extract(completion: str, *, is_number: bool, is_list: bool = False) -> str |
         found = _after(tail, mark, is_number)
         if found is not None:
             return found
-    if not is_number:
+    if not is_number or _is_cut_in_a_box(tail):
         return None
     outputs = [last_number(text) for text in _OUTPUT.findall(tail)]
     return outputs[-1] if outputs and outputs[-1] else last_number(tail)
+
+
+def _is_cut_in_a_box(text: str) -> bool:
+    """Whether the last box never closes: its content is not the answer, and neither is a number in it."""
+    start = text.rfind("\\boxed{")
+    return start >= 0 and not is_closed(text, start + len("\\boxed"))
 
 
 def last_number(text: str) -> str | None:

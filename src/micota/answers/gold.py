@@ -127,7 +127,7 @@ def inferred(text: str) -> str:
         OPTION.match(compact(text))
         or is_words(text)
         or CLOCK.match(text)
-        or re.match(r"^\\text\{[^{}]*[a-zA-Z]{2}[^{}]*\}$", text)
+        or re.match(r"^\\text\{[^{}]*\}$", text)
     ):
         return "text"
     if len(split_top(text, UNION)) > 1 and any(bracket in text for bracket in "([{"):

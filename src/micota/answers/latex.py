@@ -46,7 +46,7 @@ _LOOKS = re.compile(
     r"|\\(?:phantom|hspace|vspace)\*?\{[^{}]*\}"
     r"|\\[()\[\]](?!\d*(?:pt|em|ex)\])"
 )
-_SPACES = re.compile(r"\\(?:[,;:!> ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z])|thinspace)|~|\s+")
+_SPACES = re.compile(r"(?:\\(?:[,;:!> ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z])|thinspace)|~|\s)+")
 _SPELLINGS = (
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
     (re.compile(r"\\[dt]binom(?![a-zA-Z])"), r"\\binom"),
@@ -81,6 +81,7 @@ _ROWS = re.compile(r"\\\\(?:\[[^\]]*\])?|\\cr(?![a-zA-Z])")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _EMPTY = re.compile(r"\\text\{\s*\}|\{\}")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
+_GROUPING = re.compile(r"\\.|[{}]", re.DOTALL)  # ``\{`` is a brace on paper and groups nothing
 _OPEN, _CLOSE = "([{", ")]}"
 
 
@@ -165,17 +166,24 @@ def closing(text: str, start: int) -> int:
 def is_balanced(text: str) -> bool:
     """Whether every curly brace that groups is closed."""
     depth = 0
-    escaped = False
-    for character in text:
-        if escaped:
-            escaped = False
-        elif character == "\\":
-            escaped = True
-        elif character in "{}":
-            depth += 1 if character == "{" else -1
-            if depth < 0:
-                return False
+    for depth in _depths(text, 0):
+        if depth < 0:
+            return False
     return depth == 0
+
+
+def is_closed(text: str, start: int) -> bool:
+    """Whether the curly brace at ``start`` is closed."""
+    return any(depth == 0 for depth in _depths(text, start))
+
+
+def _depths(text: str, start: int) -> Iterator[int]:
+    """The depth after each curly brace that groups, from ``start`` on."""
+    depth = 0
+    for match in _GROUPING.finditer(text, start):
+        if match[0] in "{}":
+            depth += 1 if match[0] == "{" else -1
+            yield depth
 
 
 def split_top(text: str, separator: re.Pattern[str]) -> list[str]:
@@ -209,8 +217,7 @@ def boxes(completion: str) -> Iterator[tuple[int, int, int]]:
         return
     opened: list[int] = []
     first = min(starts)
-    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(completion, first):
-        # ``\{`` is a brace on paper and groups nothing; the brace of ``\boxed{`` comes as a match of its own.
+    for match in _GROUPING.finditer(completion, first):  # the brace of ``\boxed{`` comes as a match of its own
         if match[0] == "{":
             opened.append(match.start())
         elif match[0] == "}" and opened:
