@@ -26,7 +26,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from micota.answers import paper_rule
-from micota.answers.grading import Graders
+from micota.answers.grading import Graders, Submission, prediction
 from micota.config import SourceConfig
 from micota.records import Problem
 from micota.sources import load_problems
@@ -99,7 +99,7 @@ def feed_golds_back(data: Path, graders: Graders) -> None:
                 right = sum(verdict.correct is True for verdict in verdicts)
                 by_rule = sum(paper_rule.is_correct(text, gold, rule) for text, gold in zip(texts, raw, strict=True))
             else:
-                graded = graders.grade(list(zip(problems, texts, strict=True)), rule)
+                graded = graders.grade([Submission(*pair) for pair in zip(problems, texts, strict=True)], rule)
                 right = sum(by["typed"].correct is True for by in graded)
                 found = [by["paper_rule"].prediction for by in graded]
                 by_rule = sum(
@@ -173,9 +173,7 @@ def problem_of(row: dict[str, Any]) -> Problem:
 
 
 def prediction_of(row: dict[str, Any]) -> str | None:
-    from micota.answers.grading import prediction
-
-    return prediction(problem_of(row), row["response"])
+    return prediction(Submission(problem_of(row), row["response"]))
 
 
 def by_typed(rows: list[dict[str, Any]], graders: Graders) -> list[bool]:

@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from micota.answers.grading import Graders
+from micota.answers.grading import Graders, Submission
 from micota.records import Problem
 
 GOLDS = (
@@ -51,7 +51,7 @@ FLOODS = (
 DRESSES = ("{}", "\\boxed{{{}}}", "$\\boxed{{{}}}$", "Final Answer: {}", '{{"answer": "{}"}}', "#### {}")
 
 
-def hostile(rows: int, seed: int = 0, longest: int = 100_000) -> Iterator[tuple[Problem, str]]:
+def hostile(rows: int, seed: int = 0, longest: int = 100_000) -> Iterator[Submission]:
     """Problems with completions that no grader should be trusted with; the same for the same seed."""
     chance = random.Random(seed)
     for index in range(rows):
@@ -71,7 +71,7 @@ def hostile(rows: int, seed: int = 0, longest: int = 100_000) -> Iterator[tuple[
         dress = chance.choice(
             ("{}", "\\boxed{{{}}}", "$\\boxed{{{}}}$", "Final Answer: {}", '{{"answer": "{}"}}', "#### {}")
         )
-        yield Problem(id=str(index), problem="", answer=gold), dress.format(text)
+        yield Submission(Problem(id=str(index), problem="", answer=gold), dress.format(text))
 
 
 def main() -> None:

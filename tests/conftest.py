@@ -13,6 +13,7 @@ import hydra
 import pytest
 
 from micota import doors
+from micota.answers.grading import Graders
 from micota.config import SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +39,13 @@ def _one_thread() -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def graders() -> Iterator[Graders]:
+    """Graders with one worker process, shared by the tests of a file."""
+    with Graders(num_workers=1, seconds=20.0) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from micota.answers.exact import value
 
 
 @pytest.mark.parametrize(("text", "expected"), [
-    ("7", 7), ("-7", -7), ("+7", 7), ("--7", 7), ("007", 7), ("0.1", Fraction(1, 10)), (".5", Fraction(1, 2)), ("5.", 5),
+    ("7", 7), ("-7", -7), ("+7", 7), ("--7", 7), ("007", 7), ("0.1", Fraction(1, 10)), (".5", Fraction(1, 2)),
+    ("5.", 5),
     ("1,234,567.5", Fraction(2469135, 2)), ("3/4", Fraction(3, 4)), (r"\frac{-3}{6}", Fraction(-1, 2)),
     (r"1\frac{4}{5}", Fraction(9, 5)), (r"137 \frac{1}{2}", Fraction(275, 2)), ("2^{10}", 1024), ("2^-1", None),
     ("2^{-1}", Fraction(1, 2)), ("5!", 120), (r"3 \cdot 4 - 2", 10), ("(1+2)*3", 9), (r"\frac{2 \cdot 3^{2}}{9}", 2),

@@ -6,7 +6,8 @@ from micota.answers.extract import boxed, extract, last_number
 
 
 @pytest.mark.parametrize(("completion", "prediction"), [
-    (r"so \boxed{7}", "7"), (r"first \boxed{1}, then \boxed{2}", "2"), (r"\boxed{\frac{1}{2}} and \boxed{open", r"\frac{1}{2}"),
+    (r"so \boxed{7}", "7"), (r"first \boxed{1}, then \boxed{2}", "2"),
+    (r"\boxed{\frac{1}{2}} and \boxed{open", r"\frac{1}{2}"),
     (r"\boxed {x}", "x"), (r"\boxed{}", None), ("no answer: 7", None), ("", None), (r"\fbox{3}", "3"),
     (r"put it in \boxed{}. \boxed{4}. Format: \boxed{}", "4"),
 ])  # fmt: skip

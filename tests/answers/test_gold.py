@@ -22,7 +22,8 @@ def test_types_by_form(answer: str, kind: str) -> None:
 @pytest.mark.parametrize(("answer", "kind", "message"), [
     ("1.5", "integer", "expected an integer"), ("x", "integer", "expected an integer"),
     ("twelve apples", "number", "found words"), (r"\frac{1}{2", "expression", "braces do not match"),
-    ("5", "tuple", r"expected \(a, b"), ("5", "interval", "expected an interval"), ("5", "colour", "accepted types are auto"),
+    ("5", "tuple", r"expected \(a, b"), ("5", "interval", "expected an interval"),
+    ("5", "colour", "accepted types are auto"),
     ("$ $", "number", "is empty"),
 ])  # fmt: skip
 def test_a_gold_of_another_type_is_an_error(answer: str, kind: str, message: str) -> None:
@@ -42,7 +43,8 @@ def test_vague_types_yield_to_the_form() -> None:
 
 
 @pytest.mark.parametrize(("text", "expected"), [
-    ("5.4 \\text{ cents}", Fraction(27, 5)), (r"864 \text{ inches}^2", 864), ("18 dollars", 18), ("€18", 18), ("75%", 75),
+    ("5.4 \\text{ cents}", Fraction(27, 5)), (r"864 \text{ inches}^2", 864), ("18 dollars", 18), ("€18", 18),
+    ("75%", 75),
     ("5 million", 5_000_000), (r"5 \text{ million}", 5_000_000), ("5 m", 5), ("12 square units", 12), ("5x", None),
     ("x", None),
 ])  # fmt: skip

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -20,8 +21,8 @@ PROBLEM = Problem(id="0", problem="What is 1+1?", answer="2")
 class Server(BaseHTTPRequestHandler):
     """Says True to a 2; fails as told, first."""
 
-    failures: list[int] = []
-    asked: list[dict] = []
+    failures: ClassVar[list[int]] = []
+    asked: ClassVar[list[dict]] = []
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -6,11 +6,13 @@ from micota.answers.paper_rule import extract, is_correct
 
 
 @pytest.mark.parametrize(("prediction", "answer", "expected"), [
-    (r"\dfrac{1}{2}", r"\frac12", True), ("0.5", r"\frac{1}{2}", True), ("1/2", r"\frac{1}{2}", True), (".5", "0.5", True),
+    (r"\dfrac{1}{2}", r"\frac12", True), ("0.5", r"\frac{1}{2}", True), ("1/2", r"\frac{1}{2}", True),
+    (".5", "0.5", True),
     (r"\sqrt3", r"\sqrt{3}", True), ("x=5", "5", True), ("xyz=5", "5", False), (r"90^\circ", "90", True),
     (r"5 \text{ cm}", "5", True), (r"10\%", "10", True), (r"\left(1,2\right)", "(1,2)", True), ("1 2", "12", True),
     # Its quirks, kept on purpose.
-    ("$5$", "5", False), ("5", "$5$", False), ("10,000", "10000", False), (r"10{,}000", "10000", False), ("1.0", "1", False),
+    ("$5$", "5", False), ("5", "$5$", False), ("10,000", "10000", False), (r"10{,}000", "10000", False),
+    ("1.0", "1", False),
     ("2,1", "1,2", False), (r"a \text{ b} \text{ c}", "a", False), ("a/b", "a/b", True), ("a/b", r"\frac{a}{b}", False),
 ])  # fmt: skip
 def test_hendrycks(prediction: str, answer: str, expected: bool) -> None:
@@ -25,7 +27,8 @@ def test_zeros_are_stripped_first(prediction: str, answer: str, expected: bool) 
 
 
 @pytest.mark.parametrize(("completion", "answer", "expected"), [
-    ("so 18", "18", True), ("she makes $1,234.", "1234", True), ("18.00", "18", False), (r"It is $\boxed{18}$.", "18", False),
+    ("so 18", "18", True), ("she makes $1,234.", "1234", True), ("18.00", "18", False),
+    (r"It is $\boxed{18}$.", "18", False),
     ("Final Answer: \\boxed{18}", "18", True), ("7, no, 8", "8", True),
 ])  # fmt: skip
 def test_gsm8k_takes_the_last_match(completion: str, answer: str, expected: bool) -> None:

@@ -65,6 +65,6 @@ def test_workers_are_gone_afterwards() -> None:
 
 
 def test_text_that_utf8_cannot_hold_passes() -> None:
-    request = {"gold": {"answer": "x+1"}, "prediction": "\ud800\x00é\n{\"a\": 1}"}
+    request = {"gold": {"answer": "x+1"}, "prediction": '\ud800\x00é\n{"a": 1}'}
     with Workers(1, 60.0, 2**31) as workers:
         assert replies(workers, request)[0]["verdict"] in (None, False)

@@ -130,7 +130,7 @@ def pairs(text: str) -> list[tuple[str, str]]:
 def test_pairs(graders: Graders, text: str, expected: bool) -> None:
     rows = pairs(text)
     verdicts = graders.typed([(Problem(id="", problem="", answer=gold), answer) for gold, answer in rows])
-    assert [] == [row for row, verdict in zip(rows, verdicts, strict=True) if verdict.correct is not expected]
+    assert [row for row, verdict in zip(rows, verdicts, strict=True) if verdict.correct is not expected] == []
 
 
 @pytest.mark.parametrize(("gold", "kind", "tolerance", "unit", "prediction", "expected"), [

@@ -8,18 +8,18 @@ from types import SimpleNamespace
 import pytest
 
 from micota.artifacts import ArtifactError, Manifest, Store, read_jsonl, write_jsonl, write_text
-from micota.config import PromptConfig, SelectConfig, SourceConfig
+from micota.config import EvaluationConfig, SelectConfig, SourceConfig
 from micota.decontamination import Match
-from micota.graph import DataSpec
-from micota.records import Completion, Example, Node, Problem
-from micota.stages.generate import COMPLETIONS, CONTAMINATION, DATA, choose, keep, mixture, select
+from micota.graph import DataSpec, Prompt
+from micota.records import Completion, Example, Node, Problem, Verdict
+from micota.stages.generate import COMPLETIONS, CONTAMINATION, DATA, choose, keep, mixture, select, verdicts
 
 SELECT = SelectConfig(filters=["finished", "correct", "length"], max_tokens=10)
 SPEC = DataSpec(
     arm="strong",
     problems=SourceConfig(path="x"),
     held_out={},
-    prompt=PromptConfig(template="{problem}?"),
+    prompt=Prompt(template="{problem}?", system=None),
     select=SELECT,
     weights={},
     path=None,
@@ -50,6 +50,10 @@ def completion(problem: int, text: str, reason: str = "stop", tokens: int = 5) -
     )  # fmt: skip
 
 
+def graded(rows: list[Completion]) -> list[Verdict]:
+    return verdicts(rows, PROBLEMS, EvaluationConfig(num_workers=1))
+
+
 def examples(source: str, ids: range) -> list[Example]:
     return [
         Example(problem_id=str(i), messages=[], completion=f"{source}{i}", num_tokens=1, source=source) for i in ids
@@ -65,7 +69,7 @@ def test_each_drop_has_its_reason_and_filters_go_in_order() -> None:
         completion(4, r"\boxed{7}", tokens=11),
         completion(5, r"\boxed{8}", tokens=11),
     ]
-    kept, reasons = keep(rows, PROBLEMS, SPEC, {})
+    kept, reasons = keep(rows, PROBLEMS, SPEC, graded(rows), {})
     assert [example.problem_id for example in kept] == ["0"]
     assert kept[0].messages == [{"role": "user", "content": "p0?"}]
     assert reasons == {
@@ -79,7 +83,7 @@ def test_each_drop_has_its_reason_and_filters_go_in_order() -> None:
 
 def test_contaminated_problems_are_counted_by_rule_and_go_first() -> None:
     rows = [completion(0, r"\boxed{7}"), completion(1, r"\boxed{8}"), completion(2, r"\boxed{7}")]
-    kept, dropped = keep(rows, PROBLEMS, SPEC, {"0": "restated", "1": "exact"})
+    kept, dropped = keep(rows, PROBLEMS, SPEC, graded(rows), {"0": "restated", "1": "exact"})
     assert [example.problem_id for example in kept] == ["2"]
     assert dropped == {"dropped_contaminated_restated": 1, "dropped_contaminated_exact": 1}
 
@@ -102,7 +106,8 @@ def select_from(folder: Path, decontaminate: str) -> tuple[Manifest, list[Exampl
         write_jsonl(build.path / COMPLETIONS, answers)
     with store.build(node, 0) as build:
         assert build is not None
-        select(SimpleNamespace(store=store, node=node, build=build))  # type: ignore[arg-type]
+        config = SimpleNamespace(evaluation=EvaluationConfig(num_workers=1))
+        select(SimpleNamespace(store=store, node=node, build=build, config=config))  # type: ignore[arg-type]
     manifest = store.manifest(node)
     assert manifest is not None
     report = store.path(node) / CONTAMINATION

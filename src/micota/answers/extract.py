@@ -82,7 +82,7 @@ def last_number(text: str) -> str | None:
     for match in reversed(list(_NUMBER.finditer(text))):
         if any(character.isdigit() for character in match[0]):
             before = text[match.start() - 1 : match.start()]
-            number = match[0].replace("$", "").replace("−", "-").replace(" ", "")
+            number = "".join(match[0].split()).replace("$", "").replace("−", "-")
             # In "24-12" the sign is an operator, not part of the number.
             is_operator = number[0] in "+-" and (before.isalnum() or before == ")")
             return number[1:] if is_operator else number

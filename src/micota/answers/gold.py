@@ -123,12 +123,7 @@ def inferred(text: str) -> str:
         return "list"
     if MATRIX.match(text):
         return "matrix"
-    if (
-        OPTION.match(compact(text))
-        or is_words(text)
-        or CLOCK.match(text)
-        or re.match(r"^\\text\{[^{}]*\}$", text)
-    ):
+    if OPTION.match(compact(text)) or is_words(text) or CLOCK.match(text) or re.match(r"^\\text\{[^{}]*\}$", text):
         return "text"
     if len(split_top(text, UNION)) > 1 and any(bracket in text for bracket in "([{"):
         return "interval"

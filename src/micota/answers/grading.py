@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from micota.answers import paper_rule
 from micota.answers.extract import extract
@@ -19,6 +19,15 @@ from micota.answers.pool import Workers
 from micota.answers.symbolic import is_worth_trying
 from micota.answers.typed import compare
 from micota.records import Problem, Verdict
+
+
+class Submission(NamedTuple):
+    """A completion to be graded. One that was cut off has no answer but a declared one: its last number is just the
+    last."""
+
+    problem: Problem
+    completion: str
+    is_finished: bool = True
 
 
 class _DeferredError(Exception):
@@ -63,12 +72,12 @@ class Graders:
         """Forget the answers to questions asked so far."""
         self._known.clear()
 
-    def grade(self, rows: Sequence[tuple[Problem, str]], rule: str = "hendrycks") -> list[dict[str, Verdict]]:
-        """The verdicts on ``(problem, completion)`` rows, by grader."""
-        typed = self.typed([(problem, prediction(problem, completion)) for problem, completion in rows])
+    def grade(self, rows: Sequence[Submission], rule: str = "hendrycks") -> list[dict[str, Verdict]]:
+        """The verdicts on completions, by grader."""
+        typed = self.typed([(row.problem, prediction(row)) for row in rows])
         return [
-            {"typed": verdict, "paper_rule": by_paper_rule(problem, completion, rule)}
-            for (problem, completion), verdict in zip(rows, typed, strict=True)
+            {"typed": verdict, "paper_rule": by_paper_rule(row.problem, row.completion, rule)}
+            for row, verdict in zip(rows, typed, strict=True)
         ]
 
     def typed(self, rows: Iterable[tuple[Problem, str | None]]) -> list[Verdict]:
@@ -109,13 +118,13 @@ def gold_for(problem: Problem) -> Gold:
     return gold_of(problem.answer, problem.answer_type, problem.tolerance, problem.unit)
 
 
-def prediction(problem: Problem, completion: str) -> str | None:
+def prediction(row: Submission) -> str | None:
     """What ``typed`` takes for the answer."""
     try:
-        gold = gold_for(problem)
+        gold = gold_for(row.problem)
     except GoldError:
-        return extract(completion, is_number=False)
-    return extract(completion, is_number=gold.is_number, is_list=gold.kind == "list")
+        return extract(row.completion, is_number=False)
+    return extract(row.completion, is_number=gold.is_number and row.is_finished, is_list=gold.kind == "list")
 
 
 def cheap_verdict(problem: Problem, predicted: str | None) -> Verdict | None:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from micota import graph
 from micota.artifacts import ArtifactError, Store, read_jsonl
-from micota.config import EvaluateConfig, command
+from micota.config import EvaluateConfig, without_keys
 from micota.console import open_console
 from micota.records import SCORES, Node, Score
 from micota.stages.grade_file import grade_file
@@ -44,7 +44,7 @@ def forget_scores(config: EvaluateConfig, targets: list[Node]) -> None:
     for node in graded:
         completions = node.inputs["completions"]
         if not store.is_done(completions):
-            again = " ".join(["python", *command("evaluate", config.overrides, node.choose)])
+            again = " ".join(["python evaluate.py", *without_keys(config.overrides, {"regrade"})])
             raise ArtifactError(
                 f"regrade=true needs completions {completions.name} ({completions.folder}), which do not exist; "
                 f"draw them with:  {again}"

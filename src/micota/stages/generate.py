@@ -19,7 +19,7 @@ from micota.graph import CompletionsSpec, DataSpec, questions
 from micota.prompts import messages, prompt_hash, prompt_text
 from micota.records import COMPLETIONS, DATA, Completion, Example, Problem, Question, Verdict
 from micota.sources import load_problems, load_questions
-from micota.stages.grading import graders_of
+from micota.stages.grading import graders_of, submission
 from micota.stages.inputs import engine_for, input_path, seed_of
 from micota.stages.make import Work
 
@@ -79,8 +79,7 @@ class Tally:
     def add(self, row: Completion) -> None:
         if row.problem_id not in self.golds:
             return
-        problem = self.golds[row.problem_id]
-        verdict = cheap_verdict(problem, prediction(problem, row.completion))
+        verdict = cheap_verdict(self.golds[row.problem_id], prediction(submission(row, self.golds)))
         if verdict is not None:
             self.num_judged += 1
             self.num_right += verdict.correct is True
@@ -154,8 +153,7 @@ def select(work: Work) -> None:
 def verdicts(rows: list[Completion], problems: dict[str, Problem], evaluation: EvaluationConfig) -> list[Verdict]:
     """What the default grader says of each completion."""
     with graders_of(evaluation) as graders:
-        asked = [(problems[row.problem_id], row.completion) for row in rows]
-        return graders.typed([(problem, prediction(problem, text)) for problem, text in asked])
+        return graders.typed([(problems[row.problem_id], prediction(submission(row, problems))) for row in rows])
 
 
 def decontaminate(work: Work, problems: list[Problem]) -> dict[str, str]:

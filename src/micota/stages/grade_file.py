@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from micota.answers.gold import GoldError
-from micota.answers.grading import gold_for
+from micota.answers.grading import Submission, gold_for
 from micota.answers.judge import judged
 from micota.artifacts import json_line, write_text
 from micota.config import ANSWER_TYPES, EvaluateConfig
@@ -40,7 +40,10 @@ def grade_file(config: EvaluateConfig, console: Console | None = None) -> dict[s
     with graders_of(evaluation) as graders, progress_bar(console) as bar:
         task = bar.add_task(f"grade {path.name}", total=len(rows), note="")
         for start in range(0, len(rows), CHUNK):
-            chunk = [(problem, row["completion"]) for problem, row in rows[start : start + CHUNK]]
+            chunk = [
+                Submission(problem, row["completion"], row.get("finish_reason") != "length")
+                for problem, row in rows[start : start + CHUNK]
+            ]
             verdicts += graders.grade(chunk)
             bar.update(task, completed=len(verdicts), note="")
     if evaluation.judge is not None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from micota.answers.gold import GoldError
-from micota.answers.grading import Graders, gold_for
+from micota.answers.grading import Graders, Submission, gold_for
 from micota.answers.judge import judged
 from micota.artifacts import num_cores, read_jsonl, write_jsonl, write_text
 from micota.config import Config, ConfigError, EvaluationConfig
@@ -67,7 +67,7 @@ def grade(work: Work) -> None:
     check_ids(rows, problems, str(work.store.path(completions)), spec.problems.path)
     order = {identity: index for index, identity in enumerate(problems)}
     rows.sort(key=lambda row: (order[row.problem_id], row.sample))
-    verdicts = verdicts_on([(problems[row.problem_id], row.completion) for row in rows], work, spec.problems.paper_rule)
+    verdicts = verdicts_on([submission(row, problems) for row in rows], work, spec.problems.paper_rule)
     scores = [_score(row, problems[row.problem_id], by, spec.grader) for row, by in zip(rows, verdicts, strict=True)]
     # Every problem has as many scores, so that all models are judged on the same ones, also where one could not be
     # asked.
@@ -105,8 +105,13 @@ def check_ids(rows: Sequence[Completion], problems: dict[str, Problem], where: s
         )
 
 
-def verdicts_on(rows: list[tuple[Problem, str]], work: Work, rule: str) -> list[dict[str, Verdict]]:
-    """The verdicts of all graders on ``(problem, completion)`` rows, with a progress bar."""
+def submission(row: Completion, problems: dict[str, Problem]) -> Submission:
+    """A completion as graders take it."""
+    return Submission(problems[row.problem_id], row.completion, row.finish_reason != "length")
+
+
+def verdicts_on(rows: list[Submission], work: Work, rule: str) -> list[dict[str, Verdict]]:
+    """The verdicts of all graders, with a progress bar."""
     evaluation: EvaluationConfig = work.config.evaluation
     verdicts: list[dict[str, Verdict]] = []
     with graders_of(evaluation) as graders, progress_bar(work.console) as bar:
@@ -117,7 +122,7 @@ def verdicts_on(rows: list[tuple[Problem, str]], work: Work, rule: str) -> list[
             bar.update(task, completed=len(verdicts), note=f"{right / len(verdicts):.0%} right")
         work.build.counts["workers_replaced"] = graders.num_replaced
     if evaluation.judge is not None:
-        predictions = [(problem, by["typed"].prediction) for (problem, _), by in zip(rows, verdicts, strict=True)]
+        predictions = [(row.problem, by["typed"].prediction) for row, by in zip(rows, verdicts, strict=True)]
         with progress_bar(work.console) as bar:
             task = bar.add_task(f"judge {work.node.name}", total=len(rows), note=evaluation.judge.model)
             for index, verdict in judged(predictions, evaluation.judge):
