@@ -38,6 +38,10 @@ def test_doors_in_the_docs_plan(run_door: Door, tmp_path: Path, command: str) ->
         finished = run_door("report", *arguments)
         assert finished.returncode == 2 and "python pipeline.py experiment=tiny" in finished.stderr
         return
+    if "grade=outputs.jsonl" in arguments:
+        (tmp_path / "outputs.jsonl").write_text('{"id": 1, "completion": "so 7", "answer": "7"}\n')
+        assert run_door("evaluate", *arguments).stdout.splitlines()[-1].startswith('{"file": "outputs.scores.jsonl"')
+        return
     if any(argument.startswith("hydra/launcher") for argument in arguments):
         arguments = [argument for argument in arguments if argument != "-m"] + ["--cfg", "hydra"]
     else:
