@@ -104,6 +104,9 @@ x \in [-2,7] | -2 < x < 7
 2x+3 | 2y+3
 x^3+3x-6 | x^3+3x+6
 5 | x=5 \text{ or } x=6
+6 | x=5 \text{ or } x=6
+\text{(A)} | (A) and (B)
+A | A and B
 5 | 5,6
 5 | \text{five thousand}
 5 | 5 million

@@ -32,9 +32,7 @@ PERCENT = re.compile(r"\s*(?:%|\bpercent\b|\\text\{\s*(?:percent|%)\s*\})\s*$")
 DEGREES = re.compile(r"\s*(?:\^\\circ\s*[CFK]?|\bdegrees?\b|\\text\{\s*degrees?\s*\})\s*$")
 _SCALE = re.compile(r"\s*(?:\\text\{\s*)?\b(thousand|million|billion|trillion)\b", re.IGNORECASE)
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_UNIT_WORDS = re.compile(
-    r"\s*/?\s*[a-zA-Z]{2,}[a-zA-Z\s./'-]*(?:\^\{?\d\}?)?\s*$|\s+[mgshLlNJWVKAC](?:\^\{?\d\}?)?\s*$"
-)
+_UNIT_WORDS = re.compile(r"\s*/?\s*[a-zA-Z]{2,}[a-zA-Z\s./'-]*(?:\^\{?\d\}?)?\s*$|\s+[mgshLlNJWV](?:\^\{?\d\}?)?\s*$")
 _STRUCTURED = ("list", "tuple", "interval", "matrix")
 CLOCK = re.compile(r"^(\d{1,2}:\d\d)(?:\s*([ap])\.?\s*m)?")
 SPACED_COMMA = re.compile(r",(?=\s)|;|\\text\{\s*(?:and|or)\s*\}|\band\b|\bor\b|\\(?:lor|vee)(?![a-zA-Z])")

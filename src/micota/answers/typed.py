@@ -34,6 +34,7 @@ from micota.answers.latex import MAX_CHARS, compact, is_words, split_top, tidy, 
 
 Equivalent = Callable[[str, str, Fraction | None], bool | None]
 
+_NAMED_OPTION = re.compile(r"\(([A-Z])\)|^([A-Z])(?=[.:)]|$)")
 _BASE = re.compile(r"^([0-9A-Z]+)_\{?(?:\\text\{)?(\d+|\\text\{\w+\})\}?\}?$")
 _RELATION = re.compile(r"[<>]|\\[lg]e(?![a-zA-Z])|\\ne(?![a-zA-Z])")
 _BRACKETS = {"(": ")", "[": "]"}
@@ -71,8 +72,8 @@ def _same_words(gold: str, text: str) -> bool:
     """Words by their letters; an option letter with or without brackets, or followed by what the option says."""
     option = OPTION.match(compact(gold))
     if option:
-        named = re.match(r"^\(?([A-Z])\)?(?:[\s.:)]|$)", words_kept(text))
-        return bool(named) and named[1] == option[1]  # type: ignore[index]
+        named = {letter for pair in _NAMED_OPTION.findall(words_kept(text)) for letter in pair if letter}
+        return named == {option[1]}  # "(A) and (B)" is not (A)
     ours, theirs = words(gold), words(text)
     return ours == theirs or ours.replace(" ", "") == theirs.replace(" ", "") or _same_time(ours, theirs)
 
@@ -192,6 +193,8 @@ def same_atom(
     if ours is None and "=" in gold and "=" not in text:
         gold = without_left_side(gold)
         ours = number_in(gold)
+    if theirs is None and "=" in text and len(split_top(text, COMMA)) > 1:
+        return False  # "x = 5 or x = 6" is two answers
     if theirs is None:
         text = _comparable_side(gold, text)
         theirs = number_in(text)
