@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from micota.artifacts import ArtifactError, JsonlAppender, Store, fingerprint, read_jsonl, write_jsonl, write_text
-from micota.records import Node, Problem
+from micota.records import SCHEMA_VERSION, Node, Problem
+
+BARE_MANIFEST = json.dumps({"schema_version": SCHEMA_VERSION})
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def test_whoever_waits_behind_a_finished_build_gets_nothing_to_do(tmp_path: Path
     (lambda path: (path / "manifest.json").write_text("{"), "not valid JSON"),
     (lambda path: (path / "manifest.json").unlink(), "not a finished artifact"),
     (lambda path: (path / "manifest.json").write_text('{"schema_version": 0}'), "has artifact schema 0"),
-    (lambda path: (path / "manifest.json").write_text(f'{{"schema_version": {SCHEMA_VERSION}}}'), "does not fit its schema"),
+    (lambda path: write_text(path / "manifest.json", BARE_MANIFEST), "does not fit its schema"),
 ])  # fmt: skip
 def test_damage_is_one_clear_error(tmp_path: Path, damage: object, message: str) -> None:
     path = made(Store(tmp_path), node())
