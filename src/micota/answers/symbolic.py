@@ -57,9 +57,14 @@ def is_readable(text: str) -> bool:
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> tuple[Any, ...]:
     """The expression (and nothing else) that a text is read as; empty where it cannot be read."""
+    from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
 
-    latex = LatexExtractionConfig(boxed_match_priority=-1)
+    # Units are gone by now; Math-Verify would take the variable of ``\sin^2 t`` for tons.
+    spelling = NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
+    )
+    latex = LatexExtractionConfig(boxed_match_priority=-1, normalization_config=spelling)
     # As fractions, decimals are exact; as floats they would be compared in six places, and 3.141593 would pass for pi.
     text = _DECIMAL.sub(lambda m: rf"\frac{{{int(m[1] + m[2])}}}{{{10 ** len(m[2])}}}", text)
     found = parse(f"${text}$", extraction_config=[latex], parsing_timeout=None, fallback_mode="no_fallback")

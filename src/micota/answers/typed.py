@@ -35,6 +35,7 @@ from micota.answers.latex import MAX_CHARS, compact, is_words, split_top, tidy, 
 Equivalent = Callable[[str, str, Fraction | None], bool | None]
 
 _NAMED_OPTION = re.compile(r"\(([A-Z])\)|^([A-Z])(?=[.:)]|$)")
+_VARIABLE = re.compile(r"(?<![a-zA-Z\\])[a-zA-Z](?![a-zA-Z])")
 _BASE = re.compile(r"^([0-9A-Z]+)_\{?(?:\\text\{)?(\d+|\\text\{\w+\})\}?\}?$")
 _RELATION = re.compile(r"[<>]|\\[lg]e(?![a-zA-Z])|\\ne(?![a-zA-Z])")
 _BRACKETS = {"(": ")", "[": "]"}
@@ -195,14 +196,16 @@ def same_atom(
         ours = number_in(gold)
     if theirs is None and "=" in text and len(split_top(text, COMMA)) > 1:
         return False  # "x = 5 or x = 6" is two answers
-    if theirs is None:
-        text = _comparable_side(gold, text)
+    if theirs is None and "=" in text and "=" not in gold:
+        if _is_equation(text):
+            return False
+        text = text if _RELATION.search(text) else text.rpartition("=")[2].strip()  # x = 5, 3 + 4 = 7
         theirs = number_in(text)
     if compact(gold) == compact(text):
         return True
     if ours is not None and theirs is not None:
         return abs(ours - theirs) <= (tolerance or 0)
-    if whole or not text or is_words(text):
+    if whole or not text or is_words(text) or MATRIX.match(text):
         return False
     if ours is not None and bases[1]:
         return False
@@ -211,14 +214,10 @@ def same_atom(
     return equivalent(_bare(gold), _bare(text), tolerance)
 
 
-def _comparable_side(gold: str, text: str) -> str:
-    """A prediction such as ``x = 5`` or ``3 + 4 = 7`` without what stands before its result, if the gold has no
-    sides."""
-    if "=" not in text:
-        return text
-    if "=" not in gold:
-        return text if _RELATION.search(text) else text.rpartition("=")[2].strip()
-    return text
+def _is_equation(text: str) -> bool:
+    """Whether a text is an equation in its own right: the answer 0 is not what ``5x - 11y - 17 = 0`` says."""
+    left, _, right = text.rpartition("=")
+    return right.strip() == "0" and without_left_side(text) == text and bool(_VARIABLE.search(left))
 
 
 def _bare(text: str) -> str:
