@@ -35,8 +35,7 @@ def test_the_target_ends_in_eos_and_the_prompt_is_that_of_generation() -> None:
 
 
 def test_what_is_too_long_is_left_out_whole() -> None:
-    long, short = Tokens(ids=[1] * 10, num_prompt=1), Tokens(ids=[1] * 4, num_prompt=1)
-    assert fits([long, short], 4) == [short]
+    assert fits([10, 4, 5, 1], 4) == [1, 3]
 
 
 def test_pack_is_a_partition_within_capacity() -> None:

@@ -6,11 +6,13 @@ The output head is applied to labelled positions alone, so that prompts and padd
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from micota.config import ConfigError
 from micota.packing import IGNORED, Batch
 
 # Logits held at a time, by device: float32 values. On CPU what the caches can hold helps; on GPU large products do.
@@ -79,6 +81,46 @@ def summed_nll(
     return total
 
 
+def liger_nll(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    labels: torch.Tensor,
+    divisor: float,
+    *,
+    bias: torch.Tensor | None = None,
+    cap: float | None = None,
+) -> torch.Tensor:
+    """As :func:`summed_nll`, by Liger Kernel's fused Triton kernel (GPU)."""
+    if not len(labels):  # Liger divides by the number of tokens
+        return summed_nll(hidden, weight, labels, divisor, bias=bias, cap=cap)
+    from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
+
+    if torch.is_autocast_enabled(hidden.device.type):
+        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    total: torch.Tensor = liger_fused_linear_cross_entropy(
+        hidden,
+        weight.to(hidden.dtype),
+        labels,
+        bias=None if bias is None else bias.to(hidden.dtype),
+        reduction="sum",
+        softcap=cap,
+        accum_dtype=torch.float32,
+    )
+    return total / divisor
+
+
+def choose(wanted: str, device: str) -> str:
+    """``liger`` or ``chunked``; ``auto`` is Liger on a GPU where it is installed.
+
+    Raises:
+        ConfigError: Liger is asked for where it cannot run.
+    """
+    there = device == "cuda" and find_spec("liger_kernel") is not None and find_spec("triton") is not None
+    if wanted == "liger" and not there:
+        raise ConfigError("trainer.loss='liger' needs a GPU, triton and the package liger-kernel; accepted: auto, chunked")
+    return "liger" if there and wanted != "chunked" else "chunked"
+
+
 class _SummedNll(torch.autograd.Function):
     """Loss and gradients of a chunk at a time: gradients are computed in the forward pass, while the logits are there,
     as in Liger Kernel (arXiv 2410.10989, section 3.2), so that no logits are kept and none is computed twice."""
@@ -112,8 +154,9 @@ class _SummedNll(torch.autograd.Function):
             total -= log_probs.gather(1, targets).sum()
             if not any(wants[:3]):
                 continue
-            grad = log_probs.exp_().mul_(1 / divisor)  # of the logits: (softmax - one-hot) / divisor
-            grad.scatter_add_(1, targets, grad.new_full(targets.shape, -1 / divisor))
+            # Of the logits: (softmax - one-hot) / divisor, by the kernel that autograd would use, over their own memory.
+            picked = logits.zero_().scatter_(1, targets, -1 / divisor)
+            grad = torch.ops.aten._log_softmax_backward_data(picked, log_probs, -1, torch.float32)
             grad = (grad if slope is None else grad.mul_(slope)).to(hidden.dtype)
             if grad_hidden is not None:
                 torch.mm(grad, used, out=grad_hidden[start : start + rows])

@@ -32,9 +32,9 @@ def tokenise(tokenizer: Any, example: Example) -> Tokens:
     return Tokens(ids=[*prompt, *completion, tokenizer.eos_token_id], num_prompt=len(prompt))
 
 
-def fits(examples: Sequence[Tokens], max_tokens: int) -> list[Tokens]:
-    """Those of at most ``max_tokens``. Longer ones are left out whole: a cut target has no answer and no end."""
-    return [tokens for tokens in examples if len(tokens.ids) <= max_tokens]
+def fits(lengths: Sequence[int], max_tokens: int) -> list[int]:
+    """Indices of what has at most ``max_tokens``. The rest is left out whole: a cut target has no answer and no end."""
+    return [index for index, length in enumerate(lengths) if length <= max_tokens]
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:

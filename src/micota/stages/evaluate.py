@@ -102,7 +102,7 @@ def measure(work: Work) -> None:
     check_device(work.config.trainer.accelerator, "trainer")
     folder, revision = model_location(work.store, work.node.inputs["model"])
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, revision=revision)
-    dtype = torch.float32 if work.node.spec.precision == "32-true" else torch.bfloat16
+    dtype = torch.float32 if work.node.spec.precision == "32-true" else torch.bfloat16  # as generation has it
     model: Any = AutoModelForCausalLM.from_pretrained(folder, revision=revision, dtype=dtype)
     model.to("cuda" if work.config.trainer.accelerator == "gpu" else "cpu").eval()
     examples = read_jsonl(input_path(work.store, work.node.inputs["data"]) / DATA, Example)
