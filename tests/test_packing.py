@@ -10,6 +10,7 @@ from micota.packing import IGNORED, Tokens, borders, collate, fits, micro_batche
 from micota.records import Example
 from micota.sources import model_folder
 
+
 def sequences(count: int = 9) -> list[Tokens]:
     generator = random.Random(0)
     return [
@@ -64,7 +65,9 @@ def test_micro_batches_are_the_rows_in_pieces() -> None:
 
 
 def test_borders_are_those_of_every_sequence_and_of_padding() -> None:
-    batch = collate([Tokens(ids=[1] * 6, num_prompt=1), Tokens(ids=[1] * 4, num_prompt=1), Tokens(ids=[1] * 3, num_prompt=1)], 9)
+    batch = collate(
+        [Tokens(ids=[1] * 6, num_prompt=1), Tokens(ids=[1] * 4, num_prompt=1), Tokens(ids=[1] * 3, num_prompt=1)], 9
+    )
     assert batch["input_ids"].shape == (2, 9)
     found = borders(batch["position_ids"])
     assert found["lengths"] == [6, 3, 4, 5] and found["max_length_q"] == 6

@@ -76,10 +76,10 @@ class SamplingConfig:
 
 @dataclass(kw_only=True)
 class LoraConfig:
-    """Low-rank adapters (arXiv 2106.09685), named as in peft; ``targets`` are names of linear layers, or all of them."""
+    """Low-rank adapters (arXiv 2106.09685), named as in peft; ``targets`` are names of linear layers, or all."""
 
     r: int = positive()
-    alpha: float = positive()
+    alpha: int = positive()
     dropout: float = where("a number from 0 to below 1", lambda value: 0 <= value < 1, 0.0)
     targets: list[str] = where(
         "a list of names of linear layers, or [all-linear]", bool, default_factory=lambda: ["all-linear"]

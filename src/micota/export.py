@@ -93,7 +93,9 @@ def rehearse(model: Any, tokenizer: Any, folder: Path) -> None:
     }
     wrong = [what for what, right in checks.items() if not right]
     if wrong:
-        raise ExportError(f"{folder}: {', '.join(wrong)} would not survive the export of this model; nothing was trained")
+        raise ExportError(
+            f"{folder}: {', '.join(wrong)} would not survive the export of this model; nothing was trained"
+        )
     shutil.rmtree(folder)
 
 

@@ -19,9 +19,7 @@ from micota.packing import IGNORED, Batch
 CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**28}
 
 
-def supervised(
-    model: Any, batch: Batch, borders: Mapping[str, Any] | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def supervised(model: Any, batch: Batch, borders: Mapping[str, Any] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Final hidden states of labelled positions (tokens x hidden), row by row, and their labels (tokens).
 
     ``attention_mask`` must be absent and the cache off: only then do transformers' models read restarting position ids
@@ -39,7 +37,7 @@ def supervised(
 
 
 def softcap(model: Any) -> float | None:
-    """The bound of Gemma 2's logits, cap * tanh(logits / cap) (arXiv 2408.00118, section 2); None where there is none."""
+    """The bound of Gemma 2's logits, cap * tanh(logits / cap) (arXiv 2408.00118, section 2), or None."""
     return getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
 
@@ -117,7 +115,9 @@ def choose(wanted: str, device: str) -> str:
     """
     there = device == "cuda" and find_spec("liger_kernel") is not None and find_spec("triton") is not None
     if wanted == "liger" and not there:
-        raise ConfigError("trainer.loss='liger' needs a GPU, triton and the package liger-kernel; accepted: auto, chunked")
+        raise ConfigError(
+            "trainer.loss='liger' needs a GPU, triton and the package liger-kernel; accepted: auto, chunked"
+        )
     return "liger" if there and wanted != "chunked" else "chunked"
 
 
@@ -154,7 +154,7 @@ class _SummedNll(torch.autograd.Function):
             total -= log_probs.gather(1, targets).sum()
             if not any(wants[:3]):
                 continue
-            # Of the logits: (softmax - one-hot) / divisor, by the kernel that autograd would use, over their own memory.
+            # Of the logits: (softmax - one-hot) / divisor, by the kernel that autograd would use.
             picked = logits.zero_().scatter_(1, targets, -1 / divisor)
             grad = torch.ops.aten._log_softmax_backward_data(picked, log_probs, -1, torch.float32)
             grad = (grad if slope is None else grad.mul_(slope)).to(hidden.dtype)

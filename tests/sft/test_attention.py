@@ -9,7 +9,7 @@ from transformers import Gemma2Config, LlamaConfig, Qwen2Config
 from transformers.models.auto import AutoModelForCausalLM
 
 from micota.config import ConfigError
-from micota.losses import summed_nll, softcap, supervised, token_nll
+from micota.losses import softcap, summed_nll, supervised, token_nll
 from micota.packing import Tokens, borders, collate
 from micota.sft.attention import choose, implementation
 

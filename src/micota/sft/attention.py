@@ -89,11 +89,12 @@ def by_sequence(
     rows, heads, width, _size = query.shape
     groups = heads // key.shape[1]
     parts = [
-        _shared(_rows_as_one(s), g).split(lengths) for s, g in ((query, 1), (key, groups), (value, groups))
+        torch.split_with_sizes(_shared(_rows_as_one(states), count).transpose(0, 1), lengths, dim=1)
+        for states, count in ((query, 1), (key, groups), (value, groups))
     ]
     outputs = [
-        _attend(*(states.transpose(0, 1)[None] for states in three), scaling, dropout, sliding_window, softcap)
-        for three in zip(*parts, strict=True)
+        _attend(q[None], k[None], v[None], scaling, dropout, sliding_window, softcap)
+        for q, k, v in zip(*parts, strict=True)
     ]
     return torch.cat(outputs).view(rows, width, heads, -1), None
 
@@ -152,7 +153,7 @@ def varlen(
     options |= {"window_size": (window, 0)} if "window_size" in known else {"is_causal": True}
     if sliding_window is not None and "window_size" not in known:
         raise ConfigError("this torch has no sliding window in variable-length attention; use trainer.attention=flex")
-    output = varlen_attn(
+    output: Any = varlen_attn(
         _rows_as_one(query),
         _shared(_rows_as_one(key), groups),
         _shared(_rows_as_one(value), groups),

@@ -43,7 +43,9 @@ class Shape:
         config = model.config.get_text_config()
         head = model.get_output_embeddings().weight
         outside = {id(weight): weight.numel() for weight in (head, model.get_input_embeddings().weight)}
-        linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear) and m.weight is not head)
+        linear = sum(
+            m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear) and m.weight is not head
+        )
         heads = config.num_attention_heads
         return cls(
             weights=sum(weight.numel() for weight in model.parameters()),
@@ -60,9 +62,9 @@ class Shape:
     def flops(self, lengths: Sequence[int], num_supervised: int) -> float:
         """Floating-point operations of a step over sequences of these lengths, forward and backward.
 
-        Two for each weight and token forward, four backward (two where weights are frozen), as in PaLM (arXiv 2204.02311,
-        appendix B), but for the output head, which sees supervised tokens alone, and with half of the attention matrix,
-        as it is causal. What gradient checkpointing computes again is not counted.
+        Two for each weight and token forward, four backward (two where weights are frozen), as in PaLM (arXiv
+        2204.02311, appendix B), but for the output head, which sees supervised tokens alone, and with half of the
+        attention matrix, as it is causal. What gradient checkpointing computes again is not counted.
         """
         factor = 6 if self.trained > self.weights / 2 else 4
         dense = self.linear * sum(lengths) + self.head * num_supervised
@@ -122,7 +124,9 @@ def memory_bytes(shape: Shape, trainer: TrainerConfig, longest: int) -> dict[str
     }
 
 
-def check_memory(shape: Shape, sft: SftConfig, trainer: TrainerConfig, longest: int, capacity: int | None = None) -> None:
+def check_memory(
+    shape: Shape, sft: SftConfig, trainer: TrainerConfig, longest: int, capacity: int | None = None
+) -> None:
     """Refuse a run that is not likely to fit.
 
     Args:
@@ -135,7 +139,9 @@ def check_memory(shape: Shape, sft: SftConfig, trainer: TrainerConfig, longest: 
     room = int(USABLE * (device_bytes(trainer) if capacity is None else capacity))
     if sum(parts.values()) <= room or not trainer.check_memory:
         return
-    ways = [words for words, other in _ways(trainer, longest) if sum(memory_bytes(shape, other, longest).values()) <= room]
+    ways = [
+        words for words, other in _ways(trainer, longest) if sum(memory_bytes(shape, other, longest).values()) <= room
+    ]
     ways += ["sft.lora (adapters)"] if sft.lora is None else []
     listing = ", ".join(f"{name} {gib(count)}" for name, count in parts.items() if count)
     each = "each GPU" if trainer.accelerator == "gpu" else "each process"

@@ -91,7 +91,9 @@ class SftModule(LightningModule):
 
     def configure_model(self) -> None:
         if self.config.world_size > 1:
-            shard(self.objective, self.device_mesh["data_parallel"], self.config)
+            mesh = self.device_mesh
+            assert mesh is not None
+            shard(self.objective, mesh["data_parallel"], self.config)
 
     def configure_optimizers(self) -> Any:
         trained = [p for p in self.objective.parameters() if p.requires_grad]
@@ -117,7 +119,9 @@ class SftModule(LightningModule):
         scheduler: Any = self.lr_schedulers()
         optimizer.zero_grad()
         # By step and rank, so that dropout is the same after a resume.
-        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.global_step, self.global_rank]).generate_state(1)[0]))
+        torch.manual_seed(
+            int(np.random.SeedSequence([self.seed, self.global_step, self.global_rank]).generate_state(1)[0])
+        )
         total = torch.zeros((), device=self.device)
         for piece in batch.pieces:
             loss = self._loss(piece, batch.num_supervised / self._world_size)  # gradients are averaged over ranks

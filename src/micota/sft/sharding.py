@@ -1,8 +1,8 @@
 """Weights, gradients and optimiser states in shards, one a rank (FSDP2: ``torch.distributed.fsdp.fully_shard``).
 
-FSDP2 through Lightning's ``ModelParallelStrategy``, and not FSDP1 through its ``FSDPStrategy``: the latter refuses CPUs,
-so that nothing of it could be tested without GPUs, and flattens weights, so that weight decay on matrices alone, frozen
-weights beside adapters and streamed export would each need a way around it.
+FSDP2 through Lightning's ``ModelParallelStrategy``, and not FSDP1 through its ``FSDPStrategy``: the latter refuses
+CPUs, so that nothing of it could be tested without GPUs, and flattens weights, so that weight decay on matrices alone,
+frozen weights beside adapters and streamed export would each need a way around it.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ def perform(config: Config, store: Store, task: Task, console: Console) -> list[
 
 
 def follow(config: Config, store: Store, targets: list[Node]) -> None:
-    """Be one of the ranks beside rank 0, which holds the lock of the artifact and writes it. Only training has ranks."""
+    """Be one of the ranks beside rank 0, which holds the artifact's lock and writes it. Only training has ranks."""
     for node in targets:
         if node.stage == "train" and not store.is_done(node):
             partial = store.path(node).with_name(store.path(node).name + ".partial")

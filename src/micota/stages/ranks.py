@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -43,7 +43,9 @@ def outer_rank() -> int | None:
     """This process' rank under torchrun or SLURM's srun; None where it is a process on its own."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return int(os.environ["RANK"])
-    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_ID" in os.environ:  # in srun, not in sbatch's script
+    if (
+        int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_ID" in os.environ
+    ):  # in srun, not in sbatch's script
         return int(os.environ["SLURM_PROCID"])
     return None
 
@@ -79,7 +81,9 @@ def launch(config: Config, node: Node, build: Build, watcher: Watcher) -> None:
     handover = build.path / HANDOVER
     handover.write_bytes(pickle.dumps((config, node)))
     with ExitStack() as stack:
-        errors = [stack.enter_context(open(build.path / f"rank{rank}.txt", "w+")) for rank in range(config.trainer.devices)]
+        errors = [
+            stack.enter_context(open(build.path / f"rank{rank}.txt", "w+")) for rank in range(config.trainer.devices)
+        ]
         processes = list(_start(config, handover, errors))
         stack.callback(_end, processes)
         stack.enter_context(_passing_on(processes))
@@ -101,12 +105,17 @@ def _start(config: Config, handover: Path, errors: list[Any]) -> Iterator[subpro
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     world = config.trainer.devices
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)}
+    common = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+    }
     common["OMP_NUM_THREADS"] = str(config.num_threads or os.environ.get("OMP_NUM_THREADS", 1))
     for rank in range(world):
         yield subprocess.Popen(
             [sys.executable, "-m", "micota.stages.ranks", str(handover)],
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0"},
+            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
             stderr=errors[rank],
