@@ -110,9 +110,10 @@ def memory_bytes(shape: Shape, trainer: TrainerConfig, longest: int) -> dict[str
     if ranks > 1:  # the weights outside of layers, and those of the layer at work and the next, with gradients
         per_layer = (shape.weights - shape.outside) // shape.num_layers
         gathered = (shape.outside + 2 * per_layer) * computed + (shape.outside + per_layer) * computed
-    elif trainer.precision == "bf16-mixed":  # autocast keeps a copy of what it has cast
-        gathered = (shape.linear + shape.head) * computed
-    chunk = CHUNK_LOGITS["cuda" if trainer.accelerator == "gpu" else "cpu"]
+    elif trainer.precision == "bf16-mixed":  # copies of the layer at work, or of all that the backward pass needs
+        layers = 1 if trainer.gradient_checkpointing else shape.num_layers
+        gathered = (shape.linear * layers // shape.num_layers + shape.head) * computed
+    chunk = min(CHUNK_LOGITS["cuda" if trainer.accelerator == "gpu" else "cpu"], tokens * shape.head // shape.hidden)
     return {
         "weights": kept * shape.weights * stored // ranks,
         "gradients": kept * shape.trained * stored // ranks,
@@ -141,7 +142,7 @@ def check_memory(
         return
     ways = [
         words for words, other in _ways(trainer, longest) if sum(memory_bytes(shape, other, longest).values()) <= room
-    ]
+    ][:2]
     ways += ["sft.lora (adapters)"] if sft.lora is None else []
     listing = ", ".join(f"{name} {gib(count)}" for name, count in parts.items() if count)
     each = "each GPU" if trainer.accelerator == "gpu" else "each process"
@@ -159,9 +160,10 @@ def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerCo
     if (small.row_batch, small.pack_tokens) != (trainer.row_batch, trainer.pack_tokens):
         words = f"trainer.row_batch=1 trainer.pack_tokens={small.pack_tokens} trainer.gradient_checkpointing=true"
         yield words, small
-    for devices in (2, 4, 8):
-        if devices > trainer.devices and trainer.accelerator == "gpu":
-            yield f"trainer=fsdp trainer.devices={devices}", replace(small, devices=devices)
+    if trainer.accelerator == "gpu":
+        for devices in (2, 4, 8, 16):
+            if devices > trainer.devices:
+                yield f"trainer=fsdp trainer.devices={devices}", replace(small, devices=devices)
     if trainer.accelerator == "gpu" and not trainer.cpu_offload:
         devices = max(2, trainer.devices)
         words = f"trainer=fsdp trainer.devices={devices} trainer.cpu_offload=true"

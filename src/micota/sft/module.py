@@ -162,7 +162,12 @@ class SftModule(LightningModule):
         edges = borders(piece["position_ids"])
         there = {name: values.to(self.device, non_blocking=True) for name, values in piece.items()}
         edges |= {name: edges[name].to(self.device, non_blocking=True) for name in ("cu_seq_lens_q", "cu_seq_lens_k")}
-        loss: torch.Tensor = self.objective(there, edges, divisor)
+        kind = self.device.type
+        # Without autocast's cache, which would hold a copy of all weights until the step is over.
+        with torch.autocast(
+            kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind), cache_enabled=False
+        ):
+            loss: torch.Tensor = self.objective(there, edges, divisor)
         return loss
 
     def _speed(self, batch: Step) -> dict[str, float]:

@@ -21,13 +21,13 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from micota import losses
-from micota.artifacts import read_jsonl, write_text
+from micota.artifacts import Store, read_jsonl, write_text
 from micota.config import ConfigError, TrainerConfig
 from micota.console import progress_bar
 from micota.export import export, export_streamed, rehearse
 from micota.graph import TrainSpec
 from micota.packing import fits
-from micota.records import Example
+from micota.records import Example, Node
 from micota.sft import attention, budget, lora
 from micota.sft.checkpoints import Checkpoints, StoppedError, StreamedCheckpoints
 from micota.sft.data import SftDataModule, TokenTable, check, tokenise_once
@@ -98,21 +98,21 @@ class Inputs:
         return max(self.tokens.lengths[index] for index in self.chosen)
 
 
-def read_inputs(work: Work) -> Inputs:
+def read_inputs(store: Store, train_node: Node) -> Inputs:
     """Tokenizer, examples and their tokens.
 
     Raises:
         ConfigError: no example fits.
     """
-    spec: TrainSpec = work.node.spec
-    location = model_location(work.store, work.node.inputs["model"])
+    spec: TrainSpec = train_node.spec
+    location = model_location(store, train_node.inputs["model"])
     tokenizer: Any = AutoTokenizer.from_pretrained(location[0], revision=location[1])
-    node = work.node.inputs["data"]
-    path = input_path(work.store, node) / DATA
-    manifest = work.store.manifest(node)
+    node = train_node.inputs["data"]
+    path = input_path(store, node) / DATA
+    manifest = store.manifest(node)
     assert manifest is not None
     examples = read_jsonl(path, Example)
-    cache = work.store.root / "cache" / "tokens"
+    cache = store.root / "cache" / "tokens"
     tokens = tokenise_once(tokenizer, examples, manifest.files[DATA]["sha256"], cache)
     chosen = fits(tokens.lengths, spec.sft.max_tokens)
     if not chosen:
@@ -125,7 +125,7 @@ def fit_here(work: Work, watcher: Watcher) -> None:
     spec: TrainSpec = work.node.spec
     config = work.config.trainer
     seed_everything(spec.seed, verbose=False)
-    inputs = read_inputs(work)
+    inputs = read_inputs(work.store, work.node)
     data = SftDataModule(inputs.tokens, spec.sft, config, spec.seed, inputs.chosen)
     model = _load(inputs, spec, config, work.build.path)
     if _leads():
