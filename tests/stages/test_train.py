@@ -21,7 +21,7 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from micota import graph
-from micota.artifacts import Store, read_jsonl, write_jsonl
+from micota.artifacts import ArtifactError, Store, read_jsonl, write_jsonl
 from micota.config import Config, ConfigError, LoraConfig
 from micota.records import Example, Node
 from micota.sft import budget, data
@@ -329,6 +329,17 @@ def test_a_checkpoint_of_another_run_is_refused(prepared: Prepared) -> None:
     (folders[0] / "checkpoints").rename(folders[1] / "checkpoints")
     with pytest.raises(ConfigError, match="holds a checkpoint of another run"):
         fitted(other)
+    with pytest.raises(ArtifactError, match=r"was written by one of trainer.devices, and this run has several"):
+        fitted(prepared("student.sft.epochs=41", "trainer.devices=2"))
+
+
+def test_adapters_are_for_one_device(prepared: Prepared) -> None:
+    config = prepared("trainer.devices=2")
+    assert config.student.sft is not None
+    config.student.sft = replace(config.student.sft, lora=LoraConfig(r=4, alpha=8))
+    store = Store(config.artifacts)
+    with pytest.raises(ConfigError, match=r"adapters are trained on one; accepted: 1"):
+        perform(config, store, tasks_of([graph.trained(config, "student")])[0], Console(quiet=True))
 
 
 def test_samples_show_what_is_supervised(prepared: Prepared) -> None:

@@ -39,16 +39,27 @@ class Checkpoints(Callback):
     ``key`` is that of the artifact: a checkpoint of another one is refused.
     """
 
-    def __init__(self, folder: Path, every: int, key: str) -> None:
+    def __init__(self, folder: Path, every: int, key: str, *, sharded: bool) -> None:
         self.folder = folder
         self.every = every
         self.key = key
+        self.sharded = sharded
         self._signum = 0
         self._handlers: dict[int, Any] = {}
 
     def latest(self) -> str | None:
-        """The checkpoint with the most steps; two are there when a run was killed while it replaced one by the next."""
+        """The checkpoint with the most steps; two are there when a run was killed while it replaced one by the next.
+
+        Raises:
+            ConfigError: one process would have to go on from the shards of several, or the other way about.
+        """
         found = sorted(self.folder.glob("step=*.ckpt"), key=_step_of)
+        if found and found[-1].is_dir() != self.sharded:
+            seen, wanted = ("several", "one") if found[-1].is_dir() else ("one", "several")
+            raise ConfigError(
+                f"{found[-1]} was written by {seen} of trainer.devices, and this run has {wanted}; set trainer.devices "
+                f"as before, or delete {self.folder} to start over"
+            )
         return str(found[-1]) if found else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -46,7 +46,15 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its import t
 
 
 def train(work: Work) -> None:
-    """Fine-tune; a killed run goes on from its last checkpoint, to the same weights."""
+    """Fine-tune; a killed run goes on from its last checkpoint, to the same weights.
+
+    Raises:
+        ConfigError: what is asked for cannot run here, or not together.
+    """
+    if work.node.spec.sft.lora is not None and work.config.trainer.world_size > 1:
+        raise ConfigError(
+            f"sft.lora with trainer.devices={work.config.trainer.devices}: adapters are trained on one; accepted: 1"
+        )
     check_device(work.config.trainer.accelerator, "trainer")
     check_launch(work.config)
     close_engine()
@@ -178,7 +186,8 @@ def _load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) 
 def _fit(work: Work, module: SftModule, data: SftDataModule, examples: list[Example]) -> None:
     """Run Lightning's loop over all steps that are left."""
     config = work.config.trainer
-    checkpoints = Checkpoints(work.build.path / CHECKPOINTS, config.checkpoint_every, work.node.key)
+    folder = work.build.path / CHECKPOINTS
+    checkpoints = Checkpoints(folder, config.checkpoint_every, work.node.key, sharded=config.world_size > 1)
     trainer = Trainer(
         accelerator=config.accelerator,
         max_epochs=1,
