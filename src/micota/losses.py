@@ -16,7 +16,7 @@ from micota.config import ConfigError
 from micota.packing import IGNORED, Batch
 
 # Logits held at a time, by device: float32 values. On CPU what the caches can hold helps; on GPU large products do.
-CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**27}
+CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}
 
 
 def supervised(model: Any, batch: Batch, borders: Mapping[str, Any] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
