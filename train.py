@@ -6,7 +6,13 @@ from micota.stages.make import make
 
 
 def main(config: TrainConfig) -> None:
-    make(config, "train", [graph.trained(config, config.role)])
+    node = graph.trained(config, config.role)
+    if config.show_samples and not config.plan:
+        from micota.stages.samples import show_samples  # which imports torch
+
+        show_samples(config, node)
+    else:
+        make(config, "train", [node])
 
 
 if __name__ == "__main__":

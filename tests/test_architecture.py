@@ -15,6 +15,7 @@ ROWS = [
     {"graph", "artifacts", "prompts", "answers", "statistics", "sources", "console"},
     {"filters", "decontamination"},
     {"packing", "export"},
+    {"losses"},
     {"engines", "sft", "merging", "analysis", "tracking", "tiny"},
     {"report"},
     {"stages"},

@@ -91,6 +91,13 @@ BAD = [
     ("train", ["role=boss"], ["role='boss'", "student, ta"]),
     ("train", ["trainer=tpu"], ["trainer=tpu", "cpu"]),
     ("train", ["trainer.precision=8"], ["trainer.precision", "bf16-true"]),
+    ("train", ["trainer.attention=magic"], ["trainer.attention='magic'", "varlen"]),
+    ("train", ["trainer=cpu", "trainer.cpu_offload=true"], ["trainer", "cpu_offload=True", "trainer=gpu"]),
+    ("train", ["trainer.devices=0"], ["trainer.devices=0", "above 0"]),
+    ("train", ["student.sft.validation_fraction=1"], ["student.sft.validation_fraction=1", "below 1"]),
+    ("train", ["student=qwen14b_lora", "student.sft.lora.r=0"], ["student.sft.lora.r=0", "above 0"]),
+    ("train", ["student=qwen14b_lora", "student.sft.lora.targets=[]"], ["student.sft.lora.targets=[]", "all-linear"]),
+    ("train", ["show_samples=-1"], ["show_samples=-1", "at least 0"]),
     ("train", ["trainer.pack_tokens=0"], ["trainer.pack_tokens=0", "above 0"]),
     ("train", ["data.path=nope.jsonl"], ["data.path='nope.jsonl'", "no such file"]),
     ("train", ["student.path=./nope"], ["student.path='./nope'", "no such file"]),
@@ -138,7 +145,7 @@ def test_mistakes_in_the_graph(composed: Callable[..., Any]) -> None:
         graph.trained(config, "student")
 
 
-@pytest.mark.parametrize(("door", "overrides", "named"), [BAD[0], BAD[3], BAD[29]])
+@pytest.mark.parametrize(("door", "overrides", "named"), [BAD[0], BAD[3], BAD[36]])
 def test_mistakes_exit_with_2_and_no_traceback(
     run_door: Callable[..., subprocess.CompletedProcess[str]],
     tmp_path: Path,

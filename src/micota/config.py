@@ -28,11 +28,10 @@ class ConfigError(ValueError):
 
 
 def where(
-    accepted: str, check: Callable[[Any], bool], default: Any = REQUIRED, factory: Callable[[], Any] | None = None
+    accepted: str, check: Callable[[Any], bool], default: Any = REQUIRED, *, default_factory: Any = REQUIRED
 ) -> Any:
     """Declare a dataclass field whose value must pass ``check``; ``accepted`` says so in words."""
-    metadata = {"accepted": accepted, "check": check}
-    return field(default_factory=factory, metadata=metadata) if factory else field(default=default, metadata=metadata)
+    return field(default=default, default_factory=default_factory, metadata={"accepted": accepted, "check": check})
 
 
 def choice(*options: str, default: Any = REQUIRED) -> Any:
@@ -76,8 +75,24 @@ class SamplingConfig:
 
 
 @dataclass(kw_only=True)
+class LoraConfig:
+    """Low-rank adapters (arXiv 2106.09685), named as in peft; ``targets`` are names of linear layers, or all."""
+
+    r: int = positive()
+    alpha: int = positive()
+    dropout: float = where("a number from 0 to below 1", lambda value: 0 <= value < 1, 0.0)
+    targets: list[str] = where(
+        "a list of names of linear layers, or [all-linear]", bool, default_factory=lambda: ["all-linear"]
+    )
+
+
+@dataclass(kw_only=True)
 class SftConfig:
-    """Supervised fine-tuning. Batch sizes count examples; ``max_tokens`` is prompt + completion + eos."""
+    """Supervised fine-tuning. Batch sizes count examples; ``max_tokens`` is prompt + completion + eos.
+
+    ``validation_fraction`` is the share of examples that is held out, to watch the loss on; ``lora`` null is full
+    fine-tuning.
+    """
 
     learning_rate: float = positive()
     batch_size: int = positive()
@@ -86,6 +101,8 @@ class SftConfig:
     weight_decay: float = non_negative(0.01)
     max_grad_norm: float = positive(1.0)
     max_tokens: int = positive(16384)
+    validation_fraction: float = where("a number from 0 to below 1", lambda value: 0 <= value < 1, 0.0)
+    lora: LoraConfig | None = None
 
 
 @dataclass(kw_only=True)
@@ -142,7 +159,7 @@ class SourceConfig(QuestionsConfig):
     types: dict[str, str] = where(
         "a map from words of type_column to answer types (" + ", ".join(ANSWER_TYPES) + ")",
         lambda value: all(kind in ANSWER_TYPES for kind in value.values()),
-        factory=dict,
+        default_factory=dict,
     )
     list_column: str | None = None
     unit_column: str | None = None
@@ -287,15 +304,33 @@ class EngineConfig:
 @dataclass(kw_only=True)
 class TrainerConfig:
     """Where and how training runs: ``pack_tokens`` per packed row, ``row_batch`` rows per micro-batch, a checkpoint
-    every ``checkpoint_every`` steps. Of all this, ``precision`` alone changes results."""
+    every ``checkpoint_every`` steps, the validation loss every ``validate_every`` (null: at the end alone). Weights,
+    gradients and optimiser states are sharded over ``devices`` x ``num_nodes``. Of all this, ``precision`` alone
+    changes results."""
 
     name: str = slug()
     accelerator: str = choice("cpu", "gpu")
-    precision: str = choice("32-true", "bf16-true")
+    precision: str = choice("32-true", "bf16-mixed", "bf16-true")
+    devices: int = positive(1)  # on each node
+    num_nodes: int = positive(1)
     pack_tokens: int = positive(16384)
     row_batch: int = positive(1)
+    attention: str = choice("auto", "flash_attn", "varlen", "sequences", "flex", "sdpa", "eager", default="auto")
+    loss: str = choice("auto", "chunked", "liger", default="auto")
     checkpoint_every: int = positive(100)
+    validate_every: int | None = positive(None)
     gradient_checkpointing: bool = False
+    cpu_offload: bool = False  # of weights, gradients and optimiser states, where they are sharded
+    check_memory: bool = True  # refuse what is not likely to fit
+    peak_tflops: float | None = positive(None)  # of one device, for the MFU; null: known for common GPUs
+
+    @property
+    def world_size(self) -> int:
+        return self.devices * self.num_nodes
+
+    def conflicts(self) -> Iterator[str]:
+        if self.cpu_offload and self.accelerator == "cpu":
+            yield "cpu_offload=True with accelerator=cpu, where everything is there already; use trainer=gpu"
 
 
 @dataclass(kw_only=True)
@@ -350,9 +385,11 @@ class Config:
 
 @dataclass(kw_only=True)
 class TrainConfig(Config):
-    """train.py: ``role=ta`` tunes the TA on ``ta_data``, ``role=student`` the student on ``data``."""
+    """train.py: ``role=ta`` tunes the TA on ``ta_data``, ``role=student`` the student on ``data``. ``show_samples``
+    prints so many examples as the model sees them, and stops."""
 
     role: str = choice("student", "ta")
+    show_samples: int = non_negative(0)
 
 
 @dataclass(kw_only=True)

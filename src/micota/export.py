@@ -2,12 +2,105 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoTokenizer
+
+FILE_BYTES = 4 * 2**30  # of weights in one file, and so in memory at a time
+INDEX = "model.safetensors.index.json"
+
+
+class ExportError(ValueError):
+    """What was written does not read back as what it should be."""
 
 
 def export(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write weights, tokenizer with chat template, and the right eos into every file that names one."""
+    _name_eos(model, tokenizer)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def export_streamed(
+    model: Any,
+    tokenizer: Any,
+    folder: Path,
+    whole: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    writes: bool,
+    file_bytes: int = FILE_BYTES,
+) -> None:
+    """Write what :func:`export` does of a model in shards, with at most ``file_bytes`` of it in memory at a time.
+
+    Args:
+        whole: gives a weight from its shards. Every rank must call this function, for it may need all of them.
+        writes: whether this rank writes; one must.
+    """
+    if writes:
+        _name_eos(model, tokenizer)
+        export_settings(model, tokenizer, folder)
+    names: dict[str, str] = {}
+    total = 0
+    for number, part in enumerate(_parts(_named_weights(model), whole, file_bytes), start=1):
+        if writes:
+            file = f"model-{number:05d}.safetensors"
+            save_file(part, folder / file, metadata={"format": "pt"})
+            names |= dict.fromkeys(part, file)
+            total += sum(weight.numel() * weight.element_size() for weight in part.values())
+    if writes:
+        index = {"metadata": {"total_size": total}, "weight_map": names}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def export_settings(model: Any, tokenizer: Any, folder: Path) -> None:
+    """All files of a model folder but the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = model.config.to_dict() | {"architectures": [type(model).__name__], "dtype": _dtype_name(model)}
+    type(model.config).from_dict(config).save_pretrained(folder)
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def rehearse(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write and read back, before training, all that the export will write but most of the weights, and remove it.
+
+    Raises:
+        ExportError: something does not come back as it was.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    _name_eos(model, tokenizer)
+    export_settings(model, tokenizer, folder)
+    name, weight = min(_named_weights(model), key=lambda item: item[1].numel())
+    save_file({name: weight.detach().contiguous()}, folder / "model.safetensors", metadata={"format": "pt"})
+    config, again = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        same = torch.equal(file.get_tensor(name), weight.detach().cpu())
+    checks = {
+        "the weights": same,
+        "the kind of model": config.model_type == model.config.model_type,
+        "the eos of config.json": config.eos_token_id == model.config.eos_token_id,
+        "the eos of the tokenizer": again.eos_token_id == tokenizer.eos_token_id,
+        "the chat template": again.chat_template == tokenizer.chat_template,
+        "the vocabulary": len(again) == len(tokenizer),
+    }
+    wrong = [what for what, right in checks.items() if not right]
+    if wrong:
+        raise ExportError(
+            f"{folder}: {', '.join(wrong)} would not survive the export of this model; nothing was trained"
+        )
+    shutil.rmtree(folder)
+
+
+def _name_eos(model: Any, tokenizer: Any) -> None:
+    """The tokenizer's eos first, and any other that the model knew."""
     eos = [tokenizer.eos_token_id]
     known = model.generation_config.eos_token_id
     eos += [
@@ -17,5 +110,35 @@ def export(model: Any, tokenizer: Any, folder: Path) -> None:
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = model.generation_config.eos_token_id
     model.config.use_cache = True
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+
+
+def _dtype_name(model: Any) -> str:
+    return str(next(model.parameters()).dtype).removeprefix("torch.")
+
+
+def _named_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every weight once, under the name by which transformers saves it: tied ones go by their first name."""
+    tied = set(getattr(model, "_tied_weights_keys", None) or ()) if model.config.tie_word_embeddings else set()
+    seen: set[int] = set()
+    persistent = model.state_dict().keys()
+    for name, weight in (*model.named_parameters(remove_duplicate=False), *model.named_buffers()):
+        if name in persistent and name not in tied and id(weight) not in seen:
+            seen.add(id(weight))
+            yield name, weight
+
+
+def _parts(
+    weights: Iterable[tuple[str, torch.Tensor]], whole: Callable[[torch.Tensor], torch.Tensor], limit: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Weights from their shards, on CPU, in parts of at most ``limit`` bytes (or of one weight)."""
+    part: dict[str, torch.Tensor] = {}
+    size = 0
+    for name, shards in weights:
+        weight = whole(shards.detach()).cpu().contiguous()
+        count = weight.numel() * weight.element_size()
+        if part and size + count > limit:
+            yield part
+            part, size = {}, 0
+        part[name] = weight
+        size += count
+    yield part

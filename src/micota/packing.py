@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,9 +32,9 @@ def tokenise(tokenizer: Any, example: Example) -> Tokens:
     return Tokens(ids=[*prompt, *completion, tokenizer.eos_token_id], num_prompt=len(prompt))
 
 
-def fits(examples: Sequence[Tokens], max_tokens: int) -> list[Tokens]:
-    """Those of at most ``max_tokens``. Longer ones are left out whole: a cut target has no answer and no end."""
-    return [tokens for tokens in examples if len(tokens.ids) <= max_tokens]
+def fits(lengths: Sequence[int], max_tokens: int) -> list[int]:
+    """Indices of what has at most ``max_tokens``. The rest is left out whole: a cut target has no answer and no end."""
+    return [index for index, length in enumerate(lengths) if length <= max_tokens]
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -57,13 +57,17 @@ Batch = dict[str, torch.Tensor]
 
 
 def collate(sequences: Sequence[Tokens], capacity: int) -> Batch:
-    """Pack sequences into a batch of rows.
+    """Pack sequences into one batch of rows; see :func:`lay_out`."""
+    return lay_out(sequences, pack([len(tokens.ids) for tokens in sequences], capacity))
+
+
+def lay_out(sequences: Sequence[Tokens], rows: Sequence[Sequence[int]]) -> Batch:
+    """Write the sequences that ``rows`` name one after the other.
 
     Returns:
         ``input_ids``, ``position_ids`` (restarting at 0 in each sequence: models attend within it alone) and ``labels``
         (next-token targets, aligned with the position that predicts them), each rows x longest row.
     """
-    rows = pack([len(tokens.ids) for tokens in sequences], capacity)
     width = max(sum(len(sequences[index].ids) for index in row) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     labels = torch.full((len(rows), width), IGNORED, dtype=torch.long)
@@ -83,22 +87,28 @@ def collate(sequences: Sequence[Tokens], capacity: int) -> Batch:
     return {"input_ids": ids, "position_ids": positions, "labels": labels}
 
 
-def micro_batches(batch: Batch, rows: int) -> Iterator[Batch]:
-    """The batch in pieces of at most ``rows`` rows."""
-    for start in range(0, len(batch["input_ids"]), rows):
-        yield {name: values[start : start + rows] for name, values in batch.items()}
+def micro_batches(sequences: Sequence[Tokens], capacity: int, row_batch: int) -> list[Batch]:
+    """Pack sequences into rows, and these into batches of at most ``row_batch`` rows."""
+    rows = pack([len(tokens.ids) for tokens in sequences], capacity)
+    return [lay_out(sequences, rows[start : start + row_batch]) for start in range(0, len(rows), row_batch)]
 
 
-def token_nll(model: Any, batch: Batch) -> torch.Tensor:
-    """Negative log-likelihood, in nats, of every labelled token of a packed batch, row by row (float32, 1-d).
+def borders(position_ids: torch.Tensor) -> dict[str, Any]:
+    """Where sequences begin and end in rows laid end to end, named as transformers hands it to attention kernels.
 
-    ``attention_mask`` must be absent and the cache off: only then do transformers' models read restarting position ids
-    as the borders of packed sequences. The output head is applied to labelled positions alone, so that the prompt and
-    the padding cost no logits.
+    Args:
+        position_ids: rows x width, 0 where a sequence begins (the padding of a row is a sequence of its own).
     """
-    hidden = model.base_model(
-        input_ids=batch["input_ids"], position_ids=batch["position_ids"], attention_mask=None, use_cache=False
-    ).last_hidden_state
-    labelled = batch["labels"] != IGNORED
-    logits = model.get_output_embeddings()(hidden[labelled]).float()
-    return torch.nn.functional.cross_entropy(logits, batch["labels"][labelled], reduction="none")
+    flat = position_ids.flatten()
+    starts = (flat == 0).nonzero()[:, 0]
+    ends = torch.cat([starts, starts.new_tensor([len(flat)])])
+    lengths = ends.diff().tolist()
+    edges = ends.to(torch.int32)
+    longest = max(lengths)
+    return {
+        "lengths": lengths,
+        "cu_seq_lens_q": edges,
+        "cu_seq_lens_k": edges,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }

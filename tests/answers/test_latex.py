@@ -14,7 +14,8 @@ from micota.answers.latex import boxes, closing, compact, is_balanced, is_words,
     ("90°", r"90^\circ"), (r"90^{\circ}", r"90^\circ"), ("3×4−1", r"3\times 4-1"), ("x²", "x^{2}"),
     ("½", r"\frac{1}{2}"),
     ("**42**", "42"), ('"42"', "42"), ("{{42}}", "42"), (r"\boxed{42}", "42"), (r"\text{answer: 12}", "12"),
-    ("√(5)", r"\sqrt{5}"), (r"\$18.90", "18.90"), (r"25\%", "25%"), ("４２", "42"), ("4\x002", "42"), (r"\frac\pi 2", r"\frac{\pi}{2}"), (r"\frac{1}x", r"\frac{1}{x}"),
+    ("√(5)", r"\sqrt{5}"), (r"\$18.90", "18.90"), (r"25\%", "25%"), ("４２", "42"), ("4\x002", "42"),
+    (r"\frac\pi 2", r"\frac{\pi}{2}"), (r"\frac{1}x", r"\frac{1}{x}"),
     (r"\pi\,r", r"\pi r"),
 ])  # fmt: skip
 def test_tidy(written: str, expected: str) -> None:

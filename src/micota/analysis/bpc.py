@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from micota.packing import IGNORED, Tokens, collate, token_nll
+from micota.losses import token_nll
+from micota.packing import IGNORED, Tokens, collate
 from micota.records import Example, ExampleScore
 
 

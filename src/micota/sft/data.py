@@ -1,15 +1,123 @@
-"""The packed batch of every optimiser step. A step is ``batch_size`` examples, whatever the packing."""
+"""The packed batches of every optimiser step. A step is ``batch_size`` examples, whatever the packing and the ranks."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningDataModule
+from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from micota.config import SftConfig, TrainerConfig
-from micota.packing import Batch, Tokens, collate
+from micota.artifacts import versions
+from micota.config import ConfigError, SftConfig, TrainerConfig
+from micota.packing import IGNORED, Batch, Tokens, micro_batches, tokenise
+from micota.records import Example
+
+
+class TokenTable(Sequence[Tokens]):
+    """Tokenised examples as flat arrays: ``ids`` (int32, all of them end to end), ``ends`` and ``num_prompt``."""
+
+    def __init__(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+        self.arrays = arrays
+
+    @classmethod
+    def of(cls, examples: Sequence[Tokens]) -> TokenTable:
+        ids = [np.asarray(tokens.ids, dtype=np.int32) for tokens in examples]
+        return cls(
+            {
+                "ids": np.concatenate(ids) if ids else np.zeros(0, np.int32),
+                "ends": np.cumsum([len(row) for row in ids], dtype=np.int64),
+                "num_prompt": np.asarray([tokens.num_prompt for tokens in examples], dtype=np.int32),
+            }
+        )
+
+    @property
+    def lengths(self) -> list[int]:
+        found: list[int] = np.diff(self.arrays["ends"], prepend=0).tolist()
+        return found
+
+    def __len__(self) -> int:
+        return len(self.arrays["ends"])
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        start = int(self.arrays["ends"][index - 1]) if index else 0
+        ids = self.arrays["ids"][start : int(self.arrays["ends"][index])].tolist()
+        return Tokens(ids=ids, num_prompt=int(self.arrays["num_prompt"][index]))
+
+
+def tokenise_once(tokenizer: Any, examples: Sequence[Example], content: str, cache: Path) -> TokenTable:
+    """Tokenise, or read what was tokenised before.
+
+    Args:
+        content: what identifies the examples. Together with all of the tokenizer it names the file in ``cache``.
+    """
+    parts = [content, tokenizer_content(tokenizer), versions().get("tokenizers", "")]
+    path = cache / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]}.safetensors"
+    if path.exists():
+        return TokenTable(load_file(path))
+    table = TokenTable.of([tokenise(tokenizer, example) for example in examples])
+    cache.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    save_file(table.arrays, draft)
+    draft.replace(path)
+    return table
+
+
+def tokenizer_content(tokenizer: Any) -> str:
+    """All of a tokenizer that token ids depend on."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return json.dumps([vocabulary, tokenizer.chat_template, tokenizer.eos_token_id])
+
+
+def check(tokens: Sequence[Tokens], examples: Sequence[Example], vocabulary: int) -> None:
+    """Refuse what could not be learnt.
+
+    Args:
+        vocabulary: rows of the model's embedding.
+
+    Raises:
+        ConfigError: a completion is empty, or an id is outside of the embedding.
+    """
+    for example, row in zip(examples, tokens, strict=True):
+        if not example.completion.strip():
+            raise ConfigError(
+                f"the example of problem {example.problem_id!r} has an empty completion: nothing in it is supervised; "
+                "accepted: a text"
+            )
+        if max(row.ids) >= vocabulary:
+            raise ConfigError(
+                f"the tokenizer writes id {max(row.ids)} (problem {example.problem_id!r}), but the model embeds ids "
+                f"below {vocabulary}; use the tokenizer that belongs to the model, or a model with a larger embedding"
+            )
+
+
+def split(num_examples: int, fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indices to train on, and those held out.
+
+    Raises:
+        ConfigError: nothing would be left on one side.
+    """
+    if fraction == 0:
+        return list(range(num_examples)), []
+    count = round(num_examples * fraction)
+    if not 0 < count < num_examples:
+        raise ConfigError(
+            f"sft.validation_fraction={fraction:g} holds out {count} of {num_examples} examples; accepted: a share "
+            "that leaves at least one on either side"
+        )
+    order = np.random.default_rng([seed, 1]).permutation(num_examples)
+    return sorted(order[count:].tolist()), sorted(order[:count].tolist())
 
 
 def schedule(num_examples: int, batch_size: int, epochs: int, seed: int) -> list[list[int]]:
@@ -23,19 +131,50 @@ def schedule(num_examples: int, batch_size: int, epochs: int, seed: int) -> list
     return steps
 
 
-class Steps(Dataset[Batch]):
-    """The packed batch of each optimiser step."""
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step as one rank sees it.
 
-    def __init__(self, sequences: Sequence[Tokens], steps: list[list[int]], capacity: int) -> None:
+    ``pieces`` are this rank's micro-batches: as many on every rank, because sharded models act together; a rank for
+    which there is none has one token without loss. ``num_supervised`` and ``lengths`` are of all ranks.
+    """
+
+    examples: list[int]
+    pieces: list[Batch]
+    num_supervised: int
+    lengths: list[int]
+
+
+class Steps(Dataset[Step]):
+    """The optimiser steps of one rank out of ``world_size``."""
+
+    def __init__(
+        self, sequences: Sequence[Tokens], steps: list[list[int]], trainer: TrainerConfig, rank: int, world_size: int
+    ) -> None:
         self.sequences = sequences
         self.steps = steps
-        self.capacity = capacity
+        self.trainer = trainer
+        self.rank = rank
+        self.world_size = world_size
 
     def __len__(self) -> int:
         return len(self.steps)
 
-    def __getitem__(self, index: int) -> Batch:
-        return collate([self.sequences[i] for i in self.steps[index]], self.capacity)
+    def __getitem__(self, index: int) -> Step:
+        chosen = [self.sequences[i] for i in self.steps[index]]
+        lengths = [len(tokens.ids) for tokens in chosen]
+        pieces = micro_batches(chosen, max(self.trainer.pack_tokens, max(lengths)), self.trainer.row_batch)
+        rounds = -(-len(pieces) // self.world_size)
+        mine = pieces[self.rank :: self.world_size]
+        mine += [_nothing() for _ in range(rounds - len(mine))]
+        supervised = sum(len(tokens.ids) - tokens.num_prompt for tokens in chosen)
+        return Step(self.steps[index], mine, supervised, lengths)
+
+
+def _nothing() -> Batch:
+    """A batch of one token without loss."""
+    zero = torch.zeros(1, 1, dtype=torch.long)
+    return {"input_ids": zero, "position_ids": zero, "labels": torch.full_like(zero, IGNORED)}
 
 
 class StepSampler(Sampler[int]):
@@ -53,14 +192,42 @@ class StepSampler(Sampler[int]):
 
 
 class SftDataModule(LightningDataModule):
-    """All optimiser steps of a run as one Lightning epoch, from the step at which training (re)starts."""
+    """All optimiser steps of a run as one Lightning epoch, from the step at which training (re)starts.
 
-    def __init__(self, sequences: Sequence[Tokens], sft: SftConfig, trainer: TrainerConfig, seed: int) -> None:
+    Raises:
+        ConfigError: the share of held-out examples leaves nothing on one side.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequence[Tokens],
+        sft: SftConfig,
+        trainer: TrainerConfig,
+        seed: int,
+        chosen: Sequence[int] | None = None,
+    ) -> None:
+        """``chosen`` are the indices of the sequences to use; all of them where it is left out."""
         super().__init__()
-        self.steps = schedule(len(sequences), sft.batch_size, sft.epochs, seed)
-        self._dataset = Steps(sequences, self.steps, max(trainer.pack_tokens, max(len(s.ids) for s in sequences)))
+        self.sequences = sequences
+        chosen = range(len(sequences)) if chosen is None else chosen
+        self.config = trainer
+        kept, held_out = ([chosen[i] for i in part] for part in split(len(chosen), sft.validation_fraction, seed))
+        self.steps = [[kept[i] for i in step] for step in schedule(len(kept), sft.batch_size, sft.epochs, seed)]
+        self.held_out = [held_out[i : i + sft.batch_size] for i in range(0, len(held_out), sft.batch_size)]
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Step]:
         assert self.trainer is not None
         sampler = StepSampler(self.trainer.global_step, len(self.steps))
-        return DataLoader(self._dataset, batch_size=None, sampler=sampler)
+        return DataLoader(self._of_this_rank(self.steps), batch_size=None, sampler=sampler)
+
+    def validation(self) -> Iterator[Step]:
+        """The held-out examples, a batch at a time."""
+        steps = self._of_this_rank(self.held_out)
+        return (steps[index] for index in range(len(steps)))
+
+    def transfer_batch_to_device(self, batch: Step, device: torch.device, dataloader_idx: int) -> Step:
+        return batch  # micro-batches go there one at a time, and their borders are read here
+
+    def _of_this_rank(self, steps: list[list[int]]) -> Steps:
+        assert self.trainer is not None
+        return Steps(self.sequences, steps, self.config, self.trainer.global_rank, self.trainer.world_size)

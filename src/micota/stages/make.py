@@ -16,7 +16,8 @@ from micota.config import Config, command
 from micota.console import open_console
 from micota.graph import unique
 from micota.records import Node
-from micota.tracking import Run, track
+from micota.stages.ranks import outer_rank
+from micota.tracking import NoRun, Run, track
 
 STAGES = {
     "generate": "micota.stages.generate:generate",
@@ -105,6 +106,9 @@ def make(config: Config, door: str, targets: list[Node], console: Console | None
     if config.plan:
         show_plan(config, store, targets, console)
         return
+    if outer_rank():
+        follow(config, store, targets)
+        return
     todo = pending(store, targets)
     own = tasks_of(targets)
     assert [task.door for task in own] == [door], "the targets of a door are made by one command"
@@ -147,6 +151,14 @@ def perform(config: Config, store: Store, task: Task, console: Console) -> list[
                 run.made(node, store.path(node), manifest)
             manifests.append(manifest)
     return manifests
+
+
+def follow(config: Config, store: Store, targets: list[Node]) -> None:
+    """Be one of the ranks beside rank 0, which holds the artifact's lock and writes it. Only training has ranks."""
+    for node in targets:
+        if node.stage == "train" and not store.is_done(node):
+            partial = store.path(node).with_name(store.path(node).name + ".partial")
+            run_stage(Work(config, store, node, Build(partial), NoRun(), Console(quiet=True)))
 
 
 def run_stage(work: Work) -> None:

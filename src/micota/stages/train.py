@@ -2,99 +2,247 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from lightning.pytorch.strategies import ModelParallelStrategy
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from micota.artifacts import read_jsonl
-from micota.config import ConfigError
+from micota import losses
+from micota.artifacts import Store, read_jsonl, write_text
+from micota.config import ConfigError, TrainerConfig
 from micota.console import progress_bar
-from micota.export import export
+from micota.export import export, export_streamed, rehearse
 from micota.graph import TrainSpec
-from micota.packing import fits, tokenise
-from micota.records import DATA, Example
-from micota.sft.data import SftDataModule
-from micota.sft.module import SftModule
+from micota.packing import fits
+from micota.records import DATA, Example, Node
+from micota.sft import attention, budget, lora
+from micota.sft.checkpoints import Checkpoints, StoppedError, StreamedCheckpoints
+from micota.sft.data import SftDataModule, TokenTable, check, tokenise_once
+from micota.sft.module import NonFiniteError, SftModule
+from micota.sft.sharding import whole
 from micota.stages.inputs import check_device, close_engine, input_path, model_location
 from micota.stages.make import Work
+from micota.stages.ranks import Watcher, check_launch, launch, outer_rank, stop
 
-DTYPES = {"32-true": torch.float32, "bf16-true": torch.bfloat16}
+DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.float32, "bf16-true": torch.bfloat16}
+CHECKPOINTS = "checkpoints"
+NON_FINITE = "non_finite.json"
 logger = logging.getLogger(__name__)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its import turns tips and notes on
 
 
 def train(work: Work) -> None:
-    """Fine-tune; a killed run goes on from its last checkpoint, to the same weights."""
-    spec: TrainSpec = work.node.spec
-    check_device(work.config.trainer.accelerator, "trainer")
-    close_engine()
-    seed_everything(spec.seed, verbose=False)
-    folder, revision = model_location(work.store, work.node.inputs["model"])
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, revision=revision)
-    examples = read_jsonl(input_path(work.store, work.node.inputs["data"]) / DATA, Example)
-    tokens = [tokenise(tokenizer, example) for example in examples]
-    sequences = fits(tokens, spec.sft.max_tokens)
-    if not sequences:
-        raise ConfigError(f"no example fits sft.max_tokens={spec.sft.max_tokens}; raise it")
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, revision=revision, dtype=DTYPES[spec.precision], attn_implementation="sdpa"
-    )
-    if work.config.trainer.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
-    model.train()
-    data = SftDataModule(sequences, spec.sft, work.config.trainer, spec.seed)
-    loss = _fit(work, spec, model, data)
-    export(model, tokenizer, work.build.path)
-    shutil.rmtree(work.build.path / "checkpoints", ignore_errors=True)
-    work.build.counts |= {"examples": len(sequences), "dropped_too_long": len(tokens) - len(sequences)}
-    work.build.counts |= {"steps": len(data.steps)}
-    work.build.metrics["loss"] = loss
+    """Fine-tune; a killed run goes on from its last checkpoint, to the same weights.
 
-
-def _fit(work: Work, spec: TrainSpec, model: Any, data: SftDataModule) -> float:
-    """Run Lightning's loop over all steps that are left; returns the loss of the last."""
-    config = work.config.trainer
-    checkpoints = work.build.path / "checkpoints"
-    with progress_bar(work.console) as bar:
-        task = bar.add_task(work.node.name, total=len(data.steps), note="")
-
-        def report(metrics: Mapping[str, float], step: int) -> None:
-            bar.update(task, completed=step, note=f"loss {metrics['train/loss']:.3f}")
-            work.run.log(metrics, step=step)
-            if step % 10 == 0 or step == len(data.steps):
-                logger.info("step %d of %d: %s", step, len(data.steps), dict(metrics))
-
-        module = SftModule(model, spec.sft, config, len(data.steps), report)
-        trainer = Trainer(
-            accelerator=config.accelerator,
-            devices=1,
-            precision=config.precision,  # type: ignore[arg-type]
-            max_epochs=1,
-            callbacks=[
-                ModelCheckpoint(
-                    dirpath=checkpoints,
-                    filename="{step}",
-                    every_n_train_steps=config.checkpoint_every,
-                    save_top_k=1,
-                    monitor=None,
-                )
-            ],
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
+    Raises:
+        ConfigError: what is asked for cannot run here, or not together.
+    """
+    if work.node.spec.sft.lora is not None and work.config.trainer.world_size > 1:
+        raise ConfigError(
+            f"sft.lora with trainer.devices={work.config.trainer.devices}: adapters are trained on one; accepted: 1"
         )
-        trainer.fit(module, data, ckpt_path=_latest(checkpoints))
-    return float(module.last_loss)
+    check_device(work.config.trainer.accelerator, "trainer")
+    check_launch(work.config)
+    close_engine()
+    with _watched(work) as watcher:
+        if work.config.trainer.world_size > 1 and outer_rank() is None:
+            launch(work.config, work.node, work.build, watcher)
+            return
+        try:
+            fit_here(work, watcher)
+        except StoppedError as stopped:
+            stop(128 + stopped.signum, str(stopped))
 
 
-def _latest(checkpoints: Path) -> str | None:
-    """The checkpoint with the most steps; two are there when a run was killed while it replaced one by the next."""
-    found = sorted(checkpoints.glob("step=*.ckpt"), key=lambda path: int(path.stem.removeprefix("step=").split("-")[0]))
-    return str(found[-1]) if found else None
+@contextmanager
+def _watched(work: Work) -> Iterator[Watcher]:
+    """A progress bar, the tracker's run, and the log."""
+    with progress_bar(work.console) as bar:
+        task = bar.add_task(work.node.name, total=None, note="")
+
+        class Watching:
+            total = 0
+
+            def begin(self, total: int) -> None:
+                self.total = total
+                bar.update(task, total=total)
+
+            def step(self, metrics: Mapping[str, float], step: int) -> None:
+                if "train/loss" in metrics:
+                    bar.update(task, completed=step, note=f"loss {metrics['train/loss']:.3f}")
+                work.run.log(metrics, step=step)
+                if step % 10 == 0 or step == self.total or "train/loss" not in metrics:
+                    logger.info("step %d of %d: %s", step, self.total, dict(metrics))
+
+        yield Watching()
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run trains on; ``chosen`` are the indices of the examples that fit."""
+
+    tokenizer: Any
+    location: tuple[str, str | None]
+    examples: list[Example]
+    tokens: TokenTable
+    chosen: list[int]
+
+    @property
+    def longest(self) -> int:
+        return max(self.tokens.lengths[index] for index in self.chosen)
+
+
+def read_inputs(store: Store, train_node: Node) -> Inputs:
+    """Tokenizer, examples and their tokens.
+
+    Raises:
+        ConfigError: no example fits.
+    """
+    spec: TrainSpec = train_node.spec
+    location = model_location(store, train_node.inputs["model"])
+    tokenizer: Any = AutoTokenizer.from_pretrained(location[0], revision=location[1])
+    node = train_node.inputs["data"]
+    path = input_path(store, node) / DATA
+    manifest = store.manifest(node)
+    assert manifest is not None
+    examples = read_jsonl(path, Example)
+    cache = store.root / "cache" / "tokens"
+    tokens = tokenise_once(tokenizer, examples, manifest.files[DATA]["sha256"], cache)
+    chosen = fits(tokens.lengths, spec.sft.max_tokens)
+    if not chosen:
+        raise ConfigError(f"no example fits sft.max_tokens={spec.sft.max_tokens}; raise it")
+    return Inputs(tokenizer, location, examples, tokens, chosen)
+
+
+def fit_here(work: Work, watcher: Watcher) -> None:
+    """Train in this process, which is one rank where there are several, and export."""
+    spec: TrainSpec = work.node.spec
+    config = work.config.trainer
+    seed_everything(spec.seed, verbose=False)
+    inputs = read_inputs(work.store, work.node)
+    data = SftDataModule(inputs.tokens, spec.sft, config, spec.seed, inputs.chosen)
+    model = _load(inputs, spec, config, work.build.path)
+    if _leads():
+        rehearse(model, inputs.tokenizer, work.build.path / "rehearsal")
+        (work.build.path / NON_FINITE).unlink(missing_ok=True)
+    adapted = lora.adapt(model, spec.sft.lora) if spec.sft.lora is not None else None
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    watcher.begin(len(data.steps))
+    module = SftModule(
+        model, spec.sft, config, len(data.steps), watcher.step,
+        seed=spec.seed, peak_flops=budget.peak_flops(config), loss=losses.choose(config.loss, _device(config)),
+    )  # fmt: skip
+    _fit(work, module, data, inputs.examples)
+    _export(work, model, adapted, inputs.tokenizer)
+    held_out = sum(len(step) for step in data.held_out)
+    work.build.counts |= {"examples": len(inputs.chosen) - held_out, "steps": len(data.steps)}
+    work.build.counts |= {"dropped_too_long": len(inputs.examples) - len(inputs.chosen)}
+    work.build.metrics["loss"] = float(module.last_loss)
+    if held_out:
+        work.build.counts["held_out"] = held_out
+        work.build.metrics["validation_loss"] = float(module.validation_loss)
+
+
+def _load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -> Any:
+    """The model, after checks that need no weights.
+
+    Raises:
+        ConfigError: it would not fit the memory or the disk, or data, kernel and model do not fit each other.
+    """
+    path, revision = inputs.location
+    settings: Any = AutoConfig.from_pretrained(path, revision=revision)
+    kernel = attention.choose(config.attention, _device(config), settings)
+    with torch.device("meta"):
+        shell: Any = AutoModelForCausalLM.from_config(settings)
+    chosen = [inputs.examples[index] for index in inputs.chosen]
+    check([inputs.tokens[i] for i in inputs.chosen], chosen, len(shell.get_input_embeddings().weight))
+    if spec.sft.lora is not None:
+        lora.adapt(shell, spec.sft.lora)
+    shape = budget.Shape.of(shell)
+    budget.check_memory(shape, spec.sft, config, inputs.longest)
+    budget.check_disk(folder, shape, config, shutil.disk_usage(folder).free)
+    logger.info("attention: %s; memory, estimated: %s", kernel, budget.memory_bytes(shape, config, inputs.longest))
+    return AutoModelForCausalLM.from_pretrained(
+        path, revision=revision, dtype=DTYPES[spec.precision], attn_implementation=attention.implementation(kernel)
+    )
+
+
+def _fit(work: Work, module: SftModule, data: SftDataModule, examples: list[Example]) -> None:
+    """Run Lightning's loop over all steps that are left."""
+    config = work.config.trainer
+    folder = work.build.path / CHECKPOINTS
+    checkpoints = Checkpoints(folder, config.checkpoint_every, work.node.key, sharded=config.world_size > 1)
+    trainer = Trainer(
+        accelerator=config.accelerator,
+        max_epochs=1,
+        callbacks=[checkpoints],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **_placement(config),
+    )
+    try:
+        with checkpoints.watching():
+            trainer.fit(module, data, ckpt_path=checkpoints.latest())
+    except NonFiniteError as error:
+        path = work.build.path / NON_FINITE
+        if _leads():
+            ids = [examples[index].problem_id for index in error.examples]
+            found = {"step": error.step, "loss": str(error.loss), "gradient": str(error.norm), "problem_ids": ids}
+            write_text(path, json.dumps(found, indent=2) + "\n")
+        raise ConfigError(f"{error}; {path} names the examples of the step") from error
+
+
+def _placement(config: TrainerConfig) -> dict[str, Any]:
+    """Lightning's settings for one device, or for the ranks that are there already."""
+    if config.world_size == 1:
+        return {"devices": 1, "precision": config.precision, "plugins": [StreamedCheckpoints()]}
+    environment: ClusterEnvironment = (
+        SLURMEnvironment(auto_requeue=False) if "WORLD_SIZE" not in os.environ else TorchElasticEnvironment()
+    )
+    strategy = ModelParallelStrategy(
+        data_parallel_size=config.world_size,
+        tensor_parallel_size=1,
+        save_distributed_checkpoint=True,
+        process_group_backend="gloo" if config.accelerator == "cpu" else None,
+    )
+    # What precision asks for is in the policy of the shards.
+    return {"devices": config.devices, "num_nodes": config.num_nodes, "strategy": strategy, "plugins": [environment]}
+
+
+def _export(work: Work, model: Any, adapted: Any, tokenizer: Any) -> None:
+    """Write the model, merged where adapters were trained, and drop what a resume would have needed."""
+    folder = work.build.path
+    if work.config.trainer.world_size > 1:
+        export_streamed(model, tokenizer, folder, whole, writes=_leads())
+    else:
+        merged = lora.save_and_merge(adapted, folder / "adapter") if adapted is not None else model
+        export(merged, tokenizer, folder)
+    if _leads():
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def _leads() -> bool:
+    """Whether this rank writes what one alone must."""
+    return not outer_rank()
+
+
+def _device(config: TrainerConfig) -> str:
+    return "cuda" if config.accelerator == "gpu" else "cpu"

@@ -1,0 +1,198 @@
+"""Full fine-tuning of Qwen2.5 architectures (random weights) on one GPU, 16K packed, against TRL in the same session.
+
+    python benchmarks/sft_gpu.py [--sizes 1.5b,3b,7b] [--contenders micota,trl]
+    python benchmarks/sft_gpu.py --device cpu --sizes tiny --examples 8  # a dry run of all of it, without a GPU
+
+Lengths are drawn as those of long chains of thought (log-normal, median 4,096 tokens, at most ``--pack-tokens``), the
+same for both. Each contender runs in a process of its own; the first steps, in which kernels are chosen and compiled,
+are left out. Useful tokens are supervised tokens; MFU counts what ``Shape.flops`` counts, for both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, Qwen2Config
+
+from micota import losses
+from micota.config import SftConfig, TrainerConfig
+from micota.packing import Tokens
+from micota.sft import attention
+from micota.sft.budget import Shape, peak_flops, peak_memory_bytes
+from micota.sft.data import SftDataModule
+from micota.sft.module import SftModule
+
+SIZES: dict[str, dict[str, Any]] = {  # hidden, intermediate, layers, heads, heads for keys and values, vocabulary, tied
+    "tiny": dict(zip("hilakvt", (64, 128, 2, 2, 1, 512, True), strict=True)),
+    "1.5b": dict(zip("hilakvt", (1536, 8960, 28, 12, 2, 151936, True), strict=True)),
+    "3b": dict(zip("hilakvt", (2048, 11008, 36, 16, 2, 151936, True), strict=True)),
+    "7b": dict(zip("hilakvt", (3584, 18944, 28, 28, 4, 152064, False), strict=True)),
+}
+WARM_UP = 2  # steps that are not counted
+
+
+def architecture(size: str) -> Qwen2Config:
+    s = SIZES[size]
+    return Qwen2Config(
+        hidden_size=s["h"], intermediate_size=s["i"], num_hidden_layers=s["l"], num_attention_heads=s["a"],
+        num_key_value_heads=s["k"], vocab_size=s["v"], tie_word_embeddings=s["t"], max_position_embeddings=32768,
+    )  # fmt: skip
+
+
+def examples(options: argparse.Namespace, vocabulary: int) -> list[Tokens]:
+    generator = np.random.default_rng(0)
+    median = min(4096, options.pack_tokens // 4)
+    lengths = np.exp(generator.normal(np.log(median), 0.6, options.examples)).clip(32, options.pack_tokens).astype(int)
+    return [Tokens(ids=generator.integers(1, vocabulary, n).tolist(), num_prompt=min(128, n // 4)) for n in lengths]
+
+
+def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
+    from lightning.pytorch import Trainer
+
+    on_gpu = options.device == "cuda"
+    config = architecture(size)
+    kernel = attention.choose("auto", options.device, config)
+    trainer = TrainerConfig(
+        name="benchmark", accelerator="gpu" if on_gpu else "cpu", precision=options.precision,
+        pack_tokens=options.pack_tokens, gradient_checkpointing=True,
+    )  # fmt: skip
+    model = build(options, config, attention.implementation(kernel))
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    tokens = examples(options, config.vocab_size)
+    sft = SftConfig(learning_rate=1e-5, batch_size=options.batch_size, epochs=1)
+    data = SftDataModule(tokens, sft, trainer, seed=0)
+    times: list[float] = []
+    module = SftModule(
+        model, sft, trainer, len(data.steps), lambda *_: times.append(time.perf_counter()),
+        loss=losses.choose("auto", options.device),
+    )  # fmt: skip
+    loop = Trainer(
+        accelerator=trainer.accelerator, devices=1, precision=options.precision, max_epochs=1, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    loop.fit(module, data)
+    counted = [i for step in data.steps[WARM_UP:] for i in step]
+    result = summary(module.shape, trainer, [tokens[i] for i in counted], times[-1] - times[WARM_UP - 1])
+    return result | {"attention": kernel, "loss": module.objective.function.__name__}
+
+
+def run_trl(options: argparse.Namespace, size: str) -> dict[str, Any]:
+    """TRL at its best here: packed, FlashAttention-2 and Liger where they are installed."""
+    from importlib.util import find_spec
+
+    import datasets
+    from transformers import PreTrainedTokenizerFast, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    on_gpu = options.device == "cuda"
+    config = architecture(size)
+    kernel = "flash_attention_2" if on_gpu and find_spec("flash_attn") else "sdpa"
+    model = build(options, config, kernel)
+    tokens = examples(options, config.vocab_size)
+    shape = Shape.of(model)
+    rows = [
+        {"input_ids": t.ids, "completion_mask": [0] * t.num_prompt + [1] * (len(t.ids) - t.num_prompt)} for t in tokens
+    ]
+    times: list[float] = []
+
+    class Times(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            times.append(time.perf_counter())
+
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    vocabulary = {"<pad>": 0, "<eos>": 1}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(vocabulary, unk_token="<pad>")), pad_token="<pad>", eos_token="<eos>"
+    )
+    average = sum(len(t.ids) for t in tokens) / len(tokens)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = SFTConfig(
+            output_dir=folder, learning_rate=1e-5, num_train_epochs=1, per_device_train_batch_size=1,
+            gradient_accumulation_steps=max(1, round(options.batch_size * average / options.pack_tokens)),
+            max_length=options.pack_tokens, packing=True, gradient_checkpointing=True, completion_only_loss=True,
+            bf16=on_gpu, use_cpu=not on_gpu, use_liger_kernel=bool(on_gpu and find_spec("liger_kernel")),
+            optim="adamw_torch_fused", save_strategy="no", report_to=[], disable_tqdm=True,
+        )  # fmt: skip
+        SFTTrainer(
+            model=model, args=arguments, train_dataset=datasets.Dataset.from_list(rows), processing_class=tokenizer,
+            callbacks=[Times()],
+        ).train()  # fmt: skip
+    trainer = TrainerConfig(name="benchmark", accelerator="gpu" if on_gpu else "cpu", precision=options.precision)
+    share = (len(times) - WARM_UP) / len(times)  # its steps hold whole rows, so that all are about alike
+    seconds = (times[-1] - times[WARM_UP - 1]) / share
+    return summary(shape, trainer, tokens, seconds) | {"attention": kernel, "loss": "TRL"}
+
+
+def build(options: argparse.Namespace, config: Qwen2Config, kernel: str) -> Any:
+    torch.manual_seed(0)
+    dtype = torch.bfloat16 if options.precision == "bf16-true" else torch.float32
+    with torch.device(options.device):
+        model: Any = AutoModelForCausalLM.from_config(config, attn_implementation=kernel, dtype=dtype)
+    return model.train()
+
+
+def summary(shape: Shape, trainer: TrainerConfig, tokens: list[Tokens], seconds: float) -> dict[str, Any]:
+    useful = sum(len(t.ids) - t.num_prompt for t in tokens)
+    flops, peak = shape.flops([len(t.ids) for t in tokens], useful), peak_flops(trainer)
+    return {
+        "tokens_per_s": useful / seconds,
+        "mfu": flops / seconds / peak if peak else None,
+        "peak_bytes": peak_memory_bytes(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--sizes", default="1.5b,3b,7b")
+    parser.add_argument("--contenders", default="micota,trl")
+    parser.add_argument("--precision", default="bf16-mixed", choices=["bf16-mixed", "bf16-true", "32-true"])
+    parser.add_argument("--pack-tokens", type=int, default=16384)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--examples", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("skipped: no GPU here (--device cpu --sizes tiny is a dry run)")
+        return
+    if options.run:
+        contender, size = options.run.split(":")
+        print("\n" + json.dumps({"micota": run_micota, "trl": run_trl}[contender](options, size)))
+        return
+    print("| size | contender | useful tok/s | MFU | peak memory | attention, loss |\n|---|---|---|---|---|---|")
+    for size in options.sizes.split(","):
+        for contender in options.contenders.split(","):
+            found = [start(contender, size) for _ in range(options.repeats)]
+            speed = statistics.median(result["tokens_per_s"] for result in found)
+            last = found[-1]
+            mfu = "" if last["mfu"] is None else f"{100 * last['mfu']:.0f} %"
+            kernels = f"{last['attention']}, {last['loss']}"
+            print(
+                f"| {size} | {contender} | {speed:.0f} | {mfu} | {last['peak_bytes'] / 1e9:.1f} GB | {kernels} |",
+                flush=True,
+            )
+
+
+def start(contender: str, size: str) -> dict[str, Any]:
+    command = [sys.executable, __file__, *sys.argv[1:], "--run", f"{contender}:{size}"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        sys.exit(f"{contender} failed:\n{finished.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
+    return result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Attention within the sequences of packed rows: the kernels there are, and which one a run takes.
+
+They are registered with transformers' ``AttentionInterface`` and read the borders of sequences that
+``packing.borders`` gives, so that no mask of row x row is ever built.
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import AttentionInterface
+
+from micota.config import ConfigError
+
+BY_SEQUENCE = {"flash_attn": "micota_flash_attn", "varlen": "micota_varlen", "sequences": "micota_sequences"}
+OF_TRANSFORMERS = {"sdpa": "sdpa", "flex": "flex_attention", "eager": "eager"}
+
+
+def choose(wanted: str, device: str, config: Any) -> str:
+    """The kernel to use: ``wanted``, or the fastest there is for ``auto``.
+
+    Args:
+        wanted: a value of ``trainer.attention``.
+        device: ``cpu`` or ``cuda``.
+        config: of the model, as transformers has it.
+
+    Raises:
+        ConfigError: the kernel is not here, or would leave something of the model out.
+    """
+    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+    flash = device == "cuda" and find_spec("flash_attn") is not None
+    if wanted == "auto":
+        if device == "cpu":
+            return "sequences"
+        return "flash_attn" if flash else "flex" if capped else "varlen"
+    if wanted == "flash_attn" and not flash:
+        raise ConfigError(
+            "trainer.attention='flash_attn' needs a GPU and the package flash-attn; install it, or use auto"
+        )
+    if wanted == "varlen" and device != "cuda":
+        raise ConfigError("trainer.attention='varlen' runs on a GPU only; accepted here: auto, sequences, sdpa, eager")
+    if wanted == "flex" and device != "cuda":
+        raise ConfigError("trainer.attention='flex' trains on a GPU only; accepted here: auto, sequences, sdpa, eager")
+    if wanted in ("sdpa", "varlen") and capped:
+        raise ConfigError(
+            f"trainer.attention={wanted!r} would leave out the bound that {config.model_type} puts on attention scores "
+            "(attn_logit_softcapping); accepted for it: auto, flash_attn, flex, sequences, eager"
+        )
+    return wanted
+
+
+def implementation(kernel: str) -> str:
+    """What ``attn_implementation`` is called in transformers for a kernel."""
+    return (BY_SEQUENCE | OF_TRANSFORMERS)[kernel]
+
+
+def _rows_as_one(states: torch.Tensor) -> torch.Tensor:
+    """rows x heads x width x size -> (rows * width) x heads x size."""
+    return states.transpose(1, 2).flatten(0, 1)
+
+
+def _shared(states: torch.Tensor, groups: int) -> torch.Tensor:
+    """Repeat key or value heads (dimension 1) for the query heads that share them."""
+    return states if groups == 1 else states.repeat_interleave(groups, dim=1)
+
+
+def by_sequence(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    lengths: list[int],
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """PyTorch's own kernel on each sequence in turn: no work across borders, on any device.
+
+    Shapes as in transformers: query rows x heads x width x size, the result rows x width x heads x size.
+    """
+    rows, heads, width, _size = query.shape
+    groups = heads // key.shape[1]
+    parts = [
+        torch.split_with_sizes(_shared(_rows_as_one(states), count).transpose(0, 1), lengths, dim=1)
+        for states, count in ((query, 1), (key, groups), (value, groups))
+    ]
+    outputs = [
+        _attend(q[None], k[None], v[None], scaling, dropout, sliding_window, softcap)
+        for q, k, v in zip(*parts, strict=True)
+    ]
+    return torch.cat(outputs).view(rows, width, heads, -1), None
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    dropout: float,
+    window: int | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    """Causal attention of one sequence, 1 x heads x length x size -> length x heads x size."""
+    length = query.shape[2]
+    mask = None
+    if softcap is not None or (window is not None and window < length):
+        mask = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
+        if window is not None and window < length:
+            mask = mask.triu(1 - window)
+    if softcap is None:
+        output = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling
+        )
+    else:
+        assert mask is not None
+        scores = query @ key.transpose(2, 3) * (query.shape[3] ** -0.5 if scaling is None else scaling)
+        scores = (softcap * torch.tanh(scores / softcap)).masked_fill(~mask, -torch.inf)
+        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+        output = functional.dropout(weights, dropout) @ value
+    return output[0].transpose(0, 1)
+
+
+def varlen(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    cu_seq_lens_q: torch.Tensor,
+    max_length_q: int,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """PyTorch's variable-length FlashAttention (GPU, 16-bit). Shapes as in :func:`by_sequence`."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    rows, heads, width, _size = query.shape
+    groups = heads // key.shape[1]
+    known = inspect.signature(varlen_attn).parameters
+    window = -1 if sliding_window is None else sliding_window - 1
+    options: dict[str, Any] = {"scale": scaling}
+    # Versions of torch differ in what they call a causal window.
+    options |= {"window_size": (window, 0)} if "window_size" in known else {"is_causal": True}
+    if sliding_window is not None and "window_size" not in known:
+        raise ConfigError("this torch has no sliding window in variable-length attention; use trainer.attention=flex")
+    output: Any = varlen_attn(
+        _rows_as_one(query),
+        _shared(_rows_as_one(key), groups),
+        _shared(_rows_as_one(value), groups),
+        cu_seq_lens_q,
+        cu_seq_lens_q,
+        max_length_q,
+        max_length_q,
+        **options,
+    )
+    return output.view(rows, width, heads, -1), None
+
+
+def flash_attn(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    cu_seq_lens_q: torch.Tensor,
+    max_length_q: int,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """FlashAttention-2 (GPU, 16-bit). Shapes as in :func:`by_sequence`."""
+    from flash_attn import flash_attn_varlen_func
+
+    rows, heads, width, _size = query.shape
+    output = flash_attn_varlen_func(
+        _rows_as_one(query),
+        _rows_as_one(key),
+        _rows_as_one(value),
+        cu_seq_lens_q,
+        cu_seq_lens_q,
+        max_length_q,
+        max_length_q,
+        dropout_p=dropout,
+        softmax_scale=scaling,
+        causal=True,
+        window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
+        softcap=softcap or 0.0,
+    )
+    return output.view(rows, width, heads, -1), None
+
+
+for _name, _function in (("flash_attn", flash_attn), ("varlen", varlen), ("sequences", by_sequence)):
+    AttentionInterface.register(BY_SEQUENCE[_name], _function)

@@ -1,0 +1,201 @@
+"""What a training run costs: floating-point operations of a step, memory of a device, room for checkpoints."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from micota.config import ConfigError, SftConfig, TrainerConfig
+from micota.losses import CHUNK_LOGITS
+
+# Dense bf16 FLOP/s, as the makers' data sheets have them.
+PEAK_TFLOPS = {
+    "H200": 989.0, "H100 NVL": 835.0, "H100 PCIe": 756.0, "H100": 989.0, "H800": 989.0, "GH200": 989.0,
+    "B200": 2250.0, "A100": 312.0, "A800": 312.0, "L40S": 362.0, "A10": 125.0, "4090": 165.0,
+}  # fmt: skip
+PROCESS_BYTES = {"cpu": 700 * 2**20, "gpu": 2**30}  # libraries on CPU, CUDA context and kernels' workspace on GPU
+USABLE = 0.95  # of a device's memory: the allocator leaves gaps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """The sizes of a model that costs depend on; weights are counted in elements."""
+
+    weights: int
+    trained: int
+    linear: int  # weights of linear layers without the output head
+    head: int  # weights of the output head, and ``outside`` with the embedding: what is in no layer
+    outside: int
+    num_layers: int
+    hidden: int
+    intermediate: int
+    attention: int  # heads x size of a head
+
+    @classmethod
+    def of(cls, model: Any) -> Shape:
+        """Read off a Hugging Face model, which may be on the meta device."""
+        config = model.config.get_text_config()
+        head = model.get_output_embeddings().weight
+        outside = {id(weight): weight.numel() for weight in (head, model.get_input_embeddings().weight)}
+        linear = sum(
+            m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear) and m.weight is not head
+        )
+        heads = config.num_attention_heads
+        return cls(
+            weights=sum(weight.numel() for weight in model.parameters()),
+            trained=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+            linear=linear,
+            head=head.numel(),
+            outside=sum(outside.values()),
+            num_layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            intermediate=getattr(config, "intermediate_size", 4 * config.hidden_size),
+            attention=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
+        )
+
+    def flops(self, lengths: Sequence[int], num_supervised: int) -> float:
+        """Floating-point operations of a step over sequences of these lengths, forward and backward.
+
+        Two for each weight and token forward, four backward (two where weights are frozen), as in PaLM (arXiv
+        2204.02311, appendix B), but for the output head, which sees supervised tokens alone, and with half of the
+        attention matrix, as it is causal. What gradient checkpointing computes again is not counted.
+        """
+        factor = 6 if self.trained > self.weights / 2 else 4
+        dense = self.linear * sum(lengths) + self.head * num_supervised
+        attention = self.num_layers * self.attention * sum(length**2 for length in lengths)
+        return float(factor * dense + 6 * attention)
+
+
+def peak_flops(trainer: TrainerConfig) -> float | None:
+    """Peak FLOP/s of one device, if it is known; None on CPU unless told."""
+    if trainer.peak_tflops is not None:
+        return trainer.peak_tflops * 1e12
+    if trainer.accelerator == "cpu":
+        return None
+    name = torch.cuda.get_device_name()
+    return next((1e12 * tflops for known, tflops in PEAK_TFLOPS.items() if known in name), None)
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process has held so far: of the GPU where there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def memory_bytes(shape: Shape, trainer: TrainerConfig, longest: int) -> dict[str, int]:
+    """An estimate of the memory of one device, by what it is for.
+
+    Args:
+        longest: tokens of the longest example.
+    """
+    ranks = trainer.world_size
+    stored = 2 if trainer.precision == "bf16-true" else 4
+    computed = 4 if trainer.precision == "32-true" else 2
+    kept = 0 if trainer.cpu_offload else 1
+    tokens = max(trainer.pack_tokens, longest) * trainer.row_batch
+    # What a layer keeps for the backward pass, in elements a token: norms and residuals (in float32 within the norms of
+    # transformers' models), queries, keys and values before and after rotation, and four of the width of the MLP.
+    layer = 10 * shape.hidden + 6 * shape.attention + 4 * shape.intermediate
+    full = 1 if trainer.gradient_checkpointing else shape.num_layers
+    between = shape.num_layers * shape.hidden if trainer.gradient_checkpointing else 0
+    gathered = 0
+    if ranks > 1:  # the weights outside of layers, and those of the layer at work and the next, with gradients
+        per_layer = (shape.weights - shape.outside) // shape.num_layers
+        gathered = (shape.outside + 2 * per_layer) * computed + (shape.outside + per_layer) * computed
+    elif trainer.precision == "bf16-mixed":  # copies of the layer at work, or of all that the backward pass needs
+        layers = 1 if trainer.gradient_checkpointing else shape.num_layers
+        gathered = (shape.linear * layers // shape.num_layers + shape.head) * computed
+    chunk = min(CHUNK_LOGITS["cuda" if trainer.accelerator == "gpu" else "cpu"], tokens * shape.head // shape.hidden)
+    return {
+        "weights": kept * shape.weights * stored // ranks,
+        "gradients": kept * shape.trained * stored // ranks,
+        "optimiser": kept * 2 * shape.trained * stored // ranks,
+        "gathered or cast weights": gathered,
+        "activations": tokens * (full * layer + between) * computed,
+        "logits of a chunk": chunk * 4 * 3 + shape.head * 4 * (shape.trained > shape.weights / 2),
+        "process": PROCESS_BYTES[trainer.accelerator],
+    }
+
+
+def check_memory(
+    shape: Shape, sft: SftConfig, trainer: TrainerConfig, longest: int, capacity: int | None = None
+) -> None:
+    """Refuse a run that is not likely to fit.
+
+    Args:
+        capacity: bytes of a device; by default what this one has.
+
+    Raises:
+        ConfigError: the text has the estimate, what there is, and which changes would make it fit.
+    """
+    parts = memory_bytes(shape, trainer, longest)
+    room = int(USABLE * (device_bytes(trainer) if capacity is None else capacity))
+    if sum(parts.values()) <= room or not trainer.check_memory:
+        return
+    ways = [
+        words for words, other in _ways(trainer, longest) if sum(memory_bytes(shape, other, longest).values()) <= room
+    ][:2]
+    ways += ["sft.lora (adapters)"] if sft.lora is None else []
+    listing = ", ".join(f"{name} {gib(count)}" for name, count in parts.items() if count)
+    each = "each GPU" if trainer.accelerator == "gpu" else "each process"
+    raise ConfigError(
+        f"training needs about {gib(sum(parts.values()))} GiB on {each} ({listing}), and {gib(room)} GiB can be used; "
+        f"what would help: {'; '.join(ways)}; or trainer.check_memory=false to try all the same"
+    )
+
+
+def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerConfig]]:
+    """Changes that save memory, cheapest first; each comes on top of checkpointing and the smallest micro-batches."""
+    if not trainer.gradient_checkpointing:
+        yield "trainer.gradient_checkpointing=true", replace(trainer, gradient_checkpointing=True)
+    small = replace(trainer, gradient_checkpointing=True, row_batch=1, pack_tokens=min(trainer.pack_tokens, longest))
+    if (small.row_batch, small.pack_tokens) != (trainer.row_batch, trainer.pack_tokens):
+        words = f"trainer.row_batch=1 trainer.pack_tokens={small.pack_tokens} trainer.gradient_checkpointing=true"
+        yield words, small
+    if trainer.accelerator == "gpu":
+        for devices in (2, 4, 8, 16):
+            if devices > trainer.devices:
+                yield f"trainer=fsdp trainer.devices={devices}", replace(small, devices=devices)
+    if trainer.accelerator == "gpu" and not trainer.cpu_offload:
+        devices = max(2, trainer.devices)
+        words = f"trainer=fsdp trainer.devices={devices} trainer.cpu_offload=true"
+        yield words, replace(small, devices=devices, cpu_offload=True)
+
+
+def device_bytes(trainer: TrainerConfig) -> int:
+    """Memory of one GPU, or this process' share of what the machine has available."""
+    if trainer.accelerator == "gpu":
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    import psutil
+
+    return int(psutil.virtual_memory().available) // trainer.devices
+
+
+def check_disk(folder: Path, shape: Shape, trainer: TrainerConfig, free: int) -> None:
+    """Refuse to start where the checkpoints and the export would not find room.
+
+    Two checkpoints are there for a moment when one replaces the other; optimiser states are twice the trained weights.
+
+    Raises:
+        ConfigError: the text has the folder, what is needed, and what there is.
+    """
+    stored = 2 if trainer.precision == "bf16-true" else 4
+    needed = stored * (2 * (shape.weights + 2 * shape.trained) + shape.weights)
+    if needed > free:
+        raise ConfigError(
+            f"{folder}: checkpoints and export need {gib(needed)} GiB and {gib(free)} GiB are free; "
+            "make room, or choose another disk with artifacts=FOLDER"
+        )
+
+
+def gib(count: int) -> str:
+    """Bytes as GiB, for people."""
+    return f"{count / 2**30:.1f}" if count >= 2**28 else f"{count / 2**30:.3f}"

@@ -1,0 +1,152 @@
+"""Checkpoints: every N steps and when a signal asks to stop; one file, or a folder with a shard from each rank.
+
+A checkpoint is written beside its place and renamed when it is complete, and only then the one before it goes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import distributed
+
+from micota.config import ConfigError
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+OWNER = "micota_key"  # in a checkpoint: the key of the artifact that it belongs to
+
+
+class StoppedError(BaseException):
+    """A signal asked to stop, and the checkpoint is written. No ``Exception``: Lightning must let it through."""
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}")
+        self.signum, self.step = signum, step
+
+
+class Checkpoints(Callback):
+    """Saves below ``folder`` every ``every`` steps, and at the end of the step in which a signal comes.
+
+    ``key`` is that of the artifact: a checkpoint of another one is refused.
+    """
+
+    def __init__(self, folder: Path, every: int, key: str, *, sharded: bool) -> None:
+        self.folder = folder
+        self.every = every
+        self.key = key
+        self.sharded = sharded
+        self._signum = 0
+        self._handlers: dict[int, Any] = {}
+
+    def latest(self) -> str | None:
+        """The checkpoint with the most steps; two are there when a run was killed while it replaced one by the next.
+
+        Raises:
+            ConfigError: one process would have to go on from the shards of several, or the other way about.
+        """
+        found = sorted(self.folder.glob("step=*.ckpt"), key=_step_of)
+        if found and found[-1].is_dir() != self.sharded:
+            seen, wanted = ("several", "one") if found[-1].is_dir() else ("one", "several")
+            raise ConfigError(
+                f"{found[-1]} was written by {seen} of trainer.devices, and this run has {wanted}; set trainer.devices "
+                f"as before, or delete {self.folder} to start over"
+            )
+        return str(found[-1]) if found else None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over here, for Lightning sets handlers of its own just before."""
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        step, signum = trainer.global_step, self._agreed(pl_module.device)
+        if signum or step % self.every == 0:
+            self.save(trainer, step)
+        if signum:
+            raise StoppedError(signum, step)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[OWNER] = self.key
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if checkpoint.get(OWNER) != self.key:
+            raise ConfigError(
+                f"{self.folder} holds a checkpoint of another run (key {checkpoint.get(OWNER)}, this is {self.key}); "
+                "delete the folder and run again"
+            )
+
+    def save(self, trainer: Trainer, step: int) -> None:
+        """Write, put into place, and remove what came before."""
+        final = self.folder / f"step={step}.ckpt"
+        draft = final.with_name(final.name + ".partial")
+        if trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _remove(draft)
+        trainer.strategy.barrier()
+        trainer.save_checkpoint(draft)
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            _remove(final)
+            os.replace(draft, final)
+            for path in self.folder.iterdir():
+                if path != final:
+                    _remove(path)
+
+    def _note(self, signum: int, _frame: Any) -> None:
+        """Remember the first signal; a second one acts as if we were not here."""
+        self._signum = signum
+        self._release()
+
+    def _agreed(self, device: torch.device) -> int:
+        """The signal that any rank got, or 0: all must write the same checkpoint."""
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return self._signum
+        seen = torch.tensor(self._signum, device=device)
+        distributed.all_reduce(seen, op=distributed.ReduceOp.MAX)
+        return int(seen)
+
+    def _release(self) -> None:
+        for signum, handler in self._handlers.items():
+            signal.signal(signum, handler)
+        self._handlers = {}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Give signals back to who had them before, however training ends."""
+        before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+        try:
+            yield
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                for signum, handler in before.items():
+                    signal.signal(signum, handler)
+
+
+class StreamedCheckpoints(TorchCheckpointIO):
+    """Writes straight to the file, where Lightning would hold all of it in memory first."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        with open(path, "wb") as handle:
+            torch.save(checkpoint, handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step="))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,46 @@
+"""Weights, gradients and optimiser states in shards, one a rank (FSDP2: ``torch.distributed.fsdp.fully_shard``).
+
+FSDP2 through Lightning's ``ModelParallelStrategy``, and not FSDP1 through its ``FSDPStrategy``: the latter refuses
+CPUs, so that nothing of it could be tested without GPUs, and flattens weights, so that weight decay on matrices alone,
+frozen weights beside adapters and streamed export would each need a way around it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from micota.config import TrainerConfig
+
+
+def layers(model: Any) -> list[torch.nn.Module]:
+    """The transformer layers of a Hugging Face model: what it says must not be split."""
+    names = set(model._no_split_modules or ())
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
+def shard(objective: Any, mesh: DeviceMesh, trainer: TrainerConfig) -> None:
+    """Shard each layer, and then the rest (embedding, last norm and output head, which the loss needs whole).
+
+    With ``bf16-mixed`` the shards are float32, computation is bfloat16 and gradients are summed over ranks in float32.
+    """
+    if isinstance(objective, FSDPModule):
+        return
+    policy = (
+        MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        if trainer.precision == "bf16-mixed"
+        else MixedPrecisionPolicy()
+    )
+    offload = CPUOffloadPolicy() if trainer.cpu_offload else OffloadPolicy()
+    for layer in layers(objective.model):
+        fully_shard(layer, mesh=mesh, mp_policy=policy, offload_policy=offload)
+    fully_shard(objective, mesh=mesh, mp_policy=policy, offload_policy=offload)
+
+
+def whole(value: torch.Tensor) -> torch.Tensor:
+    """A weight from its shards; every rank must ask for it."""
+    return value.full_tensor() if isinstance(value, DTensor) else value

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from conftest import ROOT
+
+SCRIPT = str(ROOT / "benchmarks" / "sft_gpu.py")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_dry_run_on_cpu_measures_all_that_a_gpu_run_would() -> None:
+    sizes = ["--sizes", "tiny", "--examples", "12", "--batch-size", "4", "--pack-tokens", "256"]
+    finished = run("--device", "cpu", "--contenders", "micota", "--precision", "32-true", *sizes)
+    assert finished.returncode == 0, finished.stderr
+    [header, _, row] = [[cell.strip() for cell in line.split("|")[1:-1]] for line in finished.stdout.splitlines()]
+    found = dict(zip(header, row, strict=True))
+    assert (found["size"], found["contender"]) == ("tiny", "micota")
+    assert float(found["useful tok/s"]) > 0 and float(found["peak memory"].removesuffix(" GB")) > 0
+    assert found["attention, loss"] == "sequences, summed_nll"

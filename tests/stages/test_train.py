@@ -1,0 +1,364 @@
+"""Training as a stage: cut up over processes, killed, stopped, refused, and exported."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+from rich.console import Console
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from micota import graph
+from micota.artifacts import ArtifactError, Store, read_jsonl, write_jsonl
+from micota.config import Config, ConfigError, LoraConfig
+from micota.records import Example, Node
+from micota.sft import budget, data
+from micota.stages import train
+from micota.stages.make import Work, perform, tasks_of
+from micota.stages.ranks import launch
+from micota.tracking import NoRun
+
+TRAINING = [
+    "experiment=tiny", "tracker=none", "data=strong", "select.num_examples=null", "select.filters=[]",
+    "student.sft.batch_size=4", "student.sft.epochs=2", "student.sft.learning_rate=1e-3",
+    "trainer.pack_tokens=64", "trainer.row_batch=1", "trainer.attention=auto", "trainer.checkpoint_every=1",
+]  # fmt: skip
+Prepared = Callable[..., Config]
+
+
+class Curve:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.metrics: list[dict[str, float]] = []
+
+    def begin(self, total: int) -> None:
+        self.total = total
+
+    def step(self, metrics: Mapping[str, float], step: int) -> None:
+        self.metrics.append(dict(metrics))
+
+    @property
+    def losses(self) -> list[float]:
+        return [metrics["train/loss"] for metrics in self.metrics if "train/loss" in metrics]
+
+
+def rows(count: int = 40) -> list[Example]:
+    generator = random.Random(0)
+    return [
+        Example(
+            problem_id=f"p{number}",
+            messages=[{"role": "user", "content": f"Ana has {number % 10} pens:+{number % 7} mod 10?"}],
+            completion="\n".join(
+                f"{number % 10}+{step}={(number + step) % 10}." for step in range(generator.randrange(1, 6))
+            ),
+            num_tokens=0,
+            source="strong",
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.fixture
+def prepared(composed: Callable[..., Any], tmp_path: Path) -> Prepared:
+    """A config of train.py whose data is there already, as rows of the user."""
+    write_jsonl(tmp_path / "rows.jsonl", rows())
+
+    def prepare(*overrides: str) -> Config:
+        place = [f"data.path={tmp_path / 'rows.jsonl'}", f"artifacts={tmp_path / 'artifacts'}"]
+        config: Config = composed("train", *TRAINING, *place, *overrides)
+        node = graph.trained(config, "student").inputs["data"]
+        store = Store(config.artifacts)
+        if not store.is_done(node):
+            perform(config, store, tasks_of([node])[0], Console(quiet=True))
+        return config
+
+    return prepare
+
+
+def door(config: Config) -> list[str]:
+    return [sys.executable, str(ROOT / "train.py"), *config.overrides]
+
+
+def fitted(config: Config) -> tuple[Path, Curve]:
+    """The model of ``config``, made in this process or by ranks of their own, and how its loss went."""
+    node, store, curve = graph.trained(config, "student"), Store(config.artifacts), Curve()
+    with store.build(node, config.seed) as build:
+        assert build is not None
+        if config.trainer.world_size > 1:
+            launch(config, node, build, curve)
+        else:
+            train.fit_here(Work(config, store, node, build, NoRun(), Console(quiet=True)), curve)
+    return store.path(node), curve
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    state: dict[str, torch.Tensor] = model.state_dict()
+    return state
+
+
+def assert_same(ours: Path, theirs: Path, tolerance: float = 0.0) -> None:
+    left, right = weights(ours), weights(theirs)
+    assert left.keys() == right.keys()
+    for name in left:
+        torch.testing.assert_close(left[name], right[name], rtol=0, atol=tolerance)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Callable[[Config, str], Config]:
+    """The same run with another folder of artifacts, in which the data is there too."""
+
+    def move(config: Config, name: str) -> Config:
+        target = tmp_path / name
+        (target / "data").parent.mkdir(parents=True, exist_ok=True)
+        (target / "data").symlink_to(Path(config.artifacts) / "data")
+        overrides = [item for item in config.overrides if not item.startswith("artifacts=")]
+        return replace(config, artifacts=str(target), overrides=[*overrides, f"artifacts={target}"])
+
+    return move
+
+
+def test_two_processes_equal_one(prepared: Prepared, elsewhere: Callable[[Config, str], Config]) -> None:
+    one = prepared("student.sft.validation_fraction=0.1")
+    two = elsewhere(prepared("student.sft.validation_fraction=0.1", "trainer.devices=2"), "two")
+    (alone, ours), (sharded, theirs) = fitted(one), fitted(two)
+    assert ours.total == theirs.total == len(ours.losses) == 18
+    assert theirs.losses == pytest.approx(ours.losses, abs=1e-4)
+    norms = [[m["train/grad_norm"] for m in curve.metrics if "train/grad_norm" in m] for curve in (ours, theirs)]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-3)
+    assert theirs.metrics[-1]["validation/loss"] == pytest.approx(ours.metrics[-1]["validation/loss"], abs=1e-4)
+    assert_same(sharded, alone, tolerance=2e-4)
+    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (alone, sharded)]
+    assert manifests[0]["counts"] == manifests[1]["counts"] == {
+        "examples": 36, "steps": 18, "dropped_too_long": 0, "held_out": 4,
+    }  # fmt: skip
+    assert manifests[1]["metrics"] == pytest.approx(manifests[0]["metrics"], abs=1e-4)
+    assert not list(sharded.glob("rank*")) and not (sharded / "checkpoints").exists()
+    settings = [json.loads((folder / "config.json").read_text()) for folder in (alone, sharded)]
+    assert settings[0] == settings[1]
+
+
+def until(moment: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    while process.poll() is None and not moment():
+        time.sleep(0.001)  # polls for the moment to act at
+    assert process.poll() is None, f"it never came: {process.communicate()}"
+
+
+def steps_in(config: Config) -> list[int]:
+    found = Path(config.artifacts).glob("models/*.partial/checkpoints/step=*.ckpt")
+    return sorted(int(path.stem.removeprefix("step=")) for path in found)
+
+
+def run_and(config: Config, act: Callable[[subprocess.Popen[str]], None], moments: list[int]) -> None:
+    """Start the door, and once the checkpoints have come as far as each of ``moments``, act on it."""
+    for moment in moments:
+        with subprocess.Popen(
+            door(config),
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            until(lambda at=moment: max(steps_in(config), default=0) >= at, process)  # type: ignore[misc]
+            act(process)
+
+
+@pytest.mark.parametrize(("devices", "tolerance"), [(1, 0.0), pytest.param(2, 1e-6, marks=pytest.mark.slow)])
+def test_killed_it_goes_on_to_the_same_weights(
+    prepared: Prepared, elsewhere: Callable[[Config, str], Config], devices: int, tolerance: float
+) -> None:
+    config = prepared("student.sft.epochs=4", f"trainer.devices={devices}")
+    undisturbed, curve = fitted(elsewhere(config, "undisturbed"))
+    first = random.Random(devices).randrange(2, 12)
+    run_and(config, lambda process: process.kill(), [first, first + 9])
+    assert (finished := subprocess.run(door(config), capture_output=True, text=True, check=False)).returncode == 0, (
+        finished
+    )
+    [model] = Path(config.artifacts).glob("models/*")
+    assert_same(model, undisturbed, tolerance)
+    resumed = json.loads((model / "manifest.json").read_text())["metrics"]
+    assert resumed["loss"] == pytest.approx(curve.losses[-1], abs=1e-6)
+
+
+def test_asked_to_stop_it_writes_a_checkpoint_first(
+    prepared: Prepared, elsewhere: Callable[[Config, str], Config]
+) -> None:
+    config = prepared("student.sft.epochs=40", "trainer.checkpoint_every=1000", "student.sft.learning_rate=1e-4")
+    said = []
+
+    def ask(process: subprocess.Popen[str]) -> None:
+        process.send_signal(signal.SIGTERM)
+        said.append(process.communicate(timeout=60)[1])
+        assert process.returncode == 128 + signal.SIGTERM
+
+    [log] = [Path(config.artifacts) / f"{graph.trained(config, 'student').folder}.partial" / "log.txt"]
+    with subprocess.Popen(
+        door(config),
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        until(lambda: log.exists() and "step 10 of" in log.read_text(), process)
+        ask(process)
+    [step] = steps_in(config)
+    assert said == [f"stopped by SIGTERM after step {step}; the same command goes on from here\n"]
+    resumed, curve = fitted(config)
+    assert len(curve.losses) == curve.total - step
+    undisturbed, whole = fitted(elsewhere(config, "undisturbed"))
+    assert whole.losses[step:] == curve.losses
+    assert_same(resumed, undisturbed)
+
+
+@pytest.mark.slow
+def test_ranks_of_torchrun_share_one_artifact(prepared: Prepared, elsewhere: Callable[[Config, str], Config]) -> None:
+    config = prepared("trainer.devices=2")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *door(config)[1:]]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("made: ") == 1
+    [model] = Path(config.artifacts).glob("models/*")
+    assert_same(model, fitted(elsewhere(config, "ours"))[0], 1e-6)
+    wrong = [*command[:4], "--nproc-per-node=1", *command[5:]]
+    other = subprocess.run([*wrong, "seed=9"], capture_output=True, text=True, check=False, env=os.environ)
+    assert other.returncode != 0
+
+
+def test_not_a_number_stops_it_and_names_the_examples(prepared: Prepared) -> None:
+    config = prepared("student.sft.learning_rate=1e30", "student.sft.max_grad_norm=1e30")
+    with pytest.raises(ConfigError, match=r"the loss is .* at step \d+; lower the learning rate; .*non_finite.json"):
+        fitted(config)
+    [partial] = Path(config.artifacts).glob("models/*.partial")
+    found = json.loads((partial / "non_finite.json").read_text())
+    assert len(found["problem_ids"]) == 4 and set(found["problem_ids"]) <= {row.problem_id for row in rows()}
+    assert not list(partial.glob("*.safetensors"))
+
+
+def test_adapters_are_saved_and_merged(prepared: Prepared) -> None:
+    import peft
+
+    config = prepared()
+    assert config.student.sft is not None
+    config.student.sft = replace(config.student.sft, lora=LoraConfig(r=4, alpha=8, dropout=0.1), learning_rate=1e-2)
+    folder, curve = fitted(config)
+    assert curve.losses[-1] < curve.losses[0]
+    base = train.model_location(Store(config.artifacts), graph.trained(config, "student").inputs["model"])[0]
+    adapted = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(folder / "adapter"))
+    merged: Any = AutoModelForCausalLM.from_pretrained(folder)
+    ids = torch.arange(2, 20)[None]
+    torch.testing.assert_close(merged(ids).logits, adapted(ids).logits, rtol=1e-4, atol=1e-4)
+    plain: Any = AutoModelForCausalLM.from_pretrained(base)
+    assert (plain(ids).logits - merged(ids).logits).abs().max() > 1e-2
+
+
+def test_an_unknown_layer_for_adapters_is_named(prepared: Prepared) -> None:
+    config = prepared()
+    assert config.student.sft is not None
+    config.student.sft = replace(config.student.sft, lora=LoraConfig(r=4, alpha=8, targets=["q_prj"]))
+    with pytest.raises(ConfigError, match=r"'q_prj' is no linear layer; accepted: .*'q_proj'"):
+        fitted(config)
+
+
+def test_tokens_are_cached_by_content(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = prepared()
+    node = graph.trained(config, "student")
+    first = train.read_inputs(Store(config.artifacts), node)
+    monkeypatch.setattr(data, "tokenise", lambda *_: pytest.fail("it was tokenised again"))
+    again = train.read_inputs(Store(config.artifacts), node)
+    assert list(again.tokens) == list(first.tokens) and len(again.tokens) == 40
+    tokenizer: Any = AutoTokenizer.from_pretrained(first.location[0])
+    before = data.tokenizer_content(tokenizer)
+    tokenizer.chat_template += " "
+    assert data.tokenizer_content(tokenizer) != before
+
+
+def change_rows(config: Config, change: Callable[[Example], Example]) -> None:
+    """Rewrite the data artifact, as a user with another file would."""
+    [path] = Path(config.artifacts).glob("data/*/data.jsonl")
+    count = write_jsonl(path, [change(row) for row in read_jsonl(path, Example)])
+    manifest = path.with_name("manifest.json")
+    content = json.loads(manifest.read_text())
+    content["files"]["data.jsonl"] = {"bytes": path.stat().st_size, "sha256": str(count)}
+    manifest.write_text(json.dumps(content))
+
+
+def test_an_example_without_supervised_tokens_is_refused(prepared: Prepared) -> None:
+    config = prepared()
+    change_rows(config, lambda row: replace(row, completion=" ") if row.problem_id == "p7" else row)
+    with pytest.raises(ConfigError, match="problem 'p7' has an empty completion: nothing in it is supervised"):
+        fitted(config)
+
+
+def test_too_little_memory_or_disk_is_told_before_the_weights_are_read(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepared()
+    monkeypatch.setattr(
+        train.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("weights were read")
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(budget, "device_bytes", lambda _: 2**20)
+        with pytest.raises(ConfigError, match=r"training needs about .* GiB on each process .*check_memory=false"):
+            fitted(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(train.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
+        with pytest.raises(ConfigError, match=r"checkpoints and export need .* GiB and .* are free"):
+            fitted(config)
+
+
+def test_a_checkpoint_of_another_run_is_refused(prepared: Prepared) -> None:
+    config = prepared("student.sft.epochs=40")
+    run_and(config, lambda process: process.kill(), [1])
+    other = prepared("student.sft.epochs=41")
+    folders = [Path(config.artifacts) / f"{graph.trained(c, 'student').folder}.partial" for c in (config, other)]
+    folders[1].mkdir()
+    (folders[0] / "checkpoints").rename(folders[1] / "checkpoints")
+    with pytest.raises(ConfigError, match="holds a checkpoint of another run"):
+        fitted(other)
+    with pytest.raises(ArtifactError, match=r"was written by one of trainer.devices, and this run has several"):
+        fitted(prepared("student.sft.epochs=41", "trainer.devices=2"))
+
+
+def test_adapters_are_for_one_device(prepared: Prepared) -> None:
+    config = prepared("trainer.devices=2")
+    assert config.student.sft is not None
+    config.student.sft = replace(config.student.sft, lora=LoraConfig(r=4, alpha=8))
+    store = Store(config.artifacts)
+    with pytest.raises(ConfigError, match=r"adapters are trained on one; accepted: 1"):
+        perform(config, store, tasks_of([graph.trained(config, "student")])[0], Console(quiet=True))
+
+
+def test_samples_show_what_is_supervised(prepared: Prepared) -> None:
+    config = prepared("show_samples=2")
+    finished = subprocess.run(door(config), capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("⟦") == 3 and finished.stdout.count("<eos>⟧") == 2
+    assert "Ana has 0 pens:+0 mod 10?\n⟦" in finished.stdout
+    assert not list(Path(config.artifacts).glob("models/*"))
+
+
+def node_of(config: Config) -> Node:
+    return graph.trained(config, "student")
+
+
+def test_where_it_runs_stays_out_of_the_key(prepared: Prepared) -> None:
+    keys = {
+        node_of(prepared(*overrides)).key
+        for overrides in ([], ["trainer.devices=2"], ["trainer.attention=eager"], ["trainer.validate_every=3"])
+    }
+    assert len(keys) == 1
+    assert node_of(prepared("student.sft.validation_fraction=0.2")).key not in keys

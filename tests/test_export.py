@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, LlamaConfig, Qwen2Config
+from transformers.models.auto import AutoModelForCausalLM as FromConfig
+
+from micota.export import ExportError, export, export_streamed, rehearse
+from micota.sources import model_folder
+
+SHAPE = {
+    "vocab_size": 128, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 256,
+}  # fmt: skip
+CONFIGS: dict[str, Any] = {
+    "qwen2, tied": Qwen2Config(**SHAPE, tie_word_embeddings=True),
+    "llama, untied": LlamaConfig(**SHAPE, tie_word_embeddings=False),
+    "gemma2, tied": Gemma2Config(**SHAPE),
+}
+
+
+def model_and_tokenizer(name: str) -> tuple[Any, Any]:
+    torch.manual_seed(0)
+    return FromConfig.from_config(CONFIGS[name]), AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+@pytest.mark.parametrize("file_bytes", [1, 2**30])
+def test_streamed_equals_what_transformers_writes(tmp_path: Path, name: str, file_bytes: int) -> None:
+    model, tokenizer = model_and_tokenizer(name)
+    export(model, tokenizer, tmp_path / "plain")
+    export_streamed(model, tokenizer, tmp_path / "streamed", lambda weight: weight, writes=True, file_bytes=file_bytes)
+    expected, ours = (AutoModelForCausalLM.from_pretrained(tmp_path / n) for n in ("plain", "streamed"))
+    for key, value in expected.state_dict().items():
+        assert torch.equal(ours.state_dict()[key], value), key
+    tied = ours.get_output_embeddings().weight is ours.get_input_embeddings().weight
+    assert tied == ("untied" not in name)
+    for file in ("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (tmp_path / "plain" / file).read_text() == (tmp_path / "streamed" / file).read_text(), file
+    index = json.loads((tmp_path / "streamed" / "model.safetensors.index.json").read_text())
+    assert len(set(index["weight_map"].values())) == (1 if file_bytes > 1 else len(index["weight_map"]))
+    assert index["metadata"]["total_size"] == 4 * sum(weight.numel() for weight in model.parameters())
+
+
+def test_a_rank_that_does_not_write_leaves_nothing(tmp_path: Path) -> None:
+    model, tokenizer = model_and_tokenizer("llama, untied")
+    seen: list[torch.Tensor] = []
+    export_streamed(model, tokenizer, tmp_path, lambda weight: seen.append(weight) or weight, writes=False)  # type: ignore[func-returns-value]
+    assert not list(tmp_path.iterdir()) and len(seen) == len(list(model.parameters())), "it must take part all the same"
+
+
+def test_eos_is_in_every_file(tmp_path: Path) -> None:
+    model, tokenizer = model_and_tokenizer("qwen2, tied")
+    export(model, tokenizer, tmp_path)
+    for file in ("config.json", "generation_config.json"):
+        assert json.loads((tmp_path / file).read_text())["eos_token_id"] == tokenizer.eos_token_id
+
+
+def test_a_rehearsal_leaves_nothing(tmp_path: Path) -> None:
+    model, tokenizer = model_and_tokenizer("llama, untied")
+    rehearse(model, tokenizer, tmp_path / "rehearsal")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tokenizer_that_would_come_back_as_another_is_told(tmp_path: Path) -> None:
+    """Beside a Qwen2 model transformers reads any tokenizer as Qwen's, with tokens of its own."""
+    model, tokenizer = model_and_tokenizer("qwen2, tied")
+    with pytest.raises(ExportError, match="the vocabulary would not survive the export"):
+        rehearse(model, tokenizer, tmp_path / "rehearsal")
+
+
+def test_what_could_not_be_written_at_the_end_stops_the_beginning(tmp_path: Path) -> None:
+    """As with huggingface/transformers#29988: invalid generation settings raise when a model is saved."""
+    model, tokenizer = model_and_tokenizer("llama, untied")
+    model.generation_config.do_sample = False
+    model.generation_config.temperature = 0.5
+    with pytest.raises(ValueError, match="temperature"):
+        rehearse(model, tokenizer, tmp_path / "rehearsal")
