@@ -10,7 +10,7 @@ from pathlib import Path
 from micota.artifacts import ArtifactError, JsonlAppender, read_jsonl, write_jsonl
 from micota.config import ConfigError, SelectConfig
 from micota.console import progress_bar
-from micota.engines.base import Engine, Request
+from micota.engines.base import Engine, Output, Request
 from micota.filters import reason_to_drop
 from micota.graph import CompletionsSpec, DataSpec
 from micota.prompts import messages, prompt_hash, render
@@ -32,7 +32,7 @@ def generate(work: Work) -> None:
     appender = JsonlAppender(path)
     done = {(row.problem_id, row.sample): row for row in read_jsonl(path, Completion)}
     engine = engine_for(work.store, work.node.inputs["model"], work.config.engine)
-    requests, hashes = _requests(spec, problems, engine)
+    requests, hashes = requests_for(spec, problems, engine)
     work.build.counts |= {"requested": len(problems) * spec.sampling.num_samples, "resumed": len(done)}
     work.build.counts["prompt_too_long"] = len(problems) * spec.sampling.num_samples - len(requests)
     requests = [replace(request, done=request.id in done) for request in requests]
@@ -40,17 +40,7 @@ def generate(work: Work) -> None:
     with progress_bar(work.console) as bar:
         task = bar.add_task(work.node.name, total=len(requests), completed=len(done), note="")
         for output in engine.generate(requests, spec.sampling):
-            problem_id, sample = output.id
-            row = Completion(
-                problem_id=problem_id,
-                sample=sample,
-                prompt_hash=hashes[problem_id][0],
-                completion=output.text,
-                finish_reason=output.finish_reason,
-                num_prompt_tokens=hashes[problem_id][1],
-                num_tokens=output.num_tokens,
-                seconds=output.seconds,
-            )
+            row = completion_of(output, hashes)
             appender.append([row])
             done[output.id] = row
             tokens += output.num_tokens
@@ -62,7 +52,7 @@ def generate(work: Work) -> None:
     logger.info("%s: %d completions, %.1f tokens each", work.node.name, len(done), tokens / max(1, len(done)))
 
 
-def _requests(
+def requests_for(
     spec: CompletionsSpec, problems: list[Problem], engine: Engine
 ) -> tuple[list[Request], dict[str, tuple[str, int]]]:
     """Requests that fit the context, and of every prompt its hash and number of tokens."""
@@ -83,6 +73,21 @@ def _requests(
             f"{engine.context_tokens} tokens; lower it"
         )
     return requests, hashes
+
+
+def completion_of(output: Output, hashes: dict[str, tuple[str, int]]) -> Completion:
+    """The row of a finished sample; ``hashes`` as from ``requests_for``."""
+    problem_id, sample = output.id
+    return Completion(
+        problem_id=problem_id,
+        sample=sample,
+        prompt_hash=hashes[problem_id][0],
+        completion=output.text,
+        finish_reason=output.finish_reason,
+        num_prompt_tokens=hashes[problem_id][1],
+        num_tokens=output.num_tokens,
+        seconds=output.seconds,
+    )
 
 
 def _check_complete(requests: list[Request], done: dict[tuple[str, int], Completion], path: Path) -> None:

@@ -23,6 +23,7 @@ STAGES = {
     "select": "micota.stages.generate:select",
     "train": "micota.stages.train:train",
     "merge": "micota.stages.merge:merge",
+    "probe": "micota.stages.probe:probe",
     "grade": "micota.stages.evaluate:grade",
     "measure": "micota.stages.evaluate:measure",
 }
