@@ -18,7 +18,7 @@ ASK = [{"role": "user", "content": "3 + 4"}]
 CONFIGS = {"qwen2": Qwen2Config, "llama": LlamaConfig, "gemma2": Gemma2Config}
 SPEC = MergeSpec(
     method="dare_ties", density=0.5, weight=0.5, instruct_density=None, instruct_weight=None, rescale="dare",
-    normalize=False, epsilon=0.0, gamma=0.0, dtype="float32", backend="micota", seed=0,
+    normalize=False, epsilon=0.0, gamma=0.0, dtype="float32", seed=0,
 )  # fmt: skip
 
 

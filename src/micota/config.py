@@ -247,7 +247,6 @@ class MergeConfig:
     epsilon: float = where("a number from 0 to below 0.5", lambda value: 0 <= value < 0.5, 0.0)
     gamma: float = where("a number from 0 to below 1", lambda value: 0 <= value < 1, 0.0)
     dtype: str = choice("float32", "bfloat16", default="bfloat16")
-    backend: str = choice("micota", "mergekit", default="micota")
     target_length_ratio: float | None = where(
         "a number above 0 and below 1, or null", lambda value: value is None or 0 < value < 1, None
     )

@@ -82,7 +82,6 @@ class MergeSpec:
     epsilon: float
     gamma: float
     dtype: str
-    backend: str
     seed: int
 
 

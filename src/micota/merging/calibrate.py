@@ -61,7 +61,8 @@ def calibrate(
         raise ConfigError(
             f"no merge within {tolerance:.0%} of {target_tokens:.0f} tokens was found (before SFT "
             f"{before.num_tokens:.0f}, after it {after.num_tokens:.0f}); the nearest is {nearest.num_tokens:.0f} at "
-            f"density {nearest.density:g} and weight {nearest.weight:g}. Change merge.target_length_ratio, or raise sweep.tolerance or sweep.num_steps"
+            f"density {nearest.density:g} and weight {nearest.weight:g}. Change merge.target_length_ratio, or raise "
+            "sweep.tolerance or sweep.num_steps"
         )
     chosen = max(fitting, key=lambda reading: (reading.accuracy, -_error(reading, target_tokens)))
     return chosen, readings
