@@ -22,8 +22,8 @@ ROWS = [
     {"doors"},
 ]
 ROW = {room: number for number, row in enumerate(ROWS) for room in row}
-HEAVY = {"torch", "transformers", "lightning", "vllm", "ray", "mergekit", "wandb", "datasets", "plotly"}
-LAZY = {"vllm", "ray", "mergekit", "wandb", "datasets"}
+HEAVY = {"torch", "transformers", "lightning", "vllm", "ray", "mergekit", "wandb", "datasets", "peft", "plotly"}
+LAZY = {"vllm", "ray", "mergekit", "wandb", "datasets", "peft"}
 REPORT_SEES = {"config", "records", "artifacts", "statistics", "graph", "sources"}
 
 

@@ -99,7 +99,7 @@ def test_killed_at_any_stage_it_goes_on_to_the_same_results(undisturbed: tuple[P
     for moment in (  # each waits for the one before, so none can have passed already
         "completions/tiny_teacher@tiny-*.partial/completions.jsonl",
         "models/tiny_ta+strong-*.partial/checkpoints/step=*.ckpt",
-        "models/*dare_ties*.partial/mergekit",
+        "models/*dare_ties*.partial",
         "models/tiny_student+micota-*.partial/log.txt",
         "completions/tiny_student+micota@easy-*.partial",
     ):

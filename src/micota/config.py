@@ -54,6 +54,12 @@ def non_negative(default: Any = REQUIRED) -> Any:
     return where("a number of at least 0", lambda value: 0 <= value < math.inf, default)
 
 
+def shares() -> Any:
+    """A list of at least one number above 0 and at most 1."""
+    accepted = "a list of at least one number above 0 and at most 1"
+    return where(accepted, lambda values: bool(values) and all(0 < value <= 1 for value in values))
+
+
 def slug(default: Any = REQUIRED) -> Any:
     """A name that becomes part of a folder's name."""
     accepted = "letters, digits, dot, dash and underscore"
@@ -245,16 +251,98 @@ class DataConfig(PartConfig):
             yield "a mixture has parts and weights, and neither author nor path"
 
 
+MERGE_METHODS = (
+    "dare_ties",
+    "dare_linear",
+    "ties",
+    "task_arithmetic",
+    "linear",
+    "slerp",
+    "della",
+    "breadcrumbs",
+)  # fmt: skip
+SMALLEST = 5e-324  # the least number above 0
+BY_TENSOR = ", or a list of such (a gradient over the layers), or a list of {filter, value} of which the first fits"
+
+
+def by_tensor(lowest: float, default: Any = REQUIRED) -> Any:
+    """A share above 0 and at most 1: one number, a gradient over layers, or values by module (from ``lowest`` on)."""
+
+    def is_share(value: Any, lowest: float) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and lowest <= value <= 1
+
+    def is_gradient(value: Any) -> bool:
+        return isinstance(value, list) and bool(value) and all(is_share(item, lowest) for item in value)
+
+    def is_value(item: Any) -> bool:
+        return isinstance(item, dict) and item.keys() <= {"filter", "value"} and fits(item.get("value"), lowest)
+
+    def fits(value: Any, lowest: float = SMALLEST) -> bool:
+        listed = isinstance(value, list) and bool(value) and all(is_value(item) for item in value)
+        return listed or is_gradient(value) or is_share(value, lowest)
+
+    return where("a number above 0 and at most 1" + BY_TENSOR, fits, default)
+
+
 @dataclass(kw_only=True)
 class MergeConfig:
-    """A merge of the TA before SFT (the base) and after it. Names as in mergekit."""
+    """A merge of the TA before and after SFT. Names as in mergekit.
 
-    method: str = choice("dare_ties")
-    density: float = where("a number above 0 and at most 1", lambda value: 0 < value <= 1)
-    weight: float = where("a number above 0 and at most 1", lambda value: 0 < value <= 1)
-    rescale: bool = True
+    Without ``base`` the task vector is SFT's: the TA before it is the base. With a pre-trained ``base`` both are merged
+    into it, the TA before SFT with ``instruct_density`` and ``instruct_weight``.
+    With ``target_length_ratio`` weight and density are found by calibration (``sweep``) and those here do not count.
+    """
+
+    method: str = choice(*MERGE_METHODS)
+    density: Any = by_tensor(SMALLEST, 1.0)
+    weight: Any = by_tensor(0, 0.5)
+    base: ModelConfig | None = None
+    instruct_density: Any = by_tensor(SMALLEST, 0.5)
+    instruct_weight: Any = by_tensor(0, 0.5)
+    rescale: str = choice("dare", "norm", "none", default="none")
     normalize: bool = False
+    epsilon: float = where("a number from 0 to below 0.5", lambda value: 0 <= value < 0.5, 0.0)
+    gamma: float = where("a number from 0 to below 1", lambda value: 0 <= value < 1, 0.0)
     dtype: str = choice("float32", "bfloat16", default="bfloat16")
+    target_length_ratio: float | None = where(
+        "a number above 0 and below 1, or null", lambda value: value is None or 0 < value < 1, None
+    )
+
+    def conflicts(self) -> Iterator[str]:
+        if self.rescale == "dare" and self.method in ("ties", "breadcrumbs"):
+            yield f"rescale=dare with method={self.method}: it keeps the largest, not at random; use norm or none"
+        if self.method == "slerp" and self.base is not None:
+            yield "method=slerp with a base of its own: the arc has two ends; use another method, or base=null"
+        if self.method == "della":
+            low, high = min(numbers(self.density)) - self.epsilon, max(numbers(self.density)) + self.epsilon
+            if self.epsilon > 0 and (low <= 0 or high >= 1):
+                yield f"density={self.density} with epsilon={self.epsilon}; accepted: both sums between 0 and 1"
+
+
+def numbers(setting: Any) -> list[float]:
+    """All numbers of a setting that may differ between tensors."""
+    if isinstance(setting, list):
+        return [value for item in setting for value in numbers(item["value"] if isinstance(item, dict) else item)]
+    return [float(setting)]
+
+
+@dataclass(kw_only=True)
+class SweepConfig:
+    """Merges measured in memory, on the first ``num_problems`` of ``problems`` (null: those of training), at every pair
+    of density and weight, with the masks of ``num_seeds`` seeds from ``seed`` on.
+
+    Calibration starts from the same points and goes on between those on both sides of the wanted length, until it is
+    within ``tolerance`` (a share of it) or ``num_steps`` more weights have been tried for each density.
+    """
+
+    problems: SourceConfig | None = None
+    num_problems: int = positive(100)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    densities: list[float] = shares()
+    weights: list[float] = shares()
+    num_seeds: int = positive(1)
+    tolerance: float = where("a number above 0 and below 1", lambda value: 0 < value < 1, 0.05)
+    num_steps: int = positive(4)
 
 
 @dataclass(kw_only=True)
@@ -373,6 +461,7 @@ class Config:
     data: DataConfig
     ta_data: DataConfig
     merge: MergeConfig
+    sweep: SweepConfig
     bench: dict[str, BenchConfig]
     held_out: dict[str, BenchConfig]  # what training problems must not restate
     evaluation: EvaluationConfig
@@ -399,6 +488,13 @@ class SubjectConfig(ModelConfig):
 
     name: str | None = None  # type: ignore[assignment]  # null: the last part of the path
     path: str | None = None  # type: ignore[assignment]
+
+
+@dataclass(kw_only=True)
+class MergeDoorConfig(Config):
+    """merge.py: ``probe=true`` measures the points of ``sweep`` in memory and writes no model."""
+
+    probe: bool = False
 
 
 @dataclass(kw_only=True)
@@ -430,7 +526,7 @@ class PipelineConfig(Config):
 SCHEMAS: dict[str, type[Config]] = {
     "generate": Config,
     "train": TrainConfig,
-    "merge": Config,
+    "merge": MergeDoorConfig,
     "evaluate": EvaluateConfig,
     "pipeline": PipelineConfig,
     "report": Config,

@@ -23,7 +23,7 @@ class ExportError(ValueError):
 
 def export(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write weights, tokenizer with chat template, and the right eos into every file that names one."""
-    _name_eos(model, tokenizer)
+    settle(model.config, model.generation_config, tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -44,8 +44,7 @@ def export_streamed(
         writes: whether this rank writes; one must.
     """
     if writes:
-        _name_eos(model, tokenizer)
-        export_settings(model, tokenizer, folder)
+        export_settings(_settings(model), model.generation_config, tokenizer, folder)
     names: dict[str, str] = {}
     total = 0
     for number, part in enumerate(_parts(_named_weights(model), whole, file_bytes), start=1):
@@ -59,16 +58,6 @@ def export_streamed(
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def export_settings(model: Any, tokenizer: Any, folder: Path) -> None:
-    """All files of a model folder but the weights."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = model.config.to_dict() | {"architectures": [type(model).__name__], "dtype": _dtype_name(model)}
-    type(model.config).from_dict(config).save_pretrained(folder)
-    if model.can_generate():
-        model.generation_config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
 def rehearse(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write and read back, before training, all that the export will write but most of the weights, and remove it.
 
@@ -76,8 +65,7 @@ def rehearse(model: Any, tokenizer: Any, folder: Path) -> None:
         ExportError: something does not come back as it was.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    _name_eos(model, tokenizer)
-    export_settings(model, tokenizer, folder)
+    export_settings(_settings(model), model.generation_config, tokenizer, folder)
     name, weight = min(_named_weights(model), key=lambda item: item[1].numel())
     save_file({name: weight.detach().contiguous()}, folder / "model.safetensors", metadata={"format": "pt"})
     config, again = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
@@ -86,7 +74,7 @@ def rehearse(model: Any, tokenizer: Any, folder: Path) -> None:
     checks = {
         "the weights": same,
         "the kind of model": config.model_type == model.config.model_type,
-        "the eos of config.json": config.eos_token_id == model.config.eos_token_id,
+        "the eos of config.json": config.eos_token_id == model.generation_config.eos_token_id,
         "the eos of the tokenizer": again.eos_token_id == tokenizer.eos_token_id,
         "the chat template": again.chat_template == tokenizer.chat_template,
         "the vocabulary": len(again) == len(tokenizer),
@@ -99,21 +87,33 @@ def rehearse(model: Any, tokenizer: Any, folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _name_eos(model: Any, tokenizer: Any) -> None:
-    """The tokenizer's eos first, and any other that the model knew."""
+def export_settings(config: Any, generation_config: Any, tokenizer: Any, folder: Path) -> None:
+    """Write all that ``export`` does but the weights."""
+    settle(config, generation_config, tokenizer)
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(folder)
+    generation_config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def settle(config: Any, generation_config: Any, tokenizer: Any) -> None:
+    """Make every place that names eos and padding name the tokenizer's."""
     eos = [tokenizer.eos_token_id]
-    known = model.generation_config.eos_token_id
+    known = generation_config.eos_token_id
     eos += [
         token for token in (known if isinstance(known, list) else [known]) if token is not None and token not in eos
     ]
-    model.generation_config.eos_token_id = eos if len(eos) > 1 else eos[0]
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.config.eos_token_id = model.generation_config.eos_token_id
-    model.config.use_cache = True
+    generation_config.eos_token_id = eos if len(eos) > 1 else eos[0]
+    generation_config.pad_token_id = tokenizer.pad_token_id
+    config.eos_token_id = generation_config.eos_token_id
+    config.use_cache = True
 
 
-def _dtype_name(model: Any) -> str:
-    return str(next(model.parameters()).dtype).removeprefix("torch.")
+def _settings(model: Any) -> Any:
+    """The config as ``save_pretrained`` would write it: with the model's class and dtype."""
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    fields = model.config.to_dict() | {"architectures": [type(model).__name__], "dtype": dtype}
+    return type(model.config).from_dict(fields)
 
 
 def _named_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from micota.config import (
     Config,
@@ -85,15 +86,36 @@ class TrainSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class MergeSpec:
-    """The fields of MergeConfig; ``seed`` draws the masks."""
+    """The fields of MergeConfig that determine a merge; ``seed`` draws the masks."""
 
     method: str
-    density: float
-    weight: float
-    rescale: bool
+    density: Any
+    weight: Any
+    instruct_density: Any
+    instruct_weight: Any
+    rescale: str
     normalize: bool
+    epsilon: float
+    gamma: float
     dtype: str
     seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSpec:
+    """Merges measured in memory. Of ``merge``, density and weight are open (null) and the seed is the first of
+    ``num_seeds``; the last three fields are of a calibration alone."""
+
+    merge: MergeSpec
+    problems: SourceConfig
+    answers: CompletionsSpec
+    grader: str
+    densities: list[float]
+    weights: list[float]
+    num_seeds: int
+    target_length_ratio: float | None
+    tolerance: float | None
+    num_steps: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,18 +287,85 @@ def trained(config: Config, role: str) -> Node:
 
 
 def merged(config: Config) -> Node:
-    """The TA before and after SFT, merged."""
-    tuned = model(config, "ta_sft")
+    """The TA before and after SFT, merged; where a length is to be met, with the weight that calibration finds."""
     merge = config.merge
-    spec = MergeSpec(**asdict(merge), seed=config.seed)
+    inputs = _merge_inputs(config)
+    if merge.target_length_ratio is None:
+        spec = _merge_spec(config, merge.density, merge.weight)
+        suffix = f"d{_label(merge.density)}-w{_label(merge.weight)}"
+    else:
+        spec = _merge_spec(config, None, None)
+        suffix = f"len{merge.target_length_ratio:g}"
+        inputs["calibration"] = probe(config)
     return Node(
         kind="models",
         stage="merge",
-        name=f"{tuned.name}.{merge.method}-d{merge.density:g}-w{merge.weight:g}",
+        name=f"{inputs['tuned'].name}.{merge.method}-{suffix}",
         spec=spec,
-        inputs={"base": source(config.ta), "tuned": tuned},
+        inputs=inputs,
         door="merge",
     )
+
+
+def probe(config: Config) -> Node:
+    """The merged TA measured at the points of ``sweep``; where a length is to be met, at those of a search for it."""
+    sweep, target = config.sweep, config.merge.target_length_ratio
+    inputs = _merge_inputs(config)
+    problems = replace(_rows(sweep.problems or config.problems), limit=sweep.num_problems)
+    answers = CompletionsSpec(
+        questions=questions(problems),
+        prompt=_generation_prompt(config.prompt),
+        sampling=sweep.sampling,
+        engine=config.engine.name,
+        dtype=config.engine.dtype,
+        seed=config.seed if sweep.sampling.temperature > 0 else None,
+    )
+    spec = ProbeSpec(
+        merge=_merge_spec(config, None, None),
+        problems=problems,
+        answers=answers,
+        grader=config.evaluation.grader,
+        densities=sweep.densities,
+        weights=sweep.weights,
+        num_seeds=sweep.num_seeds,
+        target_length_ratio=target,
+        tolerance=None if target is None else sweep.tolerance,
+        num_steps=None if target is None else sweep.num_steps,
+    )
+    suffix = "" if target is None else f"-len{target:g}"
+    return Node(
+        kind="probes",
+        stage="probe",
+        name=f"{inputs['tuned'].name}.{config.merge.method}{suffix}",
+        spec=spec,
+        inputs=inputs,
+        door="merge",
+        # Calibration is part of the merge that needs it; a grid is a command of its own.
+        choose={"probe": "true"} if target is None else {},
+    )
+
+
+def _merge_inputs(config: Config) -> dict[str, Node]:
+    """What a merge starts from and what it merges: the TA's own form before SFT is the base, or one of the merged."""
+    before, tuned = source(config.ta), model(config, "ta_sft")
+    if config.merge.base is None:
+        return {"base": before, "tuned": tuned}
+    return {"base": source(config.merge.base), "tuned": tuned, "instruct": before}
+
+
+def _merge_spec(config: Config, density: Any, weight: Any) -> MergeSpec:
+    """The fields that count: those of the TA before SFT only where it is merged in too."""
+    values: dict[str, Any] = {item.name: getattr(config.merge, item.name, None) for item in fields(MergeSpec)}
+    if config.merge.base is None:
+        values |= {"instruct_density": None, "instruct_weight": None}
+    return MergeSpec(**values | {"density": density, "weight": weight, "seed": config.seed})
+
+
+def _label(setting: Any) -> str:
+    """A density or weight in a name; ``mixed`` where it is one by module."""
+    if not isinstance(setting, list):
+        return f"{setting:g}"
+    return "mixed" if isinstance(setting[0], dict) else "_".join(f"{value:g}" for value in setting)
 
 
 def scores(config: Config, role: str, subject: Node | None = None) -> dict[str, Node]:
@@ -358,10 +447,13 @@ def comparison(arms: list[Config]) -> Comparison:
     """The experiment over configs that differ in ``data`` alone, one an arm."""
     config = arms[0]
     curve = {0.0: scores(config, "ta")}
-    for weight in sorted({*config.compare.merge_weights, config.merge.weight}):
-        at_weight = replace(config, merge=replace(config.merge, weight=weight))
+    for weight in _curve_weights(config):
+        at_weight = replace(config, merge=replace(config.merge, weight=weight, target_length_ratio=None))
         merged = scores(at_weight, "ta_merged")
-        curve[weight] = {name: _chosen(node, "merge.weight", f"{weight:g}") for name, node in merged.items()}
+        chosen = {"merge.weight": f"{weight:g}"}
+        if config.merge.target_length_ratio is not None:
+            chosen["merge.target_length_ratio"] = "null"
+        curve[weight] = {name: _chosen(node, chosen) for name, node in merged.items()}
     curve[1.0] = scores(config, "ta_sft")
     return Comparison(
         teacher=scores(config, "teacher"),
@@ -370,11 +462,18 @@ def comparison(arms: list[Config]) -> Comparison:
     )
 
 
-def _chosen(node: Node, key: str, value: str) -> Node:
-    """The node with one more override in the commands of all that depends on a merge."""
-    inputs = {label: _chosen(child, key, value) for label, child in node.inputs.items()}
+def _curve_weights(config: Config) -> list[float]:
+    """Weights to compare: those asked for, and that of the experiment where it is one number."""
+    own = config.merge.weight
+    known = config.merge.target_length_ratio is None and not isinstance(own, list) and 0 < own < 1
+    return sorted({*config.compare.merge_weights, *([own] if known else [])})
+
+
+def _chosen(node: Node, chosen: dict[str, str]) -> Node:
+    """The node with more overrides in the commands of all that depends on a merge."""
+    inputs = {label: _chosen(child, chosen) for label, child in node.inputs.items()}
     touched = node.stage == "merge" or any(inputs[label] is not node.inputs[label] for label in inputs)
-    return replace(node, inputs=inputs, choose={**node.choose, key: value}) if touched else node
+    return replace(node, inputs=inputs, choose={**node.choose, **chosen}) if touched else node
 
 
 def unique(nodes: Iterable[Node]) -> list[Node]:

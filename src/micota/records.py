@@ -97,6 +97,23 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProbePoint:
+    """A merge measured in memory with the masks of one seed; ``form`` is merged, or before or after (SFT, unmerged, of
+    which density and weight are null). ``num_tokens`` is the mean of an answer."""
+
+    form: str
+    density: float | None
+    weight: float | None
+    seed: int
+    num_problems: int
+    num_correct: int
+    num_truncated: int
+    num_tokens: float
+    merge_seconds: float
+    answer_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExampleScore:
     """Negative log-likelihood of one training completion under a model, eos included."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,4 +39,12 @@ class Engine(Protocol):
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
         """Answer all requests that are not done, in any order, each as soon as it is finished."""
+        ...
+
+    def load_weights(self, weights: Iterable[tuple[str, Any]]) -> None:
+        """Replace weights by tensors of the same names and shapes, named as in the model's checkpoint.
+
+        Raises:
+            ValueError: a tensor has no place in the model, or another shape.
+        """
         ...

@@ -7,7 +7,7 @@ random stream of its own, so that a sample does not depend on what was drawn bef
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -79,6 +79,18 @@ class HFEngine:
         if self.tokenizer.pad_token_id is not None and self.tokenizer.pad_token_id not in self.eos_ids:
             unused[self.tokenizer.pad_token_id] = True
         return unused.to(self.model.device)
+
+    @torch.no_grad()
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """See the protocol. In place: memory holds the model once, and tied weights stay tied."""
+        places = self.model.state_dict()
+        for name, values in weights:
+            if name not in places or places[name].shape != values.shape:
+                seen = tuple(places[name].shape) if name in places else "not there"
+                raise ValueError(
+                    f"{name} is {tuple(values.shape)} and in the model {seen}; accepted: the same names and shapes"
+                )
+            places[name].copy_(values)
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
         """See the protocol. Batches are formed from all requests, done or not, and those wholly done are skipped: the

@@ -138,7 +138,7 @@ def merge_figure(summary: Summary) -> go.Figure:
     figure.update_yaxes(rangemode="tozero", row=2, col=1)
     figure.update_xaxes(range=[-0.04, 1.04], tickvals=weights)
     figure.update_xaxes(title="merge weight (0: before SFT, 1: after SFT)", row=2, col=1)
-    return _styled(figure, height=460)
+    return styled(figure, height=460)
 
 
 def bpc_figure(summary: Summary) -> go.Figure:
@@ -169,7 +169,7 @@ def bpc_figure(summary: Summary) -> go.Figure:
     limits = [min(values) - margin, max(values) + margin]
     figure.update_xaxes(title="BPC of the training data (bits per byte)", range=limits)
     figure.update_yaxes(title="average accuracy (%)")
-    return _styled(figure, height=460)
+    return styled(figure, height=460)
 
 
 def truncated_share(arm: Row) -> float:
@@ -254,10 +254,10 @@ def _by_arm(figure: go.Figure, summary: Summary) -> go.Figure:
         "itemdoubleclick": False,
     }
     rows = len(summary.benchmarks) + 1
-    return _styled(figure, height=120 + len(names) * max(46, 15 * rows), legend=legend)
+    return styled(figure, height=120 + len(names) * max(46, 15 * rows), legend=legend)
 
 
-def _styled(figure: go.Figure, **layout: object) -> go.Figure:
+def styled(figure: go.Figure, **layout: object) -> go.Figure:
     """What all figures share; colours of text, axes and grid that read on light and on dark."""
     axis = {"showline": True, "ticks": "outside", "zeroline": False, "automargin": True}
     title = {"title_standoff": 8, "title_font": {"size": FONT_SIZE + 1}}

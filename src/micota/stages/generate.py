@@ -13,7 +13,7 @@ from micota.artifacts import ArtifactError, JsonlAppender, read_jsonl, write_jso
 from micota.config import Config, ConfigError, EvaluationConfig, QuestionsConfig, SelectConfig
 from micota.console import progress_bar
 from micota.decontamination import find_matches, reasons
-from micota.engines.base import Engine, Request
+from micota.engines.base import Engine, Output, Request
 from micota.filters import reason_to_drop
 from micota.graph import CompletionsSpec, DataSpec, questions
 from micota.prompts import messages, prompt_hash, prompt_text
@@ -35,7 +35,7 @@ def generate(work: Work) -> None:
     appender = JsonlAppender(path)
     done = {(row.problem_id, row.sample): row for row in read_jsonl(path, Completion)}
     engine = engine_for(work.store, work.node.inputs["model"], work.config.engine)
-    requests, hashes = _requests(spec, problems, engine)
+    requests, hashes = requests_for(spec, problems, engine)
     work.build.counts |= {"requested": len(problems) * spec.sampling.num_samples, "resumed": len(done)}
     work.build.counts["prompt_too_long"] = len(problems) * spec.sampling.num_samples - len(requests)
     requests = [replace(request, done=request.id in done) for request in requests]
@@ -46,17 +46,7 @@ def generate(work: Work) -> None:
     with progress_bar(work.console) as bar:
         task = bar.add_task(work.node.name, total=len(requests), completed=len(done), note="")
         for output in engine.generate(requests, spec.sampling):
-            problem_id, sample = output.id
-            row = Completion(
-                problem_id=problem_id,
-                sample=sample,
-                prompt_hash=hashes[problem_id][0],
-                completion=output.text,
-                finish_reason=output.finish_reason,
-                num_prompt_tokens=hashes[problem_id][1],
-                num_tokens=output.num_tokens,
-                seconds=output.seconds,
-            )
+            row = completion_of(output, hashes)
             appender.append([row])
             done[output.id] = row
             tokens += output.num_tokens
@@ -95,7 +85,7 @@ def golds_of(config: Config, asked: QuestionsConfig) -> dict[str, Problem]:
     return {problem.id: problem for problem in load_problems(found)} if found else {}
 
 
-def _requests(
+def requests_for(
     spec: CompletionsSpec, problems: list[Question], engine: Engine
 ) -> tuple[list[Request], dict[str, tuple[str, int]]]:
     """Requests that fit the context, and of every prompt its hash and number of tokens."""
@@ -116,6 +106,21 @@ def _requests(
             f"{engine.context_tokens} tokens; lower it"
         )
     return requests, hashes
+
+
+def completion_of(output: Output, hashes: dict[str, tuple[str, int]]) -> Completion:
+    """The row of a finished sample; ``hashes`` as from ``requests_for``."""
+    problem_id, sample = output.id
+    return Completion(
+        problem_id=problem_id,
+        sample=sample,
+        prompt_hash=hashes[problem_id][0],
+        completion=output.text,
+        finish_reason=output.finish_reason,
+        num_prompt_tokens=hashes[problem_id][1],
+        num_tokens=output.num_tokens,
+        seconds=output.seconds,
+    )
 
 
 def _check_complete(requests: list[Request], done: dict[tuple[str, int], Completion], path: Path) -> None:

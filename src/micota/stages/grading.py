@@ -68,7 +68,7 @@ def grade(work: Work) -> None:
     order = {identity: index for index, identity in enumerate(problems)}
     rows.sort(key=lambda row: (order[row.problem_id], row.sample))
     verdicts = verdicts_on([submission(row, problems) for row in rows], work, spec.problems.paper_rule)
-    scores = [_score(row, problems[row.problem_id], by, spec.grader) for row, by in zip(rows, verdicts, strict=True)]
+    scores = [score_of(row, problems[row.problem_id], by, spec.grader) for row, by in zip(rows, verdicts, strict=True)]
     # Every problem has as many scores, so that all models are judged on the same ones, also where one could not be
     # asked.
     present = {row.problem_id for row in rows}
@@ -131,7 +131,8 @@ def verdicts_on(rows: list[Submission], work: Work, rule: str) -> list[dict[str,
     return verdicts
 
 
-def _score(row: Completion, problem: Problem, by: dict[str, Verdict], grader: str) -> Score:
+def score_of(row: Completion, problem: Problem, by: dict[str, Verdict], grader: str) -> Score:
+    """A graded completion, scored by one of the graders."""
     chosen = by[grader]
     return Score(
         problem_id=row.problem_id,

@@ -24,6 +24,7 @@ STAGES = {
     "select": "micota.stages.generate:select",
     "train": "micota.stages.train:train",
     "merge": "micota.stages.merge:merge",
+    "probe": "micota.stages.probe:probe",
     "grade": "micota.stages.grading:grade",
     "measure": "micota.stages.measure:measure",
 }

@@ -180,6 +180,8 @@ def headline(manifests: list[Manifest]) -> str:
                 parts.append(
                     f"{manifest.counts['examples']} examples, {manifest.metrics['num_tokens']:.0f} tokens each"
                 )
+            case "probe":
+                parts.append(f"{manifest.counts['points']} merges measured")
             case "merge":
                 share = manifest.metrics["merged_vector_norm"] / manifest.metrics["task_vector_norm"]
                 parts.append(f"task vector x {share:.2f}")

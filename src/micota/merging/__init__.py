@@ -1,0 +1,1 @@
+"""Merging: models and a recipe -> a model that is right, reproducible and checked; and merges measured in memory."""

@@ -1,0 +1,190 @@
+"""Safetensors checkpoints read and written in slices: memory stays bounded however large the model is.
+
+Files are read with ``preadv`` and written with ``pwrite`` rather than mapped: pages of a mapped file count as the
+process's memory, and there would be no telling what a merge needs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from micota.config import ConfigError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+HEADER_BYTES = 8  # the length of the header, little-endian
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where one tensor stands; ``offset`` counts bytes from the start of the file."""
+
+    file: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def num_elements(self) -> int:
+        return math.prod(self.shape)
+
+
+class Checkpoint:
+    """The tensors of a model folder. Reads are safe from several threads at once."""
+
+    def __init__(self, folder: Path, entries: dict[str, Entry]) -> None:
+        self.folder = folder
+        self.entries = entries
+        self._handles: dict[Path, int] = {}
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path) -> Iterator[Checkpoint]:
+        """Open the checkpoint of a model folder.
+
+        Raises:
+            ConfigError: there are no safetensors, a shard is missing or cut short, or a tensor is not of floats.
+        """
+        entries: dict[str, Entry] = {}
+        for file in shards(folder):
+            entries |= dict(_header(file))
+        checkpoint = cls(folder, entries)
+        try:
+            for file in {entry.file for entry in entries.values()}:
+                checkpoint._handles[file] = os.open(file, os.O_RDONLY)
+            yield checkpoint
+        finally:
+            for handle in checkpoint._handles.values():
+                os.close(handle)
+
+    def read(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Elements ``start`` to ``stop`` of a flattened tensor, in the dtype of the file."""
+        entry = self.entries[name]
+        tensor = torch.empty(stop - start, dtype=entry.dtype)
+        buffer = tensor.view(torch.uint8).numpy().data
+        offset = entry.offset + start * entry.dtype.itemsize
+        while buffer:
+            count = os.preadv(self._handles[entry.file], [buffer], offset)
+            if count == 0:
+                raise ConfigError(f"{entry.file} ended while {name} was read; was it changed meanwhile?")
+            buffer, offset = buffer[count:], offset + count
+        return tensor
+
+
+def shards(folder: Path) -> list[Path]:
+    """The weight files of a model folder.
+
+    Raises:
+        ConfigError: there are none, or one that the index names is missing.
+    """
+    if (folder / INDEX).exists():
+        try:
+            names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{folder / INDEX} is not an index of safetensors ({error!r})") from None
+    elif (folder / WEIGHTS).exists():
+        names = [WEIGHTS]
+    else:
+        raise ConfigError(f"{folder} has neither {WEIGHTS} nor {INDEX}; accepted: a model saved as safetensors")
+    for name in names:
+        if not (folder / name).exists():
+            raise ConfigError(f"{folder / name} is missing, and {INDEX} names it; fetch the model again")
+    return [folder / name for name in names]
+
+
+def _header(file: Path) -> Iterator[tuple[str, Entry]]:
+    """The tensors of one file."""
+    size = file.stat().st_size
+    with open(file, "rb") as handle:
+        length = int.from_bytes(handle.read(HEADER_BYTES), "little")
+        try:
+            if length > size:
+                raise ValueError("its header is longer than the file")
+            header: dict[str, Any] = json.loads(handle.read(length))
+            found = [(name, entry) for name, entry in header.items() if name != "__metadata__"]
+            end = HEADER_BYTES + length + max((entry["data_offsets"][1] for _, entry in found), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{file} is not a whole safetensors file ({error})") from None
+    if size != end:
+        raise ConfigError(f"{file} has {size} bytes, its header says {end}; fetch the model again")
+    for name, entry in found:
+        if entry["dtype"] not in DTYPES:
+            raise ConfigError(f"{file}: {name} is of dtype {entry['dtype']}; accepted: {', '.join(DTYPES)}")
+        offset = HEADER_BYTES + length + entry["data_offsets"][0]
+        yield name, Entry(file, offset, tuple(entry["shape"]), DTYPES[entry["dtype"]])
+
+
+class CheckpointWriter:
+    """Writes tensors of known shapes slice by slice, in any order and from several threads."""
+
+    def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, shard_bytes: int):
+        self._dtype = dtype
+        self._handles: dict[Path, int] = {}
+        self._entries: dict[str, Entry] = {}
+        groups = list(_grouped(shapes, dtype.itemsize, shard_bytes))
+        for number, group in enumerate(groups, start=1):
+            name = WEIGHTS if len(groups) == 1 else f"model-{number:05d}-of-{len(groups):05d}.safetensors"
+            self._begin(folder / name, {tensor: shapes[tensor] for tensor in group})
+        if len(groups) > 1:
+            places = {name: entry.file.name for name, entry in self._entries.items()}
+            total = sum(entry.num_elements for entry in self._entries.values()) * dtype.itemsize
+            index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+            (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+    def _begin(self, file: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Write a file's header and give it its size."""
+        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        end = 0
+        for name, shape in shapes.items():
+            start, end = end, end + math.prod(shape) * self._dtype.itemsize
+            header[name] = {"dtype": CODES[self._dtype], "shape": list(shape), "data_offsets": [start, end]}
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)  # so that tensors are aligned
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._handles[file] = handle
+        os.write(handle, len(text).to_bytes(HEADER_BYTES, "little") + text)
+        os.ftruncate(handle, HEADER_BYTES + len(text) + end)
+        for name, shape in shapes.items():
+            offset = HEADER_BYTES + len(text) + header[name]["data_offsets"][0]
+            self._entries[name] = Entry(file, offset, shape, self._dtype)
+
+    def write(self, name: str, start: int, values: torch.Tensor) -> None:
+        """Write elements of a flattened tensor from ``start`` on."""
+        assert values.dtype == self._dtype
+        entry = self._entries[name]
+        buffer = values.contiguous().view(torch.uint8).numpy().data
+        offset = entry.offset + start * self._dtype.itemsize
+        while buffer:
+            count = os.pwrite(self._handles[entry.file], buffer, offset)
+            buffer, offset = buffer[count:], offset + count
+
+    def close(self) -> None:
+        """Make everything durable."""
+        for handle in self._handles.values():
+            os.fsync(handle)
+            os.close(handle)
+
+
+def _grouped(shapes: Mapping[str, tuple[int, ...]], itemsize: int, shard_bytes: int) -> Iterable[list[str]]:
+    """Names in files of at most ``shard_bytes``, unless one tensor alone is larger."""
+    group: list[str] = []
+    size = 0
+    for name, shape in shapes.items():
+        count = math.prod(shape) * itemsize
+        if group and size + count > shard_bytes:
+            yield group
+            group, size = [], 0
+        group.append(name)
+        size += count
+    yield group

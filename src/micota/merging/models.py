@@ -1,0 +1,123 @@
+"""The models of a merge: local folders of full weights, and the checks that they belong together."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer
+
+from micota.config import ConfigError
+from micota.merging.checkpoint import Checkpoint
+
+Location = tuple[str, str | None]  # folder or hub id, and revision
+
+ADAPTER = "adapter_config.json"
+OUTPUT_EMBEDDINGS = "lm_head.weight"  # of a tied model only another name of its input embeddings
+# What must agree beside the shapes of tensors; the rest (context length, token ids, dtype) may differ in a fine-tune.
+SAME = ("model_type", "num_attention_heads", "num_key_value_heads", "hidden_act", "tie_word_embeddings")
+FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of a merge, opened."""
+
+    folder: Path
+    config: Any
+    tokenizer: Any
+    checkpoint: Checkpoint
+
+
+@contextmanager
+def open_models(locations: Sequence[Location], scratch: Path) -> Iterator[list[Model]]:
+    """Open the base and the fine-tuned models; LoRA adapters are applied first, below ``scratch``.
+
+    Raises:
+        ConfigError: they cannot be read, or do not belong together.
+    """
+    with ExitStack() as stack:
+        models = []
+        try:
+            for number, location in enumerate(locations):
+                folder = local_folder(location, scratch / f"adapted-{number}")
+                checkpoint = stack.enter_context(Checkpoint.open(folder))
+                config = AutoConfig.from_pretrained(folder)
+                models.append(Model(folder, config, AutoTokenizer.from_pretrained(folder), checkpoint))
+            for model in models[1:]:
+                check_pair(models[0], model)
+            yield models
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def local_folder(location: Location, scratch: Path) -> Path:
+    """A folder of full weights: that of the location, the hub's cache, or ``scratch`` with a LoRA adapter applied."""
+    path, revision = location
+    if not Path(path).is_dir():
+        from huggingface_hub import snapshot_download
+
+        path = snapshot_download(path, revision=revision, allow_patterns=FILES)
+    return with_adapter(Path(path), scratch) if (Path(path) / ADAPTER).exists() else Path(path)
+
+
+def with_adapter(folder: Path, scratch: Path) -> Path:
+    """Apply a LoRA adapter to the model that it names, and write full weights (one model in memory at a time).
+
+    Raises:
+        ConfigError: the adapter or its model cannot be loaded.
+    """
+    from peft import AutoPeftModelForCausalLM
+
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        adapted: Any = AutoPeftModelForCausalLM.from_pretrained(str(folder), dtype="auto")
+    except (OSError, ValueError, KeyError) as error:
+        base = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+        raise ConfigError(
+            f"{folder}: the adapter cannot be applied to its model {base!r} ({' '.join(str(error).split())[:300]})"
+        ) from error
+    full = adapted.merge_and_unload()
+    full.save_pretrained(scratch)
+    settings = folder if (folder / "tokenizer_config.json").exists() else Path(full.config.name_or_path)
+    AutoTokenizer.from_pretrained(settings).save_pretrained(scratch)
+    return scratch
+
+
+def tensor_names(models: Sequence[Model]) -> list[str]:
+    """The tensors to merge, in the order of the base; the output embeddings of a tied model are not one of them."""
+    tied = models[0].config.get_text_config().tie_word_embeddings
+    return [name for name in models[0].checkpoint.entries if not (tied and name == OUTPUT_EMBEDDINGS)]
+
+
+def check_pair(base: Model, tuned: Model) -> None:
+    """Refuse models of which one is no fine-tune of the other.
+
+    Raises:
+        ConfigError: architecture, shapes, vocabulary or tokenizer differ; the text names the first difference.
+    """
+    where = f"{base.folder} and {tuned.folder} cannot be merged"
+    accepted = "accepted: a model and its own fine-tune"
+    ours, theirs = base.config.get_text_config(), tuned.config.get_text_config()
+    for key in SAME:
+        first, second = getattr(ours, key, None), getattr(theirs, key, None)
+        if first != second:
+            raise ConfigError(f"{where}: {key} is {first!r} in the one and {second!r} in the other; {accepted}")
+    shapes = [{name: model.checkpoint.entries[name].shape for name in tensor_names([model])} for model in (base, tuned)]
+    for name in sorted(shapes[0].keys() | shapes[1].keys()):
+        first, second = (shape.get(name, "missing") for shape in shapes)
+        if first != second:
+            raise ConfigError(f"{where}: {name} is {first} in the one and {second} in the other; {accepted}")
+    ours_ids, theirs_ids = base.tokenizer.get_vocab(), tuned.tokenizer.get_vocab()
+    for token in sorted(ours_ids.keys() | theirs_ids.keys()):
+        first, second = ours_ids.get(token, "missing"), theirs_ids.get(token, "missing")
+        if first != second:
+            raise ConfigError(
+                f"{where}: in their tokenizers the id of {token!r} is {first} and {second}; "
+                "accepted: models of one tokenizer"
+            )

@@ -1,0 +1,139 @@
+"""Whole models, tensor by tensor and slice by slice: to disk, or to whoever takes tensors."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+from micota.config import ConfigError
+from micota.graph import MergeSpec
+from micota.merging.checkpoint import Checkpoint, CheckpointWriter
+from micota.merging.methods import Read, Tally, TensorMerge
+from micota.merging.recipe import depths, shares
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+OUTPUT = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class ModelMerge:
+    """The merge of whole checkpoints.
+
+    Tensors are shared out among as many threads as torch may use; each is merged by one thread, in slices that depend
+    on its shape alone. So neither the number of threads nor shards nor order change a bit of the result.
+    """
+
+    def __init__(
+        self,
+        spec: MergeSpec,
+        base: Checkpoint,
+        tuned: Sequence[Checkpoint],
+        names: Sequence[str],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._spec = spec
+        self._base = base
+        self._tuned = tuned
+        self._depths = depths(names)
+        self._device = device
+        self.dtype = OUTPUT[spec.dtype]
+        self.shapes = {name: base.entries[name].shape for name in names}
+
+    def write(self, writer: CheckpointWriter) -> dict[str, Tally]:
+        """Write every tensor; returns what was done to each.
+
+        Raises:
+            ConfigError: a value is not finite.
+        """
+
+        def one(name: str) -> Tally:
+            merge = self._tensor(name)
+            for start, values in merge.parts():
+                writer.write(name, start, values.to("cpu", self.dtype))
+            self._check_finite(name, merge.tally)
+            return merge.tally
+
+        with _one_torch_thread() as workers:
+            return dict(zip(self.shapes, in_parallel(one, self.shapes, workers), strict=True))
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every merged tensor with its name, in the dtype of the merge and on its device.
+
+        Raises:
+            ConfigError: a value is not finite.
+        """
+
+        def one(name: str) -> tuple[str, torch.Tensor]:
+            merge = self._tensor(name)
+            flat = torch.empty(math.prod(self.shapes[name]), dtype=self.dtype, device=self._device)
+            for start, values in merge.parts():
+                flat[start : start + len(values)] = values
+            self._check_finite(name, merge.tally)
+            return name, flat.view(self.shapes[name])
+
+        with _one_torch_thread() as workers:
+            yield from in_parallel(one, self.shapes, workers)
+
+    def _tensor(self, name: str) -> TensorMerge:
+        return TensorMerge(
+            spec=self._spec,
+            shape=self.shapes[name],
+            base=self._read(self._base, name),
+            tuned=[self._read(checkpoint, name) for checkpoint in self._tuned],
+            shares=shares(self._spec, len(self._tuned), name, self._depths[name]),
+        )
+
+    def _read(self, checkpoint: Checkpoint, name: str) -> Read:
+        return lambda start, stop: checkpoint.read(name, start, stop).to(self._device, torch.float32)
+
+    def _check_finite(self, name: str, tally: Tally) -> None:
+        """A value that is not finite makes a norm so; only then look for it."""
+        if math.isfinite(tally.merged_squares) and all(map(math.isfinite, tally.task_vector_squares)):
+            return
+        for checkpoint in (self._base, *self._tuned):
+            bad = ~torch.isfinite(checkpoint.read(name, 0, checkpoint.entries[name].num_elements))
+            if bad.any():
+                raise ConfigError(
+                    f"{checkpoint.entries[name].file}: {name} has {int(bad.sum())} values that are not finite, "
+                    f"the first at {int(bad.nonzero()[0, 0])}; accepted: finite numbers"
+                )
+        raise ConfigError(f"the merge made values of {name} that are not finite; lower merge.weight")
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[int]:
+    """Give threads of our own what torch would use: yields how many, and lets each operation run in one.
+
+    A sum over several threads would depend on their number.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def in_parallel(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Results in the order of ``items``, of which at most ``workers`` are in work or waiting to be taken."""
+    if workers == 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        running: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                if len(running) == workers:
+                    yield running.popleft().result()
+                running.append(pool.submit(function, item))
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()

@@ -1,0 +1,79 @@
+"""What is checked of a merged model before it counts as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from micota.config import ConfigError
+from micota.merging.checkpoint import Checkpoint
+from micota.merging.models import Model
+
+SAMPLE_TOKENS = 8
+LOADED = {"cpu": 10**9}  # bytes of weights held in memory; the rest is read from disk when it is its turn
+
+
+Conversation = list[dict[str, str]]  # chat messages
+
+
+def verify(
+    folder: Path, base: Model, tuned: Model, names: list[str], dtype: torch.dtype, conversation: Conversation
+) -> str:
+    """Check a merged model as a stranger would load it; returns the start of its answer to ``conversation``.
+
+    Shapes and dtypes of all tensors, ties, tokenizer, chat template and eos, and a few tokens of greedy generation with
+    finite logits. Layers are loaded one at a time, so that a model larger than memory can be checked.
+
+    Raises:
+        ConfigError: something is not as it should be.
+    """
+    with Checkpoint.open(folder) as merged:
+        expected = {name: (base.checkpoint.entries[name].shape, dtype) for name in names}
+        found = {name: (entry.shape, entry.dtype) for name, entry in merged.entries.items()}
+    _same(folder, "tensors", found, expected)
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        folder, dtype="auto", device_map="auto", max_memory=LOADED, output_loading_info=True
+    )
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        _same(folder, kind, sorted(loading[kind]), [])
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    _same(folder, "tokenizer", tokenizer.get_vocab(), tuned.tokenizer.get_vocab())
+    _same(folder, "chat template", tokenizer.chat_template, tuned.tokenizer.chat_template)
+    eos = model.generation_config.eos_token_id
+    eos_ids = eos if isinstance(eos, list) else [eos]
+    _same(folder, "eos of the generation config has the tokenizer's", tokenizer.eos_token_id in eos_ids, True)
+    _same(folder, "tie_word_embeddings", model.config.get_text_config().tie_word_embeddings,
+          base.config.get_text_config().tie_word_embeddings)  # fmt: skip
+    return _sample(folder, model, tokenizer, conversation)
+
+
+def _sample(folder: Path, model: Any, tokenizer: Any, conversation: Conversation) -> str:
+    text = conversation[-1]["content"]
+    if tokenizer.chat_template is not None:
+        text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(text, return_tensors="pt", add_special_tokens=tokenizer.chat_template is None)
+    with torch.inference_mode():
+        output = model.generate(
+            input_ids=ids["input_ids"],
+            attention_mask=torch.ones_like(ids["input_ids"]),
+            max_new_tokens=SAMPLE_TOKENS,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    if not all(torch.isfinite(logits).all() for logits in output.logits):
+        raise ConfigError(f"{folder}: the merged model's logits are not finite; lower merge.weight")
+    new = output.sequences[0, ids["input_ids"].shape[1] :]
+    return str(tokenizer.decode(new, skip_special_tokens=False))
+
+
+def _same(folder: Path, what: str, found: Any, expected: Any) -> None:
+    if found == expected:
+        return
+    if isinstance(found, dict) and isinstance(expected, dict):
+        name = min(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
+        what, found, expected = f"{what} ({name})", found.get(name), expected.get(name)
+    raise ConfigError(f"{folder}: {what} of the merged model: found {found!r}, expected {expected!r}")

@@ -1,0 +1,192 @@
+"""Merges measured in memory: the engine loads the TA after SFT once and gets the weights of one merge after another."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from micota.artifacts import read_jsonl, write_jsonl, write_text
+from micota.console import progress_bar
+from micota.graph import MergeSpec, ProbeSpec
+from micota.merging.calibrate import Reading, calibrate
+from micota.merging.checkpoint import Checkpoint
+from micota.merging.models import Model, open_models, tensor_names
+from micota.merging.stream import ModelMerge
+from micota.records import Completion, ProbePoint
+from micota.report.probe import probe_page
+from micota.sources import load_problems
+from micota.stages.generate import completion_of, requests_for
+from micota.stages.grading import graders_of, score_of, submission
+from micota.stages.inputs import close_engine, engine_for, model_location
+from micota.stages.make import Work
+
+POINTS = "points.jsonl"
+CHOICE = "calibration.json"
+PAGE = "index.html"
+logger = logging.getLogger(__name__)
+
+
+def probe(work: Work) -> None:
+    """Measure a grid, or search for the merge of a wanted length. A restart measures only what is missing."""
+    spec: ProbeSpec = work.node.spec
+    folders = [model_location(work.store, work.node.inputs[label]) for label in merge_order(work.node.inputs)]
+    close_engine()
+    try:
+        with open_models(folders, work.build.path / "scratch") as models, progress_bar(work.console) as bar:
+            task = bar.add_task(work.node.name, total=_expected(spec), note="")
+            prober = Prober(work, models)
+
+            def advance(point: ProbePoint) -> None:
+                bar.update(
+                    task, advance=1, note=f"{point.num_correct}/{point.num_problems}, {point.num_tokens:.0f} tokens"
+                )
+
+            prober.advance = advance
+            ends = [prober.unmerged("before"), prober.unmerged("after")]
+            if spec.target_length_ratio is None:
+                for density in spec.densities:
+                    for weight in spec.weights:
+                        prober.reading(density, weight)
+            else:
+                _calibrate(work, prober, ends)
+    finally:
+        close_engine()  # its weights are those of the last merge, and not of the model that it was opened with
+    write_jsonl(work.build.path / POINTS, prober.points)
+    title = f"{work.node.name}: merges measured on {ends[0].num_problems} problems"
+    write_text(work.build.path / PAGE, probe_page(title, prober.points))
+    work.build.counts |= {"points": len(prober.points), "problems": ends[0].num_problems}
+    work.build.metrics |= {
+        "merge_seconds": sum(point.merge_seconds for point in prober.points),
+        "answer_seconds": sum(point.answer_seconds for point in prober.points),
+    }
+
+
+def merge_order(labels: Iterable[str]) -> list[str]:
+    """The inputs of a merge in its order: base, the TA after SFT, and the one before it where base is another."""
+    return [label for label in ("base", "tuned", "instruct") if label in labels]
+
+
+def _expected(spec: ProbeSpec) -> int:
+    return 2 + len(spec.densities) * len(spec.weights) * spec.num_seeds
+
+
+class Prober:
+    """Measures merges one after another in one engine."""
+
+    def __init__(self, work: Work, models: Sequence[Model]) -> None:
+        self._spec: ProbeSpec = work.node.spec
+        self._folder = work.build.path / "completions"
+        self._folder.mkdir(exist_ok=True)
+        self._models = models
+        self._evaluation = work.config.evaluation
+        self._names = tensor_names(models)
+        self._engine = engine_for(work.store, work.node.inputs["tuned"], work.config.engine)
+        self._problems = {problem.id: problem for problem in load_problems(self._spec.problems)}
+        self._requests, self._hashes = requests_for(self._spec.answers, list(self._problems.values()), self._engine)
+        self.points: list[ProbePoint] = []
+        self.advance: Any = None
+
+    def unmerged(self, form: str) -> ProbePoint:
+        """The TA before or after SFT."""
+        # With a base of its own, the TA before SFT is the last of the models.
+        model = self._models[1] if form == "after" else self._models[2 if len(self._models) > 2 else 0]
+        weights = _weights(model.checkpoint, self._names)
+        return self._measure(form, weights, form=form, density=None, weight=None, seed=self._spec.merge.seed)
+
+    def reading(self, density: float, weight: float) -> Reading:
+        """The merge at a point, over all seeds."""
+        points = []
+        for seed in range(self._spec.merge.seed, self._spec.merge.seed + self._spec.num_seeds):
+            spec = replace(self._spec.merge, density=density, weight=weight, seed=seed)
+            checkpoints = [model.checkpoint for model in self._models]
+            merge = ModelMerge(spec, checkpoints[0], checkpoints[1:], self._names)
+            name = f"d{density:g}-w{weight:g}-s{seed}"
+            form = {"form": "merged", "density": density, "weight": weight, "seed": seed}
+            points.append(self._measure(name, merge.tensors(), **form))
+        return reading_of(points)
+
+    def _measure(self, name: str, weights: Iterable[tuple[str, torch.Tensor]], **form: Any) -> ProbePoint:
+        path, timing = self._folder / f"{name}.jsonl", self._folder / f"{name}.json"
+        if not timing.exists():
+            start = time.perf_counter()
+            self._engine.load_weights(weights)
+            loaded = time.perf_counter()
+            outputs = self._engine.generate(self._requests, self._spec.answers.sampling)
+            write_jsonl(path, [completion_of(output, self._hashes) for output in outputs])
+            seconds = {"merge_seconds": loaded - start, "answer_seconds": time.perf_counter() - loaded}
+            write_text(timing, json.dumps(seconds) + "\n")  # last: what has it is done
+        rows = read_jsonl(path, Completion)
+        with graders_of(self._evaluation) as graders:
+            verdicts = graders.grade([submission(row, self._problems) for row in rows], self._spec.problems.paper_rule)
+        scores = [
+            score_of(row, self._problems[row.problem_id], by, self._spec.grader)
+            for row, by in zip(rows, verdicts, strict=True)
+        ]
+        point = ProbePoint(
+            **form,
+            num_problems=len(scores),
+            num_correct=sum(score.correct is True for score in scores),
+            num_truncated=sum(score.outcome == "truncated" for score in scores),
+            num_tokens=sum(score.num_tokens for score in scores) / len(scores),
+            **json.loads(timing.read_text(encoding="utf-8")),
+        )
+        logger.info("%s: %s", name, point)
+        self.points.append(point)
+        self.advance(point)
+        return point
+
+
+def _weights(checkpoint: Checkpoint, names: Iterable[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a model as they are."""
+    for name in names:
+        entry = checkpoint.entries[name]
+        yield name, checkpoint.read(name, 0, entry.num_elements).view(entry.shape)
+
+
+def reading_of(points: Sequence[ProbePoint]) -> Reading:
+    """The mean over seeds of one point."""
+    return Reading(
+        density=points[0].density or 0.0,
+        weight=points[0].weight or 0.0,
+        accuracy=sum(point.num_correct for point in points) / sum(point.num_problems for point in points),
+        num_tokens=sum(point.num_tokens for point in points) / len(points),
+    )
+
+
+def _calibrate(work: Work, prober: Prober, ends: Sequence[ProbePoint]) -> None:
+    """Search, and write what was chosen and the whole curve."""
+    spec: ProbeSpec = work.node.spec
+    assert spec.target_length_ratio and spec.tolerance and spec.num_steps
+    before, after = reading_of([ends[0]]), reading_of([ends[1]])
+    target = spec.target_length_ratio * after.num_tokens
+    chosen, readings = calibrate(
+        prober.reading, target, before, after, spec.densities, spec.weights, spec.tolerance, spec.num_steps
+    )
+    content = {
+        "target_length_ratio": spec.target_length_ratio,
+        "target_tokens": target,
+        "chosen": asdict(chosen),
+        "before": asdict(before),
+        "after": asdict(after),
+        "curve": [asdict(reading) for reading in sorted(readings, key=lambda r: (r.density, r.weight))],
+    }
+    write_text(work.build.path / CHOICE, json.dumps(content, indent=2) + "\n")
+    work.build.metrics |= {
+        "density": chosen.density,
+        "weight": chosen.weight,
+        "accuracy": chosen.accuracy,
+        "length_ratio": chosen.num_tokens / after.num_tokens,
+    }
+
+
+def calibrated(spec: MergeSpec, folder: Path) -> MergeSpec:
+    """The merge that a finished calibration chose."""
+    chosen = json.loads((folder / CHOICE).read_text(encoding="utf-8"))["chosen"]
+    return replace(spec, density=chosen["density"], weight=chosen["weight"])

@@ -1,0 +1,257 @@
+"""Whole merges: the same bits however they are run, a whole model, and clear refusals."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from miniature_models import ASK, family, model_of, save, spec, tensors
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from micota.config import ConfigError
+from micota.merging import merge as merge_module
+from micota.merging.checkpoint import INDEX, WEIGHTS, Checkpoint
+from micota.merging.merge import merge_models
+from micota.merging.models import open_models, tensor_names
+from micota.merging.stream import ModelMerge, in_parallel
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return family(tmp_path_factory.mktemp("pair"), "qwen2", tied=True, count=2)
+
+
+def run(models: list[Path], folder: Path, recipe: Any = None, **options: Any) -> dict[str, float]:
+    folder.mkdir(parents=True, exist_ok=True)
+    base, *tuned = ((str(path), None) for path in models)
+    return merge_models(recipe or spec(), base, tuned, folder, ASK, **options)
+
+
+METHODS = ["dare_ties", "ties", "slerp", "della", "breadcrumbs"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_threads_do_not_change_a_bit(pair: list[Path], tmp_path: Path, method: str) -> None:
+    recipe = spec(method, rescale="norm")
+    found = []
+    for threads in (1, 2, 8):
+        torch.set_num_threads(threads)
+        run(pair, tmp_path / str(threads), recipe)
+        assert torch.get_num_threads() == threads
+        found.append((tmp_path / str(threads) / WEIGHTS).read_bytes())
+    assert found[0] == found[1] == found[2]
+
+
+def test_shards_do_not_change_a_bit(pair: list[Path], tmp_path: Path) -> None:
+    run(pair, tmp_path / "whole")
+    whole = tensors(tmp_path / "whole")
+    for shard_bytes in (1, 5000, 20_000):
+        folder = tmp_path / str(shard_bytes)
+        run(pair, folder, shard_bytes=shard_bytes)
+        assert len(list(folder.glob("model-*.safetensors"))) > 1 and (folder / INDEX).exists()
+        cut = tensors(folder)
+        assert cut.keys() == whole.keys() and all(torch.equal(cut[name], whole[name]) for name in whole)
+        again = tmp_path / f"again-{shard_bytes}"  # and shards as input
+        run([folder, pair[1]], again)
+        run([tmp_path / "whole", pair[1]], tmp_path / "again")
+        assert (again / WEIGHTS).read_bytes() == (tmp_path / "again" / WEIGHTS).read_bytes()
+
+
+def test_the_order_of_tensors_does_not_change_a_bit(pair: list[Path], tmp_path: Path) -> None:
+    with open_models([(str(path), None) for path in pair], tmp_path / "scratch") as models:
+        names = tensor_names(models)
+        checkpoints = [model.checkpoint for model in models]
+        first = dict(ModelMerge(spec(), checkpoints[0], checkpoints[1:], names).tensors())
+        second = dict(ModelMerge(spec(), checkpoints[0], checkpoints[1:], names[::-1]).tensors())
+    assert all(torch.equal(first[name], second[name]) for name in names)
+
+
+def test_the_same_seed_gives_the_same_model_and_another_another(pair: list[Path], tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(pair, tmp_path / name, spec(seed=seed))
+    files = {name: (tmp_path / name / WEIGHTS).read_bytes() for name in "abc"}
+    assert files["a"] == files["b"] != files["c"]
+
+
+def test_in_memory_and_on_disk_are_the_same(pair: list[Path], tmp_path: Path) -> None:
+    run(pair, tmp_path / "disk", spec(dtype="bfloat16"))
+    with open_models([(str(path), None) for path in pair], tmp_path / "scratch") as models:
+        merge = ModelMerge(spec(dtype="bfloat16"), models[0].checkpoint, [models[1].checkpoint], tensor_names(models))
+        written = tensors(tmp_path / "disk")
+        for name, values in merge.tensors():
+            assert torch.equal(values, written[name])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_result_is_a_whole_model_of_the_tuned_one(tmp_path: Path, tied: bool) -> None:
+    base, tuned = family(tmp_path, "llama", tied, count=2)
+    tokenizer: Any = AutoTokenizer.from_pretrained(tuned)
+    tokenizer.chat_template = "{{ messages[0]['content'] }} ="
+    tokenizer.save_pretrained(tuned)
+    run([base, tuned], tmp_path / "m")
+    model: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
+    merged_tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path / "m")
+    assert merged_tokenizer.chat_template == tokenizer.chat_template
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id == model.config.eos_token_id
+    assert model.dtype == torch.float32 and model.get_input_embeddings().weight.shape[0] == 300
+    is_tied = model.get_input_embeddings().weight.data_ptr() == model.get_output_embeddings().weight.data_ptr()
+    assert is_tied == tied
+    assert {path.name for path in (tmp_path / "m").iterdir() if path.is_dir()} == set()
+
+
+def test_the_report_says_what_was_done_to_each_module(pair: list[Path], tmp_path: Path) -> None:
+    norms = run(pair, tmp_path)
+    old, new, ours = (tensors(path) for path in (*pair, tmp_path))
+    report = json.loads((tmp_path / "merge.json").read_text())
+    delta = torch.cat([(new[name] - old[name]).flatten() for name in ours])
+    kept = torch.cat([(ours[name] - old[name]).flatten() for name in ours])
+    assert norms["task_vector_norm"] == pytest.approx(float(delta.norm()), rel=1e-4)
+    assert norms["merged_vector_norm"] == pytest.approx(float(kept.norm()), rel=1e-4)
+    assert norms["dropped_share"] == pytest.approx(float((kept == 0).float().mean()), abs=1e-3)
+    q_proj = report["modules"]["self_attn.q_proj.weight"]
+    squares = [(new[name] - old[name]).pow(2).sum().item() for name in ours if "q_proj.weight" in name]
+    assert q_proj["task_vector_norms"][0] == pytest.approx(math.sqrt(sum(squares)), rel=1e-4)
+    assert {"layer 0", "layer 1", "layer 2"} <= report["layers"].keys()
+    assert "self_attn.q_proj.weight" in (tmp_path / "merge.txt").read_text()
+    assert isinstance(report["sample"], str)
+
+
+def test_weights_of_0_leave_modules_as_they_were(pair: list[Path], tmp_path: Path) -> None:
+    run(pair, tmp_path, spec(weight=[{"filter": "mlp", "value": 1.0}, {"value": 0}], density=1.0))
+    old, new, ours = (tensors(path) for path in (*pair, tmp_path))
+    for name, values in ours.items():
+        torch.testing.assert_close(values, new[name] if "mlp" in name else old[name])
+
+
+def test_a_lora_adapter_is_applied_first(pair: list[Path], tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base: Any = AutoModelForCausalLM.from_pretrained(pair[0])
+    adapted: Any = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "down_proj"]))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, values in adapted.named_parameters():
+            if "lora_" in name:
+                values.copy_(0.1 * torch.randn_like(values))
+    adapted.save_pretrained(tmp_path / "lora")
+    save(adapted.merge_and_unload(), tmp_path / "full")
+    run([pair[0], tmp_path / "lora"], tmp_path / "ours")
+    run([pair[0], tmp_path / "full"], tmp_path / "theirs")
+    assert (tmp_path / "ours" / WEIGHTS).read_bytes() == (tmp_path / "theirs" / WEIGHTS).read_bytes()
+    assert not (tmp_path / "ours" / "scratch").exists()
+
+
+def broken(pair: list[Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pair[1], tmp_path / "broken"))
+
+
+def refused(models: list[Path], tmp_path: Path, *named: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run(models, tmp_path / "out")
+    text = str(caught.value)
+    assert "\n" not in text
+    for part in named:
+        assert part in text
+    assert not (tmp_path / "out" / WEIGHTS).exists() or "not finite" in text
+
+
+def test_a_model_of_another_shape_is_refused(pair: list[Path], tmp_path: Path) -> None:
+    other = save(model_of("qwen2", True, intermediate_size=64), tmp_path / "other")
+    refused([pair[0], other], tmp_path, "cannot be merged", "down_proj", "(32, 64)", "a model and its own fine-tune")
+
+
+def test_another_vocabulary_is_refused(pair: list[Path], tmp_path: Path) -> None:
+    other = save(model_of("qwen2", True, vocab_size=290), tmp_path / "other")
+    refused([pair[0], other], tmp_path, "embed_tokens", "(300, 32)", "(290, 32)")
+
+
+def test_another_architecture_is_refused(pair: list[Path], tmp_path: Path) -> None:
+    refused([pair[0], save(model_of("llama", True), tmp_path / "o")], tmp_path, "model_type", "'qwen2'", "'llama'")
+
+
+def test_untied_is_refused_with_tied(pair: list[Path], tmp_path: Path) -> None:
+    refused([pair[0], save(model_of("qwen2", False), tmp_path / "o")], tmp_path, "tie_word_embeddings", "True", "False")
+
+
+def test_other_tokenizers_are_refused(pair: list[Path], tmp_path: Path) -> None:
+    tuned = broken(pair, tmp_path)
+    tokenizer: Any = AutoTokenizer.from_pretrained(tuned)
+    tokenizer.add_tokens(["<new>"])
+    tokenizer.save_pretrained(tuned)
+    refused([pair[0], tuned], tmp_path, "tokenizers", "'<new>'", "missing")
+
+
+def test_a_missing_shard_is_named(pair: list[Path], tmp_path: Path) -> None:
+    tuned = broken(pair, tmp_path)
+    (tuned / INDEX).write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
+    refused([pair[0], tuned], tmp_path, "model-00001-of-00002.safetensors is missing", "fetch the model again")
+
+
+def test_a_shard_cut_short_is_named(pair: list[Path], tmp_path: Path) -> None:
+    tuned = broken(pair, tmp_path)
+    (tuned / WEIGHTS).write_bytes((tuned / WEIGHTS).read_bytes()[:-4])
+    refused([pair[0], tuned], tmp_path, WEIGHTS, "its header says")
+    (tuned / WEIGHTS).write_bytes(b"no header at all")
+    refused([pair[0], tuned], tmp_path, WEIGHTS, "not a whole safetensors file")
+    (tuned / WEIGHTS).unlink()
+    refused([pair[0], tuned], tmp_path, "neither", "accepted: a model saved as safetensors")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_value_that_is_not_finite_is_found(pair: list[Path], tmp_path: Path, value: float, which: int) -> None:
+    model: Any = AutoModelForCausalLM.from_pretrained(pair[which])
+    model.model.layers[1].mlp.up_proj.weight.data[3, 5] = value
+    models = list(pair)
+    models[which] = save(model, tmp_path / "bad")
+    refused(models, tmp_path, "bad", "layers.1.mlp.up_proj.weight has 1 values that are not finite", str(3 * 32 + 5))
+
+
+def test_too_small_a_disk_is_refused_before_anything_is_written(
+    pair: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=10_000)
+    monkeypatch.setattr(merge_module.shutil, "disk_usage", lambda folder: usage)
+    refused(pair, tmp_path, "needs 0.02 GB", "0.00 GB free", "artifacts=FOLDER")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_merge_that_is_not_what_was_planned_is_not_passed(
+    pair: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_settings = merge_module.write_settings
+
+    def forgets_the_template(*arguments: Any) -> None:
+        write_settings(*arguments)
+        (tmp_path / "out" / "chat_template.jinja").unlink()
+
+    monkeypatch.setattr(merge_module, "write_settings", forgets_the_template)
+    with pytest.raises(ConfigError, match="chat template of the merged model: found None"):
+        run(pair, tmp_path / "out")
+
+
+def test_work_in_parallel_keeps_order_and_stops_at_an_error() -> None:
+    assert list(in_parallel(lambda x: x * x, range(20), 4)) == [x * x for x in range(20)]
+    done = []
+
+    def fails_at_3(x: int) -> int:
+        if x == 3:
+            raise ValueError("three")
+        done.append(x)
+        return x
+
+    with pytest.raises(ValueError, match="three"):
+        list(in_parallel(fails_at_3, range(1000), 2))
+    assert len(done) < 10
+
+
+def test_checkpoints_are_read_in_any_slices(pair: list[Path]) -> None:
+    whole = tensors(pair[0])
+    with Checkpoint.open(pair[0]) as checkpoint:
+        name = "model.embed_tokens.weight"
+        assert torch.equal(checkpoint.read(name, 37, 5003), whole[name].flatten()[37:5003])
