@@ -8,7 +8,8 @@ from torch.nn import functional
 from transformers import LlamaConfig
 from transformers.models.auto import AutoModelForCausalLM
 
-from micota.losses import summed_nll, token_nll
+from micota.config import ConfigError
+from micota.losses import choose, summed_nll, token_nll
 from micota.packing import IGNORED, Tokens, collate
 
 
@@ -58,12 +59,18 @@ def test_bfloat16_is_summed_in_float32() -> None:
     assert weight.grad is not None and weight.grad.dtype == torch.float32
 
 
+def test_a_kernel_that_is_not_here_is_refused() -> None:
+    assert choose("auto", "cpu") == choose("chunked", "cuda") == "chunked"
+    with pytest.raises(ConfigError, match=r"trainer\.loss='liger' needs a GPU"):
+        choose("liger", "cpu")
+
+
 def test_nothing_to_learn_is_a_loss_of_zero() -> None:
     """A rank without a row of its own takes part with an empty batch."""
     hidden, weight = torch.randn(0, 8, requires_grad=True), torch.randn(9, 8, requires_grad=True)
     loss = summed_nll(hidden, weight, torch.zeros(0, dtype=torch.long), 5.0)
     loss.backward()
-    assert float(loss) == 0 and weight.grad is not None and not weight.grad.any()
+    assert float(loss.detach()) == 0 and weight.grad is not None and not weight.grad.any()
 
 
 def test_nll_equals_that_of_the_plain_model() -> None:

@@ -68,7 +68,7 @@ class Checkpoints(Callback):
             self._handlers = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        step, signum = trainer.global_step, self._agreed(pl_module.device)
+        step, signum = trainer.global_step, self._agreed(trainer.strategy.root_device)
         if signum or step % self.every == 0:
             self.save(trainer, step)
         if signum:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from lightning.pytorch import LightningDataModule
 from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -60,17 +61,31 @@ def tokenise_once(tokenizer: Any, examples: Sequence[Example], content: str, cac
 
     Args:
         content: what identifies the examples. Together with all of the tokenizer it names the file in ``cache``.
+
+    Raises:
+        ConfigError: the chat template cannot render the messages of an example.
     """
     parts = [content, tokenizer_content(tokenizer), versions().get("tokenizers", "")]
     path = cache / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]}.safetensors"
     if path.exists():
         return TokenTable(load_file(path))
-    table = TokenTable.of([tokenise(tokenizer, example) for example in examples])
+    table = TokenTable.of([_tokenised(tokenizer, example) for example in examples])
     cache.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     save_file(table.arrays, draft)
     draft.replace(path)
     return table
+
+
+def _tokenised(tokenizer: Any, example: Example) -> Tokens:
+    try:
+        return tokenise(tokenizer, example)
+    except TemplateError as error:
+        roles = [message["role"] for message in example.messages]
+        raise ConfigError(
+            f"the chat template of the tokenizer cannot render the messages of problem {example.problem_id!r}, whose "
+            f"roles are {roles} ({error}); use messages that it accepts, as with prompt.system=null"
+        ) from error
 
 
 def tokenizer_content(tokenizer: Any) -> str:

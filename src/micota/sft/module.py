@@ -122,7 +122,7 @@ class SftModule(LightningModule):
         torch.manual_seed(
             int(np.random.SeedSequence([self.seed, self.global_step, self.global_rank]).generate_state(1)[0])
         )
-        total = torch.zeros((), device=self.device)
+        total = torch.zeros((), device=self._place)
         for piece in batch.pieces:
             loss = self._loss(piece, batch.num_supervised / self._world_size)  # gradients are averaged over ranks
             self.manual_backward(loss)
@@ -149,7 +149,7 @@ class SftModule(LightningModule):
         if not data.held_out or not (done == self.num_steps or (every and done % every == 0)):
             return
         self.objective.eval()
-        total, count = torch.zeros((), device=self.device), 0
+        total, count = torch.zeros((), device=self._place), 0
         for step in data.validation():
             for piece in step.pieces:
                 total += self._loss(piece, 1.0)
@@ -160,9 +160,9 @@ class SftModule(LightningModule):
 
     def _loss(self, piece: Batch, divisor: float) -> torch.Tensor:
         edges = borders(piece["position_ids"])
-        there = {name: values.to(self.device, non_blocking=True) for name, values in piece.items()}
-        edges |= {name: edges[name].to(self.device, non_blocking=True) for name in ("cu_seq_lens_q", "cu_seq_lens_k")}
-        kind = self.device.type
+        there = {name: values.to(self._place, non_blocking=True) for name, values in piece.items()}
+        edges |= {name: edges[name].to(self._place, non_blocking=True) for name in ("cu_seq_lens_q", "cu_seq_lens_k")}
+        kind = self._place.type
         # Without autocast's cache, which would hold a copy of all weights until the step is over.
         with torch.autocast(
             kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind), cache_enabled=False
@@ -178,6 +178,11 @@ class SftModule(LightningModule):
             flops = self.shape.flops(batch.lengths, batch.num_supervised)
             found["train/mfu"] = flops / seconds / (self.peak_flops * self._world_size)
         return found | {"train/peak_memory_bytes": float(peak_memory_bytes())}
+
+    @property
+    def _place(self) -> torch.device:
+        """Where to compute; the weights may be elsewhere."""
+        return self.trainer.strategy.root_device
 
     @property
     def _world_size(self) -> int:

@@ -10,11 +10,35 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from micota.config import TrainerConfig
+
+
+class Sharding(ModelParallelStrategy):
+    """Lightning's strategy, on ranks that are there already; weights that are offloaded stay on the CPU."""
+
+    def __init__(self, trainer: TrainerConfig) -> None:
+        # Offloaded gradients are summed up and saved from the CPU, for which NCCL has no means.
+        backend = "gloo" if trainer.accelerator == "cpu" else "cpu:gloo,cuda:nccl" if trainer.cpu_offload else None
+        super().__init__(
+            data_parallel_size=trainer.world_size,
+            tensor_parallel_size=1,
+            save_distributed_checkpoint=True,
+            process_group_backend=backend,
+        )
+        self._offloads = trainer.cpu_offload
+
+    def model_to_device(self) -> None:
+        if not self._offloads:
+            super().model_to_device()
+            return
+        assert self.model is not None
+        for buffer in self.model.buffers():
+            buffer.data = buffer.data.to(self.root_device)
 
 
 def layers(model: Any) -> list[torch.nn.Module]:

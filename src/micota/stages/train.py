@@ -17,7 +17,6 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.strategies import ModelParallelStrategy
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from micota import losses
@@ -32,7 +31,7 @@ from micota.sft import attention, budget, lora
 from micota.sft.checkpoints import Checkpoints, StoppedError, StreamedCheckpoints
 from micota.sft.data import SftDataModule, TokenTable, check, tokenise_once
 from micota.sft.module import NonFiniteError, SftModule
-from micota.sft.sharding import whole
+from micota.sft.sharding import Sharding, whole
 from micota.stages.inputs import check_device, close_engine, input_path, model_location
 from micota.stages.make import Work
 from micota.stages.ranks import Watcher, check_launch, launch, outer_rank, stop
@@ -55,6 +54,11 @@ def train(work: Work) -> None:
             f"sft.lora with trainer.devices={work.config.trainer.devices}: adapters are trained on one; accepted: 1"
         )
     check_device(work.config.trainer.accelerator, "trainer")
+    if work.config.trainer.accelerator == "gpu" and torch.cuda.device_count() < work.config.trainer.devices:
+        raise ConfigError(
+            f"trainer.devices={work.config.trainer.devices}, but PyTorch sees {torch.cuda.device_count()} GPUs here; "
+            "accepted: at most so many"
+        )
     check_launch(work.config)
     close_engine()
     with _watched(work) as watcher:
@@ -217,14 +221,8 @@ def _placement(config: TrainerConfig) -> dict[str, Any]:
     environment: ClusterEnvironment = (
         SLURMEnvironment(auto_requeue=False) if "WORLD_SIZE" not in os.environ else TorchElasticEnvironment()
     )
-    strategy = ModelParallelStrategy(
-        data_parallel_size=config.world_size,
-        tensor_parallel_size=1,
-        save_distributed_checkpoint=True,
-        process_group_backend="gloo" if config.accelerator == "cpu" else None,
-    )
-    # What precision asks for is in the policy of the shards.
-    return {"devices": config.devices, "num_nodes": config.num_nodes, "strategy": strategy, "plugins": [environment]}
+    ranks = {"devices": config.devices, "num_nodes": config.num_nodes, "plugins": [environment]}
+    return ranks | {"strategy": Sharding(config)}  # which sees to the precision, too
 
 
 def _export(work: Work, model: Any, adapted: Any, tokenizer: Any) -> None:

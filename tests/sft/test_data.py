@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from micota.config import ConfigError, TrainerConfig
+from micota.packing import IGNORED, Tokens
+from micota.records import Example
+from micota.sft.data import Steps, TokenTable, check, split, tokenise_once
+from micota.sources import model_folder
+
+CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_tokens=20)
+
+
+def example(completion: str = "1+1=2.") -> Example:
+    messages = [{"role": "user", "content": "Ana has 1 pens:+1 mod 10?"}]
+    return Example(problem_id="p1", messages=messages, completion=completion, num_tokens=0, source="short")
+
+
+def tokens(*lengths: int) -> list[Tokens]:
+    return [Tokens(ids=[5] * length, num_prompt=2) for length in lengths]
+
+
+def test_a_table_gives_back_what_it_was_made_of() -> None:
+    rows = [Tokens(ids=[1, 2, 3], num_prompt=1), Tokens(ids=[4, 5], num_prompt=0)]
+    table = TokenTable.of(rows)
+    assert list(table) == table[:] == rows and table.lengths == [3, 2]
+
+
+def test_a_template_that_cannot_render_names_the_example(tmp_path: Path) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+    tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
+    with pytest.raises(ConfigError, match=r"cannot render the messages of problem 'p1'.*System role not supported"):
+        tokenise_once(tokenizer, [example()], "content", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_vocabulary_larger_than_the_embedding_is_refused() -> None:
+    check(tokens(4), [example()], 6)
+    with pytest.raises(ConfigError, match=r"writes id 5 \(problem 'p1'\), but the model embeds ids below 5"):
+        check(tokens(4), [example()], 5)
+
+
+def test_what_is_held_out_is_not_trained_on() -> None:
+    kept, held_out = split(20, 0.25, seed=0)
+    assert len(held_out) == 5 and sorted(kept + held_out) == list(range(20))
+    assert split(20, 0.25, seed=0) == (kept, held_out) != split(20, 0.25, seed=1)
+    assert split(3, 0.0, seed=0) == ([0, 1, 2], [])
+    with pytest.raises(ConfigError, match=r"validation_fraction=0.01 holds out 0 of 20"):
+        split(20, 0.01, seed=0)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+def test_ranks_share_a_step_without_loss_or_repetition(world_size: int) -> None:
+    sequences = tokens(9, 14, 11, 8, 6)
+    shares = [Steps(sequences, [[0, 1, 2, 3, 4]], CPU, rank, world_size)[0] for rank in range(world_size)]
+    assert len({len(share.pieces) for share in shares}) == 1, "ranks must act as often as each other"
+    counted = sum(int((piece["labels"] != IGNORED).sum()) for share in shares for piece in share.pieces)
+    assert counted == shares[0].num_supervised == sum((9, 14, 11, 8, 6)) - 5 * 2
