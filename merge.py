@@ -1,4 +1,4 @@
-"""Merge the TA before and after fine-tuning (``python merge.py merge.weight=0.5``), or measure merges (``probe=true``)"""
+"""Merge the TA before and after SFT (``python merge.py merge.weight=0.5``), or measure merges (``probe=true``)."""
 
 from micota import doors, graph
 from micota.config import MergeDoorConfig

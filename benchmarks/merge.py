@@ -3,9 +3,10 @@ merging to disk, loading and answering.
 
     python benchmarks/merge.py [--size small|1.5b] [--repeats 3] [--points 12] [--folder FOLDER]
 
-Both merge the same two random Qwen2 models (--size 1.5b: the shape of Qwen2.5-1.5B in bfloat16, 3.1 GB each, which needs
-16 GB of disk), each in a fresh process, in turn; memory is the peak of the resident sets of the process and its children.
-A sweep of ours puts every point into a loaded model, in one process; that of mergekit is its median run times the points.
+Both merge the same two random Qwen2 models (--size 1.5b: the shape of Qwen2.5-1.5B in bfloat16, 3.1 GB each, which
+needs 16 GB of disk), each in a fresh process, in turn; memory is the peak of the resident sets of the process and its
+children. A sweep of ours puts every point into a loaded model, in one process; that of mergekit is its median run times
+the points.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     if options.worker:
         workers = {"models": make_models, "merge": one_merge, "sweep": sweep, "probe": probe}
-        return workers[options.worker](options)
+        workers[options.worker](options)
+        return
     with ExitStack() as stack:
         if options.folder is None:
             options.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -60,7 +62,7 @@ def compare(options: argparse.Namespace) -> None:
     print(", ".join(f"{name} {metadata.version(name)}" for name in names) + f", {options.threads} thread(s)")
     if not (options.folder / "tuned" / "model.safetensors").exists():
         run(ours(options, "models"))
-    pairs = []
+    pairs: list[Any] = []
     for _ in range(options.repeats):
         pairs.append((run(ours(options, "merge")), run(mergekit(options.folder))))
     for name, side in zip(("micota", "mergekit"), zip(*pairs, strict=True), strict=True):
@@ -233,8 +235,9 @@ def probe(options: argparse.Namespace) -> None:
     end = time.perf_counter()
     same = sum(a[key] == b[key] for a, b in zip(fast, slow, strict=True) for key in a)
     total = len(specs) * len(requests)
-    print(f"probe of {len(specs)} points of bundled:ta, {len(requests)} problems: {middle - start:.1f} s, by way of the disk "
-          f"{end - middle:.1f} s; ratio {(middle - start) / (end - middle):.2f}; same completions {same} of {total}")  # fmt: skip
+    ratio = (middle - start) / (end - middle)
+    print(f"probe of {len(specs)} points of bundled:ta, {len(requests)} problems: {middle - start:.1f} s, by way of "
+          f"the disk {end - middle:.1f} s; ratio {ratio:.2f}; same completions {same} of {total}")  # fmt: skip
 
 
 if __name__ == "__main__":

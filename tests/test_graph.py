@@ -76,11 +76,12 @@ def test_mixtures_share_their_parts_with_the_pure_arms(composed: Composed) -> No
     assert parts["long"].inputs["completions"].key == graph.data(strong, strong.data).inputs["completions"].key
 
 
-def test_commands_make_what_they_name(composed: Composed) -> None:
+@pytest.mark.parametrize("calibrated", [[], ["merge.target_length_ratio=0.5"]])
+def test_commands_make_what_they_name(composed: Composed, calibrated: list[str]) -> None:
     """Each node's own command leads to the same key: missing inputs and pipelines in processes rely on it."""
     from micota.config import command
 
-    base = ["experiment=tiny", "seed=3", "merge.density=0.4"]
+    base = ["experiment=tiny", "seed=3", "merge.density=0.4", *calibrated]
     arms = [composed("generate", *base, f"data={arm}") for arm in ("instruct", "strong", "mix_long", "micota")]
     for node in graph.unique(graph.comparison(arms).targets()):
         door, *overrides = command(node.door, base, node.choose)
@@ -91,7 +92,7 @@ def test_commands_make_what_they_name(composed: Composed) -> None:
             case "train":
                 targets = [graph.trained(config, config.role)]
             case "merge":
-                targets = [graph.merged(config)]
+                targets = [graph.probe(config) if config.probe else graph.merged(config)]
             case "evaluate":
                 targets = graph.evaluation(config, config.role)
         assert node.folder in {made.folder for made in graph.unique(targets)}, (node.name, door, overrides)
@@ -103,6 +104,42 @@ def test_the_untouched_student_has_no_data(composed: Composed) -> None:
     assert graph.bpc(config) is None
     with pytest.raises(ConfigError, match="untouched student"):
         graph.trained(config, "student")
+
+
+def test_calibration_is_part_of_what_its_merge_is_made_from(composed: Composed) -> None:
+    config = composed("merge", "merge.target_length_ratio=0.5", "merge.weight=0.3")
+    node = graph.merged(config)
+    assert list(node.inputs) == ["base", "tuned", "calibration"]
+    assert graph.merged(composed("merge", "merge.target_length_ratio=0.5", "merge.weight=0.9")).key == node.key
+    assert graph.merged(composed("merge", "merge.target_length_ratio=0.6")).key != node.key
+    fixed = [composed("merge", *overrides) for overrides in ([], ["sweep.num_problems=5"])]
+    assert graph.merged(fixed[0]).key == graph.merged(fixed[1]).key
+    assert graph.probe(fixed[0]).key != graph.probe(fixed[1]).key
+
+
+def test_with_a_pretrained_base_both_forms_of_the_ta_are_merged(composed: Composed) -> None:
+    node = graph.merged(composed("merge", "merge=dare_ties_pretrained"))
+    names = {label: child.name for label, child in node.inputs.items()}
+    assert names == {"base": "qwen14b_base", "tuned": "qwen14b+strong", "instruct": "qwen14b"}
+    alone = [graph.merged(composed("merge", f"merge.instruct_weight={weight}")).key for weight in (0.2, 0.8)]
+    assert alone[0] == alone[1], "what does not count entered the key"
+    other = graph.merged(composed("merge", "merge=dare_ties_pretrained", "merge.instruct_weight=0.2"))
+    assert other.key != node.key
+
+
+def test_gradients_have_names_that_are_folders(composed: Composed) -> None:
+    node = graph.merged(
+        composed("merge", "merge.density=[0.3,0.7]", "merge.weight=[{filter: mlp, value: 0.4}, {value: 1}]")
+    )
+    assert node.name == "qwen14b+strong.dare_ties-d0.3_0.7-wmixed"
+
+
+def test_a_calibrated_experiment_still_has_its_curve(composed: Composed) -> None:
+    base = ["experiment=tiny", "merge.target_length_ratio=0.5", "compare.merge_weights=[0.3]"]
+    arms = [composed("generate", *base, "data=micota")]
+    assert list(graph.comparison(arms).curve) == [0.0, 0.3, 1.0]
+    stages = {(node.stage, node.door) for node in graph.unique(graph.comparison(arms).targets())}
+    assert ("probe", "merge") in stages
 
 
 def test_the_curve_covers_the_weight_of_the_experiment(composed: Composed) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,7 @@ def test_every_command_is_of_a_known_kind() -> None:
 
 @pytest.mark.parametrize("command", commands("python "))
 def test_doors_in_the_docs_plan(run_door: Door, tmp_path: Path, command: str) -> None:
-    door, *arguments = command.removeprefix("python ").split()
+    door, *arguments = shlex.split(command.removeprefix("python "))
     if door == "report.py":
         finished = run_door("report", *arguments)
         assert finished.returncode == 2 and "python pipeline.py experiment=tiny" in finished.stderr

@@ -90,3 +90,23 @@ def test_padding_and_unused_ids_are_never_drawn(engine: HFEngine) -> None:
     logits = torch.zeros(2000, engine._forbidden.shape[0])
     drawn = set(engine._choose(logits, SAMPLED, torch.linspace(0, 0.9999, 2000)).tolist())
     assert drawn == set(range(1, len(engine.tokenizer)))
+
+
+def test_other_weights_give_the_answers_of_the_other_model(requests: list[Request]) -> None:
+    config = EngineConfig(name="hf", dtype="float32", device="cpu")
+    first, second = (open_engine(config, model_folder(f"bundled:{name}"), None) for name in ("student", "student"))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for values in second.model.parameters():
+            values.add_(torch.randn_like(values), alpha=0.05)
+    expected = by_id(second.generate(requests[:8], GREEDY))
+    assert by_id(first.generate(requests[:8], GREEDY)) != expected
+    first.load_weights((name, values.clone()) for name, values in second.model.named_parameters())
+    assert by_id(first.generate(requests[:8], GREEDY)) == expected
+
+
+def test_weights_without_a_place_in_the_model_are_refused(engine: HFEngine) -> None:
+    with pytest.raises(ValueError, match=r"nowhere is \(3,\) and in the model not there"):
+        engine.load_weights([("nowhere", torch.zeros(3))])
+    with pytest.raises(ValueError, match=r"model.norm.weight is \(3,\) and in the model \(\d+,\)"):
+        engine.load_weights([("model.norm.weight", torch.zeros(3))])

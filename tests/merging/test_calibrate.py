@@ -10,7 +10,9 @@ from micota.merging.calibrate import Reading, calibrate
 BEFORE, AFTER = Reading(0.0, 0.0, 1.0, 40.0), Reading(0.0, 1.0, 0.9, 160.0)
 
 
-def measured(curve: Callable[[float, float], tuple[float, float]]) -> tuple[Callable[[float, float], Reading], list[float]]:
+def measured(
+    curve: Callable[[float, float], tuple[float, float]],
+) -> tuple[Callable[[float, float], Reading], list[float]]:
     asked: list[float] = []
 
     def measure(density: float, weight: float) -> Reading:
