@@ -335,7 +335,7 @@ class SweepConfig:
     within ``tolerance`` (a share of it) or ``num_steps`` more weights have been tried for each density.
     """
 
-    problems: SourceConfig | None = None
+    problems: ProblemsConfig | None = None
     num_problems: int = positive(100)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     densities: list[float] = shares()

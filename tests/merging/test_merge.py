@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from micota.config import ConfigError
 from micota.merging import merge as merge_module
+from micota.merging import verify
 from micota.merging.checkpoint import INDEX, WEIGHTS, Checkpoint
 from micota.merging.merge import merge_models
 from micota.merging.models import open_models, tensor_names
@@ -102,6 +103,16 @@ def test_the_result_is_a_whole_model_of_the_tuned_one(tmp_path: Path, tied: bool
     is_tied = model.get_input_embeddings().weight.data_ptr() == model.get_output_embeddings().weight.data_ptr()
     assert is_tied == tied
     assert {path.name for path in (tmp_path / "m").iterdir() if path.is_dir()} == set()
+
+
+def test_a_model_larger_than_memory_is_checked_layer_by_layer(
+    pair: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(pair, tmp_path / "at once")
+    monkeypatch.setattr(verify, "LOADED", {"cpu": 60_000})  # bytes: the embedding and one layer
+    run(pair, tmp_path / "in turn")
+    samples = [json.loads((tmp_path / name / "merge.json").read_text())["sample"] for name in ("at once", "in turn")]
+    assert samples[0] == samples[1]
 
 
 def test_the_report_says_what_was_done_to_each_module(pair: list[Path], tmp_path: Path) -> None:
@@ -216,7 +227,7 @@ def test_too_small_a_disk_is_refused_before_anything_is_written(
     pair: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=10_000)
-    monkeypatch.setattr(merge_module.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     refused(pair, tmp_path, "needs 0.02 GB", "0.00 GB free", "artifacts=FOLDER")
     assert not list((tmp_path / "out").iterdir())
 

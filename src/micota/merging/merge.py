@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from micota.config import ConfigError
 from micota.export import export_settings
 from micota.graph import MergeSpec
 from micota.merging.checkpoint import CheckpointWriter
 from micota.merging.methods import Tally
-from micota.merging.models import Location, Model, open_models, tensor_names
+from micota.merging.models import Location, Model, check_room, open_models, tensor_names
 from micota.merging.report import write_report
 from micota.merging.stream import OUTPUT, ModelMerge
 from micota.merging.verify import Conversation, verify
@@ -51,7 +49,7 @@ def merge_models(
     """
     with open_models([base, *tuned], folder / "scratch") as models:
         names = tensor_names(models)
-        check_disk(folder, models[0], names, spec)
+        check_room(folder, size_of(models[0], names, spec))
         write_settings(models[1], spec, folder)
         tallies = _write(spec, models, names, folder, shard_bytes)
         sample = verify(folder, models[0], models[1], names, OUTPUT[spec.dtype], conversation)
@@ -66,20 +64,10 @@ def _write(
         return merge.write(writer)
 
 
-def check_disk(folder: Path, base: Model, names: Sequence[str], spec: MergeSpec) -> None:
-    """Refuse a merge that would not fit.
-
-    Raises:
-        ConfigError: the text says how much is needed and how much there is.
-    """
+def size_of(base: Model, names: Sequence[str], spec: MergeSpec) -> int:
+    """Bytes that the merged model will take on disk."""
     elements = sum(base.checkpoint.entries[name].num_elements for name in names)
-    needed = elements * OUTPUT[spec.dtype].itemsize + HEADROOM_BYTES
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise ConfigError(
-            f"the merged model needs {needed / 1e9:.2f} GB and {folder} has {free / 1e9:.2f} GB free; "
-            "free some, or choose another disk with artifacts=FOLDER"
-        )
+    return elements * OUTPUT[spec.dtype].itemsize + HEADROOM_BYTES
 
 
 def write_settings(tuned: Model, spec: MergeSpec, folder: Path) -> None:

@@ -83,10 +83,26 @@ def with_adapter(folder: Path, scratch: Path) -> Path:
             f"{folder}: the adapter cannot be applied to its model {base!r} ({' '.join(str(error).split())[:300]})"
         ) from error
     full = adapted.merge_and_unload()
+    scratch.mkdir(parents=True)
+    check_room(scratch, sum(values.numel() * values.element_size() for values in full.parameters()))
     full.save_pretrained(scratch)
     settings = folder if (folder / "tokenizer_config.json").exists() else Path(full.config.name_or_path)
     AutoTokenizer.from_pretrained(settings).save_pretrained(scratch)
     return scratch
+
+
+def check_room(folder: Path, num_bytes: int) -> None:
+    """Refuse a disk that is too small.
+
+    Raises:
+        ConfigError: the text says how much is needed and how much there is.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise ConfigError(
+            f"the merged model needs {num_bytes / 1e9:.2f} GB and {folder} has {free / 1e9:.2f} GB free; "
+            "free some, or choose another disk with artifacts=FOLDER"
+        )
 
 
 def tensor_names(models: Sequence[Model]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,13 @@ def probe(work: Work) -> None:
     try:
         with open_models(folders, work.build.path / "scratch") as models, progress_bar(work.console) as bar:
             task = bar.add_task(work.node.name, total=_expected(spec), note="")
-            prober = Prober(work, models)
 
             def advance(point: ProbePoint) -> None:
                 bar.update(
                     task, advance=1, note=f"{point.num_correct}/{point.num_problems}, {point.num_tokens:.0f} tokens"
                 )
 
-            prober.advance = advance
+            prober = Prober(work, models, advance)
             ends = [prober.unmerged("before"), prober.unmerged("after")]
             if spec.target_length_ratio is None:
                 for density in spec.densities:
@@ -80,7 +79,7 @@ def _expected(spec: ProbeSpec) -> int:
 class Prober:
     """Measures merges one after another in one engine."""
 
-    def __init__(self, work: Work, models: Sequence[Model]) -> None:
+    def __init__(self, work: Work, models: Sequence[Model], advance: Callable[[ProbePoint], None]) -> None:
         self._spec: ProbeSpec = work.node.spec
         self._folder = work.build.path / "completions"
         self._folder.mkdir(exist_ok=True)
@@ -91,7 +90,7 @@ class Prober:
         self._problems = {problem.id: problem for problem in load_problems(self._spec.problems)}
         self._requests, self._hashes = requests_for(self._spec.answers, list(self._problems.values()), self._engine)
         self.points: list[ProbePoint] = []
-        self.advance: Any = None
+        self._advance = advance
 
     def unmerged(self, form: str) -> ProbePoint:
         """The TA before or after SFT."""
@@ -139,7 +138,7 @@ class Prober:
         )
         logger.info("%s: %s", name, point)
         self.points.append(point)
-        self.advance(point)
+        self._advance(point)
         return point
 
 

@@ -1,0 +1,50 @@
+"""The figure of a probe shows means over seeds, their spread, and the TA before and after SFT."""
+
+from micota.records import ProbePoint
+from micota.report.probe import probe_figure, probe_page
+
+
+def point(form: str, density: float | None, weight: float | None, seed: int, correct: int, tokens: float) -> ProbePoint:
+    return ProbePoint(
+        form=form,
+        density=density,
+        weight=weight,
+        seed=seed,
+        num_problems=10,
+        num_correct=correct,
+        num_truncated=0,
+        num_tokens=tokens,
+        merge_seconds=0.1,
+        answer_seconds=1.0,
+    )
+
+
+POINTS = [
+    point("before", None, None, 0, 9, 40.0),
+    point("after", None, None, 0, 8, 160.0),
+    point("merged", 0.3, 0.5, 0, 6, 80.0),
+    point("merged", 0.3, 0.5, 1, 9, 100.0),
+    point("merged", 0.3, 0.2, 0, 10, 60.0),
+    point("merged", 0.3, 0.2, 1, 10, 62.0),
+    point("merged", 0.7, 0.5, 0, 7, 90.0),
+]
+
+
+def test_curves_are_means_over_seeds_with_their_spread() -> None:
+    figure = probe_figure("title", POINTS)
+    accuracy, tokens = (trace for trace in figure.data if trace.name == "density 0.3")
+    assert list(accuracy.x) == [0.2, 0.5] and list(accuracy.y) == [100.0, 75.0]
+    assert list(accuracy.error_y.array) == [0.0, 15.0] and list(accuracy.error_y.arrayminus) == [0.0, 15.0]
+    assert list(tokens.y) == [61.0, 90.0]
+    over_density = [trace for trace in figure.data if trace.name == "weight 0.5"]
+    assert list(over_density[1].x) == [0.3, 0.7] and list(over_density[1].y) == [90.0, 90.0]
+
+
+def test_the_unmerged_ta_is_a_line_in_every_plot() -> None:
+    lines = sorted(shape.y0 for shape in probe_figure("title", POINTS).layout.shapes)
+    assert lines == [40.0, 40.0, 80.0, 80.0, 90.0, 90.0, 160.0, 160.0]
+
+
+def test_one_density_has_one_column_and_the_page_loads_nothing() -> None:
+    page = probe_page("a title", [p for p in POINTS if p.density != 0.7])
+    assert "a title" in page and "<script src" not in page and "merge density" not in page
