@@ -241,17 +241,24 @@ class MergeConfig:
 
 
 @dataclass(kw_only=True)
-class JudgeConfig:
-    """A model behind an OpenAI-compatible endpoint that is asked whether an answer is right; its column stands beside
-    those of the rules and is never mixed into them. The key, if one is needed, is read from ``key_variable``."""
+class EndpointConfig:
+    """An OpenAI-compatible API, and how patiently it is asked. The key, if one is needed, is read from
+    ``key_variable``."""
 
     url: str = where("the base URL of an OpenAI-compatible API, as http://localhost:8000/v1", lambda v: "://" in v)
-    model: str = where("the name of a model", bool)
     key_variable: str = "OPENAI_API_KEY"
-    max_tokens: int = positive(16)
-    concurrency: int = positive(16)
     timeout_s: float = positive(60.0)
     retries: int = non_negative(4)
+
+
+@dataclass(kw_only=True)
+class JudgeConfig(EndpointConfig):
+    """A model behind an endpoint that is asked whether an answer is right; its column stands beside those of the rules
+    and is never mixed into them."""
+
+    model: str = where("the name of a model", bool)
+    max_tokens: int = positive(16)
+    concurrency: int = positive(16)
 
 
 @dataclass(kw_only=True)
@@ -274,14 +281,38 @@ class EvaluationConfig:
             yield "grader=judge needs evaluation.judge.url and evaluation.judge.model"
 
 
+ENGINES = ("hf", "vllm")
+VLLM_FIELDS = ("tensor_parallel", "memory_fraction", "prefix_caching", "batch_invariant", "max_model_len")
+
+
 @dataclass(kw_only=True)
 class EngineConfig:
-    """What runs a model for generation. ``batch_size`` is rows at once."""
+    """What runs a model for generation. ``batch_size`` is rows at once.
 
-    name: str = choice("hf")
+    The fields after ``device`` are vLLM's: GPUs that share one model, the part of their memory that vLLM takes for
+    itself, whether prompts that begin alike are computed once, whether a row's numbers may depend on its neighbours,
+    and the longest prompt + completion (null: the model's own).
+    """
+
+    name: str = choice(*ENGINES)
     batch_size: int = positive(64)
     dtype: str = choice("auto", "float32", "bfloat16", default="auto")
     device: str = choice("auto", "cpu", "cuda", default="auto")
+    tensor_parallel: int = positive(1)
+    memory_fraction: float = where("above 0 and at most 1", lambda value: 0 < value <= 1, 0.9)
+    prefix_caching: bool = True
+    batch_invariant: bool = False
+    max_model_len: int | None = positive(None)
+
+    @property
+    def numerics(self) -> str:
+        """What of an engine changes numbers, and so enters keys, beside ``dtype``."""
+        return f"{self.name}-batch_invariant" if self.batch_invariant else self.name
+
+    def conflicts(self) -> Iterator[str]:
+        for item in fields(self) if self.name != "vllm" else ():
+            if item.name in VLLM_FIELDS and getattr(self, item.name) != item.default:
+                yield f"{item.name}={getattr(self, item.name)} is a setting of engine=vllm, and this is {self.name}"
 
 
 @dataclass(kw_only=True)
