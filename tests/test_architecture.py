@@ -12,6 +12,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "micota"
 ROWS = [
     {"config", "records"},
+    {"endpoint"},
     {"graph", "artifacts", "prompts", "answers", "statistics", "sources", "console"},
     {"filters", "decontamination"},
     {"packing", "export"},
