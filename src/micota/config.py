@@ -281,17 +281,26 @@ class EvaluationConfig:
             yield "grader=judge needs evaluation.judge.url and evaluation.judge.model"
 
 
-ENGINES = ("hf", "vllm")
-VLLM_FIELDS = ("tensor_parallel", "memory_fraction", "prefix_caching", "batch_invariant", "max_model_len")
+@dataclass(kw_only=True)
+class ServerConfig(EndpointConfig):
+    """The server of ``engine=server``. ``extra_body`` is sent with each request, for what one server knows and another
+    does not."""
+
+    model: str | None = None
+    extra_body: dict[str, Any] = field(default_factory=dict)
+
+
+ENGINES = ("hf", "vllm", "server")
+VLLM_FIELDS = ("tensor_parallel", "memory_fraction", "prefix_caching", "batch_invariant")
 
 
 @dataclass(kw_only=True)
 class EngineConfig:
     """What runs a model for generation. ``batch_size`` is rows at once.
 
-    The fields after ``device`` are vLLM's: GPUs that share one model, the part of their memory that vLLM takes for
-    itself, whether prompts that begin alike are computed once, whether a row's numbers may depend on its neighbours,
-    and the longest prompt + completion (null: the model's own).
+    ``max_model_len`` is the longest prompt + completion (null: the model's own). The fields between are vLLM's: GPUs
+    that share one model, the part of their memory that vLLM takes for itself, whether prompts that begin alike are
+    computed once, and whether a row's numbers may depend on its neighbours.
     """
 
     name: str = choice(*ENGINES)
@@ -303,6 +312,7 @@ class EngineConfig:
     prefix_caching: bool = True
     batch_invariant: bool = False
     max_model_len: int | None = positive(None)
+    server: ServerConfig | None = None
 
     @property
     def numerics(self) -> str:
@@ -313,6 +323,10 @@ class EngineConfig:
         for item in fields(self) if self.name != "vllm" else ():
             if item.name in VLLM_FIELDS and getattr(self, item.name) != item.default:
                 yield f"{item.name}={getattr(self, item.name)} is a setting of engine=vllm, and this is {self.name}"
+        if self.max_model_len is not None and self.name == "hf":
+            yield f"max_model_len={self.max_model_len} is a setting of engine=vllm and engine=server, and this is hf"
+        if (self.server is not None) != (self.name == "server"):
+            yield f"server is a setting of engine=server, which needs it, and this is {self.name}"
 
 
 @dataclass(kw_only=True)

@@ -36,7 +36,7 @@ class Endpoint:
         """
         url = self.config.url.rstrip("/") + route
         try:
-            reply = httpx.get(url, headers=self._headers, timeout=self._timeout)
+            reply = httpx.get(url, headers=self._headers, timeout=CONNECT_S)
         except httpx.TransportError as error:
             raise self._error(route, f"{type(error).__name__}: {error}") from None
         if not reply.is_success:
@@ -106,7 +106,7 @@ class Endpoint:
             if reply.status_code not in AGAIN:
                 break
             after = reply.headers.get("Retry-After", "")
-            asked_wait_s = float(after) if after.isdecimal() else 0.0  # the other form, a date, is not used by such APIs
+            asked_wait_s = float(after) if after.isdecimal() else 0.0  # the other form, a date, is rare
         raise self._error(route, problem, body.get("model"))
 
     def _error(self, route: str, problem: str, model: str | None = None) -> ConfigError:
