@@ -99,6 +99,7 @@ BAD = [
     ("generate", ["data=mix_long", "data.weights.long=-0.2", "data.weights.short=1.2"], ["data", "-0.2", "above 0"]),
     ("generate", ["data.author=nobody"], ["data.author='nobody'", "ta_merged"]),
     ("generate", ["select.filters=[correct,nice]"], ["select.filters", "nice", "finished"]),
+    ("generate", ["select.best_of=longest"], ["select.best_of='longest'", "shortest, median, all"]),
     ("generate", ["select.decontaminate=maybe"], ["select.decontaminate='maybe'", "restated, exact, none"]),
     ("generate", ["bench@held_out=[nope]"], ["nope", "math500"]),
     ("generate", ["held_out.gsm8k.path=./nope.jsonl"], ["held_out.gsm8k.path='./nope.jsonl'", "no such file"]),

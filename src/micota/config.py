@@ -175,7 +175,7 @@ class PromptConfig:
     generation_as_chat: bool = True
 
 
-FILTERS = ("finished", "correct", "length")
+FILTERS = ("finished", "correct", "length", "loops", "duplicates")
 AUTHORS = ("teacher", "ta", "ta_sft", "ta_merged", "large", "small")
 ROLES = ("student", *AUTHORS)
 ARM_AUTHORS = (*AUTHORS, "none")
@@ -185,7 +185,10 @@ ARM_AUTHORS = (*AUTHORS, "none")
 class SelectConfig:
     """What makes completions into training data: the same for every arm, so that arms differ in their author only.
 
-    ``max_tokens`` is the limit of the ``length`` filter; ``num_examples`` the size of each arm (null: all there are).
+    ``max_tokens`` is the limit of the ``length`` filter; ``loops`` drops a text of whose sequences of ``loop_words``
+    words more than ``loop_share`` occurred in it before; ``duplicates`` what another sample of the problem says word
+    for word. Of the samples of a problem that pass, ``best_of`` takes the shortest, the one of median length, or all.
+    ``num_examples`` is the size of each arm (null: all there are).
     ``decontaminate`` says which training problems are dropped for being in ``held_out``: those that restate one of its
     problems, only those with the same text (``exact``), or none.
     """
@@ -194,6 +197,9 @@ class SelectConfig:
         "a list of filters out of " + ", ".join(FILTERS), lambda value: all(name in FILTERS for name in value)
     )
     max_tokens: int = positive(16000)
+    loop_words: int = positive(10)
+    loop_share: float = fraction(0.5)
+    best_of: str = choice("shortest", "median", "all", default="all")
     num_examples: int | None = positive(None)
     decontaminate: str = choice("restated", "exact", "none", default="restated")
 

@@ -14,7 +14,7 @@ from micota.config import Config, ConfigError, EvaluationConfig, QuestionsConfig
 from micota.console import progress_bar
 from micota.decontamination import find_matches, reasons
 from micota.engines.base import Engine, Request
-from micota.filters import reason_to_drop
+from micota.filters import Filters, best
 from micota.graph import CompletionsSpec, DataSpec, questions
 from micota.prompts import messages, prompt_hash, prompt_text
 from micota.records import COMPLETIONS, DATA, Completion, Example, Problem, Question, Verdict
@@ -176,26 +176,31 @@ def keep(
     contaminated: Mapping[str, str],
 ) -> tuple[list[Example], dict[str, int]]:
     """Examples from the completions that pass every filter, and how many were dropped for which reason."""
-    kept = []
+    filters = Filters(spec.select)
+    passed = []
     dropped: Counter[str] = Counter()
     for row, verdict in sorted(zip(rows, graded, strict=True), key=lambda pair: pair[0].sample):
-        problem = problems[row.problem_id]
         if row.problem_id in contaminated:
             dropped[f"dropped_contaminated_{contaminated[row.problem_id]}"] += 1
             continue
-        reason = reason_to_drop(row, verdict, spec.select)
+        reason = filters.reason_to_drop(row, verdict)
         if reason is not None:
             dropped[f"dropped_{reason}"] += 1
             continue
-        kept.append(
-            Example(
-                problem_id=row.problem_id,
-                messages=messages(problem.problem, spec.prompt),
-                completion=row.completion,
-                num_tokens=row.num_tokens,
-                source=spec.arm,
-            )
+        passed.append(row)
+    chosen = best(passed, spec.select.best_of)
+    if len(chosen) < len(passed):
+        dropped[f"dropped_not_{spec.select.best_of}"] = len(passed) - len(chosen)
+    kept = [
+        Example(
+            problem_id=row.problem_id,
+            messages=messages(problems[row.problem_id].problem, spec.prompt),
+            completion=row.completion,
+            num_tokens=row.num_tokens,
+            source=spec.arm,
         )
+        for row in chosen
+    ]
     return kept, dict(dropped)
 
 
