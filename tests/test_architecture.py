@@ -14,7 +14,7 @@ ROWS = [
     {"config", "records"},
     {"endpoint"},
     {"graph", "artifacts", "prompts", "answers", "statistics", "sources", "console"},
-    {"filters", "decontamination"},
+    {"filters", "decontamination", "datacard"},
     {"packing", "export"},
     {"engines", "sft", "merging", "analysis", "tracking", "tiny"},
     {"report"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -9,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from micota.answers.grading import cheap_verdict, prediction
-from micota.artifacts import ArtifactError, JsonlAppender, read_jsonl, write_jsonl
+from micota.artifacts import ArtifactError, JsonlAppender, read_jsonl, write_jsonl, write_text
 from micota.config import Config, ConfigError, EvaluationConfig, QuestionsConfig, SelectConfig
 from micota.console import progress_bar
+from micota.datacard import CARD, CARD_PAGE, card, markdown
 from micota.decontamination import find_matches, reasons
 from micota.engines.base import Engine, Request
 from micota.filters import Filters, best
@@ -147,7 +149,10 @@ def select(work: Work) -> None:
     order = {identity: index for index, identity in enumerate(problems)}
     examples.sort(key=lambda example: order.get(example.problem_id, len(order)))
     work.build.counts["examples"] = write_jsonl(work.build.path / DATA, examples)
-    work.build.metrics["num_tokens"] = sum(example.num_tokens for example in examples) / len(examples)
+    described = card(work.node, work.build.counts, examples)
+    write_text(work.build.path / CARD, json.dumps(described, indent=2, ensure_ascii=False) + "\n")
+    write_text(work.build.path / CARD_PAGE, markdown(described))
+    work.build.metrics["num_tokens"] = described["num_tokens"]["mean"]
 
 
 def verdicts(rows: list[Completion], problems: dict[str, Problem], evaluation: EvaluationConfig) -> list[Verdict]:
