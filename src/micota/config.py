@@ -400,6 +400,13 @@ class Config:
 
 
 @dataclass(kw_only=True)
+class GenerateConfig(Config):
+    """generate.py: ``show_prompts`` prints that many rendered prompts of each author instead, and makes nothing."""
+
+    show_prompts: int = non_negative(0)
+
+
+@dataclass(kw_only=True)
 class TrainConfig(Config):
     """train.py: ``role=ta`` tunes the TA on ``ta_data``, ``role=student`` the student on ``data``."""
 
@@ -442,7 +449,7 @@ class PipelineConfig(Config):
 
 
 SCHEMAS: dict[str, type[Config]] = {
-    "generate": Config,
+    "generate": GenerateConfig,
     "train": TrainConfig,
     "merge": Config,
     "evaluate": EvaluateConfig,

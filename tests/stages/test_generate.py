@@ -4,11 +4,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from micota.artifacts import ArtifactError, Manifest, Store, read_jsonl, write_jsonl, write_text
 from micota.config import (
+    ConfigError,
     EvaluationConfig,
     ModelConfig,
     QuestionsConfig,
@@ -19,8 +22,9 @@ from micota.config import (
 from micota.datacard import CARD, CARD_PAGE
 from micota.decontamination import Match
 from micota.graph import CompletionsSpec, DataSpec, Prompt, source
-from micota.records import Completion, Example, Node, Problem, Verdict
-from micota.stages.generate import COMPLETIONS, CONTAMINATION, DATA, choose, keep, mixture, select, verdicts
+from micota.records import Completion, Example, Node, Problem, Question, Verdict
+from micota.sources import model_folder
+from micota.stages.generate import COMPLETIONS, CONTAMINATION, DATA, _requests, choose, keep, mixture, select, verdicts
 
 SELECT = SelectConfig(filters=["finished", "correct", "length"], max_tokens=10)
 SPEC = DataSpec(
@@ -203,3 +207,14 @@ def test_mixtures_say_which_part_is_too_small() -> None:
     parts = {"long": examples("long", range(10)), "short": examples("short", range(20))}
     with pytest.raises(ArtifactError, match="part 'short' has 14 problems that no other part uses, and 24 are wanted"):
         mixture(parts, {"long": 0.2, "short": 0.8}, 30, seed=0)
+
+
+def test_a_model_without_a_chat_template_is_refused_before_the_work() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("bundled:teacher"))
+    tokenizer.chat_template = None
+    engine: Any = SimpleNamespace(tokenizer=tokenizer, context_tokens=1024)
+    questions = [Question(id="0", problem="1+2")]
+    with pytest.raises(ConfigError, match=r"teacher has no chat template; .* prompt\.generation_as_chat=false"):
+        _requests(ASKED, questions, engine)
+    requests, _ = _requests(replace(ASKED, prompt=replace(ASKED.prompt, as_chat=False)), questions, engine)
+    assert len(requests) == 1

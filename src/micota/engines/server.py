@@ -47,7 +47,8 @@ class ServerEngine:
                 f"{KEY}.url={self.server.url!r} does not serve {self.model!r}; it serves {', '.join(sorted(served))}. "
                 f"Start it with that model, or say by which name it goes there: {KEY}.model=NAME"
             )
-        return served[self.model].get("max_model_len")
+        longest = served[self.model].get("max_model_len")
+        return None if longest is None else int(longest)
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
         """See the protocol. The server forms the batches; a request whose reply is lost is asked again."""

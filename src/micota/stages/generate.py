@@ -101,6 +101,11 @@ def _requests(
     spec: CompletionsSpec, problems: list[Question], engine: Engine
 ) -> tuple[list[Request], dict[str, tuple[str, int]]]:
     """Requests that fit the context, and of every prompt its hash and number of tokens."""
+    if spec.prompt.as_chat and not engine.tokenizer.chat_template:
+        raise ConfigError(
+            f"the tokenizer of {engine.tokenizer.name_or_path} has no chat template; use a model that has one, or send "
+            "it the bare text when data are generated: prompt.generation_as_chat=false"
+        )
     requests = []
     hashes = {}
     for problem in problems:
