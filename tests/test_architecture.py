@@ -12,8 +12,9 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "micota"
 ROWS = [
     {"config", "records"},
+    {"endpoint"},
     {"graph", "artifacts", "prompts", "answers", "statistics", "sources", "console"},
-    {"filters", "decontamination"},
+    {"filters", "decontamination", "datacard"},
     {"packing", "export"},
     {"losses"},
     {"engines", "sft", "merging", "analysis", "tracking", "tiny"},

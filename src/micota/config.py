@@ -198,7 +198,7 @@ class PromptConfig:
     generation_as_chat: bool = True
 
 
-FILTERS = ("finished", "correct", "length")
+FILTERS = ("finished", "correct", "length", "loops", "duplicates")
 AUTHORS = ("teacher", "ta", "ta_sft", "ta_merged", "large", "small")
 ROLES = ("student", *AUTHORS)
 ARM_AUTHORS = (*AUTHORS, "none")
@@ -208,7 +208,10 @@ ARM_AUTHORS = (*AUTHORS, "none")
 class SelectConfig:
     """What makes completions into training data: the same for every arm, so that arms differ in their author only.
 
-    ``max_tokens`` is the limit of the ``length`` filter; ``num_examples`` the size of each arm (null: all there are).
+    ``max_tokens`` is the limit of the ``length`` filter; ``loops`` drops a text of whose sequences of ``loop_words``
+    words more than ``loop_share`` occurred in it before; ``duplicates`` what another sample of the problem says word
+    for word. Of the samples of a problem that pass, ``best_of`` takes the shortest, the one of median length, or all.
+    ``num_examples`` is the size of each arm (null: all there are).
     ``decontaminate`` says which training problems are dropped for being in ``held_out``: those that restate one of its
     problems, only those with the same text (``exact``), or none.
     """
@@ -217,6 +220,9 @@ class SelectConfig:
         "a list of filters out of " + ", ".join(FILTERS), lambda value: all(name in FILTERS for name in value)
     )
     max_tokens: int = positive(16000)
+    loop_words: int = positive(10)
+    loop_share: float = fraction(0.5)
+    best_of: str = choice("shortest", "median", "all", default="all")
     num_examples: int | None = positive(None)
     decontaminate: str = choice("restated", "exact", "none", default="restated")
 
@@ -346,17 +352,24 @@ class SweepConfig:
 
 
 @dataclass(kw_only=True)
-class JudgeConfig:
-    """A model behind an OpenAI-compatible endpoint that is asked whether an answer is right; its column stands beside
-    those of the rules and is never mixed into them. The key, if one is needed, is read from ``key_variable``."""
+class EndpointConfig:
+    """An OpenAI-compatible API, and how patiently it is asked. The key, if one is needed, is read from
+    ``key_variable``."""
 
     url: str = where("the base URL of an OpenAI-compatible API, as http://localhost:8000/v1", lambda v: "://" in v)
-    model: str = where("the name of a model", bool)
     key_variable: str = "OPENAI_API_KEY"
-    max_tokens: int = positive(16)
-    concurrency: int = positive(16)
     timeout_s: float = positive(60.0)
     retries: int = non_negative(4)
+
+
+@dataclass(kw_only=True)
+class JudgeConfig(EndpointConfig):
+    """A model behind an endpoint that is asked whether an answer is right; its column stands beside those of the rules
+    and is never mixed into them."""
+
+    model: str = where("the name of a model", bool)
+    max_tokens: int = positive(16)
+    concurrency: int = positive(16)
 
 
 @dataclass(kw_only=True)
@@ -380,13 +393,51 @@ class EvaluationConfig:
 
 
 @dataclass(kw_only=True)
-class EngineConfig:
-    """What runs a model for generation. ``batch_size`` is rows at once."""
+class ServerConfig(EndpointConfig):
+    """The server of ``engine=server``. ``extra_body`` is sent with each request, for what one server knows and another
+    does not."""
 
-    name: str = choice("hf")
+    model: str | None = None
+    extra_body: dict[str, Any] = field(default_factory=dict)
+
+
+ENGINES = ("hf", "vllm", "server")
+VLLM_FIELDS = ("tensor_parallel", "memory_fraction", "prefix_caching", "batch_invariant")
+
+
+@dataclass(kw_only=True)
+class EngineConfig:
+    """What runs a model for generation. ``batch_size`` is rows at once.
+
+    ``max_model_len`` is the longest prompt + completion (null: the model's own). The fields between are vLLM's: GPUs
+    that share one model, the part of their memory that vLLM takes for itself, whether prompts that begin alike are
+    computed once, and whether a row's numbers may depend on its neighbours.
+    """
+
+    name: str = choice(*ENGINES)
     batch_size: int = positive(64)
     dtype: str = choice("auto", "float32", "bfloat16", default="auto")
     device: str = choice("auto", "cpu", "cuda", default="auto")
+    tensor_parallel: int = positive(1)
+    memory_fraction: float = where("above 0 and at most 1", lambda value: 0 < value <= 1, 0.9)
+    prefix_caching: bool = True
+    batch_invariant: bool = False
+    max_model_len: int | None = positive(None)
+    server: ServerConfig | None = None
+
+    @property
+    def numerics(self) -> str:
+        """What of an engine changes numbers, and so enters keys, beside ``dtype``."""
+        return f"{self.name}-batch_invariant" if self.batch_invariant else self.name
+
+    def conflicts(self) -> Iterator[str]:
+        for item in fields(self) if self.name != "vllm" else ():
+            if item.name in VLLM_FIELDS and getattr(self, item.name) != item.default:
+                yield f"{item.name}={getattr(self, item.name)} is a setting of engine=vllm, and this is {self.name}"
+        if self.max_model_len is not None and self.name == "hf":
+            yield f"max_model_len={self.max_model_len} is a setting of engine=vllm and engine=server, and this is hf"
+        if (self.server is not None) != (self.name == "server"):
+            yield f"server is a setting of engine=server, which needs it, and this is {self.name}"
 
 
 @dataclass(kw_only=True)
@@ -473,6 +524,13 @@ class Config:
 
 
 @dataclass(kw_only=True)
+class GenerateConfig(Config):
+    """generate.py: ``show_prompts`` prints that many rendered prompts of each author instead, and makes nothing."""
+
+    show_prompts: int = non_negative(0)
+
+
+@dataclass(kw_only=True)
 class TrainConfig(Config):
     """train.py: ``role=ta`` tunes the TA on ``ta_data``, ``role=student`` the student on ``data``. ``show_samples``
     prints so many examples as the model sees them, and stops."""
@@ -524,7 +582,7 @@ class PipelineConfig(Config):
 
 
 SCHEMAS: dict[str, type[Config]] = {
-    "generate": Config,
+    "generate": GenerateConfig,
     "train": TrainConfig,
     "merge": MergeDoorConfig,
     "evaluate": EvaluateConfig,

@@ -106,7 +106,9 @@ def arms(config: Config) -> list[Config]:
     own = {item.name for item in fields(PipelineConfig)} - {item.name for item in fields(Config)}
     kept = without_keys(config.overrides, own | {"data", "plan"})
     return [
-        prepare(hydra.compose("generate", overrides=[*kept, f"data={arm}"]), Config, [*kept, f"data={arm}"])
+        prepare(
+            hydra.compose("generate", overrides=[*kept, f"data={arm}"]), SCHEMAS["generate"], [*kept, f"data={arm}"]
+        )
         for arm in config.compare.arms
     ]
 

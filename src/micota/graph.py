@@ -179,7 +179,7 @@ def _completions(
         questions=questions(problems),
         prompt=prompt,
         sampling=sampling,
-        engine=config.engine.name,
+        engine=config.engine.numerics,
         dtype=config.engine.dtype,
         seed=config.seed if sampling.temperature > 0 else None,
     )

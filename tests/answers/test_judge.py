@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from micota.answers import judge as judge_module
+from micota import endpoint
 from micota.answers.judge import judged
 from micota.config import ConfigError, JudgeConfig
 from micota.records import Problem
@@ -44,7 +44,7 @@ class Server(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(judge_module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(endpoint, "LONGEST_WAIT_S", 0.0)
     Server.failures, Server.asked = [], []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -4,15 +4,27 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from micota.artifacts import ArtifactError, Manifest, Store, read_jsonl, write_jsonl, write_text
-from micota.config import EvaluationConfig, SelectConfig, SourceConfig
+from micota.config import (
+    ConfigError,
+    EvaluationConfig,
+    ModelConfig,
+    QuestionsConfig,
+    SamplingConfig,
+    SelectConfig,
+    SourceConfig,
+)
+from micota.datacard import CARD, CARD_PAGE
 from micota.decontamination import Match
-from micota.graph import DataSpec, Prompt
-from micota.records import Completion, Example, Node, Problem, Verdict
-from micota.stages.generate import COMPLETIONS, CONTAMINATION, DATA, choose, keep, mixture, select, verdicts
+from micota.graph import CompletionsSpec, DataSpec, Prompt, source
+from micota.records import Completion, Example, Node, Problem, Question, Verdict
+from micota.sources import model_folder
+from micota.stages.generate import COMPLETIONS, CONTAMINATION, DATA, _requests, choose, keep, mixture, select, verdicts
 
 SELECT = SelectConfig(filters=["finished", "correct", "length"], max_tokens=10)
 SPEC = DataSpec(
@@ -25,6 +37,14 @@ SPEC = DataSpec(
     path=None,
     fingerprint=None,
     seed=0,
+)
+ASKED = CompletionsSpec(
+    questions=QuestionsConfig(path="x"),
+    prompt=SPEC.prompt,
+    sampling=SamplingConfig(max_tokens=99),
+    engine="hf",
+    dtype="float32",
+    seed=None,
 )
 HELD_OUT = [
     {"id": "a", "problem": "Compute $\\frac{1}{2} + \\frac{1}{3}$ in lowest terms.", "answer": "5/6"},
@@ -97,7 +117,8 @@ def select_from(folder: Path, decontaminate: str) -> tuple[Manifest, list[Exampl
     spec = replace(
         SPEC, problems=pool, select=select_config, held_out={"gsm": held_out} if decontaminate != "none" else {}
     )
-    asked = Node(kind="completions", stage="generate", name="teacher@pool", spec=SPEC)
+    author = source(ModelConfig(name="teacher", path="hub/teacher"))
+    asked = Node(kind="completions", stage="generate", name="teacher@pool", spec=ASKED, inputs={"model": author})
     node = Node(kind="data", stage="select", name="strong", spec=spec, inputs={"completions": asked})
     store = Store(folder / "artifacts")
     with store.build(asked, 0) as build:
@@ -126,6 +147,21 @@ def test_data_are_decontaminated_and_every_pair_is_told(tmp_path: Path) -> None:
         ("reworded", "gsm", "b", "restated"),
     ]
     assert pairs[1].problem == POOL[2]["problem"] and pairs[1].benchmark_problem == HELD_OUT[0]["problem"]
+
+
+def test_data_have_a_card_that_accounts_for_every_completion(tmp_path: Path) -> None:
+    manifest, examples, _ = select_from(tmp_path, "restated")
+    (folder,) = (tmp_path / "artifacts" / "data").iterdir()
+    card = json.loads((folder / CARD).read_text())
+    assert card["completions"] == card["num_examples"] + sum(card["dropped"].values()) == 4
+    assert card["dropped"] == {"contaminated_exact": 1, "contaminated_restated": 1} and card["held_out"] == ["gsm"]
+    assert card["num_tokens"]["p50"] == 5 and card["num_tokens"]["total"] == 5 * len(examples)
+    author = card["made_from"][0]
+    assert author["author"]["path"] == "hub/teacher" and author["sampling"]["max_tokens"] == 99
+    page = (folder / CARD_PAGE).read_text()
+    for part in ("data_files: data.jsonl", "`hub/teacher`", "| contaminated exact | -1 |", "| passed | 2 |"):
+        assert part in page
+    assert {CARD, CARD_PAGE} <= manifest.files.keys()
 
 
 def test_decontamination_can_be_exact_or_none(tmp_path: Path) -> None:
@@ -171,3 +207,14 @@ def test_mixtures_say_which_part_is_too_small() -> None:
     parts = {"long": examples("long", range(10)), "short": examples("short", range(20))}
     with pytest.raises(ArtifactError, match="part 'short' has 14 problems that no other part uses, and 24 are wanted"):
         mixture(parts, {"long": 0.2, "short": 0.8}, 30, seed=0)
+
+
+def test_a_model_without_a_chat_template_is_refused_before_the_work() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_folder("bundled:teacher"))
+    tokenizer.chat_template = None
+    engine: Any = SimpleNamespace(tokenizer=tokenizer, context_tokens=1024)
+    questions = [Question(id="0", problem="1+2")]
+    with pytest.raises(ConfigError, match=r"teacher has no chat template; .* prompt\.generation_as_chat=false"):
+        _requests(ASKED, questions, engine)
+    requests, _ = _requests(replace(ASKED, prompt=replace(ASKED.prompt, as_chat=False)), questions, engine)
+    assert len(requests) == 1

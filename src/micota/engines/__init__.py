@@ -7,7 +7,20 @@ from micota.engines.base import Engine
 
 
 def open_engine(config: EngineConfig, folder: str, revision: str | None) -> Engine:
-    """Load a model into the configured engine. ``folder`` is a folder or a hub id."""
+    """Load a model into the configured engine. ``folder`` is a folder or a hub id.
+
+    Raises:
+        ConfigError: the engine's extra is not installed (the text names the command that installs it), or its server is
+            not there.
+    """
+    if config.name == "vllm":
+        from micota.engines.vllm import VLLMEngine
+
+        return VLLMEngine(config, folder, revision)
+    if config.name == "server":
+        from micota.engines.server import ServerEngine
+
+        return ServerEngine(config, folder, revision)
     from micota.engines.hf import HFEngine
 
     return HFEngine(config, folder, revision)

