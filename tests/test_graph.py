@@ -155,3 +155,24 @@ def test_a_calibrated_experiment_still_has_its_curve(composed: Composed) -> None
 def test_the_curve_covers_the_weight_of_the_experiment(composed: Composed) -> None:
     config = composed("generate", "merge.weight=0.45", "compare.merge_weights=[0.3]", "data=micota")
     assert list(graph.comparison([config]).curve) == [0.0, 0.3, 0.45, 1.0]
+
+
+@pytest.mark.parametrize(("door", "overrides"), [
+    ("merge", ["merge.base={name: x, path: bundled:ta}"]),
+    ("merge", ["merge.base.path=bundled:ta"]),
+    ("merge", ["probe=true", "sweep.problems.path=bundled:train.jsonl"]),
+    ("evaluate", ["evaluation.judge={url: 'http://here/v1', model: m}"]),
+    ("evaluate", ["evaluation.judge.url=http://here/v1", "evaluation.judge.model=m"]),
+    ("evaluate", ["model={path: some/model}"]),
+])  # fmt: skip
+def test_what_need_not_be_there_can_be_set_from_the_command_line(
+    composed: Composed, door: str, overrides: list[str]
+) -> None:
+    plain, changed = composed(door, "data=instruct"), composed(door, "data=instruct", *overrides)
+
+    def keys(config: Any) -> list[str]:
+        if door == "evaluate":
+            return [node.key for node in graph.evaluation(config)]
+        return [graph.merged(config).key, graph.probe(config).key]
+
+    assert keys(plain) != keys(changed)

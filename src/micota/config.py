@@ -127,6 +127,15 @@ class ModelConfig:
     sft: SftConfig | None = None
 
 
+@dataclass(kw_only=True)
+class OtherModelConfig(ModelConfig):
+    """A model that need not be there (``path`` null): any option of the group ``model``, or a folder or hub id. A
+    dataclass and not null, since Hydra cannot set what is below a null from the command line."""
+
+    name: str | None = None  # type: ignore[assignment]  # null: the last part of the path
+    path: str | None = None  # type: ignore[assignment]
+
+
 ANSWER_TYPES = ("auto", "integer", "number", "expression", "text", "list", "tuple", "interval", "matrix")
 GRADERS = ("typed", "paper_rule", "judge")
 PAPER_RULES = ("hendrycks", "zeros", "gsm8k")
@@ -178,6 +187,14 @@ class ProblemsConfig(SourceConfig):
     """The pool of training problems that every arm of a comparison draws from."""
 
     name: str = slug()
+
+
+@dataclass(kw_only=True)
+class OtherProblemsConfig(ProblemsConfig):
+    """Problems that need not be named (``path`` null)."""
+
+    name: str | None = None  # type: ignore[assignment]
+    path: str | None = None  # type: ignore[assignment]
 
 
 @dataclass(kw_only=True)
@@ -302,7 +319,7 @@ class MergeConfig:
     method: str = choice(*MERGE_METHODS)
     density: Any = by_tensor(SMALLEST, 1.0)
     weight: Any = by_tensor(0, 0.5)
-    base: ModelConfig | None = None
+    base: OtherModelConfig = field(default_factory=OtherModelConfig)
     instruct_density: Any = by_tensor(SMALLEST, 0.5)
     instruct_weight: Any = by_tensor(0, 0.5)
     rescale: str = choice("dare", "norm", "none", default="none")
@@ -317,7 +334,7 @@ class MergeConfig:
     def conflicts(self) -> Iterator[str]:
         if self.rescale == "dare" and self.method in ("ties", "breadcrumbs"):
             yield f"rescale=dare with method={self.method}: it keeps the largest, not at random; use norm or none"
-        if self.method == "slerp" and self.base is not None:
+        if self.method == "slerp" and self.base.path is not None:
             yield "method=slerp with a base of its own: the arc has two ends; use another method, or base=null"
         if self.method == "della":
             low, high = min(numbers(self.density)) - self.epsilon, max(numbers(self.density)) + self.epsilon
@@ -341,7 +358,7 @@ class SweepConfig:
     within ``tolerance`` (a share of it) or ``num_steps`` more weights have been tried for each density.
     """
 
-    problems: ProblemsConfig | None = None
+    problems: OtherProblemsConfig = field(default_factory=OtherProblemsConfig)
     num_problems: int = positive(100)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     densities: list[float] = shares()
@@ -365,9 +382,14 @@ class EndpointConfig:
 @dataclass(kw_only=True)
 class JudgeConfig(EndpointConfig):
     """A model behind an endpoint that is asked whether an answer is right; its column stands beside those of the rules
-    and is never mixed into them."""
+    and is never mixed into them. Off where ``url`` is null."""
 
-    model: str = where("the name of a model", bool)
+    url: str | None = where(  # type: ignore[assignment]
+        "null, or the base URL of an OpenAI-compatible API, as http://localhost:8000/v1",
+        lambda value: value is None or "://" in value,
+        None,
+    )
+    model: str | None = None
     max_tokens: int = positive(16)
     concurrency: int = positive(16)
 
@@ -382,14 +404,15 @@ class EvaluationConfig:
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     grader: str = choice(*GRADERS, default="typed")
-    judge: JudgeConfig | None = None
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     num_workers: int | None = positive(None)
     answer_s: float = positive(5.0)
     worker_bytes: int = where("a number of bytes of at least 512 MiB", lambda value: value >= 2**29, 2 * 2**30)
 
     def conflicts(self) -> Iterator[str]:
-        if self.grader == "judge" and self.judge is None:
-            yield "grader=judge needs evaluation.judge.url and evaluation.judge.model"
+        is_half = (self.judge.url is None) != (self.judge.model is None)
+        if is_half or (self.grader == "judge" and self.judge.url is None):
+            yield "a judge needs both judge.url and judge.model; grader=judge needs a judge"
 
 
 @dataclass(kw_only=True)
@@ -540,15 +563,6 @@ class TrainConfig(Config):
 
 
 @dataclass(kw_only=True)
-class SubjectConfig(ModelConfig):
-    """A model to evaluate that has no role: any option of the group ``model``, or a folder or hub id
-    (``model.path``)."""
-
-    name: str | None = None  # type: ignore[assignment]  # null: the last part of the path
-    path: str | None = None  # type: ignore[assignment]
-
-
-@dataclass(kw_only=True)
 class MergeDoorConfig(Config):
     """merge.py: ``probe=true`` measures the points of ``sweep`` in memory and writes no model."""
 
@@ -560,7 +574,7 @@ class EvaluateConfig(Config):
     """evaluate.py: whose answers are scored. ``regrade`` scores stored completions again; ``grade`` scores a file."""
 
     role: str = choice(*ROLES)
-    model: SubjectConfig = field(default_factory=SubjectConfig)
+    model: OtherModelConfig = field(default_factory=OtherModelConfig)
     num_samples: int = positive(1)
     temperature: float = non_negative(0.0)
     regrade: bool = False

@@ -16,6 +16,7 @@ from micota.config import (
     DataConfig,
     EvaluateConfig,
     ModelConfig,
+    OtherModelConfig,
     PartConfig,
     PromptConfig,
     QuestionsConfig,
@@ -311,7 +312,8 @@ def probe(config: Config) -> Node:
     """The merged TA measured at the points of ``sweep``; where a length is to be met, at those of a search for it."""
     sweep, target = config.sweep, config.merge.target_length_ratio
     inputs = _merge_inputs(config)
-    problems = replace(_rows(sweep.problems or config.problems), limit=sweep.num_problems)
+    pool = config.problems if sweep.problems.path is None else sweep.problems
+    problems = replace(_rows(pool), limit=sweep.num_problems)
     answers = CompletionsSpec(
         questions=questions(problems),
         prompt=_generation_prompt(config.prompt),
@@ -348,15 +350,15 @@ def probe(config: Config) -> Node:
 def _merge_inputs(config: Config) -> dict[str, Node]:
     """What a merge starts from and what it merges: the TA's own form before SFT is the base, or one of the merged."""
     before, tuned = source(config.ta), model(config, "ta_sft")
-    if config.merge.base is None:
+    if config.merge.base.path is None:
         return {"base": before, "tuned": tuned}
-    return {"base": source(config.merge.base), "tuned": tuned, "instruct": before}
+    return {"base": source(named(config.merge.base)), "tuned": tuned, "instruct": before}
 
 
 def _merge_spec(config: Config, density: Any, weight: Any) -> MergeSpec:
     """The fields that count: those of the TA before SFT only where it is merged in too."""
     values: dict[str, Any] = {item.name: getattr(config.merge, item.name, None) for item in fields(MergeSpec)}
-    if config.merge.base is None:
+    if config.merge.base.path is None:
         values |= {"instruct_density": None, "instruct_weight": None}
     return MergeSpec(**values | {"density": density, "weight": weight, "seed": config.seed})
 
@@ -382,9 +384,7 @@ def scores(config: Config, role: str, subject: Node | None = None) -> dict[str, 
             kind="scores",
             stage="grade",
             name=answers.name,
-            spec=ScoresSpec(
-                problems=_rows(bench), grader=config.evaluation.grader, judge=judge.model if judge else None
-            ),
+            spec=ScoresSpec(problems=_rows(bench), grader=config.evaluation.grader, judge=judge.model),
             inputs={"completions": answers},
             door="evaluate",
             choose=choose,
@@ -392,11 +392,17 @@ def scores(config: Config, role: str, subject: Node | None = None) -> dict[str, 
     return nodes
 
 
+def named(model: OtherModelConfig) -> ModelConfig:
+    """A model of any name by that name, or by the last part of its path."""
+    assert model.path is not None
+    last = model.path.rstrip("/").rpartition("/")[2]
+    return replace(model, name=model.name or re.sub(r"[^\w.-]", "-", last) or "model")
+
+
 def evaluation(config: EvaluateConfig) -> list[Node]:
     """All that evaluate.py makes: scores, and for a student's arm the BPC of its data."""
     if config.model.path is not None:
-        name = config.model.name or re.sub(r"[^\w.-]", "-", config.model.path.rstrip("/").rpartition("/")[2]) or "model"
-        return list(scores(config, config.role, source(replace(config.model, name=name))).values())
+        return list(scores(config, config.role, source(named(config.model))).values())
     measured = bpc(config) if config.role == "student" else None
     return [*scores(config, config.role).values(), *([measured] if measured else [])]
 

@@ -78,7 +78,7 @@ def test_a_bad_benchmark_is_one_error_before_any_model_is_loaded(
 
 @pytest.mark.parametrize(("overrides", "message"), [
     (["bench=nothing"], "bench=nothing: no such option"),
-    (["evaluation.grader=judge"], "grader=judge needs evaluation.judge.url"),
+    (["evaluation.grader=judge"], "evaluation: a judge needs both judge.url and judge.model"),
     (["num_samples=4"], "num_samples=4 with temperature=0 repeats one answer"),
     (["model.path=/nowhere"], "model.path='/nowhere': there is no such file or folder"),
 ])  # fmt: skip

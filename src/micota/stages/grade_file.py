@@ -46,7 +46,7 @@ def grade_file(config: EvaluateConfig, console: Console | None = None) -> dict[s
             ]
             verdicts += graders.grade(chunk)
             bar.update(task, completed=len(verdicts), note="")
-    if evaluation.judge is not None:
+    if evaluation.judge.url is not None:
         asked = [(problem, by["typed"].prediction) for (problem, _), by in zip(rows, verdicts, strict=True)]
         for index, verdict in judged(asked, evaluation.judge):
             verdicts[index]["judge"] = verdict

@@ -121,7 +121,7 @@ def verdicts_on(rows: list[Submission], work: Work, rule: str) -> list[dict[str,
             right = sum(by["typed"].correct is True for by in verdicts)
             bar.update(task, completed=len(verdicts), note=f"{right / len(verdicts):.0%} right")
         work.build.counts["workers_replaced"] = graders.num_replaced
-    if evaluation.judge is not None:
+    if evaluation.judge.url is not None:
         predictions = [(row.problem, by["typed"].prediction) for row, by in zip(rows, verdicts, strict=True)]
         with progress_bar(work.console) as bar:
             task = bar.add_task(f"judge {work.node.name}", total=len(rows), note=evaluation.judge.model)
