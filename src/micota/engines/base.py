@@ -40,3 +40,7 @@ class Engine(Protocol):
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
         """Answer all requests that are not done, in any order, each as soon as it is finished."""
         ...
+
+    def close(self) -> None:
+        """Free what the model holds; nothing else may be called afterwards."""
+        ...
