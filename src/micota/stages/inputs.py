@@ -40,14 +40,15 @@ def engine_for(store: Store, node: Node, config: EngineConfig) -> Engine:
     check_device(config.device, "engine.device")
     name = f"{node.key}-{config}"
     if name not in _open:
-        _open.clear()
+        close_engine()
         _open[name] = open_engine(config, *model_location(store, node))
     return _open[name]
 
 
 def close_engine() -> None:
-    """Free the model that is loaded, before training needs the memory."""
-    _open.clear()
+    """Free the model that is loaded, before training or another model needs the memory."""
+    while _open:
+        _open.popitem()[1].close()
 
 
 def check_device(wanted: str, key: str) -> None:

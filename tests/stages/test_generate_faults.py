@@ -1,0 +1,79 @@
+"""Completions survive kill -9 at any moment: nothing lost, nothing doubled, nothing changed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from micota.artifacts import read_jsonl
+from micota.records import COMPLETIONS, Completion
+
+COMMAND = [
+    "experiment=tiny", "tracker=none", "data=strong", "select.num_examples=8", "select.filters=[finished]",
+    "evaluation.num_workers=1",
+]  # fmt: skip
+
+
+def start(folder: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
+    env = os.environ | {"MICOTA_ARTIFACTS": str(folder), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "generate.py"), *COMMAND, *overrides]
+    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def num_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob(f"completions/*/{COMPLETIONS}"))
+
+
+def run_to_the_end(folder: Path, overrides: list[str]) -> dict[tuple[str, int], dict[str, Any]]:
+    """Completions by id, without the times that they took."""
+    process = start(folder, overrides)
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == 0, said.decode()
+    (path,) = folder.glob(f"completions/*/{COMPLETIONS}")
+    rows = read_jsonl(path, Completion)
+    found = {(row.problem_id, row.sample): vars(row) | {"seconds": None} for row in rows}
+    assert len(found) == len(rows), "a completion was written twice"
+    return found
+
+
+def kill_on_the_way(folder: Path, overrides: list[str], after_bytes: int) -> bool:
+    """Start, and kill -9 once that many more bytes were written; False if the run ended before."""
+    process = start(folder, overrides)
+    goal = num_bytes(folder) + after_bytes
+    while process.poll() is None and num_bytes(folder) < goal:
+        time.sleep(0.0005)  # polls for the moment to kill at
+    alive = process.poll() is None
+    if alive:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return alive
+
+
+@pytest.mark.parametrize(("engine", "num_problems", "num_kills"), [
+    ([], 48, 1),
+    pytest.param([], 640, 20, marks=pytest.mark.slow),
+    pytest.param(["engine=vllm", "engine.memory_fraction=0.05"], 128, 3, marks=pytest.mark.vllm),
+])  # fmt: skip
+def test_killed_at_random_moments_it_loses_and_doubles_nothing(
+    tmp_path: Path, engine: list[str], num_problems: int, num_kills: int
+) -> None:
+    overrides = [*engine, f"problems.limit={num_problems}", "engine.batch_size=16"]
+    undisturbed = run_to_the_end(tmp_path / "undisturbed", overrides)
+    assert len(undisturbed) == num_problems
+    folder = tmp_path / "killed"
+    dice = random.Random(0)
+    step = num_bytes(tmp_path / "undisturbed") // (num_kills + 2)
+    kills = [kill_on_the_way(folder, overrides, dice.randint(1, step)) for _ in range(num_kills)]
+    assert all(kills), "a run ended before it could be killed"
+    (partial,) = folder.glob("completions/*.partial")
+    assert 0 < len((partial / COMPLETIONS).read_bytes().splitlines()) < num_problems
+    assert run_to_the_end(folder, overrides) == undisturbed
