@@ -24,7 +24,17 @@ from micota.decontamination import Match
 from micota.graph import CompletionsSpec, DataSpec, Prompt, source
 from micota.records import Completion, Example, Node, Problem, Question, Verdict
 from micota.sources import model_folder
-from micota.stages.generate import COMPLETIONS, CONTAMINATION, DATA, _requests, choose, keep, mixture, select, verdicts
+from micota.stages.generate import (
+    COMPLETIONS,
+    CONTAMINATION,
+    DATA,
+    choose,
+    keep,
+    mixture,
+    requests_for,
+    select,
+    verdicts,
+)
 
 SELECT = SelectConfig(filters=["finished", "correct", "length"], max_tokens=10)
 SPEC = DataSpec(
@@ -215,6 +225,6 @@ def test_a_model_without_a_chat_template_is_refused_before_the_work() -> None:
     engine: Any = SimpleNamespace(tokenizer=tokenizer, context_tokens=1024)
     questions = [Question(id="0", problem="1+2")]
     with pytest.raises(ConfigError, match=r"teacher has no chat template; .* prompt\.generation_as_chat=false"):
-        _requests(ASKED, questions, engine)
-    requests, _ = _requests(replace(ASKED, prompt=replace(ASKED.prompt, as_chat=False)), questions, engine)
+        requests_for(ASKED, questions, engine)
+    requests, _ = requests_for(replace(ASKED, prompt=replace(ASKED.prompt, as_chat=False)), questions, engine)
     assert len(requests) == 1
