@@ -73,7 +73,7 @@ class Workers:
         for place, worker in enumerate(self._workers):
             if worker.is_gone or now >= worker.deadline:
                 if worker.index is not None:
-                    reason = "worker ended (memory limit)" if worker.is_gone else f"time limit of {self.seconds:g} s"
+                    reason = "worker ended" if worker.is_gone else f"time limit of {self.seconds:g} s"
                     done.append((worker.index, {"verdict": None, "reason": reason}))
                 elif not worker.is_ready:
                     raise RuntimeError(
