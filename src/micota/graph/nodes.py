@@ -1,13 +1,9 @@
-"""From a config to the graph of artifacts: pure, no torch, no disk.
-
-Each ``*Spec`` holds what determines one kind of artifact (and so enters its key); where things run stays out.
-"""
+"""From a config to the nodes of the graph."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from micota.config import (
@@ -21,118 +17,20 @@ from micota.config import (
     PromptConfig,
     QuestionsConfig,
     SamplingConfig,
-    SelectConfig,
-    SftConfig,
     SourceConfig,
 )
+from micota.graph.specs import (
+    BpcSpec,
+    CompletionsSpec,
+    DataSpec,
+    MergeSpec,
+    ModelSpec,
+    ProbeSpec,
+    Prompt,
+    ScoresSpec,
+    TrainSpec,
+)
 from micota.records import Node
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSpec:
-    """A model that is not ours to make: on the hub, in a folder, or bundled."""
-
-    path: str
-    revision: str | None
-    fingerprint: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prompt:
-    """How a problem is put to a model: as one chat turn (after ``system``), or as bare text."""
-
-    template: str
-    system: str | None
-    as_chat: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompletionsSpec:
-    """``seed`` is null for greedy decoding, which does not depend on it. How answers are graded stays out: completions
-    are graded again, never drawn again."""
-
-    questions: QuestionsConfig
-    prompt: Prompt
-    sampling: SamplingConfig
-    engine: str
-    dtype: str
-    seed: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSpec:
-    """Filters over one author's completions, or a mixture of parts (``weights``), or rows of the user (``path``).
-
-    ``held_out`` are the benchmarks that the problems of completions are checked against."""
-
-    arm: str
-    problems: SourceConfig
-    held_out: dict[str, SourceConfig]
-    prompt: Prompt
-    select: SelectConfig
-    weights: dict[str, float]
-    path: str | None
-    fingerprint: str | None
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainSpec:
-    """``seed`` orders the examples."""
-
-    sft: SftConfig
-    precision: str
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class MergeSpec:
-    """The fields of MergeConfig that determine a merge; ``seed`` draws the masks."""
-
-    method: str
-    density: Any
-    weight: Any
-    instruct_density: Any
-    instruct_weight: Any
-    rescale: str
-    normalize: bool
-    epsilon: float
-    gamma: float
-    dtype: str
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeSpec:
-    """Merges measured in memory. Of ``merge``, density and weight are open (null) and the seed is the first of
-    ``num_seeds``; the last three fields are of a calibration alone."""
-
-    merge: MergeSpec
-    problems: SourceConfig
-    answers: CompletionsSpec
-    grader: str
-    densities: list[float]
-    weights: list[float]
-    num_seeds: int
-    target_length_ratio: float | None
-    tolerance: float | None
-    num_steps: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoresSpec:
-    """Whose answers count as right. Of the judge, the model that answers counts, not where it runs."""
-
-    problems: SourceConfig
-    grader: str
-    judge: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class BpcSpec:
-    """How the model is run that measures."""
-
-    precision: str
 
 
 def _rows(named: SourceConfig) -> SourceConfig:
@@ -420,73 +318,3 @@ def bpc(config: Config) -> Node | None:
         door="evaluate",
         choose={"data": config.data.name},
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """What one arm of a comparison is measured by; ``scores`` by benchmark."""
-
-    name: str
-    scores: dict[str, Node]
-    bpc: Node | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """A whole experiment: the arms of one student, and the TA merged at several weights (0: before SFT, 1: after)."""
-
-    teacher: dict[str, Node]
-    curve: dict[float, dict[str, Node]]
-    arms: list[Arm]
-
-    def targets(self) -> list[Node]:
-        """All nodes to be made, in the order in which to show them."""
-        found = [*self.teacher.values()]
-        for nodes in self.curve.values():
-            found += nodes.values()
-        for arm in self.arms:
-            found += [*arm.scores.values(), *([arm.bpc] if arm.bpc else [])]
-        return found
-
-
-def comparison(arms: list[Config]) -> Comparison:
-    """The experiment over configs that differ in ``data`` alone, one an arm."""
-    config = arms[0]
-    curve = {0.0: scores(config, "ta")}
-    for weight in _curve_weights(config):
-        at_weight = replace(config, merge=replace(config.merge, weight=weight, target_length_ratio=None))
-        merged = scores(at_weight, "ta_merged")
-        chosen = {"merge.weight": f"{weight:g}"}
-        if config.merge.target_length_ratio is not None:
-            chosen["merge.target_length_ratio"] = "null"
-        curve[weight] = {name: _chosen(node, chosen) for name, node in merged.items()}
-    curve[1.0] = scores(config, "ta_sft")
-    return Comparison(
-        teacher=scores(config, "teacher"),
-        curve=curve,
-        arms=[Arm(name=arm.data.name, scores=scores(arm, "student"), bpc=bpc(arm)) for arm in arms],
-    )
-
-
-def _curve_weights(config: Config) -> list[float]:
-    """Weights to compare: those asked for, and that of the experiment where it is one number."""
-    own = config.merge.weight
-    known = config.merge.target_length_ratio is None and not isinstance(own, list) and 0 < own < 1
-    return sorted({*config.compare.merge_weights, *([own] if known else [])})
-
-
-def _chosen(node: Node, chosen: dict[str, str]) -> Node:
-    """The node with more overrides in the commands of all that depends on a merge."""
-    inputs = {label: _chosen(child, chosen) for label, child in node.inputs.items()}
-    touched = node.stage == "merge" or any(inputs[label] is not node.inputs[label] for label in inputs)
-    return replace(node, inputs=inputs, choose={**node.choose, **chosen}) if touched else node
-
-
-def unique(nodes: Iterable[Node]) -> list[Node]:
-    """All nodes below ``nodes`` that are ours to make, each once, inputs before what is made from them."""
-    ordered: dict[str, Node] = {}
-    for root in nodes:
-        for node in root.walk():
-            if not node.is_source:
-                ordered.setdefault(node.folder, node)
-    return list(ordered.values())

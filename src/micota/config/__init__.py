@@ -1,0 +1,62 @@
+"""The configuration: YAML holds values, the dataclasses here hold types and checks.
+
+A field is declared with ``where(accepted, check)``; ``parse`` walks the finished tree and names the first field whose
+value is not accepted by its full key, as a user would type it on the command line.
+"""
+
+from micota.config.fields import ConfigError
+from micota.config.method import DataConfig, PartConfig, SelectConfig
+from micota.config.models import LoraConfig, ModelConfig, OtherModelConfig, SamplingConfig, SftConfig
+from micota.config.parse import command, explain, parse, unknown_key, without_keys
+from micota.config.problems import ANSWER_TYPES, PromptConfig, QuestionsConfig, SourceConfig
+from micota.config.running import (
+    EndpointConfig,
+    EngineConfig,
+    EvaluationConfig,
+    JudgeConfig,
+    ServerConfig,
+    TrainerConfig,
+)
+from micota.config.schemas import (
+    SCHEMAS,
+    Config,
+    EvaluateConfig,
+    GenerateConfig,
+    MergeDoorConfig,
+    PipelineConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "ANSWER_TYPES",
+    "SCHEMAS",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "EndpointConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "EvaluationConfig",
+    "GenerateConfig",
+    "JudgeConfig",
+    "LoraConfig",
+    "MergeDoorConfig",
+    "ModelConfig",
+    "OtherModelConfig",
+    "PartConfig",
+    "PipelineConfig",
+    "PromptConfig",
+    "QuestionsConfig",
+    "SamplingConfig",
+    "SelectConfig",
+    "ServerConfig",
+    "SftConfig",
+    "SourceConfig",
+    "TrainConfig",
+    "TrainerConfig",
+    "command",
+    "explain",
+    "parse",
+    "unknown_key",
+    "without_keys",
+]

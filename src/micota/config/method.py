@@ -1,0 +1,145 @@
+"""Schemas of the method: arms of data, merges, and what is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from micota.config.fields import SMALLEST, by_tensor, choice, fraction, numbers, positive, shares, slug, where
+from micota.config.models import OtherModelConfig, SamplingConfig
+from micota.config.problems import OtherProblemsConfig
+
+FILTERS = ("finished", "correct", "length", "loops", "duplicates")
+AUTHORS = ("teacher", "ta", "ta_sft", "ta_merged", "large", "small")
+ROLES = ("student", *AUTHORS)
+ARM_AUTHORS = (*AUTHORS, "none")
+
+
+@dataclass(kw_only=True)
+class SelectConfig:
+    """What makes completions into training data: the same for every arm, so that arms differ in their author only.
+
+    ``max_tokens`` is the limit of the ``length`` filter; ``loops`` drops a text of whose sequences of ``loop_words``
+    words more than ``loop_share`` occurred in it before; ``duplicates`` what another sample of the problem says word
+    for word. Of the samples of a problem that pass, ``best_of`` takes the shortest, the one of median length, or all.
+    ``num_examples`` is the size of each arm (null: all there are).
+    ``decontaminate`` says which training problems are dropped for being in ``held_out``: those that restate one of its
+    problems, only those with the same text (``exact``), or none.
+    """
+
+    filters: list[str] = where(
+        "a list of filters out of " + ", ".join(FILTERS), lambda value: all(name in FILTERS for name in value)
+    )
+    max_tokens: int = positive(16000)
+    loop_words: int = positive(10)
+    loop_share: float = fraction(0.5)
+    best_of: str = choice("shortest", "median", "all", default="all")
+    num_examples: int | None = positive(None)
+    decontaminate: str = choice("restated", "exact", "none", default="restated")
+
+
+@dataclass(kw_only=True)
+class PartConfig:
+    """One author's share of the training data, or rows of the user's own (``path``)."""
+
+    name: str = slug()
+    author: str = choice(*ARM_AUTHORS, default="none")
+    path: str | None = None
+    fingerprint: str | None = None
+
+
+@dataclass(kw_only=True)
+class DataConfig(PartConfig):
+    """One arm. Either an author, or ``parts`` mixed by ``weights``, or ``path``; ``instruct`` has none of them."""
+
+    parts: dict[str, PartConfig] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_untuned(self) -> bool:
+        return self.author == "none" and not self.parts and self.path is None
+
+    def conflicts(self) -> Iterator[str]:
+        if set(self.weights) != set(self.parts):
+            yield f"weights name {sorted(self.weights)} but parts are {sorted(self.parts)}; name the same parts in both"
+        elif self.parts and (min(self.weights.values()) <= 0 or abs(sum(self.weights.values()) - 1) > 1e-6):
+            yield f"weights={dict(self.weights)}; accepted: numbers above 0 that sum to 1"
+        if self.parts and (self.author != "none" or self.path):
+            yield "a mixture has parts and weights, and neither author nor path"
+
+
+MERGE_METHODS = (
+    "dare_ties",
+    "dare_linear",
+    "ties",
+    "task_arithmetic",
+    "linear",
+    "slerp",
+    "della",
+    "breadcrumbs",
+)  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class MergeConfig:
+    """A merge of the TA before and after SFT. Names as in mergekit.
+
+    Without ``base`` the task vector is SFT's: the TA before it is the base. With a pre-trained ``base`` both are merged
+    into it, the TA before SFT with ``instruct_density`` and ``instruct_weight``.
+    With ``target_length_ratio`` weight and density are found by calibration (``sweep``) and those here do not count.
+    """
+
+    method: str = choice(*MERGE_METHODS)
+    density: Any = by_tensor(SMALLEST, 1.0)
+    weight: Any = by_tensor(0, 0.5)
+    base: OtherModelConfig = field(default_factory=OtherModelConfig)
+    instruct_density: Any = by_tensor(SMALLEST, 0.5)
+    instruct_weight: Any = by_tensor(0, 0.5)
+    rescale: str = choice("dare", "norm", "none", default="none")
+    normalize: bool = False
+    epsilon: float = where("a number from 0 to below 0.5", lambda value: 0 <= value < 0.5, 0.0)
+    gamma: float = where("a number from 0 to below 1", lambda value: 0 <= value < 1, 0.0)
+    dtype: str = choice("float32", "bfloat16", default="bfloat16")
+    target_length_ratio: float | None = where(
+        "a number above 0 and below 1, or null", lambda value: value is None or 0 < value < 1, None
+    )
+
+    def conflicts(self) -> Iterator[str]:
+        if self.rescale == "dare" and self.method in ("ties", "breadcrumbs"):
+            yield f"rescale=dare with method={self.method}: it keeps the largest, not at random; use norm or none"
+        if self.method == "slerp" and self.base.path is not None:
+            yield "method=slerp with a base of its own: the arc has two ends; use another method, or base=null"
+        if self.method == "della":
+            low, high = min(numbers(self.density)) - self.epsilon, max(numbers(self.density)) + self.epsilon
+            if self.epsilon > 0 and (low <= 0 or high >= 1):
+                yield f"density={self.density} with epsilon={self.epsilon}; accepted: both sums between 0 and 1"
+
+
+@dataclass(kw_only=True)
+class SweepConfig:
+    """Merges measured in memory, on the first ``num_problems`` of ``problems`` (null: those of training), at every pair
+    of density and weight, with the masks of ``num_seeds`` seeds from ``seed`` on.
+
+    Calibration starts from the same points and goes on between those on both sides of the wanted length, until it is
+    within ``tolerance`` (a share of it) or ``num_steps`` more weights have been tried for each density.
+    """
+
+    problems: OtherProblemsConfig = field(default_factory=OtherProblemsConfig)
+    num_problems: int = positive(100)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    densities: list[float] = shares()
+    weights: list[float] = shares()
+    num_seeds: int = positive(1)
+    tolerance: float = where("a number above 0 and below 1", lambda value: 0 < value < 1, 0.05)
+    num_steps: int = positive(4)
+
+
+@dataclass(kw_only=True)
+class CompareConfig:
+    """What an experiment compares: arms of one student, and the merged TA over a range of weights."""
+
+    arms: list[str] = where("a list of at least one option of the group data", bool)
+    merge_weights: list[float] = where(
+        "a list of numbers above 0 and at most 1", lambda value: all(0 < weight <= 1 for weight in value)
+    )

@@ -1,0 +1,78 @@
+"""Schemas of models: where they are, how they write, how they are tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from micota.config.fields import fraction, non_negative, positive, slug, where
+
+
+@dataclass(kw_only=True)
+class SamplingConfig:
+    """How completions are drawn from a model. ``max_tokens`` counts new tokens; temperature 0 is greedy."""
+
+    temperature: float = non_negative(0.0)
+    top_p: float = where("above 0 and at most 1", lambda value: 0 < value <= 1, 1.0)
+    max_tokens: int = positive(16384)
+    num_samples: int = positive(1)
+
+    def conflicts(self) -> Iterator[str]:
+        if self.num_samples > 1 and self.temperature == 0:
+            yield f"num_samples={self.num_samples} with temperature=0 repeats one answer; set temperature above 0"
+
+
+@dataclass(kw_only=True)
+class LoraConfig:
+    """Low-rank adapters (arXiv 2106.09685), named as in peft; ``targets`` are names of linear layers, or all."""
+
+    r: int = positive()
+    alpha: int = positive()
+    dropout: float = where("a number from 0 to below 1", lambda value: 0 <= value < 1, 0.0)
+    targets: list[str] = where(
+        "a list of names of linear layers, or [all-linear]", bool, default_factory=lambda: ["all-linear"]
+    )
+
+
+@dataclass(kw_only=True)
+class SftConfig:
+    """Supervised fine-tuning. Batch sizes count examples; ``max_tokens`` is prompt + completion + eos.
+
+    ``validation_fraction`` is the share of examples that is held out, to watch the loss on; ``lora`` null is full
+    fine-tuning.
+    """
+
+    learning_rate: float = positive()
+    batch_size: int = positive()
+    epochs: int = positive()
+    warmup_ratio: float = fraction(0.0)
+    weight_decay: float = non_negative(0.01)
+    max_grad_norm: float = positive(1.0)
+    max_tokens: int = positive(16384)
+    validation_fraction: float = where("a number from 0 to below 1", lambda value: 0 <= value < 1, 0.0)
+    lora: LoraConfig | None = None
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """One model: where it is, how it writes, and how it is tuned where a role needs that.
+
+    ``path`` is a hub id, a folder, or ``bundled:NAME`` for a model shipped with the package.
+    ``fingerprint`` is filled in for local folders, so that a changed folder is another model.
+    """
+
+    name: str = slug()
+    path: str = where("a hub id, a folder or bundled:NAME", bool)
+    revision: str | None = None
+    fingerprint: str | None = None
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    sft: SftConfig | None = None
+
+
+@dataclass(kw_only=True)
+class OtherModelConfig(ModelConfig):
+    """A model that need not be there (``path`` null): any option of the group ``model``, or a folder or hub id. A
+    dataclass and not null, since Hydra cannot set what is below a null from the command line."""
+
+    name: str | None = None  # type: ignore[assignment]  # null: the last part of the path
+    path: str | None = None  # type: ignore[assignment]

@@ -1,0 +1,118 @@
+"""From a composed config to checked dataclasses, and from a mistake to one line that names its key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from micota.config.fields import ConfigError
+from micota.config.schemas import SCHEMAS, Config
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def parse(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
+    """Turn a composed Hydra config into checked dataclasses.
+
+    Raises:
+        ConfigError: one line that names the key, the value seen and what is accepted.
+    """
+    try:
+        if OmegaConf.get_type(composed) is not schema:
+            composed = OmegaConf.merge(OmegaConf.structured(schema), composed)  # type: ignore[assignment]
+        config = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error, schema)) from error
+    assert isinstance(config, schema)
+    for complaint in complaints(config):
+        raise ConfigError(complaint)
+    return config
+
+
+def complaints(node: Any, path: str = "") -> Iterator[str]:
+    """Every value below ``node`` that its schema does not accept, as readable lines, outermost last."""
+    if isinstance(node, dict):
+        for key, child in node.items():
+            yield from complaints(child, f"{path}{key}.")
+    if not is_dataclass(node):
+        return
+    for name in vars(node).keys() - {item.name for item in fields(node)}:  # added with +name=
+        yield unknown_key(type(node), name, path)
+    for item in fields(node):
+        value = getattr(node, item.name)
+        if "check" in item.metadata and not item.metadata["check"](value):
+            yield f"{path}{item.name}={value!r}; accepted: {item.metadata['accepted']}"
+        yield from complaints(value, f"{path}{item.name}.")
+    for conflict in getattr(node, "conflicts", lambda: ())():
+        yield f"{path.rstrip('.') or 'config'}: {conflict}"
+
+
+def explain(error: OmegaConfBaseException, schema: type[Config]) -> str:
+    """One line for an OmegaConf error: full key, what was seen, what is accepted."""
+    key = error.full_key or str(error.key or "config")
+    if isinstance(error, InterpolationResolutionError):
+        return f"{key}: {str(error.msg).splitlines()[0]}"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key} is not set; accepted: {accepted_at(schema, key)}"
+    if isinstance(error, ConfigKeyError | ConfigAttributeError):
+        return unknown_key(schema, key)
+    text = str(error.msg or error).splitlines()[0]
+    return f"{key}: {text}; accepted: {accepted_at(schema, key)}"
+
+
+def unknown_key(schema: type[Any], key: str, path: str = "") -> str:
+    """One line for a dotted key that is not in the schema (which stands at ``path``), with the nearest one that is."""
+    *parents, last = key.split(".")
+    owner: Any = schema
+    for depth, name in enumerate(parents):
+        owner = child_schema(owner, name)
+        if owner is None:
+            return unknown_key(schema, ".".join(parents[: depth + 1]), path)
+    options = [item.name for item in fields(owner)] if is_dataclass(owner) else []
+    close = difflib.get_close_matches(last, options, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else ";"
+    return f"{path}{key}: no such key{hint} accepted: {', '.join(options)}"
+
+
+def child_schema(owner: Any, name: str) -> Any:
+    """The type of the field ``name`` (a dataclass where it is one), or of a dict's values; None if there is none."""
+    if get_origin(owner) is dict:
+        return get_args(owner)[1]
+    kind = get_type_hints(owner).get(name) if is_dataclass(owner) else None
+    return next((part for part in get_args(kind) if is_dataclass(part)), kind) if get_origin(kind) is not dict else kind
+
+
+def accepted_at(schema: type[Config], key: str) -> str:
+    """What the field at a dotted key accepts, in words."""
+    owner: Any = schema
+    words = ""
+    for name in key.split("."):
+        item = next((f for f in fields(owner) if f.name == name), None) if is_dataclass(owner) else None
+        words = item.metadata.get("accepted", "") if item else ""
+        owner = child_schema(owner, name)
+    kind = str(owner) if get_args(owner) or owner is None else owner.__name__
+    return f"{words} ({kind})" if words else kind
+
+
+def without_keys(overrides: list[str], keys: set[str]) -> list[str]:
+    """Command-line overrides less those of the given keys."""
+    return [item for item in overrides if item.split("=", 1)[0].lstrip("+~") not in keys]
+
+
+def command(door: str, overrides: list[str], choose: Mapping[str, str]) -> list[str]:
+    """The arguments after ``python`` with which a door makes a node, given the overrides of the present command."""
+    shared = {item.name for item in fields(Config)}
+    own = {item.name for schema in SCHEMAS.values() for item in fields(schema)} - shared
+    kept = without_keys(overrides, own | {"data", "plan", *choose})
+    return [f"{door}.py", *(f"{key}={value}" for key, value in choose.items()), *kept]

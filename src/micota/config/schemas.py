@@ -1,0 +1,102 @@
+"""What each door composes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from micota.config.fields import choice, non_negative, positive, slug, where
+from micota.config.method import ROLES, CompareConfig, DataConfig, MergeConfig, SelectConfig, SweepConfig
+from micota.config.models import ModelConfig, OtherModelConfig
+from micota.config.problems import BenchConfig, ProblemsConfig, PromptConfig
+from micota.config.running import EngineConfig, EvaluationConfig, TrackerConfig, TrainerConfig
+
+
+@dataclass(kw_only=True)
+class Config:
+    """What every door composes."""
+
+    name: str = slug()
+    seed: int = where("an integer of at least 0", lambda value: 0 <= value < 2**31)
+    artifacts: str = where("a folder", bool)
+    num_threads: int | None = positive(None)
+    plan: bool = False
+    teacher: ModelConfig
+    ta: ModelConfig
+    student: ModelConfig
+    large: ModelConfig
+    small: ModelConfig
+    problems: ProblemsConfig
+    prompt: PromptConfig
+    select: SelectConfig
+    data: DataConfig
+    ta_data: DataConfig
+    merge: MergeConfig
+    sweep: SweepConfig
+    bench: dict[str, BenchConfig]
+    held_out: dict[str, BenchConfig]  # what training problems must not restate
+    evaluation: EvaluationConfig
+    engine: EngineConfig
+    trainer: TrainerConfig
+    tracker: TrackerConfig
+    compare: CompareConfig
+    overrides: list[str] = field(default_factory=list)  # of the command line; filled in by the door
+
+
+@dataclass(kw_only=True)
+class GenerateConfig(Config):
+    """generate.py: ``show_prompts`` prints that many rendered prompts of each author instead, and makes nothing."""
+
+    show_prompts: int = non_negative(0)
+
+
+@dataclass(kw_only=True)
+class TrainConfig(Config):
+    """train.py: ``role=ta`` tunes the TA on ``ta_data``, ``role=student`` the student on ``data``. ``show_samples``
+    prints so many examples as the model sees them, and stops."""
+
+    role: str = choice("student", "ta")
+    show_samples: int = non_negative(0)
+
+
+@dataclass(kw_only=True)
+class MergeDoorConfig(Config):
+    """merge.py: ``probe=true`` measures the points of ``sweep`` in memory and writes no model."""
+
+    probe: bool = False
+
+
+@dataclass(kw_only=True)
+class EvaluateConfig(Config):
+    """evaluate.py: whose answers are scored. ``regrade`` scores stored completions again; ``grade`` scores a file."""
+
+    role: str = choice(*ROLES)
+    model: OtherModelConfig = field(default_factory=OtherModelConfig)
+    num_samples: int = positive(1)
+    temperature: float = non_negative(0.0)
+    regrade: bool = False
+    grade: str | None = None
+
+
+@dataclass(kw_only=True)
+class PipelineConfig(Config):
+    """pipeline.py: where stages run and how many at a time; ``auto`` is this process or a pool of workers on CPU, and a
+    process a stage on GPU."""
+
+    runner: str = choice("auto", "inprocess", "workers", "subprocess", "submitit")
+    jobs: int | None = positive(None)
+    cluster: str = choice("slurm", "local", default="slurm")
+
+    def conflicts(self) -> Iterator[str]:
+        if self.runner == "inprocess" and self.jobs not in (None, 1):
+            yield f"jobs={self.jobs} with runner=inprocess; use runner=workers, runner=subprocess or runner=submitit"
+
+
+SCHEMAS: dict[str, type[Config]] = {
+    "generate": GenerateConfig,
+    "train": TrainConfig,
+    "merge": MergeDoorConfig,
+    "evaluate": EvaluateConfig,
+    "pipeline": PipelineConfig,
+    "report": Config,
+}

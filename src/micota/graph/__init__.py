@@ -1,0 +1,27 @@
+"""From a config to the graph of artifacts: pure, no torch, no disk."""
+
+from micota.graph.comparison import Arm, Comparison, comparison, unique
+from micota.graph.nodes import bpc, data, evaluation, merged, model, probe, questions, scores, trained
+from micota.graph.specs import CompletionsSpec, DataSpec, MergeSpec, ProbeSpec, ScoresSpec, TrainSpec
+
+__all__ = [
+    "Arm",
+    "Comparison",
+    "CompletionsSpec",
+    "DataSpec",
+    "MergeSpec",
+    "ProbeSpec",
+    "ScoresSpec",
+    "TrainSpec",
+    "bpc",
+    "comparison",
+    "data",
+    "evaluation",
+    "merged",
+    "model",
+    "probe",
+    "questions",
+    "scores",
+    "trained",
+    "unique",
+]
