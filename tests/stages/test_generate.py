@@ -1,222 +1,26 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
 
-from micota.artifacts import ArtifactError, Manifest, Store, read_jsonl, write_jsonl, write_text
-from micota.config import (
-    ConfigError,
-    EvaluationConfig,
-    ModelConfig,
-    QuestionsConfig,
-    SamplingConfig,
-    SelectConfig,
-    SourceConfig,
-)
-from micota.datacard import CARD, CARD_PAGE
-from micota.decontamination import Match
-from micota.graph import CompletionsSpec, DataSpec, Prompt, source
-from micota.records import Completion, Example, Node, Problem, Question, Verdict
+from micota.config import ConfigError, QuestionsConfig, SamplingConfig
+from micota.graph import CompletionsSpec, Prompt
+from micota.records import Question
 from micota.sources import model_folder
-from micota.stages.generate import (
-    COMPLETIONS,
-    CONTAMINATION,
-    DATA,
-    choose,
-    keep,
-    mixture,
-    requests_for,
-    select,
-    verdicts,
-)
+from micota.stages.generate import requests_for
 
-SELECT = SelectConfig(filters=["finished", "correct", "length"], max_tokens=10)
-SPEC = DataSpec(
-    arm="strong",
-    problems=SourceConfig(path="x"),
-    held_out={},
-    prompt=Prompt(template="{problem}?", system=None),
-    select=SELECT,
-    weights={},
-    path=None,
-    fingerprint=None,
-    seed=0,
-)
 ASKED = CompletionsSpec(
     questions=QuestionsConfig(path="x"),
-    prompt=SPEC.prompt,
+    prompt=Prompt(template="{problem}?", system=None),
     sampling=SamplingConfig(max_tokens=99),
     engine="hf",
     dtype="float32",
     seed=None,
 )
-HELD_OUT = [
-    {"id": "a", "problem": "Compute $\\frac{1}{2} + \\frac{1}{3}$ in lowest terms.", "answer": "5/6"},
-    {"id": "b", "problem": "How many primes below 40 leave the remainder 3 when divided by 7?", "answer": "3"},
-]
-POOL = [
-    {"id": "fresh", "problem": "A rope of 12 metres is cut into 3 equal pieces. How long is each?", "answer": "4"},
-    {"id": "template", "problem": "How many primes below 50 leave the remainder 2 when divided by 9?", "answer": "4"},
-    {"id": "same", "problem": "compute $\\dfrac12+\\dfrac13$ in lowest terms", "answer": "\\frac{5}{6}"},
-    {
-        "id": "reworded",
-        "problem": "Of the primes below 40, how many leave a remainder of 3 on division by 7?",
-        "answer": "3",
-    },
-]
-PROBLEMS = {str(i): Problem(id=str(i), problem=f"p{i}", answer="7") for i in range(6)}
-
-
-def completion(problem: int, text: str, reason: str = "stop", tokens: int = 5) -> Completion:
-    return Completion(
-        problem_id=str(problem), sample=0, prompt_hash="h", completion=text, finish_reason=reason,
-        num_prompt_tokens=3, num_tokens=tokens, seconds=0.1,
-    )  # fmt: skip
-
-
-def graded(rows: list[Completion]) -> list[Verdict]:
-    return verdicts(rows, PROBLEMS, EvaluationConfig(num_workers=1))
-
-
-def examples(source: str, ids: range) -> list[Example]:
-    return [
-        Example(problem_id=str(i), messages=[], completion=f"{source}{i}", num_tokens=1, source=source) for i in ids
-    ]
-
-
-def test_each_drop_has_its_reason_and_filters_go_in_order() -> None:
-    rows = [
-        completion(0, r"\boxed{7}"),
-        completion(1, r"\boxed{8}"),
-        completion(2, "no box"),
-        completion(3, r"\boxed{7}", reason="length"),
-        completion(4, r"\boxed{7}", tokens=11),
-        completion(5, r"\boxed{8}", tokens=11),
-    ]
-    kept, reasons = keep(rows, PROBLEMS, SPEC, graded(rows), {})
-    assert [example.problem_id for example in kept] == ["0"]
-    assert kept[0].messages == [{"role": "user", "content": "p0?"}]
-    assert reasons == {
-        "dropped_incorrect": 2,
-        "dropped_no_answer": 1,
-        "dropped_not_finished_length": 1,
-        "dropped_too_long": 1,
-    }
-    assert len(kept) + sum(reasons.values()) == len(rows)
-
-
-def test_contaminated_problems_are_counted_by_rule_and_go_first() -> None:
-    rows = [completion(0, r"\boxed{7}"), completion(1, r"\boxed{8}"), completion(2, r"\boxed{7}")]
-    kept, dropped = keep(rows, PROBLEMS, SPEC, graded(rows), {"0": "restated", "1": "exact"})
-    assert [example.problem_id for example in kept] == ["2"]
-    assert dropped == {"dropped_contaminated_restated": 1, "dropped_contaminated_exact": 1}
-
-
-def select_from(folder: Path, decontaminate: str) -> tuple[Manifest, list[Example], list[Match]]:
-    """Build data from four answered problems, two of which are in a benchmark, by the real stage."""
-    for name, rows in {"pool": POOL, "gsm": HELD_OUT}.items():
-        write_text(folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    pool, held_out = (SourceConfig(path=str(folder / f"{name}.jsonl"), id_column="id") for name in ("pool", "gsm"))
-    select_config = SelectConfig(filters=["correct"], decontaminate=decontaminate)
-    spec = replace(
-        SPEC, problems=pool, select=select_config, held_out={"gsm": held_out} if decontaminate != "none" else {}
-    )
-    author = source(ModelConfig(name="teacher", path="hub/teacher"))
-    asked = Node(kind="completions", stage="generate", name="teacher@pool", spec=ASKED, inputs={"model": author})
-    node = Node(kind="data", stage="select", name="strong", spec=spec, inputs={"completions": asked})
-    store = Store(folder / "artifacts")
-    with store.build(asked, 0) as build:
-        assert build is not None
-        answers = [replace(completion(0, rf"\boxed{{{row['answer']}}}"), problem_id=row["id"]) for row in POOL]
-        write_jsonl(build.path / COMPLETIONS, answers)
-    with store.build(node, 0) as build:
-        assert build is not None
-        config = SimpleNamespace(evaluation=EvaluationConfig(num_workers=1))
-        select(SimpleNamespace(store=store, node=node, build=build, config=config))  # type: ignore[arg-type]
-    manifest = store.manifest(node)
-    assert manifest is not None
-    report = store.path(node) / CONTAMINATION
-    examples = read_jsonl(store.path(node) / DATA, Example)
-    return manifest, examples, read_jsonl(report, Match) if report.exists() else []
-
-
-def test_data_are_decontaminated_and_every_pair_is_told(tmp_path: Path) -> None:
-    manifest, examples, pairs = select_from(tmp_path, "restated")
-    assert [example.problem_id for example in examples] == ["fresh", "template"]
-    assert manifest.counts["completions"] == 4 and manifest.counts["kept"] == 2
-    assert manifest.counts["dropped_contaminated_exact"] == manifest.counts["dropped_contaminated_restated"] == 1
-    assert [(pair.problem_id, pair.benchmark, pair.benchmark_id, pair.rule) for pair in pairs] == [
-        ("template", "gsm", "b", "variant"),
-        ("same", "gsm", "a", "exact"),
-        ("reworded", "gsm", "b", "restated"),
-    ]
-    assert pairs[1].problem == POOL[2]["problem"] and pairs[1].benchmark_problem == HELD_OUT[0]["problem"]
-
-
-def test_data_have_a_card_that_accounts_for_every_completion(tmp_path: Path) -> None:
-    manifest, examples, _ = select_from(tmp_path, "restated")
-    (folder,) = (tmp_path / "artifacts" / "data").iterdir()
-    card = json.loads((folder / CARD).read_text())
-    assert card["completions"] == card["num_examples"] + sum(card["dropped"].values()) == 4
-    assert card["dropped"] == {"contaminated_exact": 1, "contaminated_restated": 1} and card["held_out"] == ["gsm"]
-    assert card["num_tokens"]["p50"] == 5 and card["num_tokens"]["total"] == 5 * len(examples)
-    author = card["made_from"][0]
-    assert author["author"]["path"] == "hub/teacher" and author["sampling"]["max_tokens"] == 99
-    page = (folder / CARD_PAGE).read_text()
-    for part in ("data_files: data.jsonl", "`hub/teacher`", "| contaminated exact | -1 |", "| passed | 2 |"):
-        assert part in page
-    assert {CARD, CARD_PAGE} <= manifest.files.keys()
-
-
-def test_decontamination_can_be_exact_or_none(tmp_path: Path) -> None:
-    (tmp_path / "exact").mkdir()
-    manifest, examples, pairs = select_from(tmp_path / "exact", "exact")
-    assert [example.problem_id for example in examples] == ["fresh", "template", "reworded"]
-    assert "dropped_contaminated_restated" not in manifest.counts and len(pairs) == 3
-    manifest, examples, pairs = select_from(tmp_path, "none")
-    assert len(examples) == 4 and pairs == [] and "contamination.jsonl" not in manifest.files
-
-
-def test_choice_depends_on_the_seed_and_on_problems_not_on_order() -> None:
-    rows = examples("a", range(50))
-    select = SelectConfig(filters=[], num_examples=10)
-    chosen = {example.problem_id for example in choose(rows, select, seed=0)}
-    assert {example.problem_id for example in choose(rows[::-1], select, seed=0)} == chosen
-    assert {example.problem_id for example in choose(rows, select, seed=1)} != chosen
-    larger = SelectConfig(filters=[], num_examples=20)
-    assert chosen < {example.problem_id for example in choose(rows, larger, seed=0)}
-
-
-def test_too_few_is_an_error_and_not_a_smaller_arm() -> None:
-    with pytest.raises(ArtifactError, match=r"only 5 examples passed the filters, select\.num_examples=10"):
-        choose(examples("a", range(5)), SelectConfig(filters=[], num_examples=10), seed=0)
-    with pytest.raises(ArtifactError, match="no completion passed"):
-        choose([], SelectConfig(filters=[]), seed=0)
-
-
-def test_mixtures_have_their_proportions_and_no_problem_twice() -> None:
-    parts = {"long": examples("long", range(100)), "short": examples("short", range(100))}
-    mixed = mixture(parts, {"long": 0.2, "short": 0.8}, 50, seed=0)
-    assert sum(example.source == "long" for example in mixed) == 10
-    assert len({example.problem_id for example in mixed}) == len(mixed) == 50
-
-
-def test_mixtures_without_a_size_are_as_large_as_the_scarcest_part_allows() -> None:
-    parts = {"long": examples("long", range(10)), "short": examples("short", range(10, 200))}
-    mixed = mixture(parts, {"long": 0.2, "short": 0.8}, None, seed=0)
-    assert len(mixed) == 50 and sum(example.source == "long" for example in mixed) == 10
-
-
-def test_mixtures_say_which_part_is_too_small() -> None:
-    parts = {"long": examples("long", range(10)), "short": examples("short", range(20))}
-    with pytest.raises(ArtifactError, match="part 'short' has 14 problems that no other part uses, and 24 are wanted"):
-        mixture(parts, {"long": 0.2, "short": 0.8}, 30, seed=0)
 
 
 def test_a_model_without_a_chat_template_is_refused_before_the_work() -> None:

@@ -1,8 +1,8 @@
 """From a config to the graph of artifacts: pure, no torch, no disk."""
 
 from micota.graph.comparison import Arm, Comparison, comparison, unique
-from micota.graph.nodes import bpc, data, evaluation, merged, model, probe, questions, scores, trained
-from micota.graph.specs import CompletionsSpec, DataSpec, MergeSpec, ProbeSpec, ScoresSpec, TrainSpec
+from micota.graph.nodes import bpc, data, evaluation, merged, model, probe, questions, scores, source, trained
+from micota.graph.specs import CompletionsSpec, DataSpec, MergeSpec, ProbeSpec, Prompt, ScoresSpec, TrainSpec
 
 __all__ = [
     "Arm",
@@ -11,6 +11,7 @@ __all__ = [
     "DataSpec",
     "MergeSpec",
     "ProbeSpec",
+    "Prompt",
     "ScoresSpec",
     "TrainSpec",
     "bpc",
@@ -22,6 +23,7 @@ __all__ = [
     "probe",
     "questions",
     "scores",
+    "source",
     "trained",
     "unique",
 ]

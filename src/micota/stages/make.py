@@ -21,7 +21,7 @@ from micota.tracking import NoRun, Run, track
 
 STAGES = {
     "generate": "micota.stages.generate:generate",
-    "select": "micota.stages.generate:select",
+    "select": "micota.stages.select:select",
     "train": "micota.stages.train:train",
     "merge": "micota.stages.merge:merge",
     "probe": "micota.stages.probe:probe",
