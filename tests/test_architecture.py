@@ -14,7 +14,7 @@ ROWS = [
     {"config", "records"},
     {"endpoint"},
     {"graph", "artifacts", "prompts", "answers", "statistics", "sources", "console"},
-    {"filters", "decontamination", "datacard"},
+    {"filters", "decontamination", "datacard", "findings"},
     {"packing", "export"},
     {"losses"},
     {"engines", "sft", "merging", "analysis", "tracking", "tiny"},
@@ -25,7 +25,7 @@ ROWS = [
 ROW = {room: number for number, row in enumerate(ROWS) for room in row}
 HEAVY = {"torch", "transformers", "lightning", "vllm", "ray", "mergekit", "wandb", "datasets", "peft", "plotly"}
 LAZY = {"vllm", "ray", "mergekit", "wandb", "datasets", "peft"}
-REPORT_SEES = {"config", "records", "artifacts", "statistics", "graph", "sources"}
+REPORT_SEES = {"config", "records", "artifacts", "statistics", "graph", "sources", "findings"}
 
 
 def modules() -> list[Path]:

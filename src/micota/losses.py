@@ -41,16 +41,21 @@ def softcap(model: Any) -> float | None:
     return getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
 
-def token_nll(model: Any, batch: Batch) -> torch.Tensor:
-    """Negative log-likelihood, in nats, of every labelled token of a packed batch, row by row (float32, 1-d)."""
+def chunked_logits(model: Any, batch: Batch) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits of labelled positions (tokens x vocabulary, float32), a chunk at a time, row by row, with their labels."""
     hidden, labels = supervised(model, batch)
     head, cap = model.get_output_embeddings(), softcap(model)
-    pieces = []
     for part, targets in _chunks(hidden, labels, _rows(head.weight, hidden)):
         logits = head(part).float()
-        logits = logits if cap is None else cap * torch.tanh(logits / cap)
-        pieces.append(functional.cross_entropy(logits, targets, reduction="none"))
-    return torch.cat(pieces) if pieces else hidden.new_zeros(0, dtype=torch.float32)
+        yield logits if cap is None else cap * torch.tanh(logits / cap), targets
+
+
+def token_nll(model: Any, batch: Batch) -> torch.Tensor:
+    """Negative log-likelihood, in nats, of every labelled token of a packed batch, row by row (float32, 1-d)."""
+    pieces = [
+        functional.cross_entropy(logits, targets, reduction="none") for logits, targets in chunked_logits(model, batch)
+    ]
+    return torch.cat(pieces) if pieces else torch.zeros(0, device=batch["labels"].device)
 
 
 def summed_nll(

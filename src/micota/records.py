@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-COMPLETIONS, DATA, SCORES, BPC = "completions.jsonl", "data.jsonl", "scores.jsonl", "bpc.jsonl"  # files of artifacts
+# Files of artifacts.
+COMPLETIONS, DATA, SCORES, BPC = "completions.jsonl", "data.jsonl", "scores.jsonl", "bpc.jsonl"
+RANKS, TOKEN_SHIFTS = "ranks.jsonl", "token_shifts.jsonl"
 NOT_ASKED = "not_asked"  # the finish reason of a problem that does not fit the model's context
 SCHEMA_VERSION = 2  # of artifacts; part of every key, so that a new layout never meets an old one
 
@@ -115,14 +118,58 @@ class ProbePoint:
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleScore:
-    """Negative log-likelihood of one training completion under a model, eos included."""
+    """Negative log-likelihood of one training completion under a model, eos included; ``index`` is its row in the data.
 
+    Bits, nats over ln 2, come over UTF-8 bytes or characters: MiCoTA (arXiv 2507.01887, eq. 3) says characters and
+    divides by len-utf-8, the bytes.
+    """
+
+    index: int
     problem_id: str
     source: str
     nll_nats: float
     num_bytes: int
     num_characters: int
     num_tokens: int
+
+    @property
+    def bits_per_byte(self) -> float:
+        return self.nll_nats / math.log(2) / self.num_bytes
+
+    @property
+    def bits_per_character(self) -> float:
+        return self.nll_nats / math.log(2) / self.num_characters
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankedResponse:
+    """One answer of a tuned model, token by token: ``ranks`` counts, for each token, the tokens that the model before
+    tuning found strictly more likely there, so that 0 is its own first choice and what ties does not count."""
+
+    index: int
+    problem_id: str
+    sample: int
+    token_ids: list[int]
+    ranks: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenShift:
+    """All uses of one token by a tuned model, by its rank before tuning: the first choice there (``num_unshifted``),
+    second or third (``num_marginal``), or lower (``num_shifted``), as in Lin et al. 2023 (arXiv 2312.01552)."""
+
+    token_id: int
+    text: str
+    count: int
+    num_unshifted: int
+    num_marginal: int
+    num_shifted: int
+    mean_rank: float
+    max_rank: int
+
+    @property
+    def share_shifted(self) -> float:
+        return self.num_shifted / self.count
 
 
 @dataclass(frozen=True, kw_only=True)

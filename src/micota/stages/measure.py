@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from micota.analysis.bpc import bits_per, example_scores
-from micota.artifacts import read_jsonl, write_jsonl
-from micota.console import progress_bar
+from micota.analysis.bpc import completion_nll
+from micota.artifacts import ArtifactError, read_jsonl
+from micota.findings.likelihood import likelihood
 from micota.packing import tokenise
 from micota.records import BPC, DATA, Example, ExampleScore
-from micota.stages.inputs import check_device, input_path, model_location
+from micota.stages.inputs import input_path
 from micota.stages.make import Work
+from micota.stages.reading import open_model, open_tokenizer, read_sequences
 
 
 def measure(work: Work) -> None:
-    """Bits per character of an arm's data under the untouched student."""
-    check_device(work.config.trainer.accelerator, "trainer")
-    folder, revision = model_location(work.store, work.node.inputs["model"])
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, revision=revision)
-    dtype = torch.float32 if work.node.spec.precision == "32-true" else torch.bfloat16
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, revision=revision, dtype=dtype)
-    model.to("cuda" if work.config.trainer.accelerator == "gpu" else "cpu").eval()
-    examples = read_jsonl(input_path(work.store, work.node.inputs["data"]) / DATA, Example)
+    """Bits per character of an arm's data under the untouched student; one row an example, in the order of the data."""
+    data = input_path(work.store, work.node.inputs["data"]) / DATA
+    examples = read_jsonl(data, Example)
+    empty = next((number for number, example in enumerate(examples, start=1) if not example.completion), None)
+    if empty is not None:
+        raise ArtifactError(f"{data}:{empty}: the completion is empty, so that there are no bits per byte of it")
+    tokenizer = open_tokenizer(work, work.node.inputs["model"])
+    model = open_model(work, work.node.inputs["model"])
     tokens = [tokenise(tokenizer, example) for example in examples]
-    rows: list[ExampleScore] = []
-    with progress_bar(work.console) as bar:
-        task = bar.add_task(work.node.name, total=len(examples), note="")
-        for row in example_scores(model, examples, tokens, work.config.trainer.row_batch):
-            rows.append(row)
-            bar.update(task, advance=1, note="")
-    rows.sort(key=lambda row: row.problem_id)
-    write_jsonl(work.build.path / BPC, rows)
+
+    def rows_of(batch: list[int]) -> list[ExampleScore]:
+        totals = completion_nll(model, [tokens[index] for index in batch])
+        return [score(index, total) for index, total in zip(batch, totals, strict=True)]
+
+    def score(index: int, nll_nats: float) -> ExampleScore:
+        text = examples[index].completion
+        return ExampleScore(
+            index=index,
+            problem_id=examples[index].problem_id,
+            source=examples[index].source,
+            nll_nats=nll_nats,
+            num_bytes=len(text.encode("utf-8", "surrogatepass")),
+            num_characters=len(text),
+            num_tokens=len(tokens[index].ids) - tokens[index].num_prompt,
+        )
+
+    rows = read_sequences(work, BPC, ExampleScore, tokens, rows_of)
     work.build.counts["examples"] = len(rows)
-    work.build.metrics |= {
-        "bits_per_byte": bits_per(rows, "bytes"),
-        "bits_per_character": bits_per(rows, "characters"),
-        "num_tokens": sum(row.num_tokens for row in rows) / len(rows),
-    }
+    work.build.metrics |= asdict(likelihood(rows))
     work.run.log({"data/bits_per_byte": work.build.metrics["bits_per_byte"]})

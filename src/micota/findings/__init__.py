@@ -1,0 +1,1 @@
+"""What stored rows say, read without a model: likelihood, length, shifts of tokens, gaps, learnability."""
