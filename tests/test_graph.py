@@ -86,13 +86,33 @@ def test_mixtures_share_their_parts_with_the_pure_arms(composed: Composed) -> No
     assert parts["long"].inputs["completions"].key == graph.data(strong, strong.data).inputs["completions"].key
 
 
+def test_candidates_are_measured_under_the_student_who_is_to_learn_them(composed: Composed) -> None:
+    base = ["data=most_likely", "select.num_examples=10"]
+    config, other = composed("train", *base), composed("train", *base, "student=qwen1.5b")
+    inputs = graph.data(config, config.data).inputs
+    assert list(inputs) == [
+        "strong", "half_size", "short", "micota",
+        *map(graph.likelihood_of, ("strong", "half_size", "short", "micota")),
+    ]  # fmt: skip
+    measured = inputs["likelihood_of_short"]
+    assert measured.inputs["data"] is inputs["short"] and measured.inputs["model"].name == "qwen7b"
+    assert inputs["short"].spec.select.num_examples is None, "all that passed the filters can be chosen"
+    assert graph.data(other, other.data).key != graph.data(config, config.data).key
+    assert graph.data(other, other.data).inputs["short"].key == inputs["short"].key
+    author = inputs["half_size"].inputs["completions"].inputs["model"]
+    assert author.key == graph.model(config, "ta_sft").key, "the TA is tuned on as much data as ever"
+
+
 @pytest.mark.parametrize("calibrated", [[], ["merge.target_length_ratio=0.5"]])
 def test_commands_make_what_they_name(composed: Composed, calibrated: list[str]) -> None:
     """Each node's own command leads to the same key: missing inputs and pipelines in processes rely on it."""
     from micota.config import command
 
     base = ["experiment=tiny", "seed=3", "merge.density=0.4", *calibrated]
-    arms = [composed("generate", *base, f"data={arm}") for arm in ("instruct", "strong", "mix_long", "micota")]
+    arms = [
+        composed("generate", *base, f"data={arm}")
+        for arm in ("instruct", "strong", "mix_long", "most_likely", "micota")
+    ]
     for node in graph.unique(graph.comparison(arms).targets()):
         door, *overrides = command(node.door, base, node.choose)
         config = composed(door.removesuffix(".py"), *overrides)

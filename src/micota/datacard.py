@@ -45,6 +45,7 @@ def card(node: Node, counts: Mapping[str, int], examples: Sequence[Example]) -> 
         "completions": counts.get("completions"),
         "dropped": {name.removeprefix(prefix): n for name, n in counts.items() if name.startswith(prefix)},
         "weights": dict(spec.weights),
+        "select_by": spec.select_by,
         "made_from": [_origin(label, child) for label, child in node.inputs.items()],
         "rows_of": spec.path,
         "versions": versions(),
@@ -53,7 +54,7 @@ def card(node: Node, counts: Mapping[str, int], examples: Sequence[Example]) -> 
 
 def _origin(label: str, node: Node) -> dict[str, Any]:
     """An input; of completions also who wrote them and how."""
-    origin: dict[str, Any] = {"label": label, "name": node.name, "key": node.key}
+    origin: dict[str, Any] = {"label": label, "kind": node.kind, "name": node.name, "key": node.key}
     if isinstance(node.spec, CompletionsSpec):
         author = node.inputs["model"]
         origin["author"] = {"name": author.name, "key": author.key}
@@ -83,6 +84,11 @@ def markdown(card: Mapping[str, Any]) -> str:
     if card["weights"]:
         mixed = ", ".join(f"{label} {weight:g}" for label, weight in card["weights"].items())
         lines += ["", f"Mixed by weight: {mixed}."]
+    if card["select_by"]:
+        lines += [
+            "",
+            "Of each problem's completions that with the fewest bits per byte under the untouched student.",
+        ]
     if card["completions"] is not None:
         lines += ["", "## What was lost", "", "| | completions |", "|---|---|", f"| drawn | {card['completions']} |"]
         lines += [f"| {reason.replace('_', ' ')} | -{number} |" for reason, number in card["dropped"].items()]
@@ -96,7 +102,7 @@ def markdown(card: Mapping[str, Any]) -> str:
 
 def _written(origin: Mapping[str, Any]) -> str:
     if "author" not in origin:
-        return f"- {origin['label']}: data `{origin['name']}` (key `{origin['key']}`)"
+        return f"- {origin['label'].replace('_', ' ')}: {origin['kind']} `{origin['name']}` (key `{origin['key']}`)"
     author, sampling = origin["author"], origin["sampling"]
     drawn = (
         f"temperature {sampling['temperature']:g}, top-p {sampling['top_p']:g}, "

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from rich.console import Console
 
+from micota import graph
 from micota.artifacts import ArtifactError, Manifest, Store, read_jsonl, write_jsonl, write_text
 from micota.config import (
     EvaluationConfig,
@@ -19,8 +23,9 @@ from micota.config import (
 from micota.datacard import CARD, CARD_PAGE
 from micota.decontamination import Match
 from micota.graph import CompletionsSpec, DataSpec, Prompt, source
-from micota.records import COMPLETIONS, DATA, Completion, Example, Node, Problem, Verdict
-from micota.stages.select import CONTAMINATION, choose, keep, mixture, select, verdicts
+from micota.records import BPC, COMPLETIONS, DATA, Completion, Example, ExampleScore, Node, Problem, Verdict
+from micota.stages.make import perform, tasks_of
+from micota.stages.select import CONTAMINATION, choose, keep, mixture, most_likely, select, verdicts
 
 SELECT = SelectConfig(filters=["finished", "correct", "length"], max_tokens=10)
 SPEC = DataSpec(
@@ -30,6 +35,7 @@ SPEC = DataSpec(
     prompt=Prompt(template="{problem}?", system=None),
     select=SELECT,
     weights={},
+    select_by=None,
     path=None,
     fingerprint=None,
     seed=0,
@@ -203,3 +209,58 @@ def test_mixtures_say_which_part_is_too_small() -> None:
     parts = {"long": examples("long", range(10)), "short": examples("short", range(20))}
     with pytest.raises(ArtifactError, match="part 'short' has 14 problems that no other part uses, and 24 are wanted"):
         mixture(parts, {"long": 0.2, "short": 0.8}, 30, seed=0)
+
+
+def scored(rows: list[Example], bits: list[float]) -> list[ExampleScore]:
+    return [
+        ExampleScore(
+            index=index, problem_id=row.problem_id, source=row.source, nll_nats=value * 10, num_bytes=10,
+            num_characters=10, num_tokens=1,
+        )
+        for index, (row, value) in enumerate(zip(rows, bits, strict=True))
+    ]  # fmt: skip
+
+
+def test_of_each_problem_the_likeliest_completion_whoever_wrote_it() -> None:
+    parts = {
+        "long": examples("long", range(3)),
+        "short": [*examples("short", range(1, 4)), *examples("more", range(3, 4))],
+    }
+    scores = {"long": scored(parts["long"], [3, 1, 5]), "short": scored(parts["short"], [2, 4, 6, 5])}
+    chosen = most_likely(parts, scores)
+    assert [example.completion for example in chosen] == ["long0", "long1", "short2", "more3"]
+
+
+def test_of_equally_likely_completions_the_first() -> None:
+    parts = {"a": examples("a", range(1)), "b": examples("b", range(1))}
+    scores = {label: scored(rows, [1.5]) for label, rows in parts.items()}
+    assert [example.source for example in most_likely(parts, scores)] == ["a"]
+
+
+def test_an_arm_of_candidates_is_measured_and_chosen_from(composed: Callable[..., Any], tmp_path: Path) -> None:
+    """The student says which: what it writes itself is likelier than noise."""
+    ask = [{"role": "user", "content": "Mia has 3 pens:+4*2 mod 10?"}]
+    texts = {
+        "short": ["3+4=7.\n7*2=4.\n\\boxed{4}", "4 Hmm 4 Wait 4 4"],
+        "micota": ["9 9 9 ok ok 9 Wait", "3+4=7.\n\\boxed{7}"],
+    }
+    overrides = ["data=most_likely", "~data.parts.strong", "~data.parts.half_size", "select.num_examples=2"]
+    for label, rows in texts.items():
+        path = tmp_path / f"{label}.jsonl"
+        write_jsonl(path, [
+            Example(problem_id=str(i), messages=ask, completion=text, num_tokens=9, source=label)
+            for i, text in enumerate(rows)
+        ])  # fmt: skip
+        overrides += [f"data.parts.{label}.author=none", f"data.parts.{label}.path={path}"]
+    config = composed("generate", "experiment=tiny", "tracker=none", *overrides)
+    node = graph.data(config, config.data)
+    store = Store(tmp_path / "artifacts")
+    [task] = tasks_of(graph.unique([node]))
+    manifest = perform(config, store, task, Console(quiet=True))[-1]
+    chosen = read_jsonl(store.path(node) / DATA, Example)
+    assert sorted((example.problem_id, example.source) for example in chosen) == [("0", "short"), ("1", "micota")]
+    assert manifest.counts == {"candidates": 4, "from_short": 1, "from_micota": 1, "examples": 2}
+    likelihoods = read_jsonl(store.path(node.inputs["likelihood_of_short"]) / BPC, ExampleScore)
+    assert likelihoods[0].bits_per_byte < likelihoods[1].bits_per_byte
+    page = (store.path(node) / CARD_PAGE).read_text()
+    assert "fewest bits per byte" in page and "likelihood of short: bpc" in page

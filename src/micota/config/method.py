@@ -51,22 +51,33 @@ class PartConfig:
 
 @dataclass(kw_only=True)
 class DataConfig(PartConfig):
-    """One arm. Either an author, or ``parts`` mixed by ``weights``, or ``path``; ``instruct`` has none of them."""
+    """One arm. Either an author, or ``parts``, or ``path``; ``instruct`` has none of them.
+
+    Parts are mixed by ``weights``, or are candidates: with ``select_by=student_bpc`` each problem gets the completion
+    of all parts' that has the fewest bits per byte under the untouched student.
+    """
 
     parts: dict[str, PartConfig] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
+    select_by: str | None = where("student_bpc or null", lambda value: value in (None, "student_bpc"), None)
 
     @property
     def is_untuned(self) -> bool:
         return self.author == "none" and not self.parts and self.path is None
 
     def conflicts(self) -> Iterator[str]:
-        if set(self.weights) != set(self.parts):
+        if self.select_by is not None:
+            if not self.parts or self.weights:
+                yield (
+                    f"select_by={self.select_by} with parts {sorted(self.parts)} and weights {dict(self.weights)}; "
+                    "accepted: at least one part and no weights"
+                )
+        elif set(self.weights) != set(self.parts):
             yield f"weights name {sorted(self.weights)} but parts are {sorted(self.parts)}; name the same parts in both"
         elif self.parts and (min(self.weights.values()) <= 0 or abs(sum(self.weights.values()) - 1) > 1e-6):
             yield f"weights={dict(self.weights)}; accepted: numbers above 0 that sum to 1"
         if self.parts and (self.author != "none" or self.path):
-            yield "a mixture has parts and weights, and neither author nor path"
+            yield "an arm of parts has neither author nor path"
 
 
 MERGE_METHODS = (

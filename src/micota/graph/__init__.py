@@ -1,7 +1,19 @@
 """From a config to the graph of artifacts: pure, no torch, no disk."""
 
 from micota.graph.comparison import Arm, Comparison, comparison, unique
-from micota.graph.nodes import bpc, data, evaluation, merged, model, probe, questions, scores, source, trained
+from micota.graph.nodes import (
+    bpc,
+    data,
+    evaluation,
+    likelihood_of,
+    merged,
+    model,
+    probe,
+    questions,
+    scores,
+    source,
+    trained,
+)
 from micota.graph.specs import CompletionsSpec, DataSpec, MergeSpec, ProbeSpec, Prompt, ScoresSpec, TrainSpec
 
 __all__ = [
@@ -18,6 +30,7 @@ __all__ = [
     "comparison",
     "data",
     "evaluation",
+    "likelihood_of",
     "merged",
     "model",
     "probe",

@@ -94,7 +94,7 @@ def _completions(
 
 
 def data(config: Config, arm: PartConfig, mixture: str | None = None) -> Node:
-    """The training data of one arm, or all that one part of the arm ``mixture`` is drawn from.
+    """The training data of one arm, or all that the arm ``mixture`` can take from one of its parts.
 
     Raises:
         ConfigError: the arm has no data (the untouched student).
@@ -102,13 +102,15 @@ def data(config: Config, arm: PartConfig, mixture: str | None = None) -> Node:
     if isinstance(arm, DataConfig) and arm.is_untuned:
         raise ConfigError(f"data={arm.name} is the untouched student: it has no training data; choose another arm")
     weights: dict[str, float] = {}
+    select_by: str | None = None
     inputs: dict[str, Node] = {}
     held_out: dict[str, SourceConfig] = {}
     if isinstance(arm, DataConfig) and arm.parts:
-        weights = dict(arm.weights)
-        # Only the mixture as a whole is held to the number of examples: its parts are drawn from all that was kept.
-        whole = replace(config, select=replace(config.select, num_examples=None))
-        inputs = {label: data(whole, part, mixture=arm.name) for label, part in arm.parts.items()}
+        weights, select_by = dict(arm.weights), arm.select_by
+        inputs = {label: data(config, part, mixture=arm.name) for label, part in arm.parts.items()}
+        if select_by is not None:
+            choose = {"data": arm.name}
+            inputs |= {likelihood_of(label): _bpc(config, part, "generate", choose) for label, part in inputs.items()}
     elif arm.path is None:
         author = model(config, arm.author)
         sampling = _author_config(config, arm.author).sampling
@@ -125,8 +127,10 @@ def data(config: Config, arm: PartConfig, mixture: str | None = None) -> Node:
         problems=_rows(config.problems),
         held_out=held_out,
         prompt=training_prompt(config.prompt),
-        select=config.select,
+        # Only the arm as a whole is held to the number of examples: its parts are all that was kept.
+        select=replace(config.select, num_examples=None) if mixture else config.select,
         weights=weights,
+        select_by=select_by,
         path=arm.path,
         fingerprint=arm.fingerprint,
         seed=config.seed,
@@ -309,12 +313,21 @@ def bpc(config: Config) -> Node | None:
     """Bits per character of the arm's data under the untouched student; None for the arm without data."""
     if config.data.is_untuned:
         return None
+    return _bpc(config, data(config, config.data), "evaluate", {"data": config.data.name})
+
+
+def likelihood_of(label: str) -> str:
+    """The input of an arm with ``select_by`` that holds the likelihoods of the part ``label``."""
+    return f"likelihood_of_{label}"
+
+
+def _bpc(config: Config, examples: Node, door: str, choose: dict[str, str]) -> Node:
     return Node(
         kind="bpc",
         stage="measure",
-        name=f"{config.data.name}@{config.student.name}",
+        name=f"{examples.name}@{config.student.name}",
         spec=BpcSpec(precision=config.trainer.precision),
-        inputs={"model": source(config.student), "data": data(config, config.data)},
-        door="evaluate",
-        choose={"data": config.data.name},
+        inputs={"model": source(config.student), "data": examples},
+        door=door,
+        choose=choose,
     )

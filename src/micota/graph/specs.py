@@ -41,7 +41,8 @@ class CompletionsSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """Filters over one author's completions, or a mixture of parts (``weights``), or rows of the user (``path``).
+    """Filters over one author's completions, or a mixture of parts (``weights``), or of each problem one of the parts'
+    completions (``select_by``), or rows of the user (``path``).
 
     ``held_out`` are the benchmarks that the problems of completions are checked against."""
 
@@ -51,6 +52,7 @@ class DataSpec:
     prompt: Prompt
     select: SelectConfig
     weights: dict[str, float]
+    select_by: str | None
     path: str | None
     fingerprint: str | None
     seed: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from micota.answers.grading import prediction
@@ -14,9 +14,9 @@ from micota.config import EvaluationConfig, SelectConfig
 from micota.datacard import CARD, CARD_PAGE, card, markdown
 from micota.decontamination import find_matches, reasons
 from micota.filters import Filters, best
-from micota.graph import DataSpec
+from micota.graph import DataSpec, likelihood_of
 from micota.prompts import messages
-from micota.records import COMPLETIONS, DATA, Completion, Example, Problem, Verdict
+from micota.records import BPC, COMPLETIONS, DATA, Completion, Example, ExampleScore, Problem, Verdict
 from micota.sources import load_problems
 from micota.stages.grading import graders_of, submission
 from micota.stages.inputs import input_path, seed_of
@@ -27,14 +27,17 @@ logger = logging.getLogger(__name__)
 
 
 def select(work: Work) -> None:
-    """Build the data of an arm: filter one author's completions, or mix parts, or take the user's own rows."""
+    """Build the data of an arm: filter one author's completions, or mix parts or choose among them, or take the user's
+    own rows."""
     spec: DataSpec = work.node.spec
     problems = {problem.id: problem for problem in load_problems(spec.problems)}
-    if spec.weights:
-        parts = {
-            label: read_jsonl(input_path(work.store, node) / DATA, Example) for label, node in work.node.inputs.items()
-        }
-        examples = mixture(parts, spec.weights, spec.select.num_examples, spec.seed)
+    if spec.weights or spec.select_by:
+        parts = read_parts(work)
+        if spec.weights:
+            examples = mixture(parts, spec.weights, spec.select.num_examples, spec.seed)
+        else:
+            work.build.counts["candidates"] = sum(len(rows) for rows in parts.values())
+            examples = choose(most_likely(parts, likelihoods(work, parts)), spec.select, spec.seed)
         work.build.counts |= {
             f"from_{label}": sum(e.source == rows[0].source for e in examples) for label, rows in parts.items()
         }
@@ -54,6 +57,20 @@ def select(work: Work) -> None:
     write_text(work.build.path / CARD, json.dumps(described, indent=2, ensure_ascii=False) + "\n")
     write_text(work.build.path / CARD_PAGE, markdown(described))
     work.build.metrics["num_tokens"] = described["num_tokens"]["mean"]
+
+
+def read_parts(work: Work) -> dict[str, list[Example]]:
+    """The examples of all parts of an arm."""
+    nodes = {label: node for label, node in work.node.inputs.items() if node.kind == "data"}
+    return {label: read_jsonl(input_path(work.store, node) / DATA, Example) for label, node in nodes.items()}
+
+
+def likelihoods(work: Work, parts: Mapping[str, Sequence[Example]]) -> dict[str, list[ExampleScore]]:
+    """The likelihood of each example of each part under the student, in their order."""
+    inputs = work.node.inputs
+    return {
+        label: read_jsonl(input_path(work.store, inputs[likelihood_of(label)]) / BPC, ExampleScore) for label in parts
+    }
 
 
 def verdicts(rows: list[Completion], problems: dict[str, Problem], evaluation: EvaluationConfig) -> list[Verdict]:
@@ -152,3 +169,15 @@ def mixture(
         chosen += free[:share]
         taken |= {example.problem_id for example in free[:share]}
     return chosen
+
+
+def most_likely(parts: Mapping[str, Sequence[Example]], scores: Mapping[str, Sequence[ExampleScore]]) -> list[Example]:
+    """Of each problem's completions, by any author, the one with the fewest bits per byte; of equals the first."""
+    best_of: dict[str, tuple[float, Example]] = {}
+    for label, examples in parts.items():
+        for example, score in zip(examples, scores[label], strict=True):
+            assert example.problem_id == score.problem_id, f"{label}: row {score.index} is about another problem"
+            known = best_of.get(example.problem_id)
+            if known is None or score.bits_per_byte < known[0]:
+                best_of[example.problem_id] = (score.bits_per_byte, example)
+    return [example for _, example in best_of.values()]
