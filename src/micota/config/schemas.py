@@ -68,7 +68,8 @@ class MergeDoorConfig(Config):
 
 @dataclass(kw_only=True)
 class EvaluateConfig(Config):
-    """evaluate.py: whose answers are scored. ``regrade`` scores stored completions again; ``grade`` scores a file."""
+    """evaluate.py: whose answers are scored. ``regrade`` scores stored completions again; ``grade`` scores a file;
+    ``rank_shift`` ranks the tokens of a tuned student's stored answers under the untouched student."""
 
     role: str = choice(*ROLES)
     model: OtherModelConfig = field(default_factory=OtherModelConfig)
@@ -76,6 +77,14 @@ class EvaluateConfig(Config):
     temperature: float = non_negative(0.0)
     regrade: bool = False
     grade: str | None = None
+    rank_shift: bool = False
+
+    def conflicts(self) -> Iterator[str]:
+        if self.rank_shift and (self.role != "student" or self.model.path is not None or self.data.is_untuned):
+            subject = self.model.path or (f"data={self.data.name}" if self.role == "student" else f"role={self.role}")
+            yield f"rank_shift=true with {subject}; accepted: a student tuned on an arm's data, as data=micota"
+        if self.rank_shift and (self.regrade or self.grade is not None):
+            yield "rank_shift=true grades nothing; drop regrade and grade"
 
 
 @dataclass(kw_only=True)

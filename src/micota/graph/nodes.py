@@ -20,13 +20,13 @@ from micota.config import (
     SourceConfig,
 )
 from micota.graph.specs import (
-    BpcSpec,
     CompletionsSpec,
     DataSpec,
     MergeSpec,
     ModelSpec,
     ProbeSpec,
     Prompt,
+    ReadingSpec,
     ScoresSpec,
     TrainSpec,
 )
@@ -302,7 +302,9 @@ def named(model: OtherModelConfig) -> ModelConfig:
 
 
 def evaluation(config: EvaluateConfig) -> list[Node]:
-    """All that evaluate.py makes: scores, and for a student's arm the BPC of its data."""
+    """All that evaluate.py makes: scores, and for a student's arm the BPC of its data; or its rank shifts alone."""
+    if config.rank_shift:
+        return list(rank_shifts(config).values())
     if config.model.path is not None:
         return list(scores(config, config.role, source(named(config.model))).values())
     measured = bpc(config) if config.role == "student" else None
@@ -316,6 +318,34 @@ def bpc(config: Config) -> Node | None:
     return _bpc(config, data(config, config.data), "evaluate", {"data": config.data.name})
 
 
+def rank_shifts(config: Config) -> dict[str, Node]:
+    """By benchmark, the ranks that the tuned student's tokens had under the untouched student; none for the latter.
+
+    Raises:
+        ConfigError: answers are sampled; only in greedy ones is each token the tuned model's own first choice, so that
+            its rank before is the shift.
+    """
+    if config.data.is_untuned:
+        return {}
+    temperature = config.evaluation.sampling.temperature
+    if temperature > 0:
+        raise ConfigError(
+            f"evaluation.sampling.temperature={temperature:g}: rank shifts are of greedy answers; accepted: 0"
+        )
+    return {
+        name: Node(
+            kind="rank_shifts",
+            stage="rank_shift",
+            name=graded.name,
+            spec=ReadingSpec(precision=config.trainer.precision),
+            inputs={"model": source(config.student), "completions": graded.inputs["completions"]},
+            door="evaluate",
+            choose={"data": config.data.name, "rank_shift": "true"},
+        )
+        for name, graded in scores(config, "student").items()
+    }
+
+
 def likelihood_of(label: str) -> str:
     """The input of an arm with ``select_by`` that holds the likelihoods of the part ``label``."""
     return f"likelihood_of_{label}"
@@ -326,7 +356,7 @@ def _bpc(config: Config, examples: Node, door: str, choose: dict[str, str]) -> N
         kind="bpc",
         stage="measure",
         name=f"{examples.name}@{config.student.name}",
-        spec=BpcSpec(precision=config.trainer.precision),
+        spec=ReadingSpec(precision=config.trainer.precision),
         inputs={"model": source(config.student), "data": examples},
         door=door,
         choose=choose,

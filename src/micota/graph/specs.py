@@ -111,7 +111,7 @@ class ScoresSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BpcSpec:
-    """How the model is run that measures."""
+class ReadingSpec:
+    """How a model is run that reads and does not write: to measure BPC, or ranks of tokens."""
 
     precision: str

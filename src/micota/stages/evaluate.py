@@ -10,17 +10,19 @@ from micota import graph
 from micota.artifacts import ArtifactError, Store, read_jsonl
 from micota.config import EvaluateConfig, without_keys
 from micota.console import open_console
-from micota.records import SCORES, Node, Score
+from micota.findings.shifts import KINDS, most_shifted
+from micota.records import SCORES, TOKEN_SHIFTS, Node, Score, TokenShift
 from micota.stages.grade_file import grade_file
 from micota.stages.grading import by_problem, summarise
 from micota.stages.make import make
 from micota.statistics import macro_average, problem_means
 
 OUTCOMES = ("incorrect", "truncated", "no_answer", "ungradable", "not_asked")
+NUM_TOKENS_SHOWN = 12
 
 
 def evaluate(config: EvaluateConfig) -> None:
-    """Make the scores that the config asks for and show them as a table."""
+    """Make the scores, or the rank shifts, that the config asks for and show them as tables."""
     if config.grade is not None:
         grade_file(config)
         return
@@ -29,8 +31,13 @@ def evaluate(config: EvaluateConfig) -> None:
     if config.regrade and not config.plan:
         forget_scores(config, targets)
     make(config, "evaluate", targets, console)
-    if not config.plan:
-        console.print(results_table(Store(config.artifacts), targets))
+    if config.plan:
+        return
+    store = Store(config.artifacts)
+    for table in (
+        [shift_table(store, node) for node in targets] if config.rank_shift else [results_table(store, targets)]
+    ):
+        console.print(table)
 
 
 def forget_scores(config: EvaluateConfig, targets: list[Node]) -> None:
@@ -83,4 +90,22 @@ def results_table(store: Store, targets: list[Node]) -> Table:
         table.add_section()
         table.add_row("average", "", f"{100 * average.value:.1f}", interval, style="bold")
     table.caption = str(Text("where graders differ: disagreements.md beside the scores"))
+    return table
+
+
+def shift_table(store: Store, node: Node) -> Table:
+    """The most shifted tokens of one benchmark, by mean and by share."""
+    shifts = read_jsonl(store.path(node) / TOKEN_SHIFTS, TokenShift)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold", caption_justify="left")
+    manifest = store.manifest(node)
+    assert manifest is not None
+    shares = ", ".join(f"{100 * manifest.metrics[f'share_{kind}']:.1f} % {kind}" for kind in KINDS)
+    table.title = f"{node.name}: tokens that {node.inputs['model'].name} would not have chosen"
+    table.caption = f"{manifest.counts['tokens']} tokens: {shares}; rank 0 is the first choice, shifted is 3 or more"
+    for column in ("by mean", "uses", "mean rank", "by share", "uses", "shifted"):
+        table.add_column(column, justify="left" if column.startswith("by") else "right", no_wrap=True)
+    by_mean, by_share = (most_shifted(shifts, by, limit=NUM_TOKENS_SHOWN) for by in ("mean_rank", "share_shifted"))
+    for one, other in zip(by_mean, by_share, strict=True):
+        mean, share = f"{one.mean_rank:.2f}", f"{100 * other.share_shifted:.1f} %"
+        table.add_row(repr(one.text), str(one.count), mean, repr(other.text), str(other.count), share)
     return table

@@ -27,6 +27,7 @@ STAGES = {
     "probe": "micota.stages.probe:probe",
     "grade": "micota.stages.grading:grade",
     "measure": "micota.stages.measure:measure",
+    "rank_shift": "micota.stages.rank_shift:rank_shift",
 }
 # What can be known to fail is checked for all nodes of a command before the first of them is made.
 CHECKS = {"grade": "micota.stages.grading:check", "probe": "micota.stages.probe:check"}

@@ -174,6 +174,8 @@ def headline(manifests: list[Manifest]) -> str:
                 parts.append(f"{name} {100 * manifest.metrics['accuracy']:.1f} %")
             case "measure":
                 parts.append(f"BPC {manifest.metrics['bits_per_byte']:.3f}")
+            case "rank_shift":
+                parts.append(f"{name} {100 * manifest.metrics['share_shifted']:.1f} % of tokens shifted")
             case "train":
                 parts.append(f"loss {manifest.metrics['loss']:.3f}, {manifest.counts['steps']} steps")
             case "select":

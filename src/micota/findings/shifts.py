@@ -1,0 +1,90 @@
+"""Which tokens tuning made a model use: their ranks before it, summed up by token and by response.
+
+After Mix Distillation (arXiv 2502.12143, figure 8). The shift of a token is its rank before tuning less its rank after,
+which is 0 in greedy answers: there the rank before is the shift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from micota.records import RankedResponse, TokenShift
+
+NUM_MARGINAL = 3  # ranks 1 and 2 are marginal, lower ones shifted (Lin et al. 2023, arXiv 2312.01552)
+KINDS = ("unshifted", "marginal", "shifted")
+MEASURES = ("mean_rank", "share_shifted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponseShift:
+    """One response: how many of its tokens were shifted, and the mean of their ranks before tuning."""
+
+    problem_id: str
+    sample: int
+    num_tokens: int
+    num_shifted: int
+    mean_rank: float
+
+
+def token_shifts(rows: Sequence[RankedResponse], text_of: Callable[[int], str]) -> list[TokenShift]:
+    """All tokens that occur in the responses, the most frequent first."""
+    ids = np.array([token for row in rows for token in row.token_ids], dtype=np.int64)
+    ranks = np.array([rank for row in rows for rank in row.ranks], dtype=np.int64)
+    tokens, place = np.unique(ids, return_inverse=True)
+
+    def counts(chosen: np.ndarray) -> list[int]:
+        found: list[int] = np.bincount(place[chosen], minlength=len(tokens)).tolist()
+        return found
+
+    top, middle = ranks == 0, (ranks > 0) & (ranks < NUM_MARGINAL)
+    total, unshifted, marginal = counts(np.ones(len(ids), dtype=bool)), counts(top), counts(middle)
+    sums = np.bincount(place, weights=ranks, minlength=len(tokens))
+    highest = np.zeros(len(tokens), dtype=np.int64)
+    np.maximum.at(highest, place, ranks)
+    found = [
+        TokenShift(
+            token_id=int(token),
+            text=text_of(int(token)),
+            count=total[number],
+            num_unshifted=unshifted[number],
+            num_marginal=marginal[number],
+            num_shifted=total[number] - unshifted[number] - marginal[number],
+            mean_rank=float(sums[number]) / total[number],
+            max_rank=int(highest[number]),
+        )
+        for number, token in enumerate(tokens)
+    ]
+    return sorted(found, key=lambda row: (-row.count, row.token_id))
+
+
+def most_shifted(
+    rows: Sequence[TokenShift], by: str = "mean_rank", *, min_count: int = 5, limit: int = 20
+) -> list[TokenShift]:
+    """The tokens with the largest mean shift (``mean_rank``) or share of shifted uses (``share_shifted``), of those
+    used at least ``min_count`` times; of equals the more frequent first.
+
+    Raises:
+        ValueError: ``by`` is neither.
+    """
+    if by not in MEASURES:
+        raise ValueError(f"most shifted by {by!r}; accepted: {', '.join(MEASURES)}")
+    frequent = [row for row in rows if row.count >= min_count and row.mean_rank > 0]
+    return sorted(frequent, key=lambda row: (-getattr(row, by), -row.count, row.token_id))[:limit]
+
+
+def response_shifts(rows: Sequence[RankedResponse]) -> list[ResponseShift]:
+    """Each response that has tokens at all."""
+    return [
+        ResponseShift(
+            problem_id=row.problem_id,
+            sample=row.sample,
+            num_tokens=len(row.ranks),
+            num_shifted=sum(rank >= NUM_MARGINAL for rank in row.ranks),
+            mean_rank=sum(row.ranks) / len(row.ranks),
+        )
+        for row in rows
+        if row.ranks
+    ]

@@ -1,0 +1,68 @@
+"""The answers of a tuned model and the model before tuning -> which tokens tuning made it use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from micota.analysis.rank_shift import token_ranks
+from micota.artifacts import read_jsonl, write_jsonl
+from micota.findings.shifts import KINDS, token_shifts
+from micota.graph import CompletionsSpec
+from micota.packing import Tokens
+from micota.prompts import prompt_text
+from micota.records import COMPLETIONS, RANKS, TOKEN_SHIFTS, Completion, RankedResponse
+from micota.sources import load_questions
+from micota.stages.inputs import input_path
+from micota.stages.make import Work
+from micota.stages.reading import open_model, open_tokenizer, read_sequences
+
+
+def rank_shift(work: Work) -> None:
+    """Ranks of all tokens, a row an answer, and what they come to for each token."""
+    before, answered = work.node.inputs["model"], work.node.inputs["completions"]
+    rows = read_jsonl(input_path(work.store, answered) / COMPLETIONS, Completion)
+    rows.sort(key=lambda row: (row.problem_id, row.sample))  # completions stand in the order in which they finished
+    tokenizer = open_tokenizer(work, before)
+    tokens = tokens_of(tokenizer, answered.spec, rows)
+    model = open_model(work, before)
+
+    def rows_of(batch: list[int]) -> list[RankedResponse]:
+        ranks = token_ranks(model, [tokens[index] for index in batch])
+        return [response(index, found) for index, found in zip(batch, ranks, strict=True)]
+
+    def response(index: int, ranks: list[int]) -> RankedResponse:
+        return RankedResponse(
+            index=index,
+            problem_id=rows[index].problem_id,
+            sample=rows[index].sample,
+            token_ids=tokens[index].ids[tokens[index].num_prompt :],
+            ranks=ranks,
+        )
+
+    ranked = read_sequences(work, RANKS, RankedResponse, tokens, rows_of)
+    shifts = token_shifts(ranked, lambda token: str(tokenizer.decode([token])))
+    write_jsonl(work.build.path / TOKEN_SHIFTS, shifts)
+    total = sum(row.count for row in shifts)
+    work.build.counts |= {"responses": len(ranked), "tokens": total}
+    for kind in KINDS:
+        work.build.metrics[f"share_{kind}"] = sum(getattr(row, f"num_{kind}") for row in shifts) / total
+    work.build.metrics["mean_rank"] = sum(row.mean_rank * row.count for row in shifts) / total
+
+
+def tokens_of(tokenizer: Any, spec: CompletionsSpec, rows: list[Completion]) -> list[Tokens]:
+    """Prompt and answer as token ids, with eos where the answer ended by itself.
+
+    Answers are stored as text: tokens are those of the tokenizer, which are nearly always the ones that were drawn.
+    """
+    problems = {question.id: question.problem for question in load_questions(spec.questions)}
+
+    def plain(text: str) -> list[int]:
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    found = []
+    for row in rows:
+        prompt = plain(prompt_text(tokenizer, problems[row.problem_id], spec.prompt))
+        end = [tokenizer.eos_token_id] if row.finish_reason == "stop" else []
+        found.append(Tokens(ids=[*prompt, *plain(row.completion), *end], num_prompt=len(prompt)))
+    return found
