@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, SMALL
+from wandb_files import read_runs
 
 from micota.artifacts import read_manifest
 
@@ -133,24 +134,33 @@ def test_damage_stops_before_any_work(undisturbed: tuple[Path, Any], run_door: D
     assert finished.stderr.count("\n") == 1
 
 
-def test_a_sweep_shares_everything_upstream(undisturbed: tuple[Path, Any], run_door: Door) -> None:
-    artifacts = undisturbed[0] / "artifacts"
+def test_a_sweep_shares_everything_upstream_and_compares_in_wandb(
+    undisturbed: tuple[Path, Any], run_door: Door
+) -> None:
+    folder, artifacts = undisturbed[0], undisturbed[0] / "artifacts"
     before = set(results(artifacts))
-    finished = run_door("merge", "-m", *SMALL, "merge.density=0.2,0.4,0.6", MICOTA_ARTIFACTS=str(artifacts))
+    finished = run_door(
+        "merge", "-m", *SMALL, "tracker=wandb", "tracker.mode=offline", "merge.density=0.2,0.4,0.6",
+        MICOTA_ARTIFACTS=str(artifacts), HOME=str(folder),
+    )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     made = set(results(artifacts)) - before
     assert sorted(name.split("dare_ties-")[1][:4] for name in made) == ["d0.2", "d0.4", "d0.6"]
-
-
-def test_wandb_offline_stays_below_the_artifacts(undisturbed: tuple[Path, Any], run_door: Door) -> None:
-    artifacts = undisturbed[0] / "artifacts"
-    finished = run_door(
-        "merge", *SMALL, "tracker=wandb", "tracker.mode=offline", "merge.density=0.7",
-        MICOTA_ARTIFACTS=str(artifacts), HOME=str(undisturbed[0]),
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stderr
-    assert list((artifacts / "wandb").glob("offline-run-*/run-*.wandb"))
-    assert [entry.name for entry in undisturbed[0].iterdir()] == ["artifacts"]
+    assert [run.config["merge"]["density"] for run in read_runs(artifacts)] == [0.2, 0.4, 0.6]
+    assert [entry.name for entry in folder.iterdir()] == ["artifacts"], "W&B left something outside the artifacts"
+    assert finished.stdout.count("wandb sync") == 1
+    sync = finished.stdout.splitlines()[-1].removeprefix("tracked offline; to upload:  ")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    listed = subprocess.run(
+        f"{sync} --dry-run",
+        shell=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PATH": path},
+        cwd=folder,
+        check=True,
+    )
+    assert "Would sync 3 run(s)" in listed.stdout + listed.stderr
 
 
 @pytest.mark.slow

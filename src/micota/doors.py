@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from micota.artifacts import fingerprint
 from micota.config import SCHEMAS, Config, ConfigError, PipelineConfig, explain, parse, unknown_key, without_keys
 from micota.console import quieten
+from micota.tracking import sync_command
 
 # With its schema below it, a config can be overridden in keys that no YAML mentions, and a typo is found in any.
 for _name, _schema in SCHEMAS.items():
@@ -38,13 +39,15 @@ def run(script: str, stage: Callable[[Any], object]) -> None:
     """Run an entry script, whose ``__file__`` is ``script``: its name is that of its config, which ``stage`` gets."""
     name = Path(script).stem
     wants_traceback = bool(os.environ.get(FULL_ERROR))
+    ran: list[Config] = []
 
     def task(composed: DictConfig) -> None:
         quieten()
         if not wants_traceback:
             del os.environ[FULL_ERROR]  # doors that this one starts must not inherit it
         try:
-            stage(prepare(composed, SCHEMAS[name], list(HydraConfig.get().overrides.task)))
+            ran.append(prepare(composed, SCHEMAS[name], list(HydraConfig.get().overrides.task)))
+            stage(ran[-1])
         except USER_ERRORS as error:
             # A SLURM job must hand its exception back; elsewhere it is told here, before Hydra adds words of its own.
             if wants_traceback or "SUBMITIT_EXECUTOR" in os.environ:
@@ -64,6 +67,9 @@ def run(script: str, stage: Callable[[Any], object]) -> None:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+    for line in dict.fromkeys(map(sync_command, ran)):  # once, however many jobs a sweep had
+        if line is not None:
+            print(f"tracked offline; to upload:  {line}")
 
 
 def fail(error: Exception, schema: type[Config]) -> NoReturn:

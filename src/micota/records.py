@@ -188,16 +188,20 @@ class Node:
     door: str = ""
     choose: Mapping[str, str] = field(default_factory=dict)
 
-    @cached_property
-    def key(self) -> str:
-        """Short hash of the canonical JSON of what determines the result."""
-        content = {
+    @property
+    def content(self) -> dict[str, Any]:
+        """What determines the result, for JSON."""
+        return {
             "schema": SCHEMA_VERSION,
             "stage": self.stage,
             "spec": asdict(self.spec),
             "inputs": {label: node.key for label, node in self.inputs.items()},
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+    @cached_property
+    def key(self) -> str:
+        """Short hash of the canonical JSON of what determines the result."""
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
     def folder(self) -> str:

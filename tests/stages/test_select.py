@@ -26,6 +26,7 @@ from micota.graph import CompletionsSpec, DataSpec, Prompt, source
 from micota.records import BPC, COMPLETIONS, DATA, Completion, Example, ExampleScore, Node, Problem, Verdict
 from micota.stages.make import perform, tasks_of
 from micota.stages.select import CONTAMINATION, choose, keep, mixture, most_likely, select, verdicts
+from micota.tracking import NoRun
 
 SELECT = SelectConfig(filters=["finished", "correct", "length"], max_tokens=10)
 SPEC = DataSpec(
@@ -130,7 +131,8 @@ def select_from(folder: Path, decontaminate: str) -> tuple[Manifest, list[Exampl
     with store.build(node, 0) as build:
         assert build is not None
         config = SimpleNamespace(evaluation=EvaluationConfig(num_workers=1))
-        select(SimpleNamespace(store=store, node=node, build=build, config=config))  # type: ignore[arg-type]
+        work = SimpleNamespace(store=store, node=node, build=build, config=config, run=NoRun())
+        select(work)  # type: ignore[arg-type]
     manifest = store.manifest(node)
     assert manifest is not None
     report = store.path(node) / CONTAMINATION

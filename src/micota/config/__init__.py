@@ -15,6 +15,7 @@ from micota.config.running import (
     EvaluationConfig,
     JudgeConfig,
     ServerConfig,
+    TrackerConfig,
     TrainerConfig,
 )
 from micota.config.schemas import (
@@ -52,6 +53,7 @@ __all__ = [
     "ServerConfig",
     "SftConfig",
     "SourceConfig",
+    "TrackerConfig",
     "TrainConfig",
     "TrainerConfig",
     "command",

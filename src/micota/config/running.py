@@ -140,9 +140,14 @@ class TrainerConfig:
 
 @dataclass(kw_only=True)
 class TrackerConfig:
-    """Where runs are tracked; offline runs of W&B are kept below the artifacts until ``wandb sync``."""
+    """Where runs are tracked; offline runs of W&B are kept below the artifacts until ``wandb sync``.
+
+    A table has at most ``table_rows``. Models are described, and with ``log_models`` uploaded too.
+    """
 
     name: str = choice("wandb", "none")
     project: str = "micota"
     entity: str | None = None
     mode: str = choice("online", "offline", default="online")
+    table_rows: int = positive(200)
+    log_models: bool = False

@@ -274,8 +274,9 @@ def _label(setting: Any) -> str:
 
 def scores(config: Config, role: str, subject: Node | None = None) -> dict[str, Node]:
     """The graded answers of a role, or of any other model (``subject``), by benchmark."""
+    own = {"role": role} if role != "student" else {"data": config.data.name}
+    choose = own if subject is None else {}  # another model is named in the overrides of the command
     subject = subject or model(config, role)
-    choose = {"role": role} if role != "student" else {"data": config.data.name}
     prompt = _evaluation_prompt(config.prompt)
     judge = config.evaluation.judge
     nodes = {}

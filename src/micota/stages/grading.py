@@ -233,11 +233,8 @@ def _track(
     problems: dict[str, Problem],
     texts: dict[tuple[str, int], str],
 ) -> None:
-    """Summary and table of answers to the tracker."""
+    """The table of answers to the tracker: those to the same problems for every model."""
     benchmark = work.node.name.rpartition("@")[2]
-    numbers = {"accuracy": summary["accuracy"], "num_tokens": summary["num_tokens"]}
-    numbers |= {f"accuracy_{name}": value for name, value in summary["graders"].items()}
-    work.run.log({f"eval/{benchmark}/{name}": value for name, value in numbers.items()})
     columns = ["problem_id", "problem", "answer", "prediction", "outcome", "reason", "num_tokens", "completion"]
     table = [
         [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from micota.console import open_console
 from micota.graph import unique
 from micota.records import Node
 from micota.stages.ranks import outer_rank
-from micota.tracking import NoRun, Run, track
+from micota.tracking import NoRun, Run, check_tracker, track
 
 STAGES = {
     "generate": "micota.stages.generate:generate",
@@ -47,11 +47,12 @@ class Work:
 
 @dataclass
 class Task:
-    """The nodes that one command of a door makes, in order."""
+    """The nodes that one command of a door makes, in order; ``done`` are those of the same command that are there."""
 
     door: str
     choose: dict[str, str]
     nodes: list[Node] = field(default_factory=list)
+    done: list[Node] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -64,12 +65,16 @@ class Task:
             yield from (n.folder for n in node.inputs.values() if not n.is_source and n.folder not in own)
 
 
-def tasks_of(nodes: Iterable[Node]) -> list[Task]:
+def tasks_of(nodes: Iterable[Node], done: Iterable[Node] = ()) -> list[Task]:
     """Group nodes by the command that makes them; commands come after those whose results they read."""
     tasks: dict[str, Task] = {}
     for node in nodes:
         task = Task(node.door, dict(node.choose))
         tasks.setdefault(task.id, task).nodes.append(node)
+    for node in done:
+        sibling = tasks.get(Task(node.door, dict(node.choose)).id)
+        if sibling is not None:
+            sibling.done.append(node)
     waiting = list(tasks.values())
     unmade = {node.folder for task in waiting for node in task.nodes}
     ordered = []
@@ -97,6 +102,11 @@ def pending(store: Store, targets: Iterable[Node]) -> list[Node]:
     return list(found.values())
 
 
+def finished(store: Store, targets: Iterable[Node]) -> list[Node]:
+    """All that is done of what ``targets`` are made from, themselves included."""
+    return [node for node in unique(targets) if store.is_done(node)]
+
+
 def make(config: Config, door: str, targets: list[Node], console: Console | None = None) -> None:
     """Make ``targets`` by the stages of one door.
 
@@ -117,7 +127,9 @@ def make(config: Config, door: str, targets: list[Node], console: Console | None
     foreign = [task for task in tasks_of(todo) if task.id != own[0].id]
     if foreign:
         raise ArtifactError(missing(config, foreign, targets))
-    for task in tasks_of(todo):
+    if todo:
+        check_tracker(config.tracker)
+    for task in tasks_of(todo, finished(store, targets)):
         perform(config, store, task, console)
     made = {node.folder for node in todo}
     for node in targets:
@@ -145,7 +157,7 @@ def perform(config: Config, store: Store, task: Task, console: Console) -> list[
         for node in task.nodes:
             with store.build(node, config.seed) as build:
                 if build is not None:
-                    run = run or stack.enter_context(track(config, task.door, task.nodes[-1].name))
+                    run = run or stack.enter_context(_tracked(config, store, task))
                     run_stage(Work(config, store, node, build, run, console))
             manifest = store.manifest(node)
             assert manifest is not None
@@ -153,6 +165,17 @@ def perform(config: Config, store: Store, task: Task, console: Console) -> list[
                 run.made(node, store.path(node), manifest)
             manifests.append(manifest)
     return manifests
+
+
+@contextmanager
+def _tracked(config: Config, store: Store, task: Task) -> Iterator[Run]:
+    """A run that knows also what an earlier run of the same command made, and so sums up over all benchmarks."""
+    with track(config, [*task.done, *task.nodes]) as run:
+        for node in task.done:
+            manifest = store.manifest(node)
+            assert manifest is not None
+            run.made(node, store.path(node), manifest)
+        yield run
 
 
 def follow(config: Config, store: Store, targets: list[Node]) -> None:

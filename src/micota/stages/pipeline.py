@@ -23,8 +23,9 @@ from micota.artifacts import Manifest, Store, num_cores
 from micota.config import Config, PipelineConfig, command
 from micota.console import open_console, quieten
 from micota.graph import comparison, unique
-from micota.stages.make import Task, pending, perform, show_plan, tasks_of
+from micota.stages.make import Task, finished, pending, perform, show_plan, tasks_of
 from micota.stages.report import report
+from micota.tracking import check_tracker
 
 MAX_WORKERS = 4
 Runner = Callable[[Task], list[Manifest]]
@@ -46,8 +47,10 @@ def pipeline(config: PipelineConfig, arms: list[Config], console: Console | None
     cached = len(unique(targets)) - len(todo)
     console.print(Text(f"{config.name}: {cached} artifacts are there already, {len(todo)} to make", "bold"))
     jobs = config.jobs or default_jobs(config)
+    if todo:
+        check_tracker(config.tracker)
     with open_runner(config, jobs, store, console) as runner:
-        run_tasks(tasks_of(todo), runner, jobs, console)
+        run_tasks(tasks_of(todo, finished(store, targets)), runner, jobs, console)
     report(config, arms, console)
 
 

@@ -57,6 +57,9 @@ def select(work: Work) -> None:
     write_text(work.build.path / CARD, json.dumps(described, indent=2, ensure_ascii=False) + "\n")
     write_text(work.build.path / CARD_PAGE, markdown(described))
     work.build.metrics["num_tokens"] = described["num_tokens"]["mean"]
+    columns = ("problem_id", "source", "num_tokens", "problem", "completion")
+    table = [(e.problem_id, e.source, e.num_tokens, e.messages[-1]["content"], e.completion) for e in examples]
+    work.run.table("data/examples", columns, table)
 
 
 def read_parts(work: Work) -> dict[str, list[Example]]:
