@@ -1,12 +1,12 @@
 """Run the whole method for one student and compare the arms: ``python pipeline.py experiment=tiny``."""
 
-from micota import doors
+from micota import doors, experiments
 from micota.config import PipelineConfig
 from micota.stages.pipeline import pipeline
 
 
 def main(config: PipelineConfig) -> None:
-    pipeline(config, doors.arms(config))
+    pipeline(config, experiments.cases(config))
 
 
 if __name__ == "__main__":

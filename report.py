@@ -1,12 +1,12 @@
 """Show the comparison of all arms, as a table and a page: ``python report.py experiment=tiny``."""
 
-from micota import doors
+from micota import doors, experiments
 from micota.config import Config
 from micota.stages.report import report
 
 
 def main(config: Config) -> None:
-    report(config, doors.arms(config))
+    report(config, experiments.cases(config))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pytest
 from micota import doors
 from micota.answers.grading import Graders
 from micota.config import SCHEMAS
+from micota.graph import ArmConfig, CaseConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 # A miniature of the miniature: every stage runs for real, in seconds.
@@ -32,6 +33,11 @@ SMALL = [
     "trainer.checkpoint_every=1",
     "engine.batch_size=32",
 ]
+
+
+def case_of(arms: list[Any]) -> CaseConfig:
+    """One case without axes, of configs that differ in ``data`` alone."""
+    return CaseConfig(config=arms[0], arms=[ArmConfig(name=arm.data.name, config=arm) for arm in arms])
 
 
 @pytest.fixture(autouse=True)

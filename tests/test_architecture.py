@@ -21,6 +21,7 @@ ROWS = [
     {"report"},
     {"stages"},
     {"doors"},
+    {"experiments"},
 ]
 ROW = {room: number for number, row in enumerate(ROWS) for room in row}
 HEAVY = {"torch", "transformers", "lightning", "vllm", "ray", "mergekit", "wandb", "datasets", "peft", "plotly"}

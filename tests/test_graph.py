@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from conftest import case_of
 
 from micota import graph
 from micota.config import ConfigError
@@ -113,7 +114,7 @@ def test_commands_make_what_they_name(composed: Composed, calibrated: list[str])
         composed("generate", *base, f"data={arm}")
         for arm in ("instruct", "strong", "mix_long", "most_likely", "micota")
     ]
-    for node in graph.unique(graph.comparison(arms).targets()):
+    for node in graph.unique(graph.comparison(case_of(arms)).targets()):
         door, *overrides = command(node.door, base, node.choose)
         config = composed(door.removesuffix(".py"), *overrides)
         match node.door:
@@ -167,14 +168,14 @@ def test_gradients_have_names_that_are_folders(composed: Composed) -> None:
 def test_a_calibrated_experiment_still_has_its_curve(composed: Composed) -> None:
     base = ["experiment=tiny", "merge.target_length_ratio=0.5", "compare.merge_weights=[0.3]"]
     arms = [composed("generate", *base, "data=micota")]
-    assert list(graph.comparison(arms).curve) == [0.0, 0.3, 1.0]
-    stages = {(node.stage, node.door) for node in graph.unique(graph.comparison(arms).targets())}
+    assert list(graph.comparison(case_of(arms)).curve) == [0.0, 0.3, 1.0]
+    stages = {(node.stage, node.door) for node in graph.unique(graph.comparison(case_of(arms)).targets())}
     assert ("probe", "merge") in stages
 
 
 def test_the_curve_covers_the_weight_of_the_experiment(composed: Composed) -> None:
     config = composed("generate", "merge.weight=0.45", "compare.merge_weights=[0.3]", "data=micota")
-    assert list(graph.comparison([config]).curve) == [0.0, 0.3, 0.45, 1.0]
+    assert list(graph.comparison(case_of([config])).curve) == [0.0, 0.3, 0.45, 1.0]
 
 
 @pytest.mark.parametrize(("door", "overrides"), [

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import case_of
 
 from micota.artifacts import Store
 from micota.graph import comparison
@@ -24,7 +24,7 @@ def test_orders_that_hold_with_margin(
     config = composed("generate", "experiment=tiny")
     arms = [composed("generate", "experiment=tiny", f"data={arm}") for arm in config.compare.arms]
     store = Store(tmp_path / "artifacts")
-    summary = summarise(store, "tiny", "tiny_student", {0: comparison([replace(arm, seed=0) for arm in arms])})
+    summary = summarise(store, "tiny", "tiny_student", {0: comparison(case_of(arms))})
     by_name = {arm.name: arm for arm in summary.arms}
     accuracy = {name: 100 * arm.average.value for name, arm in by_name.items()}
     assert accuracy["strong"] < accuracy["instruct"] - 15

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from micota.artifacts import fingerprint
-from micota.config import SCHEMAS, Config, ConfigError, PipelineConfig, explain, parse, unknown_key, without_keys
+from micota.config import SCHEMAS, Config, ConfigError, explain, parse, unknown_key
 from micota.console import quieten
 from micota.tracking import sync_command
 
@@ -105,18 +105,6 @@ def local_inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield path.lstrip("."), owner
     for item in fields(node):
         yield from local_inputs(getattr(node, item.name), f"{path}.{item.name}")
-
-
-def arms(config: Config) -> list[Config]:
-    """The config of every arm to compare, composed as its own door would compose it."""
-    own = {item.name for item in fields(PipelineConfig)} - {item.name for item in fields(Config)}
-    kept = without_keys(config.overrides, own | {"data", "plan"})
-    return [
-        prepare(
-            hydra.compose("generate", overrides=[*kept, f"data={arm}"]), SCHEMAS["generate"], [*kept, f"data={arm}"]
-        )
-        for arm in config.compare.arms
-    ]
 
 
 def one_line(error: BaseException, schema: type[Config]) -> str:

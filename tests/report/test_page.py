@@ -4,12 +4,12 @@ import json
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 
 import hydra
 import pytest
+from conftest import case_of
 from plotly.offline import get_plotlyjs
 
 from micota import doors
@@ -43,7 +43,7 @@ def compare(seeds: Sequence[int], limit: int | None) -> dict[int, Comparison]:
     shared = ["experiment=tiny", "compare.merge_weights=[0.3,0.4,0.6,0.7]", *limits]
     with hydra.initialize_config_dir(str(doors.CONF), version_base="1.3"):
         arms = [doors.prepare(hydra.compose("generate", [*shared, f"data={arm}"]), Config, []) for arm in PROFILES]
-    return {seed: comparison([replace(arm, seed=seed) for arm in arms]) for seed in seeds}
+    return {seed: comparison(case_of(arms).at_seed(seed)) for seed in seeds}
 
 
 def fill(store: Store, made: Comparison, seed: int) -> None:

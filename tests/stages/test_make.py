@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL
+from conftest import SMALL, case_of
 
 from micota import graph
 from micota.artifacts import ArtifactError, Store
@@ -18,7 +18,7 @@ Composed = Callable[..., Any]
 
 def test_tasks_come_after_what_they_read(composed: Composed) -> None:
     arms = [composed("generate", "experiment=tiny", f"data={arm}") for arm in ("instruct", "mix_large", "micota")]
-    nodes = graph.unique(graph.comparison(arms).targets())
+    nodes = graph.unique(graph.comparison(case_of(arms)).targets())
     tasks = tasks_of(nodes)
     assert sum(len(task.nodes) for task in tasks) == len(nodes)
     made: set[str] = set()

@@ -5,9 +5,9 @@ value is not accepted by its full key, as a user would type it on the command li
 """
 
 from micota.config.fields import ConfigError
-from micota.config.method import DataConfig, PartConfig, SelectConfig
+from micota.config.method import CompareConfig, DataConfig, PartConfig, Point, SelectConfig
 from micota.config.models import LoraConfig, ModelConfig, OtherModelConfig, SamplingConfig, SftConfig
-from micota.config.parse import command, explain, parse, unknown_key, without_keys
+from micota.config.parse import command, explain, override_key, parse, unknown_key, without_keys
 from micota.config.problems import ANSWER_TYPES, PromptConfig, QuestionsConfig, SourceConfig
 from micota.config.running import (
     EndpointConfig,
@@ -31,6 +31,7 @@ from micota.config.schemas import (
 __all__ = [
     "ANSWER_TYPES",
     "SCHEMAS",
+    "CompareConfig",
     "Config",
     "ConfigError",
     "DataConfig",
@@ -46,6 +47,7 @@ __all__ = [
     "OtherModelConfig",
     "PartConfig",
     "PipelineConfig",
+    "Point",
     "PromptConfig",
     "QuestionsConfig",
     "SamplingConfig",
@@ -58,6 +60,7 @@ __all__ = [
     "TrainerConfig",
     "command",
     "explain",
+    "override_key",
     "parse",
     "unknown_key",
     "without_keys",

@@ -146,11 +146,59 @@ class SweepConfig:
     num_steps: int = positive(4)
 
 
+MEASURES = ("teacher", "merges", "probe", "scores", "bpc")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One place on an axis, or one arm: what it is called, and the overrides that lead to it."""
+
+    label: str
+    overrides: list[str]
+
+
+def _is_point(item: Any) -> bool:
+    label, overrides = next(iter(item.items())) if isinstance(item, dict) and len(item) == 1 else (item, [])
+    is_label = all(c.isalnum() or c in "._-" for c in str(label))
+    return is_label and isinstance(overrides, list) and all("=" in str(override) for override in overrides)
+
+
+POINTS = "a list of options or values, or of {label: [overrides]}"
+
+
+def _are_points(items: Any) -> bool:
+    labels = [str(next(iter(item)) if isinstance(item, dict) and item else item) for item in items]
+    return bool(items) and all(_is_point(item) for item in items) and len(set(labels)) == len(labels)
+
+
 @dataclass(kw_only=True)
 class CompareConfig:
-    """What an experiment compares: arms of one student, and the merged TA over a range of weights."""
+    """What an experiment compares and measures: at each point of the product of ``axes``, the ``arms`` of a student.
 
-    arms: list[str] = where("a list of at least one option of the group data", bool)
+    An axis is named by what it varies, and lists its options or values (``student: [qwen1.5b, qwen3b]``); arms are
+    options of ``data``. Where one word is not enough, a point has a label and overrides instead
+    (``{QwQ: [teacher=qwq32b, student.sft.epochs=2]}``). ``measures`` are the scores of the teacher, of the TA merged at
+    ``merge_weights`` and of each arm's student, merges over the grid of ``sweep`` (``probe``), and the BPC of each
+    arm's data under the untouched student.
+    """
+
+    axes: dict[str, list[Any]] = where(
+        f"a map from what varies to {POINTS}", lambda axes: all(map(_are_points, axes.values())), default_factory=dict
+    )
+    arms: list[Any] = where(f"{POINTS}, of the group data", _are_points)
+    measures: list[str] = where(
+        "a list of at least one of " + ", ".join(MEASURES), lambda value: bool(value) and set(value) <= set(MEASURES)
+    )
     merge_weights: list[float] = where(
         "a list of numbers above 0 and at most 1", lambda value: all(0 < weight <= 1 for weight in value)
     )
+
+    def points(self, axis: str) -> list[Point]:
+        """The places on an axis, or the arms (``axis="data"``)."""
+        found = []
+        for item in self.arms if axis == "data" else self.axes[axis]:
+            label, overrides = next(iter(item.items())) if isinstance(item, dict) else (item, [f"{axis}={item}"])
+            if axis == "data" and "data" not in {override.split("=")[0] for override in overrides}:
+                overrides = [f"data={label}", *overrides]
+            found.append(Point(label=str(label), overrides=list(overrides)))
+        return found

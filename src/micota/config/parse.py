@@ -79,6 +79,8 @@ def unknown_key(schema: type[Any], key: str, path: str = "") -> str:
         owner = child_schema(owner, name)
         if owner is None:
             return unknown_key(schema, ".".join(parents[: depth + 1]), path)
+    if get_origin(owner) is dict:
+        return f"{path}{key}: no such key yet; accepted: +{path}{key}=VALUE, which adds it"
     options = [item.name for item in fields(owner)] if is_dataclass(owner) else []
     close = difflib.get_close_matches(last, options, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else ";"
@@ -105,14 +107,21 @@ def accepted_at(schema: type[Config], key: str) -> str:
     return f"{words} ({kind})" if words else kind
 
 
+def override_key(override: str) -> str:
+    """The key of a command-line override, without the signs that add or remove it."""
+    return override.partition("=")[0].lstrip("+~")
+
+
 def without_keys(overrides: list[str], keys: set[str]) -> list[str]:
     """Command-line overrides less those of the given keys."""
-    return [item for item in overrides if item.split("=", 1)[0].lstrip("+~") not in keys]
+    return [item for item in overrides if override_key(item) not in keys]
 
 
 def command(door: str, overrides: list[str], choose: Mapping[str, str]) -> list[str]:
     """The arguments after ``python`` with which a door makes a node, given the overrides of the present command."""
     shared = {item.name for item in fields(Config)}
     own = {item.name for schema in SCHEMAS.values() for item in fields(schema)} - shared
-    kept = without_keys(overrides, own | {"data", "plan", *choose})
+    # What is compared determines no artifact.
+    compared = {key for item in overrides if (key := override_key(item)).partition(".")[0] == "compare"}
+    kept = without_keys(overrides, own | compared | {"data", "plan", *map(override_key, choose)})
     return [f"{door}.py", *(f"{key}={value}" for key, value in choose.items()), *kept]

@@ -1,6 +1,16 @@
 """From a config to the graph of artifacts: pure, no torch, no disk."""
 
-from micota.graph.comparison import Arm, Comparison, comparison, unique
+from micota.graph.comparison import (
+    Arm,
+    ArmConfig,
+    Case,
+    CaseConfig,
+    Comparison,
+    Experiment,
+    comparison,
+    experiment,
+    unique,
+)
 from micota.graph.nodes import (
     bpc,
     data,
@@ -19,9 +29,13 @@ from micota.graph.specs import CompletionsSpec, DataSpec, MergeSpec, ProbeSpec, 
 
 __all__ = [
     "Arm",
+    "ArmConfig",
+    "Case",
+    "CaseConfig",
     "Comparison",
     "CompletionsSpec",
     "DataSpec",
+    "Experiment",
     "MergeSpec",
     "ProbeSpec",
     "Prompt",
@@ -31,6 +45,7 @@ __all__ = [
     "comparison",
     "data",
     "evaluation",
+    "experiment",
     "likelihood_of",
     "merged",
     "model",

@@ -1,18 +1,44 @@
-"""A whole experiment as a graph: the arms of a student, and what they are compared with."""
+"""A whole experiment as a graph: cases (one student, one teacher ... each), in each the arms that are compared."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from micota.config import Config
-from micota.graph.nodes import bpc, scores
+from micota.graph.nodes import bpc, probe, scores
 from micota.records import Node
+
+Chosen = Mapping[str, str]  # overrides, beside those of the command line, that lead to the config of a case or an arm
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmConfig:
+    """One arm of one case: its config as its own doors compose it. ``chosen`` includes that of the case."""
+
+    name: str
+    config: Config
+    chosen: Chosen = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseConfig:
+    """One point of an experiment's axes (``labels`` by axis): its config before any arm is chosen, and its arms."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    config: Config
+    chosen: Chosen = field(default_factory=dict)
+    arms: list[ArmConfig]
+
+    def at_seed(self, seed: int) -> CaseConfig:
+        """The same case with another seed."""
+        arms = [replace(arm, config=replace(arm.config, seed=seed)) for arm in self.arms]
+        return replace(self, config=replace(self.config, seed=seed), arms=arms)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """What one arm of a comparison is measured by; ``scores`` by benchmark."""
+    """What one arm is measured by; ``scores`` by benchmark."""
 
     name: str
     scores: dict[str, Node]
@@ -21,10 +47,12 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A whole experiment: the arms of one student, and the TA merged at several weights (0: before SFT, 1: after)."""
+    """The arms of one student, their teacher, the TA merged at several weights (0: before SFT, 1: after), and merges
+    over a grid. What is not among the experiment's measures is empty."""
 
     teacher: dict[str, Node]
     curve: dict[float, dict[str, Node]]
+    probe: Node | None
     arms: list[Arm]
 
     def targets(self) -> list[Node]:
@@ -32,14 +60,108 @@ class Comparison:
         found = [*self.teacher.values()]
         for nodes in self.curve.values():
             found += nodes.values()
+        found += [self.probe] if self.probe else []
         for arm in self.arms:
             found += [*arm.scores.values(), *([arm.bpc] if arm.bpc else [])]
         return found
 
 
-def comparison(arms: list[Config]) -> Comparison:
-    """The experiment over configs that differ in ``data`` alone, one an arm."""
-    config = arms[0]
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """The comparison at one point of an experiment's axes."""
+
+    labels: dict[str, str]
+    student: str
+    comparison: Comparison
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """All cases of an experiment. What several have in common is made once."""
+
+    cases: list[Case]
+
+    def targets(self) -> list[Node]:
+        """All nodes to be made, case by case."""
+        return [node for case in self.cases for node in case.comparison.targets()]
+
+
+def experiment(cases: Sequence[CaseConfig]) -> Experiment:
+    """The graph of all cases. In the command of a node stand only those overrides in which all that need it agree: a
+    teacher's completions, shared by three students, name none of them."""
+    plain = [comparison(case) for case in cases]
+    agreed: dict[tuple[str, frozenset[tuple[str, str]]], Chosen] = {}
+
+    def key(node: Node) -> tuple[str, frozenset[tuple[str, str]]]:
+        return node.folder, frozenset(node.choose.items())
+
+    def agree(target: Node, chosen: Chosen, data: str | None) -> Node:
+        for node in target.walk():
+            own = _own(node, chosen, data)
+            known = agreed.get(key(node), own)
+            agreed[key(node)] = {name: value for name, value in known.items() if own.get(name) == value}
+        return target
+
+    def settle(node: Node, chosen: Chosen, data: str | None) -> Node:
+        inputs = {label: settle(child, chosen, data) for label, child in node.inputs.items()}
+        return node if node.is_source else replace(node, inputs=inputs, choose={**node.choose, **agreed[key(node)]})
+
+    for case, made in zip(cases, plain, strict=True):
+        _each(made, case, agree)
+    return Experiment(
+        cases=[
+            Case(labels=case.labels, student=case.config.student.name, comparison=_each(made, case, settle))
+            for case, made in zip(cases, plain, strict=True)
+        ]
+    )
+
+
+def _own(node: Node, chosen: Chosen, data: str | None) -> Chosen:
+    """The overrides of a case or arm that concern a node: those of its data only where it is of that arm, and not of
+    another whose completions the arm is made from."""
+    is_arm = node.choose.get("data") == data
+    return {name: value for name, value in chosen.items() if is_arm or name.split(".")[0] != "data"}
+
+
+def _each(made: Comparison, case: CaseConfig, change: Callable[[Node, Chosen, str | None], Node]) -> Comparison:
+    """The comparison with each target changed, given its overrides and the name of the data that its arm is of."""
+
+    def shared(node: Node) -> Node:
+        return change(node, case.chosen, None)
+
+    arms = []
+    for own, arm in zip(case.arms, made.arms, strict=True):
+        changed = {name: change(node, own.chosen, own.config.data.name) for name, node in arm.scores.items()}
+        measured = arm.bpc and change(arm.bpc, own.chosen, own.config.data.name)
+        arms.append(replace(arm, scores=changed, bpc=measured))
+    return Comparison(
+        teacher={name: shared(node) for name, node in made.teacher.items()},
+        curve={weight: {name: shared(n) for name, n in nodes.items()} for weight, nodes in made.curve.items()},
+        probe=made.probe and shared(made.probe),
+        arms=arms,
+    )
+
+
+def comparison(case: CaseConfig) -> Comparison:
+    """What is measured of one case, with the commands of its own config."""
+    config, measures = case.config, case.config.compare.measures
+    return Comparison(
+        teacher=scores(config, "teacher") if "teacher" in measures else {},
+        curve=_curve(config) if "merges" in measures else {},
+        probe=probe(config) if "probe" in measures else None,
+        arms=[
+            Arm(
+                name=arm.name,
+                scores=scores(arm.config, "student") if "scores" in measures else {},
+                bpc=bpc(arm.config) if "bpc" in measures else None,
+            )
+            for arm in case.arms
+        ],
+    )
+
+
+def _curve(config: Config) -> dict[float, dict[str, Node]]:
+    """Scores of the TA by merge weight."""
     curve = {0.0: scores(config, "ta")}
     for weight in _curve_weights(config):
         at_weight = replace(config, merge=replace(config.merge, weight=weight, target_length_ratio=None))
@@ -49,11 +171,7 @@ def comparison(arms: list[Config]) -> Comparison:
             chosen["merge.target_length_ratio"] = "null"
         curve[weight] = {name: _chosen(node, chosen) for name, node in merged.items()}
     curve[1.0] = scores(config, "ta_sft")
-    return Comparison(
-        teacher=scores(config, "teacher"),
-        curve=curve,
-        arms=[Arm(name=arm.data.name, scores=scores(arm, "student"), bpc=bpc(arm)) for arm in arms],
-    )
+    return curve
 
 
 def _curve_weights(config: Config) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -52,18 +52,34 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """All that a report shows: arms of the student, and the TA over merge weights (0: before SFT, 1: after)."""
+    """All that a report shows of one case: arms of the student, and the TA over merge weights (0: before SFT, 1:
+    after). What was not measured is empty. ``labels`` say which point of the experiment's axes it is;
+    ``bits_per_byte`` has the BPC of each arm's data, also where the arms have no scores."""
 
     name: str
     student: str
+    labels: dict[str, str] = field(default_factory=dict)
     seeds: list[int]
     benchmarks: list[str]
     arms: list[Row]
     curve: dict[float, Row]
-    teacher: Row
+    teacher: Row | None
+    bits_per_byte: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The experiment and the case, as ``micota: qwen1.5b`` or ``pivotal: teacher QwQ-32B, student qwen3b``."""
+        labels = [label if axis == "student" else f"{axis} {label}" for axis, label in self.labels.items()]
+        return f"{self.name}: {', '.join(labels) or self.student}"
 
 
-def summarise(store: Store, name: str, student: str, by_seed: Mapping[int, Comparison]) -> Summary:
+def summarise(
+    store: Store,
+    name: str,
+    student: str,
+    by_seed: Mapping[int, Comparison],
+    labels: Mapping[str, str] | None = None,
+) -> Summary:
     """Sum up finished comparisons that differ in their seed alone.
 
     Raises:
@@ -71,30 +87,34 @@ def summarise(store: Store, name: str, student: str, by_seed: Mapping[int, Compa
     """
     comparisons = list(by_seed.values())
     first = comparisons[0]
-    baselines = [load(store, arm.scores) for c in comparisons for arm in c.arms if arm.name == BASELINE]
-    arms = []
-    for index, arm in enumerate(first.arms):
-        graded = [load(store, c.arms[index].scores) for c in comparisons]
-        measures = [measure for c in comparisons if (measure := c.arms[index].bpc) is not None]
-        arms.append(
-            row(
-                arm.name,
-                graded,
-                baselines if baselines and arm.name != BASELINE else None,
-                [manifest_of(store, measure) for measure in measures],
-            )
-        )
-    arms = adjusted(arms)
     curve = {weight: row(f"{weight:g}", [load(store, c.curve[weight]) for c in comparisons]) for weight in first.curve}
+    scored = [*(arm.scores for arm in first.arms), *first.curve.values(), first.teacher]
+    measured = {
+        arm.name: [manifest_of(store, node) for c in comparisons if (node := c.arms[index].bpc) is not None]
+        for index, arm in enumerate(first.arms)
+    }
     return Summary(
         name=name,
         student=student,
+        labels=dict(labels or {}),
         seeds=sorted(by_seed),
-        benchmarks=list(first.teacher),
-        arms=arms,
+        benchmarks=list(next((scores for scores in scored if scores), {})),
+        arms=_arms(store, comparisons, measured) if first.arms and first.arms[0].scores else [],
         curve=curve,
-        teacher=row("teacher", [load(store, c.teacher) for c in comparisons]),
+        teacher=row("teacher", [load(store, c.teacher) for c in comparisons]) if first.teacher else None,
+        bits_per_byte={arm: _mean(manifests, "bits_per_byte") for arm, manifests in measured.items() if manifests},
     )
+
+
+def _arms(store: Store, comparisons: Sequence[Comparison], measured: Mapping[str, Sequence[Manifest]]) -> list[Row]:
+    """The arms' rows, compared with the untouched student where it is one of them."""
+    baselines = [load(store, arm.scores) for c in comparisons for arm in c.arms if arm.name == BASELINE]
+    arms = []
+    for index, arm in enumerate(comparisons[0].arms):
+        graded = [load(store, c.arms[index].scores) for c in comparisons]
+        theirs = baselines if baselines and arm.name != BASELINE else None
+        arms.append(row(arm.name, graded, theirs, measured[arm.name]))
+    return adjusted(arms)
 
 
 def row(
@@ -121,11 +141,15 @@ def row(
         num_tokens=float(np.mean([score.num_tokens for score in scores])),
         tokens=[score.num_tokens for score in scores],
         outcomes=dict(outcomes),
-        bits_per_byte=float(np.mean([m.metrics["bits_per_byte"] for m in measures])) if measures else None,
-        data_tokens=float(np.mean([m.metrics["num_tokens"] for m in measures])) if measures else None,
+        bits_per_byte=_mean(measures, "bits_per_byte") if measures else None,
+        data_tokens=_mean(measures, "num_tokens") if measures else None,
         difference=paired_difference(means, theirs) if theirs else None,
         discordance={name: mcnemar(means[name], theirs[name]) for name in means} if theirs and binary else {},
     )
+
+
+def _mean(manifests: Sequence[Manifest], metric: str) -> float:
+    return float(np.mean([manifest.metrics[metric] for manifest in manifests]))
 
 
 def adjusted(arms: Sequence[Row]) -> list[Row]:

@@ -42,8 +42,10 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-se
 
 
 def figures(summary: Summary) -> dict[str, go.Figure]:
-    """All figures by name; ``bpc`` is left out where no arm has training data."""
-    drawn = {"accuracy": accuracy_figure(summary), "lengths": length_figure(summary), "merge": merge_figure(summary)}
+    """All figures by name; ``merge`` and ``bpc`` are left out where they were not measured."""
+    drawn = {"accuracy": accuracy_figure(summary), "lengths": length_figure(summary)}
+    if summary.curve:
+        drawn["merge"] = merge_figure(summary)
     if any(arm.bits_per_byte is not None for arm in summary.arms):
         drawn["bpc"] = bpc_figure(summary)
     return drawn

@@ -83,10 +83,12 @@ def list_models(summary: Summary, comparison: Comparison) -> list[Model]:
         )
         for weight in sorted(summary.curve)
     ]
-    teacher = Model(
-        label="teacher", colour=TEACHER_COLOUR, is_arm=False, row=summary.teacher, scores=comparison.teacher
-    )
-    return [*arms, *assistants, teacher]
+    teachers = [
+        Model(label="teacher", colour=TEACHER_COLOUR, is_arm=False, row=row, scores=comparison.teacher)
+        for row in [summary.teacher]
+        if row is not None
+    ]
+    return [*arms, *assistants, *teachers]
 
 
 def headline(summary: Summary) -> str:

@@ -12,9 +12,15 @@ from micota.statistics import Difference, Discordance, Estimate
 def comparison_table(summary: Summary) -> Table:
     """Arms by accuracy per benchmark, average, length, BPC, and the difference to the untouched student."""
     seeds = "1 seed" if len(summary.seeds) == 1 else f"{len(summary.seeds)} seeds"
-    title = f"{summary.name}: {summary.student}, accuracy in % with 95 % intervals, {seeds}"
+    measured = "accuracy in % with 95 % intervals" if summary.benchmarks else "bits per byte of the arms' data (BPC)"
+    title = f"{summary.title}, {measured}, {seeds}"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("arm", no_wrap=True)
+    if not summary.benchmarks:
+        table.add_column("BPC", justify="right", no_wrap=True)
+        for name, bits_per_byte in summary.bits_per_byte.items():
+            table.add_row(name, f"{bits_per_byte:.3f}")
+        return table
     seed_sd = ["sd of seeds"] if len(summary.seeds) > 1 else []
     for column in (*summary.benchmarks, "average", *seed_sd, "tokens", "BPC"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -26,7 +32,8 @@ def comparison_table(summary: Summary) -> Table:
     table.add_section()
     for weight in sorted(summary.curve):
         table.add_row(*_cells(ta_title(weight), summary.curve[weight], summary), style="dim")
-    table.add_row(*_cells("teacher", summary.teacher, summary), style="dim")
+    if summary.teacher is not None:
+        table.add_row(*_cells("teacher", summary.teacher, summary), style="dim")
     return table
 
 

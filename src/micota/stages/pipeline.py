@@ -22,7 +22,7 @@ from rich.text import Text
 from micota.artifacts import Manifest, Store, num_cores
 from micota.config import Config, PipelineConfig, command
 from micota.console import open_console, quieten
-from micota.graph import comparison, unique
+from micota.graph import CaseConfig, experiment, unique
 from micota.stages.make import Task, finished, pending, perform, show_plan, tasks_of
 from micota.stages.report import report
 from micota.tracking import check_tracker
@@ -35,10 +35,10 @@ class StageError(ValueError):
     """A stage that ran in a process of its own failed; the text has the end of what it said."""
 
 
-def pipeline(config: PipelineConfig, arms: list[Config], console: Console | None = None) -> None:
-    """Make everything that the comparison of ``arms`` needs, then report."""
+def pipeline(config: PipelineConfig, cases: list[CaseConfig], console: Console | None = None) -> None:
+    """Make everything that the experiment needs, then report."""
     console = console or open_console()
-    targets = comparison(arms).targets()
+    targets = experiment(cases).targets()
     store = Store(config.artifacts)
     if config.plan:
         show_plan(config, store, targets, console)
@@ -51,7 +51,7 @@ def pipeline(config: PipelineConfig, arms: list[Config], console: Console | None
         check_tracker(config.tracker)
     with open_runner(config, jobs, store, console) as runner:
         run_tasks(tasks_of(todo, finished(store, targets)), runner, jobs, console)
-    report(config, arms, console)
+    report(config, cases, console)
 
 
 def default_jobs(config: PipelineConfig) -> int:

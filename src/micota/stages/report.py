@@ -1,10 +1,9 @@
-"""Finished comparisons -> a table here and a page; every seed that was run with the same settings is in it."""
+"""Finished experiments -> tables here and pages; every seed that was run with the same settings is in them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -13,47 +12,64 @@ from rich.text import Text
 from micota.artifacts import ArtifactError, Store, write_text
 from micota.config import Config
 from micota.console import open_console
-from micota.graph import Comparison, comparison
-from micota.report.collect import summarise
+from micota.graph import CaseConfig, Comparison, Experiment, experiment
+from micota.report.collect import Summary, summarise
 from micota.report.table import comparison_table
 from micota.stages.make import pending
 
 SEEDS = "seeds.json"
+PAGE = "index.html"
 
 
-def report(config: Config, arms: list[Config], console: Console | None = None) -> Path:
-    """Show the table, write the page, and print its path last.
+def report(config: Config, cases: list[CaseConfig], console: Console | None = None) -> Path:
+    """Show a table for each case, write a page for each that has scores, and print where they are last.
 
     Raises:
-        ArtifactError: the comparison has not been run.
+        ArtifactError: the experiment has not been run.
     """
-    from micota.report.page import render_page  # plotly takes its time, which a plan need not wait for
-
     console = console or open_console()
     store = Store(config.artifacts)
-    folder = report_folder(config, arms)
-    known = json.loads((folder / SEEDS).read_text()) if (folder / SEEDS).exists() else []
-    by_seed: dict[int, Comparison] = {}
-    for seed in sorted({*known, config.seed}):
-        candidate = comparison([replace(arm, seed=seed) for arm in arms])
-        if not pending(store, candidate.targets()):
-            by_seed[seed] = candidate
+    folder = report_folder(config, cases)
+    by_seed = finished_seeds(config, cases, store, folder)
     if not by_seed:
         arguments = " ".join(item for item in config.overrides)
         raise ArtifactError(f"there is nothing to report yet; run:  python pipeline.py {arguments}")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / SEEDS, json.dumps(sorted(by_seed)) + "\n")
-    summary = summarise(store, config.name, config.student.name, by_seed)
     shown = config.seed if config.seed in by_seed else min(by_seed)
-    page = folder / "index.html"
-    write_text(page, render_page(summary, store, by_seed[shown], shown))
-    console.print(comparison_table(summary))
-    console.print(Text(f"report: {page}"))
-    return page
+    for index, case in enumerate(by_seed[shown].cases):
+        comparisons = {seed: found.cases[index].comparison for seed, found in by_seed.items()}
+        summary = summarise(store, config.name, case.student, comparisons, case.labels)
+        console.print(comparison_table(summary))
+        if case.comparison.probe is not None:
+            console.print(Text(f"merges: {store.path(case.comparison.probe) / PAGE}"))
+        if summary.arms:
+            page = folder / (PAGE if len(cases) == 1 else f"{'_'.join(case.labels.values())}.html")
+            _write_page(page, summary, store, case.comparison, shown)
+            console.print(Text(f"report: {page}"))
+    return folder
 
 
-def report_folder(config: Config, arms: list[Config]) -> Path:
-    """One folder for all seeds of one comparison."""
-    targets = comparison([replace(arm, seed=0) for arm in arms]).targets()
+def finished_seeds(config: Config, cases: list[CaseConfig], store: Store, folder: Path) -> dict[int, Experiment]:
+    """The experiment at every seed, of this run and of those before it, at which it is finished."""
+    known = json.loads((folder / SEEDS).read_text()) if (folder / SEEDS).exists() else []
+    found: dict[int, Experiment] = {}
+    for seed in sorted({*known, config.seed}):
+        candidate = experiment([case.at_seed(seed) for case in cases])
+        if not pending(store, candidate.targets()):
+            found[seed] = candidate
+    return found
+
+
+def report_folder(config: Config, cases: list[CaseConfig]) -> Path:
+    """One folder for all seeds of one experiment."""
+    targets = experiment([case.at_seed(0) for case in cases]).targets()
     key = hashlib.sha256(" ".join(node.key for node in targets).encode()).hexdigest()[:10]
-    return Path(config.artifacts) / "reports" / f"{config.name}.{config.student.name}-{key}"
+    name = f"{config.name}.{cases[0].config.student.name}" if len(cases) == 1 else config.name
+    return Path(config.artifacts) / "reports" / f"{name}-{key}"
+
+
+def _write_page(page: Path, summary: Summary, store: Store, shown: Comparison, seed: int) -> None:
+    from micota.report.page import render_page  # plotly takes its time, which a plan need not wait for
+
+    write_text(page, render_page(summary, store, shown, seed))
