@@ -22,7 +22,7 @@ TWO_BY_TWO = [
     "+compare.axes.teacher=[{greedy: ['teacher.sampling.temperature=0', 'student.sft.epochs=2']}, {drawn: []}]",
     "compare.arms=[instruct, strong, mix_long, {other_long: ['data=mix_long', 'teacher.sampling.top_p=0.9']},"
     " {fifths: ['data=mix_long', 'data.name=fifths', 'data.weights={long: 0.4, short: 0.6}']}, micota]",
-    "compare.measures=[teacher, merges, probe, scores, bpc]",
+    "compare.measures=[teacher, merges, probe, scores, bpc, rank_shift]",
 ]
 
 

@@ -146,7 +146,7 @@ class SweepConfig:
     num_steps: int = positive(4)
 
 
-MEASURES = ("teacher", "merges", "probe", "scores", "bpc")
+MEASURES = ("teacher", "merges", "probe", "scores", "bpc", "rank_shift")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,8 +178,8 @@ class CompareConfig:
     An axis is named by what it varies, and lists its options or values (``student: [qwen1.5b, qwen3b]``); arms are
     options of ``data``. Where one word is not enough, a point has a label and overrides instead
     (``{QwQ: [teacher=qwq32b, student.sft.epochs=2]}``). ``measures`` are the scores of the teacher, of the TA merged at
-    ``merge_weights`` and of each arm's student, merges over the grid of ``sweep`` (``probe``), and the BPC of each
-    arm's data under the untouched student.
+    ``merge_weights`` and of each arm's student, merges over the grid of ``sweep`` (``probe``), the BPC of each
+    arm's data under the untouched student, and the ranks that its answers' tokens had there (``rank_shift``).
     """
 
     axes: dict[str, list[Any]] = where(

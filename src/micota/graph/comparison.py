@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from micota.config import Config
-from micota.graph.nodes import bpc, probe, scores
+from micota.graph.nodes import bpc, probe, rank_shifts, scores
 from micota.records import Node
 
 Chosen = Mapping[str, str]  # overrides, beside those of the command line, that lead to the config of a case or an arm
@@ -38,11 +38,16 @@ class CaseConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """What one arm is measured by; ``scores`` by benchmark."""
+    """What one arm is measured by; ``scores`` and ``rank_shifts`` by benchmark."""
 
     name: str
     scores: dict[str, Node]
     bpc: Node | None
+    rank_shifts: dict[str, Node] = field(default_factory=dict)
+
+    def targets(self) -> list[Node]:
+        """All nodes to be made."""
+        return [*self.scores.values(), *([self.bpc] if self.bpc else []), *self.rank_shifts.values()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +67,7 @@ class Comparison:
             found += nodes.values()
         found += [self.probe] if self.probe else []
         for arm in self.arms:
-            found += [*arm.scores.values(), *([arm.bpc] if arm.bpc else [])]
+            found += arm.targets()
         return found
 
 
@@ -126,18 +131,23 @@ def _own(node: Node, chosen: Chosen, data: str | None) -> Chosen:
 def _each(made: Comparison, case: CaseConfig, change: Callable[[Node, Chosen, str | None], Node]) -> Comparison:
     """The comparison with each target changed, given its overrides and the name of the data that its arm is of."""
 
-    def shared(node: Node) -> Node:
-        return change(node, case.chosen, None)
+    def each(nodes: Mapping[str, Node], own: ArmConfig | None = None) -> dict[str, Node]:
+        chosen, data = (own.chosen, own.config.data.name) if own else (case.chosen, None)
+        return {name: change(node, chosen, data) for name, node in nodes.items()}
 
-    arms = []
-    for own, arm in zip(case.arms, made.arms, strict=True):
-        changed = {name: change(node, own.chosen, own.config.data.name) for name, node in arm.scores.items()}
-        measured = arm.bpc and change(arm.bpc, own.chosen, own.config.data.name)
-        arms.append(replace(arm, scores=changed, bpc=measured))
+    arms = [
+        replace(
+            arm,
+            scores=each(arm.scores, own),
+            bpc=arm.bpc and each({"": arm.bpc}, own)[""],
+            rank_shifts=each(arm.rank_shifts, own),
+        )
+        for own, arm in zip(case.arms, made.arms, strict=True)
+    ]
     return Comparison(
-        teacher={name: shared(node) for name, node in made.teacher.items()},
-        curve={weight: {name: shared(n) for name, n in nodes.items()} for weight, nodes in made.curve.items()},
-        probe=made.probe and shared(made.probe),
+        teacher=each(made.teacher),
+        curve={weight: each(nodes) for weight, nodes in made.curve.items()},
+        probe=made.probe and each({"": made.probe})[""],
         arms=arms,
     )
 
@@ -154,6 +164,7 @@ def comparison(case: CaseConfig) -> Comparison:
                 name=arm.name,
                 scores=scores(arm.config, "student") if "scores" in measures else {},
                 bpc=bpc(arm.config) if "bpc" in measures else None,
+                rank_shifts=rank_shifts(arm.config) if "rank_shift" in measures else {},
             )
             for arm in case.arms
         ],
