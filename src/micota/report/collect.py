@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from micota.artifacts import ArtifactError, Manifest, Store, read_jsonl
-from micota.graph import Comparison
+from micota.graph import Comparison, Experiment
 from micota.records import NOT_ASKED, SCORES, Node, Score
 from micota.statistics import (
     Difference,
@@ -67,10 +67,37 @@ class Summary:
     bits_per_byte: dict[str, float] = field(default_factory=dict)
 
     @property
-    def title(self) -> str:
-        """The experiment and the case, as ``micota: qwen1.5b`` or ``pivotal: teacher QwQ-32B, student qwen3b``."""
+    def place(self) -> str:
+        """The case among those of its experiment, as ``qwen1.5b`` or ``teacher QwQ-32B, qwen3b``."""
         labels = [label if axis == "student" else f"{axis} {label}" for axis, label in self.labels.items()]
-        return f"{self.name}: {', '.join(labels) or self.student}"
+        return ", ".join(labels) or self.student
+
+    @property
+    def title(self) -> str:
+        """The experiment and the case, as ``micota: qwen1.5b``."""
+        return f"{self.name}: {self.place}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseReport:
+    """One case of an experiment: its comparisons by seed, all finished, and what they sum up to."""
+
+    summary: Summary
+    by_seed: Mapping[int, Comparison]
+
+
+def case_reports(store: Store, name: str, by_seed: Mapping[int, Experiment]) -> list[CaseReport]:
+    """Every case of the experiment ``name``, summed up over the seeds at which it is finished.
+
+    Raises:
+        ArtifactError: an artifact is missing or damaged.
+    """
+    found = []
+    for index, case in enumerate(next(iter(by_seed.values())).cases):
+        comparisons = {seed: experiment.cases[index].comparison for seed, experiment in by_seed.items()}
+        summary = summarise(store, name, case.student, comparisons, case.labels)
+        found.append(CaseReport(summary=summary, by_seed=comparisons))
+    return found
 
 
 def summarise(

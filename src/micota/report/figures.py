@@ -41,8 +41,33 @@ FONT_SIZE = 13
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 
 
+CAPTIONS = {
+    "accuracy": (
+        "Accuracy by arm",
+        "The filled circle is the unweighted average over benchmarks, open symbols are the single benchmarks; bars are "
+        "95 % intervals over problems. The dashed line is the untouched student. Click an entry of the legend to hide "
+        "it, a symbol to see how its number was made.",
+    ),
+    "lengths": (
+        "Length of answers",
+        "Boxes span the middle half of all answers and are cut by the median, whiskers reach from the 5th to the 95th "
+        "percentile, diamonds are means; the axis is logarithmic. Right: answers that reached the limit of tokens "
+        "before they gave an answer.",
+    ),
+    "merge": (
+        "The teacher assistant (TA) between before and after fine-tuning",
+        "Average accuracy with 95 % interval, and mean length of an answer, over the weight of the merge.",
+    ),
+    "bpc": (
+        "How foreign the data are, and what they teach",
+        "Bits that the untouched student needs for a byte of each arm's training data (BPC; less is more familiar), "
+        "against the accuracy after training on them, with 95 % interval.",
+    ),
+}
+
+
 def figures(summary: Summary) -> dict[str, go.Figure]:
-    """All figures by name; ``merge`` and ``bpc`` are left out where they were not measured."""
+    """All figures by name, in the order of ``CAPTIONS``; what was not measured is left out."""
     drawn = {"accuracy": accuracy_figure(summary), "lengths": length_figure(summary)}
     if summary.curve:
         drawn["merge"] = merge_figure(summary)
@@ -77,6 +102,7 @@ def accuracy_figure(summary: Summary) -> go.Figure:
                 marker={"symbol": symbols[measure], "color": colours[arm.name], "size": 11 if is_average else 8},
                 legendgroup=measure,
                 showlegend=False,
+                customdata=[_number(arm.name, measure, estimate)],
                 hovertemplate=f"{arm.name}, {measure}: {interval(estimate)} %<extra></extra>",
             )
     baseline = _baseline(summary)
@@ -172,6 +198,11 @@ def bpc_figure(summary: Summary) -> go.Figure:
     figure.update_xaxes(title="BPC of the training data (bits per byte)", range=limits)
     figure.update_yaxes(title="average accuracy (%)")
     return styled(figure, height=460)
+
+
+def _number(model: str, measure: str, estimate: Estimate) -> dict[str, str]:
+    """Which number a point is: a page that is clicked there shows how it was made."""
+    return {"model": model, "measure": measure, "shown": f"{interval(estimate)} %"}
 
 
 def truncated_share(arm: Row) -> float:

@@ -1,194 +1,166 @@
-"""One self-contained page of a comparison: what came out, how sure it is, and every answer behind it."""
+"""One self-contained page of an experiment: what came out, how sure it is, and every answer and artifact behind it."""
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
+from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from micota import __version__
-from micota.artifacts import Store, read_jsonl
-from micota.graph import Comparison
-from micota.records import COMPLETIONS, NOT_ASKED, Completion, Node, Score
-from micota.report.collect import BASELINE, Graded, Row, Summary, load, manifest_of
-from micota.report.figures import METHOD, TA_COLOUR, TEACHER_COLOUR, arm_colours, figures
-from micota.report.table import interval, p_text, ta_title, tally, verdict
-from micota.sources import SourceError, load_problems
+from micota.artifacts import Store
+from micota.records import NOT_ASKED, Node
+from micota.report.answers import MAX_COMPLETION_BYTES, answers
+from micota.report.collect import BASELINE, CaseReport, Row, manifest_of
+from micota.report.figures import CAPTIONS, METHOD, TA_COLOUR, TEACHER_COLOUR, arm_colours, figures
+from micota.report.frames import exports
+from micota.report.lineage import Steps, trace
+from micota.report.table import headline, interval, mark, ta_title, tally, verdict
 
-MAX_PROBLEMS = 100  # of each benchmark whose answers are on the page
-MAX_COMPLETION_BYTES = 5_000_000  # of all completions on the page
-OUTCOMES = ("correct", "incorrect", "truncated", "no_answer", NOT_ASKED)
+ASSETS = "assets"
+REFLECTION = ("wait", "but", "alternatively", "let me check")
+OUTCOMES = ("correct", "incorrect", "truncated", "no_answer", "ungradable", NOT_ASKED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One model on the page: an arm, the TA at a merge weight, or the teacher."""
+    """One model of a case: an arm, the TA at a merge weight, or the teacher. ``scores`` are by seed and benchmark,
+    ``bpc`` (of its data) by seed."""
 
     label: str
     colour: str
     is_arm: bool
     row: Row
-    scores: Mapping[str, Node]
+    scores: Mapping[int, Mapping[str, Node]]
+    bpc: Mapping[int, Node] = field(default_factory=dict)
 
 
-def render_page(summary: Summary, store: Store, comparison: Comparison, seed: int) -> str:
-    """The page as HTML that loads nothing from anywhere. ``comparison`` is that of ``seed``, whose answers it shows.
+def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int, overrides: Sequence[str] = ()) -> str:
+    """The page as HTML that loads nothing from anywhere.
+
+    Answers are those of ``seed``, or of the first one where a case was not run with it; ``overrides`` are those of the
+    command line, which the commands on the page repeat.
 
     Raises:
         ArtifactError: an artifact is missing or damaged.
     """
-    models = list_models(summary, comparison)
-    graded = [load(store, model.scores) for model in models]
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(interval=interval, tally=tally, verdict=verdict)
-    return environment.from_string(_asset("page.html")).render(
-        summary=summary,
-        headline=headline(summary),
+    models = [list_models(case) for case in cases]
+    drawn = [figures(case.summary) for case in cases]
+    payload = {
+        "figures": [{key: json.loads(figure.to_json()) for key, figure in own.items()} for own in drawn],
+        "answers": browse(store, cases, models, seed),
+        "lineage": trace_all(store, models, overrides),
+        "reflection": list(REFLECTION),
+    }
+    environment = Environment(
+        loader=PackageLoader(__package__, ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(
+        title=cases[0].summary.title if len(cases) == 1 else name,
+        cases=[
+            {
+                "summary": case.summary,
+                "headline": headline(case.summary),
+                "models": own,
+                "figures": set(charts),
+                "exports": exports(case.summary),
+            }
+            for case, own, charts in zip(cases, models, drawn, strict=True)
+        ],
         method=METHOD,
         baseline=BASELINE,
-        models=models,
-        outcomes=[name for name in OUTCOMES if name != NOT_ASKED or any(m.row.outcomes.get(name) for m in models)],
-        seed=seed,
-        figures={name: Markup(_inert(figure.to_json())) for name, figure in figures(summary).items()},
-        answers=Markup(_inert(json.dumps(answers(store, models, graded), ensure_ascii=False))),
-        provenance=manifest_of(store, next(iter(models[0].scores.values()))),
+        captions=[(key, *caption) for key, caption in CAPTIONS.items()],
+        outcomes=[outcome for outcome in OUTCOMES if any(m.row.outcomes.get(outcome) for own in models for m in own)],
+        provenance=manifest_of(store, next(iter(next(iter(models[0][0].scores.values())).values()))),
         artifacts=store.root.name,
         version=__version__,
-        plotly=Markup(get_plotlyjs()),
-        style=Markup(_asset("page.css")),
-        script=Markup(_asset("page.js")),
+        payload=pack(json.dumps(payload, ensure_ascii=False)),
+        plotly=pack(get_plotlyjs()),
+        asset=lambda file: Markup(environment.loader.get_source(environment, file)[0]),  # type: ignore[union-attr]
+        interval=interval,
+        mark=mark,
+        tally=tally,
+        verdict=verdict,
     )
 
 
-def list_models(summary: Summary, comparison: Comparison) -> list[Model]:
+def list_models(case: CaseReport) -> list[Model]:
     """Arms, then the TA by merge weight, then the teacher."""
+    summary, by_seed = case.summary, case.by_seed
     colours = arm_colours([row.name for row in summary.arms])
-    arms = [
-        Model(label=row.name, colour=colours[row.name], is_arm=True, row=row, scores=arm.scores)
-        for row, arm in zip(summary.arms, comparison.arms, strict=True)
-    ]
-    assistants = [
+    found = [
         Model(
-            label=ta_title(weight),
-            colour=TA_COLOUR,
-            is_arm=False,
-            row=summary.curve[weight],
-            scores=comparison.curve[weight],
+            label=row.name,
+            colour=colours[row.name],
+            is_arm=True,
+            row=row,
+            scores={seed: made.arms[index].scores for seed, made in by_seed.items()},
+            bpc={seed: node for seed, made in by_seed.items() if (node := made.arms[index].bpc) is not None},
         )
-        for weight in sorted(summary.curve)
+        for index, row in enumerate(summary.arms)
     ]
-    teachers = [
-        Model(label="teacher", colour=TEACHER_COLOUR, is_arm=False, row=row, scores=comparison.teacher)
-        for row in [summary.teacher]
-        if row is not None
-    ]
-    return [*arms, *assistants, *teachers]
+    for weight, row in sorted(summary.curve.items()):
+        scores = {seed: made.curve[weight] for seed, made in by_seed.items()}
+        found.append(Model(label=ta_title(weight), colour=TA_COLOUR, is_arm=False, row=row, scores=scores))
+    if summary.teacher is not None:
+        scores = {seed: made.teacher for seed, made in by_seed.items()}
+        found.append(Model(label="teacher", colour=TEACHER_COLOUR, is_arm=False, row=summary.teacher, scores=scores))
+    return found
 
 
-def headline(summary: Summary) -> str:
-    """One sentence: the best arm, and whether it is better than the untouched student."""
-    best = max(summary.arms, key=lambda arm: arm.average.value)
-    result = f"{100 * best.average.value:.1f} % on average with {best.num_tokens:.0f} tokens an answer"
-    if best.name == BASELINE and len(summary.arms) > 1:
-        return f"No arm is better than the untouched student ({BASELINE}), which is right in {result}."
-    sentence = f"Of {len(summary.arms)} arms, {best.name} is the most accurate: {result}"
-    difference = best.difference
-    if difference is None:
-        return f"{sentence}."
-    size = f"{100 * difference.value:.1f} points [{100 * difference.low:.1f}, {100 * difference.high:.1f}]"
-    above = f"{sentence}, {size} above the untouched student ({BASELINE})"
-    if not difference.is_distinguishable:
-        return f"{above}; the two cannot be distinguished (p = {difference.p_value:.2f})."
-    return f"{above}; the two are distinguishable (p {p_text(difference.p_value)})."
-
-
-def answers(store: Store, models: Sequence[Model], graded: Sequence[Graded]) -> dict[str, Any]:
-    """What the browser of answers shows: the first sample of every model for the first problems of each benchmark.
-
-    An answer is a list of outcome, prediction, tokens and completion, in the order of the models.
-    """
-    benchmarks = {bench: _problems(store, bench, models, graded) for bench in graded[0]}
-    shown = _fitting(list(benchmarks.values()))
-    return {
-        "models": [{"label": model.label, "colour": model.colour, "is_arm": model.is_arm} for model in models],
-        "benchmarks": [
+def browse(
+    store: Store, cases: Sequence[CaseReport], models: Sequence[Sequence[Model]], seed: int
+) -> list[dict[str, Any]]:
+    """What the browser of answers shows of each case, which share the bytes there are for completions."""
+    found = []
+    for case, own in zip(cases, models, strict=True):
+        shown = seed if seed in case.by_seed else min(case.by_seed)
+        found.append(
             {
-                "name": bench,
-                "total": len({score.problem_id for score in graded[0][bench]}),
-                "problems": problems[:shown],
+                "seed": shown,
+                "models": [{"label": m.label, "colour": m.colour, "is_arm": m.is_arm} for m in own],
+                "benchmarks": answers(store, [m.scores[shown] for m in own], MAX_COMPLETION_BYTES // len(cases)),
             }
-            for bench, problems in benchmarks.items()
-        ],
-    }
+        )
+    return found
 
 
-def _problems(store: Store, bench: str, models: Sequence[Model], graded: Sequence[Graded]) -> list[dict[str, Any]]:
-    """At most ``MAX_PROBLEMS`` of a benchmark with the answers of all models."""
-    ids = list(dict.fromkeys(score.problem_id for score in graded[0][bench]))[:MAX_PROBLEMS]
-    texts = _texts(models[0].scores[bench])
-    written = [_completions(store, model.scores[bench], set(ids)) for model in models]
-    scores = [{score.problem_id: score for score in rows[bench] if score.sample == 0} for rows in graded]
-    return [
-        {
-            "id": identity,
-            "problem": texts.get(identity),
-            "gold": scores[0][identity].answer,
-            "answers": [
-                _answer(score.get(identity), completion.get(identity))
-                for score, completion in zip(scores, written, strict=True)
-            ],
-        }
-        for identity in ids
-    ]
+def trace_all(store: Store, models: Sequence[Sequence[Model]], overrides: Sequence[str]) -> dict[str, Any]:
+    """The steps behind every number, and for each case and model the folders that each of its numbers is made from, by
+    seed. An average is made from all benchmarks."""
+    steps: Steps = {}
+    roots = []
+    for own in models:
+        for model in own:
+            for seed, scores in model.scores.items():
+                trace(
+                    steps, store, [*scores.values(), *([model.bpc[seed]] if seed in model.bpc else [])], overrides, seed
+                )
+        roots.append([{"label": model.label, "measures": _measures(model)} for model in own])
+    return {"steps": steps, "models": roots}
 
 
-def _answer(score: Score | None, completion: str | None) -> list[Any] | None:
-    """None where this model was never asked, because the problem is longer than its context."""
-    return [score.outcome, score.prediction, score.num_tokens, completion] if score else None
+def _measures(model: Model) -> dict[str, dict[int, list[str]]]:
+    found: dict[str, dict[int, list[str]]] = {"average": {}}
+    for seed, scores in model.scores.items():
+        found["average"][seed] = [node.folder for node in scores.values()]
+        for bench, node in scores.items():
+            found.setdefault(bench, {})[seed] = [node.folder]
+    if model.bpc:
+        found["BPC"] = {seed: [node.folder] for seed, node in model.bpc.items()}
+    return found
 
 
-def _texts(node: Node) -> dict[str, str]:
-    """The text of each problem by id; empty where the source cannot be reached now (hub data sets, offline).
-
-    A report of finished runs needs no network, so a text that cannot be had is no reason to fail.
-    """
-    try:
-        return {problem.id: problem.problem for problem in load_problems(node.spec.problems)}
-    except (OSError, SourceError):
-        return {}
-
-
-def _completions(store: Store, node: Node, ids: set[str]) -> dict[str, str]:
-    """What a model wrote for some problems (first samples); empty where the raw completions have been deleted."""
-    source = node.inputs["completions"]
-    if store.manifest(source) is None:
-        return {}
-    rows = read_jsonl(store.path(source) / COMPLETIONS, Completion)
-    return {row.problem_id: row.completion for row in rows if row.sample == 0 and row.problem_id in ids}
-
-
-def _fitting(benchmarks: Sequence[Sequence[Mapping[str, Any]]]) -> int:
-    """How many problems of each benchmark fit below ``MAX_COMPLETION_BYTES``, at least one."""
-    size = 0
-    longest = max(len(problems) for problems in benchmarks)
-    for count in range(longest):
-        rows = [problems[count] for problems in benchmarks if count < len(problems)]
-        size += sum(len(answer[3].encode()) for row in rows for answer in row["answers"] if answer and answer[3])
-        if size > MAX_COMPLETION_BYTES:
-            return max(1, count)
-    return longest
-
-
-def _inert(text: str) -> str:
-    """JSON that cannot end the script element it stands in, whatever a model wrote."""
-    return text.replace("<", "\\u003c")
-
-
-def _asset(name: str) -> str:
-    return resources.files("micota.report").joinpath(name).read_text(encoding="utf-8")
+def pack(text: str) -> str:
+    """Text as gzip in base64: a fifth of the size, and nothing in it can end the element that it stands in."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
-from micota.report.collect import Row, Summary
+from micota.report.collect import BASELINE, Row, Summary
 from micota.statistics import Difference, Discordance, Estimate
 
 
@@ -35,6 +35,25 @@ def comparison_table(summary: Summary) -> Table:
     if summary.teacher is not None:
         table.add_row(*_cells("teacher", summary.teacher, summary), style="dim")
     return table
+
+
+def headline(summary: Summary) -> str:
+    """One sentence: the best arm, and whether it is better than the untouched student; empty where none has scores."""
+    if not summary.arms:
+        return ""
+    best = max(summary.arms, key=lambda arm: arm.average.value)
+    result = f"{100 * best.average.value:.1f} % on average with {best.num_tokens:.0f} tokens an answer"
+    if best.name == BASELINE and len(summary.arms) > 1:
+        return f"No arm is better than the untouched student ({BASELINE}), which is right in {result}."
+    sentence = f"Of {len(summary.arms)} arms, {best.name} is the most accurate: {result}"
+    difference = best.difference
+    if difference is None:
+        return f"{sentence}."
+    size = f"{100 * difference.value:.1f} points [{100 * difference.low:.1f}, {100 * difference.high:.1f}]"
+    above = f"{sentence}, {size} above the untouched student ({BASELINE})"
+    if not difference.is_distinguishable:
+        return f"{above}; the two cannot be distinguished (p = {difference.p_value:.2f})."
+    return f"{above}; the two are distinguishable (p {p_text(difference.p_value)})."
 
 
 def ta_title(weight: float) -> str:
@@ -68,6 +87,11 @@ def verdict(difference: Difference) -> str:
             f"{size}, {difference.label} (p = {difference.p_value:.2f}; detectable: {100 * difference.detectable:.1f})"
         )
     return f"{size}, p {p_text(difference.p_value)}"
+
+
+def mark(difference: Difference | Discordance) -> str:
+    """One sign for what a paired test says."""
+    return {"better": "▲", "worse": "▼"}.get(difference.label, "≈")
 
 
 def tally(discordance: Discordance) -> str:

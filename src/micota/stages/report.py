@@ -12,8 +12,8 @@ from rich.text import Text
 from micota.artifacts import ArtifactError, Store, write_text
 from micota.config import Config
 from micota.console import open_console
-from micota.graph import CaseConfig, Comparison, Experiment, experiment
-from micota.report.collect import Summary, summarise
+from micota.graph import CaseConfig, Experiment, experiment
+from micota.report.collect import case_reports
 from micota.report.table import comparison_table
 from micota.stages.make import pending
 
@@ -22,11 +22,14 @@ PAGE = "index.html"
 
 
 def report(config: Config, cases: list[CaseConfig], console: Console | None = None) -> Path:
-    """Show a table for each case, write a page for each that has scores, and print where they are last.
+    """Show a table for each case, write one page of all and their tables beside it, and print where it is last.
 
     Raises:
         ArtifactError: the experiment has not been run.
     """
+    from micota.report.frames import export_files
+    from micota.report.page import render_page  # plotly takes its time, which a plan need not wait for
+
     console = console or open_console()
     store = Store(config.artifacts)
     folder = report_folder(config, cases)
@@ -36,18 +39,15 @@ def report(config: Config, cases: list[CaseConfig], console: Console | None = No
         raise ArtifactError(f"there is nothing to report yet; run:  python pipeline.py {arguments}")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / SEEDS, json.dumps(sorted(by_seed)) + "\n")
-    shown = config.seed if config.seed in by_seed else min(by_seed)
-    for index, case in enumerate(by_seed[shown].cases):
-        comparisons = {seed: found.cases[index].comparison for seed, found in by_seed.items()}
-        summary = summarise(store, config.name, case.student, comparisons, case.labels)
-        console.print(comparison_table(summary))
-        if case.comparison.probe is not None:
-            console.print(Text(f"merges: {store.path(case.comparison.probe) / PAGE}"))
-        if summary.arms:
-            page = folder / (PAGE if len(cases) == 1 else f"{'_'.join(case.labels.values())}.html")
-            _write_page(page, summary, store, case.comparison, shown)
-            console.print(Text(f"report: {page}"))
-    return folder
+    reports = case_reports(store, config.name, by_seed)
+    page = folder / PAGE
+    write_text(page, render_page(config.name, reports, store, config.seed, config.overrides))
+    for name, text in export_files([case.summary for case in reports]).items():
+        write_text(folder / name, text)
+    for case in reports:
+        console.print(comparison_table(case.summary))
+    console.print(Text(f"report: {page}"))
+    return page
 
 
 def finished_seeds(config: Config, cases: list[CaseConfig], store: Store, folder: Path) -> dict[int, Experiment]:
@@ -67,9 +67,3 @@ def report_folder(config: Config, cases: list[CaseConfig]) -> Path:
     key = hashlib.sha256(" ".join(node.key for node in targets).encode()).hexdigest()[:10]
     name = f"{config.name}.{cases[0].config.student.name}" if len(cases) == 1 else config.name
     return Path(config.artifacts) / "reports" / f"{name}-{key}"
-
-
-def _write_page(page: Path, summary: Summary, store: Store, shown: Comparison, seed: int) -> None:
-    from micota.report.page import render_page  # plotly takes its time, which a plan need not wait for
-
-    write_text(page, render_page(summary, store, shown, seed))

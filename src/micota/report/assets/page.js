@@ -1,0 +1,58 @@
+"use strict";
+// The page as a whole: unpack, choose a case, and hand clicks to who knows what they mean.
+
+const cases = [...document.querySelectorAll(".case")];
+const chooser = element("chooser");
+
+function showCase(index) {
+  cases.forEach((node, position) => (node.hidden = position !== index));
+  for (const link of document.querySelectorAll("nav a[href*='-']")) {
+    link.href = link.getAttribute("href").replace(/-\d+$/, `-${index}`);
+  }
+  const labels = JSON.parse(cases[index].dataset.labels);
+  for (const select of chooser?.querySelectorAll("select") ?? []) select.value = labels[select.dataset.axis];
+  plots.draw(index, openPoint);
+  answers.showCase(index);
+}
+
+/** The case where the chooser stands or, where there is none (axes need not be crossed), the first with what was changed. */
+function chosenCase(changed) {
+  const wanted = [...chooser.querySelectorAll("select")].map((select) => [select.dataset.axis, select.value]);
+  const fits = (node, labels) => labels.every(([axis, value]) => JSON.parse(node.dataset.labels)[axis] === value);
+  const exact = cases.findIndex((node) => fits(node, wanted));
+  return exact >= 0 ? exact : cases.findIndex((node) => fits(node, [[changed.dataset.axis, changed.value]]));
+}
+
+function openPoint(caseIndex, about) {
+  const index = lineage.data.models[caseIndex].findIndex((model) => model.label === about.model);
+  if (index >= 0) lineage.open(caseIndex, index, about.measure, about.shown);
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  const { measure, copy: text, show } = button.dataset;
+  if (measure) lineage.open(Number(button.dataset.case), Number(button.dataset.model), measure, button.textContent);
+  if (text !== undefined) copy(button, text);
+  if (show !== undefined) {
+    showCase(Number(show));
+    cases[Number(show)].scrollIntoView();
+  }
+});
+
+async function start() {
+  const script = make("script", await unpack("plotly"));
+  document.head.append(script);
+  const payload = JSON.parse(await unpack("payload"));
+  plots.figures = payload.figures;
+  plots.followTheme();
+  plots.followPrinter();
+  lineage.start(payload.lineage);
+  answers.start(payload.answers, payload.reflection);
+  chooser?.addEventListener("change", (event) => showCase(chosenCase(event.target)));
+  chooser?.addEventListener("submit", (event) => event.preventDefault());
+  showCase(0);
+  document.documentElement.dataset.ready = "";
+}
+
+start();

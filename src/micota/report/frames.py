@@ -1,0 +1,126 @@
+"""The results as data frames, for notebooks and for export: Markdown, LaTeX, CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from micota.report.collect import Row, Summary
+from micota.report.figures import METHOD
+from micota.report.table import mark, ta_title
+
+
+def scores_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
+    """All numbers, one row for each case, model and benchmark (and for their ``average``), with an axis a column.
+
+    Accuracies, their 95 % intervals and their paired differences to the untouched student are in percent (points).
+    What was not measured is missing.
+    """
+    return pd.DataFrame([record for summary in summaries for record in _records(summary)])
+
+
+def _records(summary: Summary) -> Iterator[dict[str, Any]]:
+    for kind, label, row in all_rows(summary):
+        whose = {"experiment": summary.name, "student": summary.student, **summary.labels, "model": label, "kind": kind}
+        for bench, estimate in {**row.by_benchmark, "average": row.average}.items():
+            record = whose | {
+                "benchmark": bench,
+                "accuracy": 100 * estimate.value,
+                "low": 100 * estimate.low,
+                "high": 100 * estimate.high,
+            }
+            if bench == "average":
+                record |= _overall(row)
+            yield record | {"num_seeds": len(summary.seeds)}
+
+
+def _overall(row: Row) -> dict[str, Any]:
+    """What is known of a model over all benchmarks."""
+    difference = row.difference
+    tested = {} if difference is None else {"difference": difference.value, "difference_low": difference.low}
+    tested |= {} if difference is None else {"difference_high": difference.high}
+    return {
+        **{name: 100 * value for name, value in tested.items()},
+        "p_value": None if difference is None else difference.p_value,
+        "seed_sd": None if row.seed_sd is None else 100 * row.seed_sd,
+        "num_tokens": row.num_tokens,
+        "bits_per_byte": row.bits_per_byte,
+    }
+
+
+def all_rows(summary: Summary) -> Iterator[tuple[str, str, Row]]:
+    """Kind (arm, ta or teacher), label and numbers of every model, in the order in which they are shown."""
+    for row in summary.arms:
+        yield "arm", row.name, row
+    for weight, row in sorted(summary.curve.items()):
+        yield "ta", ta_title(weight), row
+    if summary.teacher is not None:
+        yield "teacher", "teacher", summary.teacher
+
+
+def results_table(summary: Summary) -> pd.DataFrame:
+    """The main table as text, a model a row: accuracy in percent by benchmark, average with its 95 % interval and the
+    mark of the paired test against the untouched student, tokens an answer, BPC of the data."""
+    rows = {}
+    for _, label, row in all_rows(summary):
+        cells = {bench: f"{100 * estimate.value:.1f}" for bench, estimate in row.by_benchmark.items()}
+        sign = "" if row.difference is None else f" {mark(row.difference)}"
+        cells["average"] = f"{100 * row.average.value:.1f} ±{50 * (row.average.high - row.average.low):.1f}{sign}"
+        if row.seed_sd is not None:
+            cells["sd of seeds"] = f"{100 * row.seed_sd:.1f}"
+        cells["tokens"] = f"{row.num_tokens:.0f}"
+        if row.bits_per_byte is not None:
+            cells["BPC"] = f"{row.bits_per_byte:.3f}"
+        rows[label] = cells
+    order = [*summary.benchmarks, "average", "sd of seeds", "tokens", "BPC"]
+    table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
+    table.index.name = "arm"
+    return table[[column for column in order if column in table.columns]]
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A table of text in GitHub's Markdown, numbers to the right."""
+    lines = [[table.index.name, *table.columns], ["---", *["--:"] * len(table.columns)]]
+    lines += [[label, *cells] for label, cells in zip(table.index, table.to_numpy().tolist(), strict=True)]
+    return "".join("| " + " | ".join(str(cell).replace("|", r"\|") for cell in line) + " |\n" for line in lines)
+
+
+def to_latex(table: pd.DataFrame) -> str:
+    r"""A table of text for LaTeX with booktabs; the method is bold, signs are math.
+
+    ``tabular`` alone: caption and label are the author's.
+    """
+    signs = {"±": r"$\pm$", "▲": r"$^{\uparrow}$", "▼": r"$^{\downarrow}$", "≈": r"$^{\approx}$"}
+    style = table.rename_axis(index=None).style.format(escape="latex").format_index(escape="latex", axis=0)
+    style = style.format_index(escape="latex", axis=1)
+    bold = pd.IndexSlice[[label for label in table.index if label == METHOD], :]
+    text: str = style.set_properties(subset=bold, textbf="--rwrap").to_latex(
+        hrules=True, column_format="l" + "r" * len(table.columns)
+    )
+    for sign, command in signs.items():
+        text = text.replace(sign, command)
+    return text
+
+
+def exports(summary: Summary) -> dict[str, str]:
+    """One case in the formats that people paste: the main table as Markdown and LaTeX, all its numbers as CSV."""
+    table = results_table(summary)
+    return {"Markdown": to_markdown(table), "LaTeX": to_latex(table), "CSV": to_csv([summary])}
+
+
+def to_csv(summaries: Sequence[Summary]) -> str:
+    """All numbers of some cases as CSV, as in :func:`scores_frame`."""
+    text: str = scores_frame(summaries).to_csv(index=False, float_format="%.6g")
+    return text
+
+
+def export_files(summaries: Sequence[Summary]) -> dict[str, str]:
+    """What is written beside the page, by file name: all cases in each format."""
+    parts = [(summary.place, exports(summary)) for summary in summaries]
+    return {
+        "results.md": "\n".join(f"## {title}\n\n{own['Markdown']}" for title, own in parts),
+        "results.tex": "\n".join(f"% {title}\n{own['LaTeX']}" for title, own in parts),
+        "results.csv": to_csv(summaries),
+    }
