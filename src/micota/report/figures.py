@@ -68,7 +68,9 @@ CAPTIONS = {
 
 def figures(summary: Summary) -> dict[str, go.Figure]:
     """All figures by name, in the order of ``CAPTIONS``; what was not measured is left out."""
-    drawn = {"accuracy": accuracy_figure(summary), "lengths": length_figure(summary)}
+    drawn: dict[str, go.Figure] = {}
+    if summary.arms:
+        drawn |= {"accuracy": accuracy_figure(summary), "lengths": length_figure(summary)}
     if summary.curve:
         drawn["merge"] = merge_figure(summary)
     if any(arm.bits_per_byte is not None for arm in summary.arms):

@@ -31,12 +31,13 @@ OUTCOMES = ("correct", "incorrect", "truncated", "no_answer", "ungradable", NOT_
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """One model of a case: an arm, the TA at a merge weight, or the teacher. ``scores`` are by seed and benchmark,
-    ``bpc`` (of its data) by seed."""
+    ``bpc`` (of its data) by seed; ``row`` is None where there are no scores."""
 
+    index: int
     label: str
     colour: str
     is_arm: bool
-    row: Row
+    row: Row | None
     scores: Mapping[int, Mapping[str, Node]]
     bpc: Mapping[int, Node] = field(default_factory=dict)
 
@@ -72,16 +73,15 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
                 "summary": case.summary,
                 "headline": headline(case.summary),
                 "models": own,
-                "figures": set(charts),
+                "figures": [(key, *CAPTIONS[key]) for key in CAPTIONS if key in charts],
                 "exports": exports(case.summary),
             }
             for case, own, charts in zip(cases, models, drawn, strict=True)
         ],
         method=METHOD,
         baseline=BASELINE,
-        captions=[(key, *caption) for key, caption in CAPTIONS.items()],
-        outcomes=[outcome for outcome in OUTCOMES if any(m.row.outcomes.get(outcome) for own in models for m in own)],
-        provenance=manifest_of(store, next(iter(next(iter(models[0][0].scores.values())).values()))),
+        outcomes=[name for name in OUTCOMES if any(m.row and m.row.outcomes.get(name) for own in models for m in own)],
+        provenance=manifest_of(store, next(iter(cases[0].by_seed.values())).targets()[0]),
         artifacts=store.root.name,
         version=__version__,
         payload=pack(json.dumps(payload, ensure_ascii=False)),
@@ -95,26 +95,34 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
 
 
 def list_models(case: CaseReport) -> list[Model]:
-    """Arms, then the TA by merge weight, then the teacher."""
+    """Arms, then the TA by merge weight, then the teacher. Arms without scores have the BPC of their data alone."""
     summary, by_seed = case.summary, case.by_seed
-    colours = arm_colours([row.name for row in summary.arms])
+    arms = next(iter(by_seed.values())).arms
+    colours = arm_colours([arm.name for arm in arms])
+    rows: dict[str, Row | None] = {arm.name: None for arm in arms}
+    rows |= {row.name: row for row in summary.arms}
     found = [
         Model(
-            label=row.name,
-            colour=colours[row.name],
+            index=index,
+            label=name,
+            colour=colours[name],
             is_arm=True,
             row=row,
             scores={seed: made.arms[index].scores for seed, made in by_seed.items()},
             bpc={seed: node for seed, made in by_seed.items() if (node := made.arms[index].bpc) is not None},
         )
-        for index, row in enumerate(summary.arms)
+        for index, (name, row) in enumerate(rows.items())
     ]
     for weight, row in sorted(summary.curve.items()):
         scores = {seed: made.curve[weight] for seed, made in by_seed.items()}
-        found.append(Model(label=ta_title(weight), colour=TA_COLOUR, is_arm=False, row=row, scores=scores))
+        label = ta_title(weight)
+        found.append(Model(index=len(found), label=label, colour=TA_COLOUR, is_arm=False, row=row, scores=scores))
     if summary.teacher is not None:
         scores = {seed: made.teacher for seed, made in by_seed.items()}
-        found.append(Model(label="teacher", colour=TEACHER_COLOUR, is_arm=False, row=summary.teacher, scores=scores))
+        colour = TEACHER_COLOUR
+        found.append(
+            Model(index=len(found), label="teacher", colour=colour, is_arm=False, row=summary.teacher, scores=scores)
+        )
     return found
 
 
@@ -151,11 +159,12 @@ def trace_all(store: Store, models: Sequence[Sequence[Model]], overrides: Sequen
 
 
 def _measures(model: Model) -> dict[str, dict[int, list[str]]]:
-    found: dict[str, dict[int, list[str]]] = {"average": {}}
+    found: dict[str, dict[int, list[str]]] = {}
     for seed, scores in model.scores.items():
-        found["average"][seed] = [node.folder for node in scores.values()]
         for bench, node in scores.items():
             found.setdefault(bench, {})[seed] = [node.folder]
+        if scores:
+            found.setdefault("average", {})[seed] = [node.folder for node in scores.values()]
     if model.bpc:
         found["BPC"] = {seed: [node.folder] for seed, node in model.bpc.items()}
     return found
