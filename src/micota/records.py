@@ -12,7 +12,7 @@ from typing import Any
 
 # Files of artifacts.
 COMPLETIONS, DATA, SCORES, BPC = "completions.jsonl", "data.jsonl", "scores.jsonl", "bpc.jsonl"
-RANKS, TOKEN_SHIFTS = "ranks.jsonl", "token_shifts.jsonl"
+RANKS, TOKEN_SHIFTS, POINTS = "ranks.jsonl", "token_shifts.jsonl", "points.jsonl"
 NOT_ASKED = "not_asked"  # the finish reason of a problem that does not fit the model's context
 SCHEMA_VERSION = 2  # of artifacts; part of every key, so that a new layout never meets an old one
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from micota.artifacts import Store, read_jsonl
+from micota.findings.lengths import reflections
 from micota.records import COMPLETIONS, Completion
 from micota.report.collect import CaseReport
-from micota.report.page import REFLECTION, render_page
+from micota.report.page import render_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -155,7 +156,7 @@ def test_a_problem_is_read_side_by_side(opened: Page, finished: Finished) -> Non
     written = read_jsonl(store.path(node) / COMPLETIONS, Completion)[1].completion
     card = opened.locator(".card").nth(1)
     assert card.locator("pre").inner_text().split() == written.split()
-    count = len(re.findall(rf"\b({'|'.join(REFLECTION)})\b", written, re.IGNORECASE))
+    count = sum(reflections(written).values())
     assert card.locator("mark").count() == count > 1
     assert f"{count} reflection words" in card.locator("header").inner_text()
 

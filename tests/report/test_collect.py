@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from micota.records import NOT_ASKED, Score
-from micota.report.collect import Row, adjusted, mean_by_problem, row
+from micota.report.rows import Row, adjusted, mean_by_problem, row
 from micota.report.table import tally, verdict
 from micota.statistics import Difference
 

@@ -1,24 +1,22 @@
 """The figures show the numbers of the summary, each arm in its own colour, and nothing that fixes the page's theme."""
 
 import json
+from dataclasses import replace
 
 import plotly.graph_objects as go
 import pytest
 
-from micota.report.collect import Row, Summary
-from micota.report.figures import (
-    COLOURS,
-    SPARE,
-    accuracy_figure,
-    arm_colours,
-    bpc_figure,
-    figures,
-    length_figure,
-    merge_figure,
-)
+from micota.findings.learnability import Trial
+from micota.records import TokenShift
+from micota.report.collect import Summary
+from micota.report.data_figures import gain_figure, gain_in_words, shift_figure
+from micota.report.figures import accuracy_figure, captions, figures, length_figure, merge_figure
+from micota.report.rows import Row
+from micota.report.style import COLOURS, SPARE, arm_colours
 from micota.statistics import Difference, Estimate
 
 BENCHMARKS = ["easy", "hard"]
+BITS = {"strong": 0.6, "half_size": 0.5, "micota": 0.4, "short": 0.2}
 
 
 def row(name: str, share: float, tokens: list[int], bits: float | None = None, truncated: int = 0) -> Row:
@@ -29,8 +27,7 @@ def row(name: str, share: float, tokens: list[int], bits: float | None = None, t
         average=around,
         seed_sd=None,
         num_tokens=sum(tokens) / len(tokens),
-        tokens=tokens,
-        outcomes={"correct": 8 - truncated, "incorrect": 2, "truncated": truncated},
+        tokens={"correct": tokens, "truncated": [280] * truncated},
         bits_per_byte=bits,
         data_tokens=None,
         difference=None if name == "instruct" else Difference(0.1, 0.05, 0.15, 0.001, 0.025),
@@ -72,7 +69,7 @@ def test_an_arm_keeps_its_colour(compared: Summary) -> None:
     assert len({*COLOURS.values(), *SPARE}) == len(COLOURS) + len(SPARE)
     for figure in (accuracy_figure(compared), length_figure(compared)):
         assert set(colours.values()) <= colours_of(figure)
-    assert colours_of(bpc_figure(compared)) == set(colours.values()) - {colours["instruct"]}
+    assert colours_of(gain_figure(compared)) == set(colours.values()) - {colours["instruct"]}
 
 
 def test_palette_reads_on_white_and_on_black() -> None:
@@ -100,8 +97,10 @@ def test_lengths_show_quantiles_mean_and_truncation(compared: Summary) -> None:
     figure = length_figure(compared)
     boxes = [trace for trace in figure.data if trace.type == "box"]
     bars = [trace for trace in figure.data if trace.type == "bar"]
-    assert [box.median[0] for box in boxes] == [36, 150, 91, 60]
-    assert [bar.x[0] for bar in bars] == pytest.approx([0, 30, 0, 0])
+    names = ["instruct, correct", "strong, correct", "strong, other", "micota, correct", "my_arm, correct"]
+    assert [box.name for box in boxes] == names
+    assert [box.median[0] for box in boxes] == [36, 150, 280, 91, 60]
+    assert [bar.x[0] for bar in bars] == pytest.approx([0, 50, 0, 0])
     assert list(figure.layout.yaxis.ticktext) == ["instruct", "strong", "<b>micota</b>", "my_arm"]
 
 
@@ -113,8 +112,50 @@ def test_merge_curve_is_sorted_by_weight(compared: Summary) -> None:
     assert accuracy.yaxis != tokens.yaxis
 
 
+def test_gain_is_the_paired_difference(compared: Summary) -> None:
+    figure = gain_figure(compared)
+    assert [trace.y[0] for trace in figure.data] == pytest.approx([10, 10, 10])
+    alone = summary([arm for arm in compared.arms if arm.name != "instruct"])
+    bare = replace(alone, arms=[replace(arm, difference=None) for arm in alone.arms])
+    assert [trace.y[0] for trace in gain_figure(bare).data] == pytest.approx([23, 79, 60])
+
+
+def test_words_say_how_bpc_goes_with_gain(compared: Summary) -> None:
+    trials = [Trial(arm=name, seed=0, known={"bits_per_byte": bits}, gain=-bits) for name, bits in BITS.items()]
+    assert gain_in_words(replace(compared, trials=trials[:2])) == ""
+    told = gain_in_words(replace(compared, trials=trials))
+    assert told.startswith("Spearman's correlation over arms: -1.00 [") and "4 arms only" in told
+    assert captions(replace(compared, trials=trials))["bpc"][1].endswith(told)
+
+
+def shifted(token: int, text: str, ranks: list[int]) -> TokenShift:
+    return TokenShift(
+        token_id=token,
+        text=text,
+        count=len(ranks),
+        num_unshifted=sum(rank == 0 for rank in ranks),
+        num_marginal=sum(0 < rank < 3 for rank in ranks),
+        num_shifted=sum(rank > 2 for rank in ranks),
+        mean_rank=sum(ranks) / len(ranks),
+        max_rank=max(ranks),
+    )
+
+
+def test_shifts_are_side_by_side_for_all_arms(compared: Summary) -> None:
+    shifts = {
+        "strong": [shifted(1, "Wait", [0, 9, 9, 9, 9]), shifted(2, "so", [1, 0, 0, 0, 0]), shifted(3, "5", [0] * 9)],
+        "micota": [shifted(2, "so", [3, 3, 0, 0, 0]), shifted(4, "\n", [7, 0, 0, 0, 0])],
+    }
+    mean, share = shift_figure(replace(compared, token_shifts=shifts)).data
+    assert list(mean.x) == ["strong", "<b>micota</b>"]
+    assert list(mean.y) == ["'so'", "'\\n' (4)", "'Wait'"]  # by the larger of the two arms, the most shifted on top
+    assert [list(line) for line in mean.z] == [[0.2, 1.2], [None, 1.4], [7.2, None]]
+    assert share.z[list(share.y).index("'Wait'")][0] == 80
+    assert mean.customdata[2][1] == "never used"
+
+
 def test_bpc_labels_every_trained_arm(compared: Summary) -> None:
-    figure = bpc_figure(compared)
+    figure = gain_figure(compared)
     assert [trace.text[0] for trace in figure.data] == ["strong", "<b>micota</b>", "my_arm"]
     assert [trace.x[0] for trace in figure.data] == [0.62, 0.41, 0.40]
     assert (

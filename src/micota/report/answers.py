@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from micota.artifacts import Store, read_jsonl
-from micota.records import COMPLETIONS, Completion, Node, Score
-from micota.report.collect import Graded, load
+from micota.artifacts import Store
+from micota.records import Node, Score
+from micota.report.reading import completions, load
+from micota.report.rows import Graded
 from micota.sources import SourceError, load_problems
 
 MAX_PROBLEMS = 100  # of each benchmark whose answers are on the page
@@ -78,10 +79,7 @@ def _texts(node: Node) -> dict[str, str]:
 
 def _completions(store: Store, node: Node, ids: set[str]) -> dict[str, str]:
     """What a model wrote for some problems (first samples); empty where the raw completions have been deleted."""
-    source = node.inputs["completions"]
-    if store.manifest(source) is None:
-        return {}
-    rows = read_jsonl(store.path(source) / COMPLETIONS, Completion)
+    rows = completions(store, node) or []
     return {row.problem_id: row.completion for row in rows if row.sample == 0 and row.problem_id in ids}
 
 

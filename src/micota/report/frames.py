@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from micota.report.collect import Row, Summary
-from micota.report.figures import METHOD
+from micota.report.collect import Summary
+from micota.report.rows import Row
+from micota.report.style import METHOD
 from micota.report.table import mark, ta_title
 
 

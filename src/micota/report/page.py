@@ -15,16 +15,19 @@ from plotly.offline import get_plotlyjs
 
 from micota import __version__
 from micota.artifacts import Store
+from micota.findings.lengths import REFLECTION_WORDS
 from micota.records import NOT_ASKED, Node
 from micota.report.answers import MAX_COMPLETION_BYTES, answers
-from micota.report.collect import BASELINE, CaseReport, Row, manifest_of
-from micota.report.figures import CAPTIONS, METHOD, TA_COLOUR, TEACHER_COLOUR, arm_colours, figures
+from micota.report.collect import BASELINE, CaseReport
+from micota.report.figures import captions, figures
 from micota.report.frames import exports
 from micota.report.lineage import Steps, trace
+from micota.report.reading import manifest_of
+from micota.report.rows import Row
+from micota.report.style import METHOD, TA_COLOUR, TEACHER_COLOUR, arm_colours
 from micota.report.table import headline, interval, mark, ta_title, tally, verdict
 
 ASSETS = "assets"
-REFLECTION = ("wait", "but", "alternatively", "let me check")
 OUTCOMES = ("correct", "incorrect", "truncated", "no_answer", "ungradable", NOT_ASKED)
 
 
@@ -57,7 +60,7 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
         "figures": [{key: json.loads(figure.to_json()) for key, figure in own.items()} for own in drawn],
         "answers": browse(store, cases, models, seed),
         "lineage": trace_all(store, models, overrides),
-        "reflection": list(REFLECTION),
+        "reflection": REFLECTION_WORDS,
     }
     environment = Environment(
         loader=PackageLoader(__package__, ASSETS),
@@ -73,7 +76,7 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
                 "summary": case.summary,
                 "headline": headline(case.summary),
                 "models": own,
-                "figures": [(key, *CAPTIONS[key]) for key in CAPTIONS if key in charts],
+                "figures": [(key, *text) for key, text in captions(case.summary).items() if key in charts],
                 "exports": exports(case.summary),
             }
             for case, own, charts in zip(cases, models, drawn, strict=True)

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from micota.records import ProbePoint
-from micota.report.figures import FONT_SIZE, REFERENCE, SPARE, TA_COLOUR, TEACHER_COLOUR, styled
+from micota.report.style import FONT_SIZE, REFERENCE, SPARE, TA_COLOUR, TEACHER_COLOUR, styled
 
 MEASURES = ("accuracy (%)", "tokens per answer")
 

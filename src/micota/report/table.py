@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
-from micota.report.collect import BASELINE, Row, Summary
+from micota.report.collect import BASELINE, Summary
+from micota.report.rows import Row
 from micota.statistics import Difference, Discordance, Estimate
 
 

@@ -21,7 +21,7 @@ from micota.merging.calibrate import Reading, calibrate
 from micota.merging.checkpoint import Checkpoint
 from micota.merging.models import Model, open_models, tensor_names
 from micota.merging.stream import ModelMerge
-from micota.records import Completion, Node, ProbePoint
+from micota.records import POINTS, Completion, Node, ProbePoint
 from micota.report.probe import probe_page
 from micota.sources import load_problems
 from micota.stages.generate import completion_of, requests_for
@@ -29,7 +29,6 @@ from micota.stages.grading import graders_of, score_of, submission
 from micota.stages.inputs import close_engine, engine_for, model_location
 from micota.stages.make import Work
 
-POINTS = "points.jsonl"
 CHOICE = "calibration.json"
 PAGE = "index.html"
 logger = logging.getLogger(__name__)

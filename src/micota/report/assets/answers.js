@@ -12,7 +12,7 @@ const [OUTCOME, PREDICTION, TOKENS, COMPLETION] = [0, 1, 2, 3];
 
 const answers = {
   cases: [],
-  reflection: null, // what to mark in an answer, or null
+  reflection: /(?!)/, // what to mark in an answer
   data: null,
   shown: new Set(),
   matches: [],
@@ -20,7 +20,8 @@ const answers = {
 
   start(cases, reflection) {
     answers.cases = cases;
-    answers.reflection = reflection.length ? new RegExp(`\\b(${reflection.join("|")})\\b`, "gi") : null;
+    const words = reflection.map((word) => word.replaceAll(" ", "\\s+")).sort((a, b) => b.length - a.length);
+    answers.reflection = new RegExp(`(?<!\\w)(${words.join("|")})(?!\\w)`, "gi");
     for (const id of ["bench", "filter", "first", "second"]) element(id).addEventListener("change", answers.select);
     element("search").addEventListener("input", answers.select);
     element("controls").addEventListener("submit", (event) => event.preventDefault());
@@ -149,7 +150,7 @@ function card(model, answer) {
 
 /** Write `text` into `node` with reflection words marked; returns how many there are. */
 function marked(node, text) {
-  const parts = answers.reflection ? text.split(answers.reflection) : [text];
+  const parts = text.split(answers.reflection);
   // split() with one group gives what is between the words at even places and the words at odd ones.
   parts.forEach((part, index) => node.append(index % 2 ? make("mark", part) : part));
   return (parts.length - 1) / 2;

@@ -1,0 +1,124 @@
+"""Figures of what data are to a student: how likely they were, what was gained, which tokens it learnt to use."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from micota.findings.learnability import MIN_ARMS, correlation
+from micota.findings.shifts import MEASURES, most_shifted
+from micota.records import TokenShift
+from micota.report.collect import BASELINE, Summary
+from micota.report.style import (
+    FONT_SIZE,
+    METHOD,
+    REFERENCE,
+    arm_colours,
+    error_bars,
+    label_of,
+    label_places,
+    number,
+    styled,
+)
+from micota.report.table import interval
+from micota.statistics import Estimate
+
+NUM_TOKENS = 12  # shown by each measure of every arm's most shifted
+
+
+def gain_figure(summary: Summary) -> go.Figure:
+    """How foreign an arm's data are to the untouched student, against its gain on that student, in points; or against
+    its accuracy where the untouched student is not one of the arms."""
+    figure = go.Figure()
+    has_gain = any(arm.difference is not None for arm in summary.arms)
+    found: list[tuple[str, float, Estimate, Estimate]] = []
+    for arm in summary.arms:
+        shown = arm.difference if has_gain else arm.average
+        if arm.bits_per_byte is not None and shown is not None:
+            found.append((arm.name, arm.bits_per_byte, shown, arm.average))
+    colours = arm_colours([arm.name for arm in summary.arms])
+    places = label_places([(bpc, 100 * shown.value) for _, bpc, shown, _ in found], 0.0 if has_gain else None)
+    unit = "points" if has_gain else "%"
+    for (name, bpc, shown, average), place in zip(found, places, strict=True):
+        figure.add_scatter(
+            x=[bpc],
+            y=[100 * shown.value],
+            error_y=error_bars([shown], 1.5),
+            mode="markers+text",
+            marker={"size": 12 if name == METHOD else 10, "color": colours[name]},
+            text=[label_of(name)],
+            textposition=place,
+            cliponaxis=False,
+            showlegend=False,
+            customdata=[number(name, "average", average)],
+            hovertemplate=f"{name}: {bpc:.3f} bits per byte, {interval(shown)} {unit}<extra></extra>",
+        )
+    if has_gain:
+        label = {"text": BASELINE, "xanchor": "right", "yanchor": "bottom"}
+        figure.add_hline(y=0, line=REFERENCE, annotation=label)
+    values = [bpc for _, bpc, _, _ in found]
+    margin = 0.22 * (max(values) - min(values)) or 0.1 * max(values)  # room for the labels at both ends
+    limits = [min(values) - margin, max(values) + margin]
+    figure.update_xaxes(title="BPC of the training data (bits per byte)", range=limits)
+    figure.update_yaxes(title="gain on the untouched student (points)" if has_gain else "average accuracy (%)")
+    return styled(figure, height=460)
+
+
+def gain_in_words(summary: Summary) -> str:
+    """Whether BPC goes with the gain over arms; empty where there are too few of them."""
+    if len({trial.arm for trial in summary.trials}) < MIN_ARMS:
+        return ""
+    found = correlation(summary.trials, "bits_per_byte")
+    size = f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}], p = {found.p_value:.2f}"
+    return f"Spearman's correlation over arms: {size}" + (f" ({found.caveat})." if found.caveat else ".")
+
+
+def shift_figure(summary: Summary) -> go.Figure:
+    """The most shifted tokens of the arms (down) under each arm (across): mean shift, and share of shifted uses."""
+    arms = list(summary.token_shifts)
+    by_id = {arm: {row.token_id: row for row in rows} for arm, rows in summary.token_shifts.items()}
+    titles = ("mean shift (ranks)", "shifted uses (%)")
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=False, subplot_titles=titles, horizontal_spacing=0.22)
+    figure.update_annotations(font={"size": FONT_SIZE})
+    longest = 1
+    for column, (measure, scale) in enumerate(zip(MEASURES, (1, 100), strict=True), start=1):
+        chosen: dict[int, TokenShift] = {}
+        for rows in summary.token_shifts.values():
+            chosen |= {row.token_id: row for row in most_shifted(rows, measure, limit=NUM_TOKENS)}
+        largest = {
+            token: max(getattr(uses[token], measure) for uses in by_id.values() if token in uses) for token in chosen
+        }
+        tokens = sorted(chosen, key=lambda token: largest[token])[-2 * NUM_TOKENS :]
+        longest = max(longest, len(tokens))
+        uses = [[by_id[arm].get(token) for arm in arms] for token in tokens]
+        figure.add_heatmap(
+            x=[label_of(arm) for arm in arms],
+            y=[_visible(chosen[token].text, token) for token in tokens],
+            z=[[None if use is None else scale * getattr(use, measure) for use in line] for line in uses],
+            customdata=[[_in_words(use) for use in line] for line in uses],
+            hovertemplate="%{y} by %{x}: %{customdata}<extra></extra>",
+            coloraxis=f"coloraxis{column}",
+            xgap=1,
+            ygap=1,
+            row=1,
+            col=column,
+        )
+    figure.update_xaxes(tickangle=-35)
+    bars = {"orientation": "h", "thickness": 10, "len": 0.36, "y": -0.02, "yanchor": "top", "outlinewidth": 0}
+    axes = {
+        f"coloraxis{column}": {"colorscale": "Viridis", "cmin": 0, "colorbar": {**bars, "x": x, "ypad": 46}}
+        for column, x in ((1, 0.2), (2, 0.8))
+    }
+    return styled(figure, height=220 + 20 * longest, **axes)
+
+
+def _visible(text: str, token: int) -> str:
+    """A token as a label: quoted, so that spaces and line breaks can be seen; blanks are told apart by their id."""
+    return repr(text) if text.strip() else f"{text!r} ({token})"
+
+
+def _in_words(use: TokenShift | None) -> str:
+    if use is None:
+        return "never used"
+    ranks = f"mean rank {use.mean_rank:.1f}, highest {use.max_rank}"
+    return f"{use.count} uses, {100 * use.share_shifted:.0f} % shifted, {ranks}"

@@ -1,0 +1,130 @@
+"""One model of a comparison in numbers: from its scores at each seed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from micota.artifacts import Manifest
+from micota.findings.lengths import Lengths
+from micota.records import NOT_ASKED, Score
+from micota.statistics import (
+    Difference,
+    Discordance,
+    Estimate,
+    average_at_k,
+    holm,
+    macro_average,
+    mcnemar,
+    num_samples,
+    paired_difference,
+    problem_means,
+)
+
+Graded = dict[str, list[Score]]  # by benchmark
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One model of a comparison, over all seeds. Accuracies are fractions; tokens are means per answer.
+
+    ``by_benchmark`` and ``average`` have 95 % intervals over problems; ``seed_sd`` is the standard deviation of the
+    average over seeds (None for one seed). ``difference`` is to the untouched student, paired by problem; in a summary
+    its p-value is Holm's over all arms. ``discordance`` is the same by benchmark, where each problem has one sample.
+    ``tokens`` has the tokens of each answer by outcome, ``means`` each problem's share of right answers by benchmark,
+    ``lengths`` what the answers' texts say of them (None where they are no longer stored).
+    """
+
+    name: str
+    by_benchmark: dict[str, Estimate]
+    average: Estimate
+    seed_sd: float | None
+    num_tokens: float
+    tokens: dict[str, list[int]]
+    bits_per_byte: float | None
+    data_tokens: float | None
+    difference: Difference | None
+    discordance: dict[str, Discordance]
+    means: dict[str, dict[str, float]] = field(default_factory=dict)
+    lengths: Lengths | None = None
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """How many answers had each outcome."""
+        return {outcome: len(tokens) for outcome, tokens in self.tokens.items()}
+
+
+def row(
+    name: str,
+    graded: Sequence[Graded],
+    baselines: Sequence[Graded] | None = None,
+    measures: Sequence[Manifest] = (),
+) -> Row:
+    """One line of the table from the scores of each seed."""
+    samples = samples_by_problem(graded)
+    means = mean_by_problem(graded)
+    theirs = mean_by_problem(baselines) if baselines else None
+    binary = all(num_samples(rights) == 1 for rights in samples.values())
+    scores = [score for seed in graded for rows in seed.values() for score in rows]
+    averages = [macro_average(mean_by_problem([seed])).value for seed in graded]
+    tokens: dict[str, list[int]] = defaultdict(list)
+    for score in scores:
+        tokens[score.outcome].append(score.num_tokens)
+    return Row(
+        name=name,
+        by_benchmark={bench: average_at_k(rights) for bench, rights in samples.items()},
+        average=macro_average(means),
+        seed_sd=float(np.std(averages, ddof=1)) if len(averages) > 1 else None,
+        num_tokens=float(np.mean([score.num_tokens for score in scores])),
+        tokens=dict(tokens),
+        bits_per_byte=mean_metric(measures, "bits_per_byte") if measures else None,
+        data_tokens=mean_metric(measures, "num_tokens") if measures else None,
+        difference=paired_difference(means, theirs) if theirs else None,
+        discordance={name: mcnemar(means[name], theirs[name]) for name in means} if theirs and binary else {},
+        means=means,
+    )
+
+
+def mean_metric(manifests: Sequence[Manifest], metric: str) -> float:
+    """The mean of one metric of some artifacts."""
+    return float(np.mean([manifest.metrics[metric] for manifest in manifests]))
+
+
+def adjusted(arms: Sequence[Row]) -> list[Row]:
+    """Arms with the p-values of their differences corrected for there being so many."""
+    p_values = holm({arm.name: arm.difference.p_value for arm in arms if arm.difference is not None})
+    return [
+        arm if arm.difference is None else replace(arm, difference=replace(arm.difference, p_value=p_values[arm.name]))
+        for arm in arms
+    ]
+
+
+def mean_by_problem(graded: Sequence[Graded]) -> dict[str, dict[str, float]]:
+    """Of each benchmark the share of right samples of each problem, over samples and seeds.
+
+    Raises:
+        PairingError: problems differ in their number of samples.
+    """
+    return {bench: problem_means(samples) for bench, samples in samples_by_problem(graded).items()}
+
+
+def samples_by_problem(graded: Sequence[Graded]) -> dict[str, dict[str, list[bool]]]:
+    """Of each benchmark whether each sample of each problem was right, over all seeds.
+
+    Intervals then treat problems as the sample, so that more seeds do not pretend to be more problems. A problem that
+    was never asked, because it does not fit the model's context, counts as wrong in every sample.
+    """
+    found: dict[str, dict[str, list[bool]]] = {bench: defaultdict(list) for bench in graded[0]}
+    for seed in graded:
+        for bench, scores in seed.items():
+            by_problem: dict[str, list[Score]] = defaultdict(list)
+            for score in scores:
+                by_problem[score.problem_id].append(score)
+            most = max(len(rows) for rows in by_problem.values())
+            for identity, rows in by_problem.items():
+                asked = rows[0].finish_reason != NOT_ASKED
+                found[bench][identity] += [row.correct is True for row in rows] if asked else [False] * most
+    return found

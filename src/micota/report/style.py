@@ -1,0 +1,150 @@
+"""What the figures of a report share: colours, the arms from top to bottom, error bars, fonts.
+
+Backgrounds are transparent and no text has a colour of its own, so that a page can show them light or dark.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import cycle
+
+import plotly.graph_objects as go
+
+from micota.report.collect import BASELINE, Summary
+from micota.report.table import interval
+from micota.statistics import Estimate
+
+METHOD = "micota"
+NEUTRAL = "#808080"
+FAINT = "rgba(128,128,128,0.22)"
+REFERENCE = {"color": NEUTRAL, "dash": "dash", "width": 1.5}
+TA_COLOUR = "#5b6fc9"
+TEACHER_COLOUR = "#8f6fb5"
+# Okabe and Ito's palette, its light colours darkened until all of them stand out from white and from black (3:1).
+COLOURS = {
+    "instruct": "#7f7f7f",
+    "strong": "#0072b2",
+    "half_size": "#3a97d3",
+    "short": "#009e73",
+    "mix_long": "#c8699b",
+    "mix_large": "#b98500",
+    "large": "#8a8a2b",
+    "small": "#a2549b",
+    METHOD: "#d55e00",
+}
+SPARE = ("#2e8b9a", "#8c6d4f", "#7b68ee", "#5f8f3a")
+SYMBOLS = ("square-open", "diamond-open", "triangle-up-open", "cross-open", "star-open", "hexagon-open")
+FONT_SIZE = 13
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
+
+
+def arm_colours(names: Sequence[str]) -> dict[str, str]:
+    """The colour of each arm, the same in every figure; arms of the user's own take the spare ones."""
+    spare = cycle(SPARE)
+    return {name: COLOURS.get(name) or next(spare) for name in names}
+
+
+def styled(figure: go.Figure, **layout: object) -> go.Figure:
+    """What all figures share; colours of text, axes and grid that read on light and on dark."""
+    axis = {"showline": True, "ticks": "outside", "zeroline": False, "automargin": True}
+    title = {"title_standoff": 8, "title_font": {"size": FONT_SIZE + 1}}
+    faint = {"gridcolor": FAINT, "linecolor": NEUTRAL, "tickcolor": NEUTRAL}
+    figure.update_xaxes(**axis, **title, **faint)
+    figure.update_yaxes(**axis, **title, **faint)
+    figure.update_layout(
+        template="none",
+        font={"family": FONT, "size": FONT_SIZE},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        margin={"l": 12, "r": 16, "t": 40, "b": 12},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": NEUTRAL, "activecolor": NEUTRAL},
+        dragmode=False,
+        **layout,
+    )
+    return figure
+
+
+def by_arm(figure: go.Figure, summary: Summary) -> go.Figure:
+    """Arms from top to bottom, in rows of the same height in every figure, on a band where the method is."""
+    names = [arm.name for arm in summary.arms]
+    if METHOD in names:
+        index = names.index(METHOD)
+        figure.add_hrect(
+            y0=index - 0.5, y1=index + 0.5, fillcolor=COLOURS[METHOD], opacity=0.12, line_width=0, layer="below"
+        )
+    for index in range(1, len(names)):
+        figure.add_hline(y=index - 0.5, line={"color": FAINT, "width": 1}, layer="below")
+    figure.update_yaxes(
+        tickvals=list(range(len(names))),
+        ticktext=[label_of(name) for name in names],
+        range=[len(names) - 0.5, -0.5],
+        showgrid=False,
+    )
+    legend = {
+        "orientation": "h",
+        "x": 0,
+        "y": 1.0,
+        "yanchor": "bottom",
+        "itemclick": "toggle",
+        "itemdoubleclick": False,
+    }
+    rows = len(summary.benchmarks) + 1
+    return styled(figure, height=120 + len(names) * max(46, 15 * rows), legend=legend)
+
+
+def error_bars(estimates: Sequence[Estimate], thickness: float) -> dict[str, object]:
+    """Asymmetric error bars in percent, in the colour of their markers."""
+    return {
+        "array": [100 * (estimate.high - estimate.value) for estimate in estimates],
+        "arrayminus": [100 * (estimate.value - estimate.low) for estimate in estimates],
+        "thickness": thickness,
+        "width": 0,
+    }
+
+
+def number(model: str, measure: str, estimate: Estimate) -> dict[str, str]:
+    """Which number a point is: a page that is clicked there shows how it was made."""
+    return {"model": model, "measure": measure, "shown": f"{interval(estimate)} %"}
+
+
+def baseline_of(summary: Summary) -> float | None:
+    """Average accuracy of the untouched student in percent, where it is part of the comparison."""
+    return next((100 * arm.average.value for arm in summary.arms if arm.name == BASELINE), None)
+
+
+def label_of(name: str) -> str:
+    return f"<b>{name}</b>" if name == METHOD else name
+
+
+def label_places(points: Sequence[tuple[float, float]], line: float | None) -> list[str]:
+    """Left or right of each point, above or below its middle, where other points, labels and a line are farthest away.
+
+    Never straight above or below: there the error bar is.
+    """
+    offsets = {
+        "middle right": (0.13, 0.0),
+        "middle left": (-0.13, 0.0),
+        "top right": (0.11, 0.05),
+        "bottom right": (0.11, -0.05),
+        "top left": (-0.11, 0.05),
+        "bottom left": (-0.11, -0.05),
+    }
+    spans = [max(column) - min(column) or 1.0 for column in zip(*points, strict=True)]
+    scaled = [(x / spans[0], y / spans[1]) for x, y in points]
+    lines = [] if line is None else [line / spans[1]]
+    labels: list[tuple[float, float]] = []
+    places = []
+    for number, (x, y) in enumerate(scaled):
+        taken = [*scaled[:number], *scaled[number + 1 :], *labels]
+
+        def room(name: str, x: float = x, y: float = y, taken: list[tuple[float, float]] = taken) -> float:
+            dx, dy = offsets[name]
+            # A label is several times wider than high, so distances up and down count more.
+            beside = [math.hypot(x + dx - a, 2.5 * (y + dy - b)) for a, b in taken]
+            return min([*beside, *(2.5 * abs(y + dy - b) for b in lines), 0.25])
+
+        place = max(offsets, key=room)
+        labels.append((x + offsets[place][0], y + offsets[place][1]))
+        places.append(place)
+    return places
