@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import hydra
 
-from micota.config import SCHEMAS, Config, ConfigError, PipelineConfig, Point, override_key, without_keys
+from micota.config import SCHEMAS, Config, ConfigError, Point, keys_of_doors, override_key, without_keys
 from micota.doors import prepare
 from micota.graph import ArmConfig, CaseConfig
 
@@ -24,8 +24,7 @@ def cases(config: Config) -> list[CaseConfig]:
     Raises:
         ConfigError: the command line asks for a place that an axis with labels does not have.
     """
-    own = {item.name for item in fields(PipelineConfig)} - {item.name for item in fields(Config)}
-    kept = without_keys(config.overrides, own | {"data", "plan"})
+    kept = without_keys(config.overrides, keys_of_doors() | {"data", "plan"})
     given = {override_key(override): override for override in kept}
     compare = config.compare
     axes = {axis: _places(axis, compare.points(axis), given.get(axis)) for axis in compare.axes}

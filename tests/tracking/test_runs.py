@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hydra
@@ -11,6 +15,7 @@ import pytest
 from conftest import SMALL
 from rich.console import Console
 from wandb_files import OfflineRun, read_runs
+from wandb_server import KEY, open_server
 
 from micota import doors, graph
 from micota.artifacts import Store
@@ -146,6 +151,26 @@ def test_models_are_uploaded_only_when_asked_and_from_where_they_are(chain: Chai
     assert Path(paths["model.safetensors"]).is_relative_to(artifacts / "models")
 
 
+def test_the_command_uploads_all_of_it_in_order(chain: Chain, tmp_path: Path) -> None:
+    artifacts, runs, _ = chain
+    config = SimpleNamespace(plan=False, artifacts=str(artifacts), tracker=TrackerConfig(name="wandb", mode="offline"))
+    sync = sync_command(config)  # type: ignore[arg-type]
+    assert sync is not None
+    with open_server() as server:
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        env = os.environ | {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "PATH": path, "HOME": str(tmp_path)}
+        finished = subprocess.run(sync, shell=True, capture_output=True, text=True, env=env, cwd=tmp_path, check=False)
+    assert finished.returncode == 0, finished.stderr
+    started = [run for run in server.variables("UpsertBucket") if run["name"]]
+    assert [run["name"] for run in started] == [run.run["run_id"] for run in runs]
+    assert [run["jobType"] for run in started] == [run.run["job_type"] for run in runs]
+    # What offline runs recorded as used is declared as used, under the very id that it had when it was logged.
+    used = [(use["input"]["runName"], use["input"]["artifactID"]) for use in server.variables("UseArtifact")]
+    told = [(run.run["run_id"], f"{name}:{a['digest']}") for run in runs for name, a in run.used.items()]
+    assert sorted(used) == sorted(told)
+    assert sync_command(config) is None  # type: ignore[arg-type]
+
+
 def test_a_run_that_fails_is_marked(tmp_path: Path, composed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
@@ -153,7 +178,8 @@ def test_a_run_that_fails_is_marked(tmp_path: Path, composed: Any, monkeypatch: 
     with pytest.raises(RuntimeError), track(config, [graph.data(config, config.data)]):
         raise RuntimeError
     assert [run.exit_code for run in read_runs(tmp_path)] == [1]
-    assert sync_command(config) == f"wandb sync -n 1 {tmp_path}/wandb/offline-run-*"
+    assert sync_command(config) == f'for run in {tmp_path}/wandb/offline-run-*; do wandb sync "$run"; done'
+    assert sync_command(composed("generate", *SMALL, f"artifacts={tmp_path}")) is None  # not tracked
 
 
 def test_online_without_a_key_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

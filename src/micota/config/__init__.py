@@ -7,7 +7,7 @@ value is not accepted by its full key, as a user would type it on the command li
 from micota.config.fields import ConfigError
 from micota.config.method import CompareConfig, DataConfig, PartConfig, Point, SelectConfig
 from micota.config.models import LoraConfig, ModelConfig, OtherModelConfig, SamplingConfig, SftConfig
-from micota.config.parse import command, explain, override_key, parse, unknown_key, without_keys
+from micota.config.parse import command, explain, keys_of_doors, override_key, parse, unknown_key, without_keys
 from micota.config.problems import ANSWER_TYPES, PromptConfig, QuestionsConfig, SourceConfig
 from micota.config.running import (
     EndpointConfig,
@@ -25,6 +25,7 @@ from micota.config.schemas import (
     GenerateConfig,
     MergeDoorConfig,
     PipelineConfig,
+    ReportConfig,
     TrainConfig,
 )
 
@@ -50,6 +51,7 @@ __all__ = [
     "Point",
     "PromptConfig",
     "QuestionsConfig",
+    "ReportConfig",
     "SamplingConfig",
     "SelectConfig",
     "ServerConfig",
@@ -60,6 +62,7 @@ __all__ = [
     "TrainerConfig",
     "command",
     "explain",
+    "keys_of_doors",
     "override_key",
     "parse",
     "unknown_key",

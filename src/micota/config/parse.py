@@ -117,11 +117,15 @@ def without_keys(overrides: list[str], keys: set[str]) -> list[str]:
     return [item for item in overrides if override_key(item) not in keys]
 
 
+def keys_of_doors() -> set[str]:
+    """The keys that some door has and others do not."""
+    shared = {item.name for item in fields(Config)}
+    return {item.name for schema in SCHEMAS.values() for item in fields(schema)} - shared
+
+
 def command(door: str, overrides: list[str], choose: Mapping[str, str]) -> list[str]:
     """The arguments after ``python`` with which a door makes a node, given the overrides of the present command."""
-    shared = {item.name for item in fields(Config)}
-    own = {item.name for schema in SCHEMAS.values() for item in fields(schema)} - shared
     # What is compared determines no artifact.
     compared = {key for item in overrides if (key := override_key(item)).partition(".")[0] == "compare"}
-    kept = without_keys(overrides, own | compared | {"data", "plan", *map(override_key, choose)})
+    kept = without_keys(overrides, keys_of_doors() | compared | {"data", "plan", *map(override_key, choose)})
     return [f"{door}.py", *(f"{key}={value}" for key, value in choose.items()), *kept]

@@ -101,11 +101,18 @@ class PipelineConfig(Config):
             yield f"jobs={self.jobs} with runner=inprocess; use runner=workers, runner=subprocess or runner=submitit"
 
 
+@dataclass(kw_only=True)
+class ReportConfig(Config):
+    """report.py: with ``wandb`` it builds a workspace and a report in W&B instead."""
+
+    wandb: bool = False
+
+
 SCHEMAS: dict[str, type[Config]] = {
     "generate": GenerateConfig,
     "train": TrainConfig,
     "merge": MergeDoorConfig,
     "evaluate": EvaluateConfig,
     "pipeline": PipelineConfig,
-    "report": Config,
+    "report": ReportConfig,
 }

@@ -51,6 +51,7 @@ class WandbRun:
         self._run = run
         self._tracker = tracker
         self._made: dict[str, Any] = {}
+        self._told: set[str] = set()  # all that was made or used
         self._scores: dict[str, Manifest] = {}
 
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -64,8 +65,10 @@ class WandbRun:
 
     def made(self, node: Node, path: Path, manifest: Manifest) -> None:
         for child in node.inputs.values():
-            if child.folder not in self._made:
+            if child.folder not in self._told:
+                self._told.add(child.folder)
                 self._use(child)
+        self._told.add(node.folder)
         self._run.log_artifact(_artifact(node, _about(path, manifest)))
         if self._tracker.log_models and node.kind == "models":
             self._run.log_artifact(_weights(node, path))
@@ -185,10 +188,11 @@ def check_tracker(tracker: TrackerConfig) -> None:
 def sync_command(config: Config) -> str | None:
     """How to upload the runs that were tracked offline; None where there is none, or all are uploaded.
 
-    One at a time, oldest first, so that an artifact is logged by the run that made it before another run uses it.
+    Each by itself, oldest first, so that an artifact is logged by the run that made it before another run uses it:
+    given several runs, ``wandb sync`` takes them in any order.
     """
     if config.plan or config.tracker.name == "none" or config.tracker.mode == "online":
         return None
     folder = Path(config.artifacts) / "wandb"
     waiting = [run for run in folder.glob(OFFLINE_RUNS) if not list(run.glob("*.wandb.synced"))]
-    return f"wandb sync -n 1 {shlex.quote(str(folder))}/{OFFLINE_RUNS}" if waiting else None
+    return f'for run in {shlex.quote(str(folder))}/{OFFLINE_RUNS}; do wandb sync "$run"; done' if waiting else None

@@ -1,0 +1,165 @@
+"""A workspace and a report of one experiment in W&B, built by code: arms grouped, sweeps as parallel coordinates.
+
+They show whatever runs of the experiment there are, also later ones; the names of what they plot are those of
+``lineage`` and ``runs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from micota.config import ConfigError, TrackerConfig
+from micota.tracking.runs import check_tracker
+
+SWEPT = ("student", "arm", "merge.method", "merge.density", "merge.weight", "sft.learning_rate", "seed")
+MEASURED = ("eval/num_tokens", "eval/average")
+
+
+def save(tracker: TrackerConfig, experiment: str, benchmarks: Sequence[str]) -> dict[str, str]:
+    """Build both at W&B and return the address of each.
+
+    Raises:
+        ConfigError: runs are not tracked online, or there is no API key.
+    """
+    if tracker.name == "none" or tracker.mode == "offline":
+        seen = "tracker=none" if tracker.name == "none" else "tracker.mode=offline"
+        raise ConfigError(
+            f"wandb=true with {seen}: a dashboard is built at W&B, from runs that are there; upload those that were "
+            "tracked offline (wandb sync), then use tracker=wandb tracker.mode=online"
+        )
+    check_tracker(tracker)
+    import wandb
+
+    entity = tracker.entity or wandb.Api().default_entity
+    views = {
+        "workspace": workspace(entity, tracker.project, experiment, benchmarks),
+        "report": report(entity, tracker.project, experiment, benchmarks),
+    }
+    return {name: view.save().url for name, view in views.items()}
+
+
+def workspace(entity: str, project: str, experiment: str, benchmarks: Sequence[str]) -> Any:
+    """A ``wandb_workspaces`` Workspace, to explore: evaluations of the experiment grouped by arm, so that seeds become
+    a mean and a range."""
+    import wandb_workspaces.workspaces as ws
+
+    sections = [
+        ("Arms", arm_panels(benchmarks)),
+        ("Sweeps", sweep_panels()),
+        ("Training", training_panels()),
+        ("Answers", table_panels(benchmarks)),
+    ]
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=f"micota: {experiment}",
+        sections=[ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections],
+        runset_settings=ws.RunsetSettings(
+            filters=f"Metric('Group') == '{experiment}'",
+            groupby=[ws.Config("arm")],
+            pinned_columns=["run:displayName", "run:jobType", *(f"summary:{name}" for name in MEASURED)],
+        ),
+    )
+
+
+def report(entity: str, project: str, experiment: str, benchmarks: Sequence[str]) -> Any:
+    """A ``wandb_workspaces`` Report, to read and to share: what is compared, with what is filtered said."""
+    import wandb_workspaces.reports.v2 as wr
+
+    def runs(name: str, condition: str, **settings: Any) -> Any:
+        filters = f"Metric('Group') == '{experiment}' and {condition}"
+        return wr.Runset(entity=entity, project=project, name=name, filters=filters, **settings)
+
+    students = "Metric('JobType') == 'evaluate' and Config('role') == 'student'"
+    blocks = [
+        wr.H1("Arms"),
+        wr.P(
+            "Each student after training on the data of one arm. Bars are means over an arm's runs, marks their range."
+        ),
+        wr.PanelGrid(runsets=[runs("students", students)], panels=arm_panels(benchmarks)),
+        wr.H1("Sweeps"),
+        wr.P("Every model with a merge upstream: the merged TA itself, and students that learnt from it."),
+        wr.PanelGrid(
+            runsets=[
+                runs("merged TA", "Config('role') == 'ta_merged'"),
+                runs("students of it", f"{students} and Config('merge.density') >= 0"),
+            ],
+            panels=sweep_panels(),
+        ),
+        wr.H1("Training"),
+        wr.PanelGrid(runsets=[runs("training", "Metric('JobType') == 'train'")], panels=training_panels()),
+        wr.H1("Answers"),
+        wr.P("The same problems for every arm, so that answers can be read beside each other."),
+        wr.PanelGrid(runsets=[runs("students", students)], panels=table_panels(benchmarks)),
+    ]
+    return wr.Report(entity=entity, project=project, title=f"micota: {experiment}", blocks=blocks, width="fluid")
+
+
+def arm_panels(benchmarks: Sequence[str]) -> list[Any]:
+    """Accuracy and length by arm."""
+    import wandb_workspaces.reports.v2 as wr
+
+    metrics = [*MEASURED[::-1], *(f"eval/{bench}/accuracy" for bench in benchmarks), "bpc/bits_per_byte"]
+    return [
+        wr.BarPlot(
+            title=name,
+            metrics=[wr.SummaryMetric(name)],
+            groupby=wr.Config("arm"),
+            groupby_aggfunc="mean",
+            groupby_rangefunc="minmax",
+            layout=_place(index, columns=3),
+        )
+        for index, name in enumerate(metrics)
+    ]
+
+
+def sweep_panels() -> list[Any]:
+    """What was varied against what came of it: all at once, then density and weight against length and accuracy."""
+    import wandb_workspaces.reports.v2 as wr
+
+    columns = [*map(wr.Config, SWEPT), *map(wr.SummaryMetric, MEASURED)]
+    parallel = wr.ParallelCoordinatesPlot(
+        title="settings against length and accuracy",
+        columns=[wr.ParallelCoordinatesPlotColumn(metric) for metric in columns],
+        layout=wr.Layout(x=0, y=0, w=24, h=10),
+    )
+    pairs = [(x, y) for y in MEASURED for x in ("merge.density", "merge.weight")]
+    scatters = [
+        wr.ScatterPlot(
+            title=f"{y} by {x}", x=wr.Config(x), y=wr.SummaryMetric(y), layout=_place(index, columns=2, top=10)
+        )
+        for index, (x, y) in enumerate(pairs)
+    ]
+    length = wr.ScatterPlot(
+        title="accuracy by length", x=wr.SummaryMetric(MEASURED[0]), y=wr.SummaryMetric(MEASURED[1]),
+        layout=_place(len(pairs), columns=2, top=10),
+    )  # fmt: skip
+    return [parallel, *scatters, length]
+
+
+def training_panels() -> list[Any]:
+    """Curves of fine-tuning."""
+    import wandb_workspaces.reports.v2 as wr
+
+    names = ("train/loss", "train/validation_loss", "train/learning_rate", "train/tokens_per_s")
+    return [wr.LinePlot(title=name, y=[name], layout=_place(index, columns=2)) for index, name in enumerate(names)]
+
+
+def table_panels(benchmarks: Sequence[str]) -> list[Any]:
+    """Scores, and answers to read."""
+    import wandb_workspaces.reports.v2 as wr
+
+    names = ["eval/scores", *(f"eval/{bench}/answers" for bench in benchmarks)]
+    return [
+        wr.WeavePanelSummaryTable(table_name=name, layout=wr.Layout(x=0, y=12 * index, w=24, h=12))
+        for index, name in enumerate(names)
+    ]
+
+
+def _place(index: int, columns: int, top: int = 0) -> Any:
+    """The place of a panel in a grid of equal ones, which is 24 units wide."""
+    import wandb_workspaces.reports.v2 as wr
+
+    width = 24 // columns
+    return wr.Layout(x=index % columns * width, y=top + index // columns * 8, w=width, h=8)

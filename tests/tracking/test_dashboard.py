@@ -1,0 +1,69 @@
+"""The workspace and the report that are built by code: what they hold, and that the door hands them over."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from wandb_server import KEY, open_server
+
+from micota.tracking import dashboard
+
+Door = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def found(spec: Any, name: str) -> list[Any]:
+    """Every value of a key, anywhere in a JSON document."""
+    if isinstance(spec, list):
+        return [value for item in spec for value in found(item, name)]
+    if not isinstance(spec, dict):
+        return []
+    own = [spec[name]] if name in spec else []
+    return own + [value for item in spec.values() for value in found(item, name)]
+
+
+def test_the_workspace_groups_arms_and_draws_sweeps() -> None:
+    view = dashboard.workspace("someone", "micota", "sweep", ["gsm8k"])._to_model()
+    spec = json.loads(view.spec.model_dump_json(by_alias=True, exclude_none=True))
+    [section] = found(spec, "runSets")
+    assert section[0]["grouping"] == [{"section": "config", "name": "arm.value"}]
+    assert "sweep" in json.dumps(section[0]["filters"])
+    columns = [column["accessor"] for columns in found(spec, "columns") for column in columns]
+    assert {"config:student.value", "config:arm.value", "config:merge.value.density"} <= set(columns)
+    assert {"config:merge.value.weight", "summary:eval/num_tokens", "summary:eval/average"} <= set(columns)
+    axes = list(zip(found(spec, "xAxis"), found(spec, "yAxis"), strict=False))
+    assert "config:merge.value.density" in found(spec, "xAxis") and axes
+    assert {"summary:eval/average", "summary:eval/num_tokens"} <= set(found(spec, "yAxis"))
+    assert ["summary_metrics.eval/gsm8k/accuracy"] in found(spec, "metrics")
+    assert "eval/scores" in json.dumps(spec) and "eval/gsm8k/answers" in json.dumps(spec)
+
+
+def test_the_door_hands_both_over(run_door: Door, tmp_path: Path) -> None:
+    with open_server() as server:
+        finished = run_door(
+            "report", "experiment=tiny", "wandb=true", "tracker.mode=online", HOME=str(tmp_path),
+            WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY,
+        )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    workspace, report = server.variables("UpsertView2") + server.variables("upsertView")
+    assert (workspace["displayName"], report["displayName"]) == ("micota: tiny", "micota: tiny")
+    assert (workspace["type"], report["type"], report["entityName"]) == ("project-view", "runs", "someone")
+    sets = [runset for runsets in found(json.loads(report["spec"]), "runSets") for runset in runsets]
+    assert [runset["name"] for runset in sets] == ["students", "merged TA", "students of it", "training", "students"]
+    assert all("tiny" in json.dumps(runset["filters"]) for runset in sets)
+    lines = finished.stdout.splitlines()
+    assert f"workspace: {server.url}/someone/micota?nw=abc" in lines and f"report: {server.url}/" in finished.stdout
+
+
+def test_offline_and_without_a_key_it_is_refused_at_once(run_door: Door, tmp_path: Path) -> None:
+    for arguments, error in [
+        (["tracker.mode=offline"], "error: wandb=true with tracker.mode=offline: "),
+        (["tracker=none"], "error: wandb=true with tracker=none: "),
+        (["tracker.mode=online"], "error: tracker.mode=online, but there is no API key for "),
+    ]:
+        finished = run_door("report", "experiment=tiny", "wandb=true", *arguments, HOME=str(tmp_path), WANDB_API_KEY="")
+        assert finished.returncode == 2 and finished.stderr.startswith(error), finished.stderr
+        assert finished.stderr.count("\n") == 1
