@@ -17,6 +17,8 @@ from micota.records import Node
 from micota.stages.inputs import check_device, close_engine, model_location
 from micota.stages.make import Work
 
+CPU_TOKENS = 2048  # in a batch, at most: with more, intermediate results no longer fit the caches
+
 
 class Indexed(Protocol):
     """A row that knows which sequence it is about."""
@@ -57,7 +59,7 @@ def read_sequences(
 ) -> list[Row]:
     """Rows of all sequences, in their order, in ``file`` of the artifact; those that a killed run left are not redone.
 
-    A batch holds as many tokens as one of training, which the device can take with gradients on top. All batches are
+    A batch holds as many tokens as one of training, which a GPU can take with gradients on top. All batches are
     formed, done or not, since a row's numbers can depend on the shape of its batch: so a resumed run gives the same
     bits as an undisturbed one.
 
@@ -69,10 +71,12 @@ def read_sequences(
     rows = {row.index: row for row in read_jsonl(path, row_type)}
     work.build.counts["resumed"] = len(rows)
     lengths = [len(tokens.ids) for tokens in sequences]
+    max_tokens = trainer.pack_tokens * trainer.row_batch
+    max_tokens = max_tokens if trainer.accelerator == "gpu" else min(max_tokens, CPU_TOKENS)
     began, tokens = time.perf_counter(), 0
     with progress_bar(work.console) as bar:
         task = bar.add_task(work.node.name, total=len(sequences), completed=len(rows), note="")
-        for batch in batches(lengths, trainer.pack_tokens * trainer.row_batch):
+        for batch in batches(lengths, max_tokens):
             missing = {index for index in batch if index not in rows}
             if not missing:
                 continue
