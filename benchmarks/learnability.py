@@ -1,0 +1,128 @@
+"""What is known of training data before training, and what the student gains: over the arms and seeds of an experiment.
+
+    python pipeline.py experiment=tiny seed=0,1,2,3,4 -m compare.arms=[instruct,strong,half_size,short,mix_long,mix_large,most_likely,micota]
+    python benchmarks/learnability.py [--seeds 0,1,2,3,4] [--arm most_likely] [experiment=tiny compare.arms=...]
+
+Reads finished artifacts alone (the folder ``artifacts``, or MICOTA_ARTIFACTS); seeds that are not finished are left out.
+``--arm`` is compared with every other, paired by problem.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter, defaultdict
+from dataclasses import asdict
+
+import hydra
+
+from micota.artifacts import Store, read_jsonl
+from micota.config import SCHEMAS, Config
+from micota.doors import CONF, prepare
+from micota.experiments import cases
+from micota.findings.gaps import BASE, gaps
+from micota.findings.learnability import METHODS, Trial, correlation
+from micota.findings.likelihood import likelihood
+from micota.graph import Comparison, comparison
+from micota.records import BPC, DATA, Example, ExampleScore
+from micota.report.collect import load, mean_by_problem
+from micota.stages.make import pending
+from micota.statistics import Suite, holm, macro_average, paired_difference
+
+ARMS = "compare.arms=[instruct,strong,half_size,short,mix_long,mix_large,most_likely,micota]"
+KNOWN = ("bits_per_byte", "mean", "p10", "p50", "p90", "num_tokens")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--arm", default="most_likely")
+    parser.add_argument("overrides", nargs="*", default=["experiment=tiny", ARMS])
+    options = parser.parse_args()
+    overrides = [*options.overrides, "compare.measures=[scores,bpc]"]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config: Config = prepare(hydra.compose("pipeline", overrides), SCHEMAS["pipeline"], overrides)
+        [case] = cases(config)
+    store = Store(config.artifacts)
+    every = {int(seed): comparison(case.at_seed(int(seed))) for seed in options.seeds.split(",")}
+    made = {seed: found for seed, found in every.items() if not pending(store, found.targets())}
+    print(f"{config.name}, {config.student.name}, seeds {', '.join(map(str, made))}\n")
+    trials = [trial for seed, found in made.items() for trial in trials_of(store, found, seed)]
+    print(arms_table(trials), correlations(trials), sep="\n\n")
+    suites = {
+        arm.name: mean_by_problem([load(store, found.arms[number].scores) for found in made.values()])
+        for number, arm in enumerate(next(iter(made.values())).arms)
+    }
+    print(differences(suites, options.arm), chosen(store, made, options.arm), sep="\n\n")
+
+
+def trials_of(store: Store, made: Comparison, seed: int) -> list[Trial]:
+    """One seed: of each arm with data, what is known of them and the gain over the untouched student."""
+    accuracy = {arm.name: macro_average(mean_by_problem([load(store, arm.scores)])).value for arm in made.arms}
+    return [
+        Trial(
+            arm=arm.name,
+            seed=seed,
+            known=asdict(likelihood(read_jsonl(store.path(arm.bpc) / BPC, ExampleScore))),
+            gain=accuracy[arm.name] - accuracy[BASE],
+        )
+        for arm in made.arms
+        if arm.bpc is not None
+    ]
+
+
+def arms_table(trials: list[Trial]) -> str:
+    lines = ["| arm | " + " | ".join(KNOWN) + " | gain |", "|---" * (len(KNOWN) + 2) + "|"]
+    for arm in dict.fromkeys(trial.arm for trial in trials):
+        rows = [trial for trial in trials if trial.arm == arm]
+        means = [sum(row.known[name] for row in rows) / len(rows) for name in KNOWN]
+        cells = [f"{value:.3f}" if value < 10 else f"{value:.0f}" for value in means]
+        gain = 100 * sum(row.gain for row in rows) / len(rows)
+        lines.append(f"| {arm} | {' | '.join(cells)} | {gain:+.1f} |")
+    return "\n".join(lines)
+
+
+def correlations(trials: list[Trial]) -> str:
+    lines = ["| gain against | by | correlation | 95 % interval | p | without one arm |", "|---|---|---|---|---|---|"]
+    for known in KNOWN:
+        for method in METHODS:
+            found = correlation(trials, known, method)
+            low, high = min(found.without.values()), max(found.without.values())
+            lines.append(
+                f"| {known} | {method} | {found.value:+.2f} | {found.low:+.2f} to {found.high:+.2f} | "
+                f"{found.p_value:.3f} | {low:+.2f} to {high:+.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def differences(suites: dict[str, Suite], arm: str) -> str:
+    """The arm against all others, in points; p by Holm over them."""
+    found = {other: paired_difference(suites[arm], suites[other]) for other in suites if other != arm}
+    p_values = holm({other: difference.p_value for other, difference in found.items()})
+    lines = [f"| {arm} against | points | 95 % interval | p (Holm) |", "|---|---|---|---|"]
+    lines += [
+        f"| {other} | {100 * d.value:+.1f} | {100 * d.low:+.1f} to {100 * d.high:+.1f} | {p_values[other]:.4f} |"
+        for other, d in found.items()
+    ]
+    for gap in gaps({"": suites}, ("strong", "short")):
+        d = gap.difference
+        lines.append(f"\nP_long - P_short: {100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]")
+    return "\n".join(lines)
+
+
+def chosen(store: Store, made: dict[int, Comparison], arm: str) -> str:
+    """Whose completions the arm is made of, over all seeds, and their mean length."""
+    sources: Counter[str] = Counter()
+    tokens: dict[str, int] = defaultdict(int)
+    for found in made.values():
+        node = next(entry.bpc for entry in found.arms if entry.name == arm)
+        assert node is not None
+        for example in read_jsonl(store.path(node.inputs["data"]) / DATA, Example):
+            sources[example.source] += 1
+            tokens[example.source] += example.num_tokens
+    total = sum(sources.values())
+    parts = [f"{name} {100 * n / total:.1f} % ({tokens[name] / n:.0f} tokens)" for name, n in sources.most_common()]
+    return f"{arm} is made of: {', '.join(parts)}"
+
+
+if __name__ == "__main__":
+    main()
