@@ -173,15 +173,19 @@ def sweep(options: argparse.Namespace) -> None:
     from micota.config import EngineConfig
     from micota.engines.hf import HFEngine
     from micota.merging.models import open_models, tensor_names
-    from micota.merging.stream import ModelMerge
+    from micota.merging.sweep import Sweep
 
     folder = options.folder
     engine = HFEngine(EngineConfig(name="hf"), str(folder / "tuned"), None)
     with open_models([(str(folder / name), None) for name in ("base", "tuned")], folder / "scratch") as models:
-        names = tensor_names(models)
-        for density, weight in grid(options.points):
-            spec = recipe(density=density, weight=weight)
-            engine.load_weights(ModelMerge(spec, models[0].checkpoint, [models[1].checkpoint], names).tensors())
+        points = grid(options.points)
+        densities = [density for density, _ in points]
+        (folder / "scratch").mkdir(exist_ok=True)
+        merges = Sweep(
+            recipe(), models[0].checkpoint, [models[1].checkpoint], tensor_names(models), densities, folder / "scratch"
+        )
+        for density, weight in points:
+            engine.load_weights(merges.merge(density, weight, seed=42).tensors())
 
 
 def probe(options: argparse.Namespace) -> None:

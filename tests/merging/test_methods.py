@@ -12,7 +12,7 @@ import pytest
 import torch
 from miniature_models import spec
 
-from micota.merging import methods
+from micota.merging import slices
 from micota.merging.masks import keep_mask, mask_key, uniforms
 from micota.merging.methods import TensorMerge
 from micota.merging.recipe import Share
@@ -28,7 +28,7 @@ def merged(
         return lambda start, stop: tensor.flatten()[start:stop].clone()
 
     own = [Share(weight=w, density=d, key=mask_key(0, i, "t")) for i, (d, w) in enumerate(shares)]
-    merge = TensorMerge(recipe, tuple(base.shape), reader(base), [reader(t) for t in tuned], own)
+    merge = TensorMerge(recipe, "t", tuple(base.shape), reader(base), [reader(t) for t in tuned], own)
     return torch.cat([values for _, values in merge.parts()]).view(base.shape), merge
 
 
@@ -128,7 +128,7 @@ def test_slerp_stays_on_the_sphere_where_a_mean_cuts_through_it() -> None:
 def test_every_shape_goes_in_any_slices(method: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     base, tuned = random(2, *shape)
     whole, _ = merged(spec(method), base, [tuned], [(0.5, 0.5)])
-    monkeypatch.setattr(methods, "SLICE", 21)
+    monkeypatch.setattr(slices, "SLICE", 21)
     cut, _ = merged(spec(method), base, [tuned], [(0.5, 0.5)])
     assert whole.shape == base.shape
     torch.testing.assert_close(cut, whole, rtol=1e-6, atol=1e-7)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -33,11 +34,23 @@ def keep_mask(key: Key, start: int, stop: int, density: float, device: torch.dev
     Returns:
         float32, 1 where kept and 0 where dropped. Probabilities are exact to 2**-32.
     """
-    threshold = math.ceil(density * 2**32)
+    threshold = _threshold(density)
     if torch.device(device).type == "cpu":
         kept = _numbers(key, start, stop) < threshold
         return torch.from_numpy(kept.view(np.uint8)).to(torch.float32)  # ten times as fast as from booleans
     return (numbers_on(key, start, stop, device) < threshold).to(torch.float32)
+
+
+def drop_counts(key: Key, start: int, stop: int, densities: Sequence[float]) -> torch.Tensor:
+    """By how many of ``densities`` (at most 255) each element is dropped, in uint8.
+
+    A lower density keeps a subset of what a higher one keeps, so this one number gives the masks of all of them.
+    """
+    numbers = _numbers(key, start, stop)
+    counts = np.zeros(stop - start, dtype=np.uint8)
+    for density in densities:
+        counts += (numbers >= _threshold(density)).view(np.uint8)
+    return torch.from_numpy(counts)
 
 
 def uniforms(key: Key, start: int, stop: int, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -46,6 +59,11 @@ def uniforms(key: Key, start: int, stop: int, device: torch.device | str = "cpu"
     if torch.device(device).type == "cpu":
         return torch.from_numpy(_numbers(key, start, stop) * 2.0**-32)
     return numbers_on(key, start, stop, device).double() * 2.0**-32
+
+
+def _threshold(density: float) -> int:
+    """The least number of 32 bits that is dropped."""
+    return math.ceil(density * 2**32)
 
 
 def _numbers(key: Key, start: int, stop: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:

@@ -22,34 +22,13 @@ from dataclasses import dataclass, field
 import torch
 
 from micota.graph import MergeSpec
-from micota.merging.masks import keep_mask, uniforms
+from micota.merging.pruning import Pruner, TaskVector, pruning_of
 from micota.merging.recipe import Share
-from micota.merging.selection import Selection
+from micota.merging.slices import Read, slices
 
-SLICE = 2**19  # elements: large enough to hide Python, small enough for the processor's cache
-TINY = 1e-7  # below this norm nothing is rescaled
 NO_LENGTH = 1e-16  # the squared norm of a tensor that is taken for zero
 STRAIGHT = 0.9995  # the cosine from which an arc is taken for a line
-
-Read = Callable[[int, int], torch.Tensor]  # float32 elements from start to stop of the flattened tensor
-
-
-@dataclass(frozen=True)
-class Method:
-    """How task vectors are pruned, and whether signs are elected."""
-
-    pruning: str | None
-    consensus: bool
-
-
-METHODS = {
-    "task_arithmetic": Method(None, consensus=False),
-    "dare_linear": Method("random", consensus=False),
-    "dare_ties": Method("random", consensus=True),
-    "ties": Method("magnitude", consensus=True),
-    "breadcrumbs": Method("outliers", consensus=False),
-    "della": Method("ranks", consensus=True),
-}
+CONSENSUS = ("dare_ties", "ties", "della")  # methods that elect signs
 
 
 @dataclass
@@ -65,13 +44,15 @@ class Tally:
 
 @dataclass
 class TensorMerge:
-    """The merge of one tensor. ``shape`` is that of all models."""
+    """The merge of one tensor, which has one shape in all models. ``prune`` says how task vectors are pruned."""
 
     spec: MergeSpec
+    name: str
     shape: tuple[int, ...]
     base: Read
     tuned: Sequence[Read]
     shares: Sequence[Share]
+    prune: Pruner = pruning_of
     tally: Tally = field(init=False)
 
     def __post_init__(self) -> None:
@@ -90,15 +71,19 @@ class TensorMerge:
         self.tally.merged_squares += _squares(merged)
 
     def _task_vectors(self) -> Combine:
-        method = METHODS[self.spec.method]
-        pruners = [Pruner(self.spec, self.shape, self._delta(i), share) for i, share in enumerate(self.shares)]
+        vectors = [
+            TaskVector(self.name, index, self.shape, self._delta(index), share)
+            for index, share in enumerate(self.shares)
+        ]
+        prunings = [self.prune(self.spec, vector) for vector in vectors]
 
         def combine(before: torch.Tensor, after: list[torch.Tensor], start: int, stop: int) -> torch.Tensor:
-            for index, (delta, pruner) in enumerate(zip(after, pruners, strict=True)):
+            for index, (delta, pruning) in enumerate(zip(after, prunings, strict=True)):
                 self.tally.task_vector_squares[index] += _squares(delta.sub_(before))
-                self.tally.dropped[index] += pruner.prune_(delta, start, stop)
+                if pruning is not None:
+                    self.tally.dropped[index] += pruning.apply_(delta, start, stop)
                 delta.mul_(self.shares[index].weight)
-            mixed = self._mixed(after, method.consensus)
+            mixed = self._mixed(after)
             self.tally.merged_squares += _squares(mixed)
             return before + mixed
 
@@ -107,14 +92,14 @@ class TensorMerge:
     def _delta(self, index: int) -> Read:
         return lambda start, stop: self.tuned[index](start, stop).sub_(self.base(start, stop))
 
-    def _mixed(self, vectors: list[torch.Tensor], consensus: bool) -> torch.Tensor:
+    def _mixed(self, vectors: list[torch.Tensor]) -> torch.Tensor:
         """The sum of weighted task vectors, or their weighted mean (``normalize``), over those of the elected sign."""
         if len(vectors) == 1 and not self.spec.normalize:
             return vectors[0]
         stacked = torch.stack(vectors)
         weights = torch.tensor([share.weight for share in self.shares], dtype=stacked.dtype, device=stacked.device)
         agree = torch.ones_like(stacked)
-        if consensus:
+        if self.spec.method in CONSENSUS:
             elected = torch.where(stacked.sum(dim=0) >= 0, 1.0, -1.0)
             agree = (stacked.sign() == elected).to(stacked.dtype)
             self.tally.conflicting += int(((agree == 0) & (stacked != 0)).sum())
@@ -163,80 +148,6 @@ class TensorMerge:
 
 
 Combine = Callable[[torch.Tensor, list[torch.Tensor], int, int], torch.Tensor]
-
-
-class Pruner:
-    """Prunes the task vector of one tensor and rescales what is left.
-
-    ``rescale=dare`` divides by the probability of being kept, which leaves the expectation as it was (arXiv
-    2311.03099); ``norm`` multiplies by the ratio of L1 norms before and after, as mergekit does.
-    """
-
-    def __init__(self, spec: MergeSpec, shape: tuple[int, ...], delta: Read, share: Share) -> None:
-        self._spec = spec
-        self._share = share
-        self._pruning = METHODS[spec.method].pruning if share.density < 1 else None
-        self._columns = math.prod(shape[1:]) if len(shape) > 1 else math.prod(shape)
-        self._selection: Selection | None = None
-        self._scale = 1.0
-        if self._pruning in ("magnitude", "outliers"):
-            count = math.prod(shape)
-            kept = int(share.density * count)
-            kept = max(1, kept) if self._pruning == "magnitude" else kept
-            top = int(spec.gamma * count) if self._pruning == "outliers" else 0
-            first = max(0, count - kept - top)
-            self._selection = Selection(lambda: ((s, delta(s, e)) for s, e in slices(shape)), first, first + kept)
-        if self._pruning == "random" and spec.rescale == "dare":
-            self._scale = 1 / share.density
-        if self._pruning is not None and spec.rescale == "norm":
-            self._scale = self._norm_ratio(shape, delta)
-
-    def prune_(self, delta: torch.Tensor, start: int, stop: int) -> int:
-        """Prune and rescale a slice in place; returns how many elements were dropped."""
-        if self._pruning is None:
-            return 0
-        mask, factors = self._mask(delta, start, stop)
-        delta.mul_(factors)
-        if self._scale != 1:
-            delta.mul_(self._scale)
-        # Sums of ones are exact in float32 up to 2**24, and much faster than counting.
-        return delta.numel() - int(mask.sum(dtype=torch.float64 if mask.numel() > 2**24 else None))
-
-    def _mask(self, delta: torch.Tensor, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """1 where an element is kept and 0 where not; and that divided by each element's own probability, if it has one
-        and is to be rescaled by it."""
-        if self._selection is not None:
-            mask = self._selection.mask(delta, start)
-            return mask, mask
-        if self._pruning == "random":
-            mask = keep_mask(self._share.key, start, stop, self._share.density, delta.device)
-            return mask, mask
-        probabilities = self._probabilities(delta)
-        mask = (uniforms(self._share.key, start, stop, delta.device) < probabilities).to(delta.dtype)
-        return mask, mask / probabilities if self._spec.rescale == "dare" else mask
-
-    def _probabilities(self, delta: torch.Tensor) -> torch.Tensor:
-        """Of each element, by the rank of its magnitude in its row (equal ones by their place)."""
-        ranks = delta.abs().view(-1, self._columns).argsort(dim=1, stable=True).argsort(dim=1, stable=True)
-        shares = ranks.to(delta.dtype) / max(1, self._columns - 1)
-        return (self._share.density - self._spec.epsilon + shares * 2 * self._spec.epsilon).flatten()
-
-    def _norm_ratio(self, shape: tuple[int, ...], delta: Read) -> float:
-        before = after = 0.0
-        for start, stop in slices(shape):
-            values = delta(start, stop)
-            before += float(values.abs().sum(dtype=torch.float64))
-            after += float((values * self._mask(values, start, stop)[1]).abs().sum(dtype=torch.float64))
-        return before / after if before > TINY and after > TINY else 1.0
-
-
-def slices(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Start and stop of slices of whole rows, of about ``SLICE`` elements; the same for a shape, always."""
-    total = math.prod(shape)
-    columns = math.prod(shape[1:]) if len(shape) > 1 else total
-    step = max(1, SLICE // max(1, columns)) * columns
-    for start in range(0, total, max(1, step)):
-        yield start, min(total, start + step)
 
 
 def _squares(values: torch.Tensor) -> float:

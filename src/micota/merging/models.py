@@ -36,11 +36,14 @@ class Model:
 
 @contextmanager
 def open_models(locations: Sequence[Location], scratch: Path) -> Iterator[list[Model]]:
-    """Open the base and the fine-tuned models; LoRA adapters are applied first, below ``scratch``.
+    """Open the base and the fine-tuned models; LoRA adapters are applied first.
+
+    The folder ``scratch`` is there while they are open.
 
     Raises:
         ConfigError: they cannot be read, or do not belong together.
     """
+    scratch.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         models = []
         try:
@@ -91,8 +94,8 @@ def with_adapter(folder: Path, scratch: Path) -> Path:
     return scratch
 
 
-def check_room(folder: Path, num_bytes: int) -> None:
-    """Refuse a disk that is too small.
+def check_room(folder: Path, num_bytes: int, what: str = "the merged model needs") -> None:
+    """Refuse a disk that is too small for ``what``.
 
     Raises:
         ConfigError: the text says how much is needed and how much there is.
@@ -100,7 +103,7 @@ def check_room(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
         raise ConfigError(
-            f"the merged model needs {num_bytes / 1e9:.2f} GB and {folder} has {free / 1e9:.2f} GB free; "
+            f"{what} {num_bytes / 1e9:.2f} GB and {folder} has {free / 1e9:.2f} GB free; "
             "free some, or choose another disk with artifacts=FOLDER"
         )
 

@@ -14,8 +14,10 @@ import torch
 from micota.config import ConfigError
 from micota.graph import MergeSpec
 from micota.merging.checkpoint import Checkpoint, CheckpointWriter
-from micota.merging.methods import Read, Tally, TensorMerge
+from micota.merging.methods import Tally, TensorMerge
+from micota.merging.pruning import Pruner, pruning_of
 from micota.merging.recipe import depths, shares
+from micota.merging.slices import Read
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,12 +38,14 @@ class ModelMerge:
         tuned: Sequence[Checkpoint],
         names: Sequence[str],
         device: torch.device | str = "cpu",
+        prune: Pruner = pruning_of,
     ) -> None:
         self._spec = spec
         self._base = base
         self._tuned = tuned
         self._depths = depths(names)
         self._device = device
+        self._prune = prune
         self.dtype = OUTPUT[spec.dtype]
         self.shapes = {name: base.entries[name].shape for name in names}
 
@@ -83,10 +87,12 @@ class ModelMerge:
     def _tensor(self, name: str) -> TensorMerge:
         return TensorMerge(
             spec=self._spec,
+            name=name,
             shape=self.shapes[name],
             base=self._read(self._base, name),
             tuned=[self._read(checkpoint, name) for checkpoint in self._tuned],
             shares=shares(self._spec, len(self._tuned), name, self._depths[name]),
+            prune=self._prune,
         )
 
     def _read(self, checkpoint: Checkpoint, name: str) -> Read:

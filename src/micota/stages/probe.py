@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import time
@@ -20,7 +21,7 @@ from micota.graph import MergeSpec, ProbeSpec
 from micota.merging.calibrate import Reading, calibrate
 from micota.merging.checkpoint import Checkpoint
 from micota.merging.models import Model, open_models, tensor_names
-from micota.merging.stream import ModelMerge
+from micota.merging.sweep import Sweep
 from micota.records import POINTS, Completion, Node, ProbePoint
 from micota.report.probe import probe_page
 from micota.sources import load_problems
@@ -53,7 +54,8 @@ def probe(work: Work) -> None:
     folders = [model_location(work.store, work.node.inputs[label]) for label in merge_order(work.node.inputs)]
     close_engine()
     try:
-        with open_models(folders, work.build.path / "scratch") as models, progress_bar(work.console) as bar:
+        scratch = work.build.path / "scratch"
+        with open_models(folders, scratch) as models, progress_bar(work.console) as bar:
             task = bar.add_task(work.node.name, total=_expected(spec), note="")
 
             def advance(point: ProbePoint) -> None:
@@ -61,17 +63,15 @@ def probe(work: Work) -> None:
                     task, advance=1, note=f"{point.num_correct}/{point.num_problems}, {point.num_tokens:.0f} tokens"
                 )
 
-            prober = Prober(work, models, advance)
+            prober = Prober(work, models, scratch, advance)
             ends = [prober.unmerged("before"), prober.unmerged("after")]
             if spec.target_length_ratio is None:
-                for density in spec.densities:
-                    for weight in spec.weights:
-                        prober.reading(density, weight)
+                prober.grid()
             else:
                 _calibrate(work, prober, ends)
     finally:
         close_engine()  # its weights are those of the last merge, and not of the model that it was opened with
-    write_jsonl(work.build.path / POINTS, prober.points)
+    write_jsonl(work.build.path / POINTS, sorted(prober.points, key=_place))
     title = f"{work.node.name}: merges measured on {ends[0].num_problems} problems"
     write_text(work.build.path / PAGE, probe_page(title, prober.points))
     work.build.counts |= {"points": len(prober.points), "problems": ends[0].num_problems}
@@ -93,13 +93,23 @@ def _expected(spec: ProbeSpec) -> int:
 class Prober:
     """Measures merges one after another in one engine."""
 
-    def __init__(self, work: Work, models: Sequence[Model], advance: Callable[[ProbePoint], None]) -> None:
+    def __init__(
+        self, work: Work, models: Sequence[Model], scratch: Path, advance: Callable[[ProbePoint], None]
+    ) -> None:
         self._spec: ProbeSpec = work.node.spec
         self._folder = work.build.path / "completions"
         self._folder.mkdir(exist_ok=True)
         self._models = models
         self._evaluation = work.config.evaluation
         self._names = tensor_names(models)
+        self._sweep = Sweep(
+            self._spec.merge,
+            models[0].checkpoint,
+            [model.checkpoint for model in models[1:]],
+            self._names,
+            self._spec.densities,
+            scratch,
+        )
         engine = engine_for(work.store, work.node.inputs["tuned"], work.config.engine)
         assert isinstance(engine, WeightLoader), "checked before the stage"
         self._engine, self._loader = engine, engine
@@ -112,26 +122,39 @@ class Prober:
         """The TA before or after SFT."""
         # With a base of its own, the TA before SFT is the last of the models.
         model = self._models[1] if form == "after" else self._models[2 if len(self._models) > 2 else 0]
-        weights = _weights(model.checkpoint, self._names)
-        return self._measure(form, weights, form=form, density=None, weight=None, seed=self._spec.merge.seed)
+        return self._measure(
+            form,
+            lambda: _weights(model.checkpoint, self._names),
+            form=form,
+            density=None,
+            weight=None,
+            seed=self._spec.merge.seed,
+        )
+
+    def grid(self) -> None:
+        """Every merge of the grid, seed by seed: masks are kept of one seed only."""
+        for seed in self._seeds():
+            for density, weight in itertools.product(self._spec.densities, self._spec.weights):
+                self._merged(density, weight, seed)
+            self._sweep.forget(seed)
 
     def reading(self, density: float, weight: float) -> Reading:
         """The merge at a point, over all seeds."""
-        points = []
-        for seed in range(self._spec.merge.seed, self._spec.merge.seed + self._spec.num_seeds):
-            spec = replace(self._spec.merge, density=density, weight=weight, seed=seed)
-            checkpoints = [model.checkpoint for model in self._models]
-            merge = ModelMerge(spec, checkpoints[0], checkpoints[1:], self._names)
-            name = f"d{density:g}-w{weight:g}-s{seed}"
-            form = {"form": "merged", "density": density, "weight": weight, "seed": seed}
-            points.append(self._measure(name, merge.tensors(), **form))
-        return reading_of(points)
+        return reading_of([self._merged(density, weight, seed) for seed in self._seeds()])
 
-    def _measure(self, name: str, weights: Iterable[tuple[str, torch.Tensor]], **form: Any) -> ProbePoint:
+    def _seeds(self) -> range:
+        return range(self._spec.merge.seed, self._spec.merge.seed + self._spec.num_seeds)
+
+    def _merged(self, density: float, weight: float, seed: int) -> ProbePoint:
+        name = f"d{density:g}-w{weight:g}-s{seed}"
+        form = {"form": "merged", "density": density, "weight": weight, "seed": seed}
+        return self._measure(name, lambda: self._sweep.merge(density, weight, seed).tensors(), **form)
+
+    def _measure(self, name: str, weights: Callable[[], Iterable[tuple[str, torch.Tensor]]], **form: Any) -> ProbePoint:
         path, timing = self._folder / f"{name}.jsonl", self._folder / f"{name}.json"
         if not timing.exists():
             start = time.perf_counter()
-            self._loader.load_weights(weights)
+            self._loader.load_weights(weights())
             loaded = time.perf_counter()
             outputs = self._engine.generate(self._requests, self._spec.answers.sampling)
             write_jsonl(path, [completion_of(output, self._hashes) for output in outputs])
@@ -163,6 +186,11 @@ def _weights(checkpoint: Checkpoint, names: Iterable[str]) -> Iterator[tuple[str
     for name in names:
         entry = checkpoint.entries[name]
         yield name, checkpoint.read(name, 0, entry.num_elements).view(entry.shape)
+
+
+def _place(point: ProbePoint) -> tuple[Any, ...]:
+    """The order of points in the file: the TA before and after SFT first."""
+    return ("before", "after", "merged").index(point.form), point.density or 0, point.weight or 0, point.seed
 
 
 def reading_of(points: Sequence[ProbePoint]) -> Reading:

@@ -1,0 +1,149 @@
+"""Many merges of the same models, of which the masks are made once.
+
+Where masks are nested (what a density keeps, every higher one keeps too: numbers drawn below it, the largest
+magnitudes), one byte an element holds the masks of all densities: how many of them drop the element. The bytes are
+written to a file when a seed is first merged; every later merge of that seed, at whatever density and weight, reads
+them instead of drawing or sorting anew. What comes out is, to the bit, what a merge by itself gives.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from micota.config import ConfigError
+from micota.graph import MergeSpec
+from micota.merging.checkpoint import Checkpoint
+from micota.merging.masks import drop_counts
+from micota.merging.models import check_room
+from micota.merging.pruning import KINDS, Pruning, TaskVector, alike, mask_of, pruning_of, scale_of
+from micota.merging.slices import slices
+from micota.merging.stream import ModelMerge
+
+NESTED = ("random", "magnitude", "outliers")
+MOST_DENSITIES = 255  # that a byte can count
+
+
+class DropCounts:
+    """A byte for each element of all tensors, one after another: how many densities drop it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        self.made: set[str] = set()  # names of tensors that are complete
+
+    def write(self, start: int, counts: torch.Tensor) -> None:
+        """Write uint8 values from element ``start`` on."""
+        buffer = counts.numpy().data
+        while buffer:
+            written = os.pwrite(self._handle, buffer, start)
+            buffer, start = buffer[written:], start + written
+
+    def mask(self, start: int, stop: int, most: int) -> torch.Tensor:
+        """float32, 1 where at most ``most`` densities drop an element and 0 where more do."""
+        counts = np.empty(stop - start, dtype=np.uint8)
+        buffer, offset = counts.data, start
+        while buffer:
+            count = os.preadv(self._handle, [buffer], offset)
+            assert count > 0, "read before it was written"
+            buffer, offset = buffer[count:], offset + count
+        # Ten times as fast as from booleans.
+        return torch.from_numpy((counts <= most).view(np.uint8)).to(torch.float32)
+
+    def close(self) -> None:
+        """Delete the file."""
+        os.close(self._handle)
+        self._path.unlink()
+
+
+class Sweep:
+    """Merges of ``tuned`` into ``base`` at any of ``densities`` and any weight and seed.
+
+    Args:
+        spec: the merge, of which density, weight and seed are open.
+        names: the tensors to merge.
+        folder: for the files; is there already.
+
+    Raises:
+        ConfigError: there are more densities than a byte can count.
+    """
+
+    def __init__(
+        self,
+        spec: MergeSpec,
+        base: Checkpoint,
+        tuned: Sequence[Checkpoint],
+        names: Sequence[str],
+        densities: Sequence[float],
+        folder: Path,
+    ) -> None:
+        self._spec = spec
+        self._base = base
+        self._tuned = tuned
+        self._names = names
+        self._densities = sorted({density for density in densities if density < 1})
+        if len(self._densities) > MOST_DENSITIES:
+            raise ConfigError(f"sweep.densities has {len(densities)} values; accepted: at most {MOST_DENSITIES}")
+        self._folder = folder
+        sizes = [base.entries[name].num_elements for name in names]
+        self._offsets = dict(zip(names, accumulate(sizes, initial=0), strict=False))
+        self._num_elements = sum(sizes)
+        self._files: dict[tuple[int, int], DropCounts] = {}
+        self._scales: dict[tuple[int, int, str, float], float] = {}
+
+    def merge(self, density: float, weight: float, seed: int) -> ModelMerge:
+        """The merge at one point.
+
+        Raises:
+            ConfigError: the disk is too small for the masks.
+        """
+        spec = replace(self._spec, density=density, weight=weight, seed=seed)
+        if KINDS.get(spec.method) in NESTED:
+            for model in range(len(self._tuned)):
+                if (seed, model) not in self._files:
+                    check_room(self._folder, self._num_elements, "a sweep's masks need")
+                    self._files[seed, model] = DropCounts(self._folder / f"masks-{seed}-{model}")
+        return ModelMerge(spec, self._base, self._tuned, self._names, prune=self._prune)
+
+    def forget(self, seed: int) -> None:
+        """Free what is kept of a seed."""
+        for key in [key for key in self._files if key[0] == seed]:
+            self._files.pop(key).close()
+
+    def _prune(self, spec: MergeSpec, vector: TaskVector) -> Pruning | None:
+        """As ``pruning_of``, with the masks of the sweep."""
+        if KINDS[spec.method] not in NESTED or vector.share.density == 1:
+            return pruning_of(spec, vector)
+        file = self._files[spec.seed, vector.model]
+        # Of another model merged in, the density is the same at every point.
+        densities = self._densities if vector.model == 0 else [vector.share.density]
+        offset = self._offsets[vector.tensor]
+        if vector.tensor not in file.made:
+            self._make(spec, vector, densities, file, offset)
+        most = densities.index(vector.share.density)  # what a density keeps, only lower ones drop
+        mask = alike(lambda values, start, stop: file.mask(offset + start, offset + stop, most).to(values))
+        key = (spec.seed, vector.model, vector.tensor, vector.share.density)
+        if key not in self._scales:
+            self._scales[key] = scale_of(spec, vector, mask)
+        return Pruning(mask, self._scales[key])
+
+    def _make(
+        self, spec: MergeSpec, vector: TaskVector, densities: Sequence[float], file: DropCounts, offset: int
+    ) -> None:
+        if KINDS[spec.method] == "random":
+            for start, stop in slices(vector.shape):
+                file.write(offset + start, drop_counts(vector.share.key, start, stop, densities))
+        else:
+            shares = [replace(vector.share, density=density) for density in densities]
+            masks = [mask_of(spec, replace(vector, share=share)) for share in shares]
+            for start, stop in slices(vector.shape):
+                values = vector.read(start, stop)
+                kept = torch.stack([mask(values, start, stop)[0] for mask in masks]).sum(dim=0)
+                file.write(offset + start, (len(masks) - kept).to("cpu", torch.uint8))
+        file.made.add(vector.tensor)
