@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from micota.config import ConfigError
 from micota.merging import merge as merge_module
-from micota.merging import verify
-from micota.merging.checkpoint import INDEX, WEIGHTS, Checkpoint
+from micota.merging import slices, verify
+from micota.merging.checkpoint import INDEX, WEIGHTS, Checkpoint, CheckpointWriter
 from micota.merging.merge import merge_models
 from micota.merging.models import open_models, tensor_names
 from micota.merging.stream import ModelMerge, in_parallel
@@ -139,22 +139,91 @@ def test_weights_of_0_leave_modules_as_they_were(pair: list[Path], tmp_path: Pat
         torch.testing.assert_close(values, new[name] if "mlp" in name else old[name])
 
 
-def test_a_lora_adapter_is_applied_first(pair: list[Path], tmp_path: Path) -> None:
+def adapted(base: Path, folder: Path, **settings: Any) -> tuple[Path, Path]:
+    """Folders of a random adapter, and of its model with the adapter merged in by peft."""
     from peft import LoraConfig, get_peft_model
 
-    base: Any = AutoModelForCausalLM.from_pretrained(pair[0])
-    adapted: Any = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "down_proj"]))
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    targets = {"target_modules": ["q_proj", "down_proj"]}
+    wrapped: Any = get_peft_model(model, LoraConfig(**{"r": 4, "lora_alpha": 10} | targets | settings))
     torch.manual_seed(0)
     with torch.no_grad():
-        for name, values in adapted.named_parameters():
-            if "lora_" in name:
-                values.copy_(0.1 * torch.randn_like(values))
-    adapted.save_pretrained(tmp_path / "lora")
-    save(adapted.merge_and_unload(), tmp_path / "full")
-    run([pair[0], tmp_path / "lora"], tmp_path / "ours")
-    run([pair[0], tmp_path / "full"], tmp_path / "theirs")
-    assert (tmp_path / "ours" / WEIGHTS).read_bytes() == (tmp_path / "theirs" / WEIGHTS).read_bytes()
+        for values in wrapped.parameters():
+            if values.requires_grad:
+                values.add_(0.1 * torch.randn_like(values))
+    wrapped.save_pretrained(folder / "lora")
+    return folder / "lora", save(wrapped.merge_and_unload(), folder / "full")
+
+
+ADAPTERS: list[dict[str, Any]] = [
+    {},
+    {"use_rslora": True},
+    {"rank_pattern": {"down_proj": 2}, "alpha_pattern": {r"layers\.1\.self_attn\.q_proj": 3}},
+    {"modules_to_save": ["lm_head"], "bias": "all"},
+]
+
+
+@pytest.mark.parametrize("settings", ADAPTERS, ids=["plain", "rslora", "patterns", "whole modules"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_lora_adapter_is_applied_first(tmp_path: Path, settings: dict[str, Any], dtype: torch.dtype) -> None:
+    base = save(model_of("qwen2", tied=False).to(dtype), tmp_path / "base")
+    lora, full = adapted(base, tmp_path, **settings)
+    with open_models([(str(base), None), (str(lora), None)], tmp_path / "scratch") as models:
+        ours, theirs = tensors(models[1].folder), tensors(full)
+        for name, values in theirs.items():
+            torch.testing.assert_close(ours[name], values, rtol=0, atol=1e-7, msg=lambda text, n=name: f"{n}: {text}")
+        assert any(not torch.equal(values, tensors(base)[name]) for name, values in ours.items())
+        model: Any = AutoModelForCausalLM.from_pretrained(models[1].folder, dtype="auto")
+        assert model.dtype == dtype and model.generation_config.eos_token_id == 1
+    run([base, lora], tmp_path / "ours", spec(dtype="bfloat16"))
+    run([base, full], tmp_path / "theirs", spec(dtype="bfloat16"))
+    merged, reference = tensors(tmp_path / "ours"), tensors(tmp_path / "theirs")
+    for name, values in reference.items():
+        torch.testing.assert_close(merged[name], values, rtol=1e-2, atol=1e-7)
     assert not (tmp_path / "ours" / "scratch").exists()
+
+
+def test_an_adapter_is_applied_slice_by_slice(
+    pair: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora, full = adapted(pair[0], tmp_path)
+    sizes: list[int] = []
+    write = CheckpointWriter.write
+
+    def noting(writer: Any, name: str, start: int, values: torch.Tensor) -> None:
+        sizes.append(len(values))
+        write(writer, name, start, values)
+
+    monkeypatch.setattr(CheckpointWriter, "write", noting)
+    monkeypatch.setattr(slices, "SLICE", 100)
+    with open_models([(str(pair[0]), None), (str(lora), None)], tmp_path / "scratch") as models:
+        assert max(sizes) <= 100
+        ours = tensors(models[1].folder)
+    for name, values in tensors(full).items():
+        torch.testing.assert_close(ours[name], values, rtol=0, atol=1e-7)
+
+
+def test_adapters_that_cannot_be_applied_are_refused(pair: list[Path], tmp_path: Path) -> None:
+    dora, _ = adapted(pair[0], tmp_path / "dora", use_dora=True)
+    refused([pair[0], dora], tmp_path, "use_dora=True", "accepted: LoRA of linear layers")
+    lora, _ = adapted(save(model_of("qwen2", True, intermediate_size=64), tmp_path / "other"), tmp_path / "lora")
+    settings = json.loads((lora / "adapter_config.json").read_text())
+    (lora / "adapter_config.json").write_text(json.dumps(settings | {"base_model_name_or_path": str(pair[0])}))
+    refused([pair[0], lora], tmp_path, "down_proj.weight of shape (32, 64)", "is (32, 48)", "that it was trained on")
+    (lora / "adapter_config.json").write_text(json.dumps(settings | {"base_model_name_or_path": str(tmp_path / "no")}))
+    refused([pair[0], lora], tmp_path, "the model that it names, cannot be read")
+
+
+def test_too_small_a_disk_is_refused_before_an_adapter_is_applied(
+    pair: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora, _ = adapted(pair[0], tmp_path)
+    size = sum(values.numel() for values in tensors(pair[0]).values())
+    usage = shutil.disk_usage(tmp_path)._replace(free=8 * size - 1)  # twice the model in float32 is needed
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(CheckpointWriter, "write", None)
+    refused([pair[0], lora], tmp_path, "the model with its adapter applied and what is made of it need")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def broken(pair: list[Path], tmp_path: Path) -> Path:

@@ -106,7 +106,7 @@ def test_too_small_a_disk_is_refused_before_a_mask_is_written(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=100)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    with sweep_of(spec(), models[:2], tmp_path) as sweep, pytest.raises(ConfigError, match="a sweep's masks need"):
+    with sweep_of(spec(), models[:2], tmp_path) as sweep, pytest.raises(ConfigError, match="the masks of a sweep need"):
         sweep.merge(0.5, 0.5, 0)
 
 

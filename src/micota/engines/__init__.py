@@ -6,8 +6,9 @@ from micota.config import EngineConfig
 from micota.engines.base import Engine
 
 
-def open_engine(config: EngineConfig, folder: str, revision: str | None) -> Engine:
-    """Load a model into the configured engine. ``folder`` is a folder or a hub id.
+def open_engine(config: EngineConfig, folder: str, revision: str | None, *, takes_weights: bool = False) -> Engine:
+    """Load a model into the configured engine. ``folder`` is a folder or a hub id; with ``takes_weights`` the engine is
+    a ``WeightLoader`` (not every engine can be).
 
     Raises:
         ConfigError: the engine's extra is not installed (the text names the command that installs it), or its server is
@@ -16,7 +17,7 @@ def open_engine(config: EngineConfig, folder: str, revision: str | None) -> Engi
     if config.name == "vllm":
         from micota.engines.vllm import VLLMEngine
 
-        return VLLMEngine(config, folder, revision)
+        return VLLMEngine(config, folder, revision, takes_weights)
     if config.name == "server":
         from micota.engines.server import ServerEngine
 

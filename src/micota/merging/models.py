@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer
 
 from micota.config import ConfigError
+from micota.merging.adapter import PLAIN, write_adapted
 from micota.merging.checkpoint import Checkpoint
 
 Location = tuple[str, str | None]  # folder or hub id, and revision
@@ -35,20 +35,21 @@ class Model:
 
 
 @contextmanager
-def open_models(locations: Sequence[Location], scratch: Path) -> Iterator[list[Model]]:
+def open_models(locations: Sequence[Location], scratch: Path, itemsize: int = 0) -> Iterator[list[Model]]:
     """Open the base and the fine-tuned models; LoRA adapters are applied first.
 
-    The folder ``scratch`` is there while they are open.
+    The folder ``scratch`` is there while they are open. ``itemsize`` is what will be written next to an adapted model,
+    in bytes an element: the disk must have room for both before either is begun.
 
     Raises:
-        ConfigError: they cannot be read, or do not belong together.
+        ConfigError: they cannot be read, or do not belong together, or the disk is too small.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         models = []
         try:
             for number, location in enumerate(locations):
-                folder = local_folder(location, scratch / f"adapted-{number}")
+                folder = with_adapter(local_folder(location), scratch / f"adapted-{number}", itemsize)
                 checkpoint = stack.enter_context(Checkpoint.open(folder))
                 config = AutoConfig.from_pretrained(folder)
                 models.append(Model(folder, config, AutoTokenizer.from_pretrained(folder), checkpoint))
@@ -59,39 +60,41 @@ def open_models(locations: Sequence[Location], scratch: Path) -> Iterator[list[M
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def local_folder(location: Location, scratch: Path) -> Path:
-    """A folder of full weights: that of the location, the hub's cache, or ``scratch`` with a LoRA adapter applied."""
+def local_folder(location: Location) -> Path:
+    """The folder of the location, or the hub's cache of it."""
     path, revision = location
     if not Path(path).is_dir():
         from huggingface_hub import snapshot_download
 
         path = snapshot_download(path, revision=revision, allow_patterns=FILES)
-    return with_adapter(Path(path), scratch) if (Path(path) / ADAPTER).exists() else Path(path)
+    return Path(path)
 
 
-def with_adapter(folder: Path, scratch: Path) -> Path:
-    """Apply a LoRA adapter to the model that it names, and write full weights (one model in memory at a time).
+def with_adapter(folder: Path, target: Path, itemsize: int) -> Path:
+    """The folder itself, or where it holds a LoRA adapter: ``target``, with its model and the adapter applied.
 
     Raises:
-        ConfigError: the adapter or its model cannot be loaded.
+        ConfigError: the adapter cannot be applied, its model is not there, or the disk is too small.
     """
-    from peft import AutoPeftModelForCausalLM
+    if not (folder / ADAPTER).exists():
+        return folder
+    from peft import PeftConfig
 
-    shutil.rmtree(scratch, ignore_errors=True)
     try:
-        adapted: Any = AutoPeftModelForCausalLM.from_pretrained(str(folder), dtype="auto")
-    except (OSError, ValueError, KeyError) as error:
-        base = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
-        raise ConfigError(
-            f"{folder}: the adapter cannot be applied to its model {base!r} ({' '.join(str(error).split())[:300]})"
-        ) from error
-    full = adapted.merge_and_unload()
-    scratch.mkdir(parents=True)
-    check_room(scratch, sum(values.numel() * values.element_size() for values in full.parameters()))
-    full.save_pretrained(scratch)
-    settings = folder if (folder / "tokenizer_config.json").exists() else Path(full.config.name_or_path)
-    AutoTokenizer.from_pretrained(settings).save_pretrained(scratch)
-    return scratch
+        config: Any = PeftConfig.from_pretrained(str(folder))
+        if config.peft_type != "LORA":
+            raise ConfigError(f"it is of type {config.peft_type}; {PLAIN}")
+        model = local_folder((str(config.base_model_name_or_path), config.revision))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise ConfigError(f"{folder}: the adapter, or the model that it names, cannot be read ({text})") from error
+
+    def room(num_elements: int, own_itemsize: int) -> None:
+        what = "the model with its adapter applied and what is made of it need"
+        check_room(target.parent, num_elements * (own_itemsize + itemsize), what)
+
+    write_adapted(folder, model, config, target, room)
+    return target
 
 
 def check_room(folder: Path, num_bytes: int, what: str = "the merged model needs") -> None:

@@ -107,7 +107,7 @@ class Sweep:
         if KINDS.get(spec.method) in NESTED:
             for model in range(len(self._tuned)):
                 if (seed, model) not in self._files:
-                    check_room(self._folder, self._num_elements, "a sweep's masks need")
+                    check_room(self._folder, self._num_elements, "the masks of a sweep need")
                     self._files[seed, model] = DropCounts(self._folder / f"masks-{seed}-{model}")
         return ModelMerge(spec, self._base, self._tuned, self._names, prune=self._prune)
 

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from micota.artifacts import read_jsonl, write_jsonl, write_text
 from micota.config import Config, ConfigError
 from micota.console import progress_bar
+from micota.engines import open_engine
 from micota.engines.base import WeightLoader
 from micota.graph import MergeSpec, ProbeSpec
 from micota.merging.calibrate import Reading, calibrate
@@ -27,7 +29,7 @@ from micota.report.probe import probe_page
 from micota.sources import load_problems
 from micota.stages.generate import completion_of, requests_for
 from micota.stages.grading import graders_of, score_of, submission
-from micota.stages.inputs import close_engine, engine_for, model_location
+from micota.stages.inputs import check_device, close_engine, model_location
 from micota.stages.make import Work
 
 CHOICE = "calibration.json"
@@ -39,12 +41,13 @@ def check(config: Config, node: Node) -> None:
     """Refuse engines that cannot take other weights while they are open.
 
     Raises:
-        ConfigError: the engine is not ``hf``.
+        ConfigError: the engine is neither ``hf`` nor ``vllm`` on one device.
     """
-    if config.engine.name != "hf":
+    engine = config.engine
+    if engine.name not in ("hf", "vllm") or engine.tensor_parallel > 1:
         raise ConfigError(
-            f"engine={config.engine.name} cannot take the weights of one merge after another; accepted for a probe or "
-            "a calibration: engine=hf"
+            f"engine={engine.name} with engine.tensor_parallel={engine.tensor_parallel} cannot take the weights of one "
+            "merge after another; accepted for a probe or a calibration: engine=hf, or engine=vllm on one device"
         )
 
 
@@ -52,25 +55,25 @@ def probe(work: Work) -> None:
     """Measure a grid, or search for the merge of a wanted length. A restart measures only what is missing."""
     spec: ProbeSpec = work.node.spec
     folders = [model_location(work.store, work.node.inputs[label]) for label in merge_order(work.node.inputs)]
-    close_engine()
-    try:
-        scratch = work.build.path / "scratch"
-        with open_models(folders, scratch) as models, progress_bar(work.console) as bar:
-            task = bar.add_task(work.node.name, total=_expected(spec), note="")
+    scratch = work.build.path / "scratch"
+    check_device(work.config.engine.device, "engine.device")
+    close_engine()  # the memory is needed
+    with ExitStack() as stack:
+        models = stack.enter_context(open_models(folders, scratch))
+        bar = stack.enter_context(progress_bar(work.console))
+        task = bar.add_task(work.node.name, total=_expected(spec), note="")
 
-            def advance(point: ProbePoint) -> None:
-                bar.update(
-                    task, advance=1, note=f"{point.num_correct}/{point.num_problems}, {point.num_tokens:.0f} tokens"
-                )
+        def advance(point: ProbePoint) -> None:
+            note = f"{point.num_correct}/{point.num_problems}, {point.num_tokens:.0f} tokens"
+            bar.update(task, advance=1, note=note)
 
-            prober = Prober(work, models, scratch, advance)
-            ends = [prober.unmerged("before"), prober.unmerged("after")]
-            if spec.target_length_ratio is None:
-                prober.grid()
-            else:
-                _calibrate(work, prober, ends)
-    finally:
-        close_engine()  # its weights are those of the last merge, and not of the model that it was opened with
+        prober = Prober(work, models, scratch, advance)
+        stack.callback(prober.close)
+        ends = [prober.unmerged("before"), prober.unmerged("after")]
+        if spec.target_length_ratio is None:
+            prober.grid()
+        else:
+            _calibrate(work, prober, ends)
     write_jsonl(work.build.path / POINTS, sorted(prober.points, key=_place))
     title = f"{work.node.name}: merges measured on {ends[0].num_problems} problems"
     write_text(work.build.path / PAGE, probe_page(title, prober.points))
@@ -110,13 +113,18 @@ class Prober:
             self._spec.densities,
             scratch,
         )
-        engine = engine_for(work.store, work.node.inputs["tuned"], work.config.engine)
+        # The folder of the opened model: an adapter has been applied there.
+        engine = open_engine(work.config.engine, str(models[1].folder), None, takes_weights=True)
         assert isinstance(engine, WeightLoader), "checked before the stage"
         self._engine, self._loader = engine, engine
         self._problems = {problem.id: problem for problem in load_problems(self._spec.problems)}
         self._requests, self._hashes = requests_for(self._spec.answers, list(self._problems.values()), self._engine)
         self.points: list[ProbePoint] = []
         self._advance = advance
+
+    def close(self) -> None:
+        """Free what the engine holds."""
+        self._engine.close()
 
     def unmerged(self, form: str) -> ProbePoint:
         """The TA before or after SFT."""

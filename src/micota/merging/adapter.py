@@ -1,0 +1,115 @@
+"""LoRA adapters applied to the model they belong to, tensor by tensor: memory does not grow with the model.
+
+``W + s B A`` (arXiv 2106.09685), with ``s = alpha / r``, or ``alpha / sqrt(r)`` of rsLoRA (arXiv 2312.03732); the sum
+is made in float32 and rounded to the dtype of ``W``, as peft's ``merge_and_unload`` does it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+from micota.config import ConfigError
+from micota.export import export_settings
+from micota.merging.checkpoint import ADAPTER_WEIGHTS, Checkpoint, CheckpointWriter
+from micota.merging.slices import slices
+
+PREFIX = "base_model.model."  # peft's names in front of the model's own
+SHARD_BYTES = 5 * 10**9
+PLAIN = "accepted: LoRA of linear layers; another kind must be merged into its model with peft first"
+
+
+class Adapter:
+    """The tensors of an adapter, in memory, by the tensors of the model that they change.
+
+    Raises:
+        ConfigError: it cannot be read, is of another kind, or does not belong to the model.
+    """
+
+    def __init__(self, folder: Path, config: Any, model: Checkpoint) -> None:
+        from peft.utils.other import get_pattern_key
+
+        unlike = {"use_dora": False, "fan_in_fan_out": False, "lora_bias": False, "trainable_token_indices": None}
+        for key, plain in unlike.items():
+            if getattr(config, key, plain) not in (plain, None):
+                raise ConfigError(f"{folder}: the adapter has {key}={getattr(config, key)!r}; {PLAIN}")
+        with Checkpoint.open(folder, ADAPTER_WEIGHTS) as checkpoint:
+            self.pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+            self.scales: dict[str, float] = {}
+            self.whole: dict[str, torch.Tensor] = {}  # trained as they are: biases, and peft's modules_to_save
+            for name in checkpoint.entries:
+                module, _, kind = name.removeprefix(PREFIX).partition(".lora_")
+                if kind == "":
+                    self.whole[module.replace(".base_layer.", ".")] = checkpoint.tensor(name)
+                elif kind == "A.weight":
+                    down, up = (checkpoint.tensor(name.replace(".lora_A.", f".lora_{x}.")).float() for x in "AB")
+                    alpha = config.alpha_pattern.get(get_pattern_key(config.alpha_pattern, module), config.lora_alpha)
+                    self.pairs[f"{module}.weight"] = (up, down)
+                    rank = down.shape[0]
+                    self.scales[f"{module}.weight"] = alpha / (math.sqrt(rank) if config.use_rslora else rank)
+                elif kind != "B.weight":
+                    raise ConfigError(f"{folder}: the adapter has {name}; {PLAIN}")
+        shapes = {name: (up.shape[0], down.shape[1]) for name, (up, down) in self.pairs.items()}
+        for name, shape in (shapes | {name: tuple(values.shape) for name, values in self.whole.items()}).items():
+            found = model.entries[name].shape if name in model.entries else "missing"
+            if found != shape:
+                raise ConfigError(
+                    f"{folder}: the adapter changes {name} of shape {shape}, which in {model.folder} is {found}; "
+                    "accepted: the model that it was trained on"
+                )
+
+    def values(self, model: Checkpoint, name: str, start: int, stop: int) -> torch.Tensor:
+        """Adapted elements of a flattened tensor, in float32; of a matrix, whole rows."""
+        if name in self.whole:
+            return self.whole[name].flatten()[start:stop].float()
+        values = model.read(name, start, stop).float()
+        if name in self.pairs:
+            up, down = self.pairs[name]
+            columns = down.shape[1]
+            rows = up[start // columns : stop // columns]
+            values += ((rows @ down) * self.scales[name]).flatten()
+        return values
+
+
+def write_adapted(
+    folder: Path, model_folder: Path, config: Any, target: Path, room: Callable[[int, int], None]
+) -> None:
+    """Write the model with the adapter of ``folder`` applied to ``target``.
+
+    Args:
+        config: of the adapter, by peft.
+        room: called with the number of elements that will be written and the bytes of each, before any is.
+
+    Raises:
+        ConfigError: the adapter does not belong to the model, or is of another kind than plain LoRA.
+    """
+    with Checkpoint.open(model_folder) as model:
+        adapter = Adapter(folder, config, model)
+        dtype = reduce(torch.promote_types, (entry.dtype for entry in model.entries.values()))
+        room(sum(entry.num_elements for entry in model.entries.values()), dtype.itemsize)
+        target.mkdir(parents=True)
+        settings = AutoConfig.from_pretrained(model_folder)
+        settings.dtype = dtype
+        tokenizer_folder = folder if (folder / "tokenizer_config.json").exists() else model_folder
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+        export_settings(settings, generation_config(model_folder, settings), tokenizer, target)
+        shapes = {name: entry.shape for name, entry in model.entries.items()}
+        with closing(CheckpointWriter(target, shapes, dtype, SHARD_BYTES)) as writer:
+            for name, shape in shapes.items():
+                for start, stop in slices(shape):
+                    writer.write(name, start, adapter.values(model, name, start, stop).to(dtype))
+
+
+def generation_config(folder: Path, config: Any) -> Any:
+    """That of a model folder, or what its config says where it has none."""
+    try:
+        return GenerationConfig.from_pretrained(folder)
+    except OSError:
+        return GenerationConfig.from_model_config(config)
