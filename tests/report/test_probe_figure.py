@@ -1,7 +1,7 @@
 """The figure of a probe shows means over seeds, their spread, and the TA before and after SFT."""
 
 from micota.records import ProbePoint
-from micota.report.probe import probe_figure, probe_page
+from micota.report.probe import most_accurate, probe_figures, probe_page
 
 
 def point(form: str, density: float | None, weight: float | None, seed: int, correct: int, tokens: float) -> ProbePoint:
@@ -31,20 +31,29 @@ POINTS = [
 
 
 def test_curves_are_means_over_seeds_with_their_spread() -> None:
-    figure = probe_figure("title", POINTS)
-    accuracy, tokens = (trace for trace in figure.data if trace.name == "density 0.3")
+    by_weight, by_density = probe_figures(POINTS)
+    accuracy, tokens = (trace for trace in by_weight.data if trace.name == "density 0.3")
     assert list(accuracy.x) == [0.2, 0.5] and list(accuracy.y) == [100.0, 75.0]
     assert list(accuracy.error_y.array) == [0.0, 15.0] and list(accuracy.error_y.arrayminus) == [0.0, 15.0]
     assert list(tokens.y) == [61.0, 90.0]
-    over_density = [trace for trace in figure.data if trace.name == "weight 0.5"]
+    over_density = [trace for trace in by_density.data if trace.name == "weight 0.5"]
     assert list(over_density[1].x) == [0.3, 0.7] and list(over_density[1].y) == [90.0, 90.0]
 
 
 def test_the_unmerged_ta_is_a_line_in_every_plot() -> None:
-    lines = sorted(shape.y0 for shape in probe_figure("title", POINTS).layout.shapes)
-    assert lines == [40.0, 40.0, 80.0, 80.0, 90.0, 90.0, 160.0, 160.0]
+    for figure in probe_figures(POINTS):
+        assert sorted(shape.y0 for shape in figure.layout.shapes) == [40.0, 80.0, 90.0, 160.0]
 
 
-def test_one_density_has_one_column_and_the_page_loads_nothing() -> None:
+def test_one_density_has_one_figure_and_the_page_loads_nothing() -> None:
     page = probe_page("a title", [p for p in POINTS if p.density != 0.7])
     assert "a title" in page and "<script src" not in page and "merge density" not in page
+
+
+def test_the_page_names_the_most_accurate_merge_and_what_writes_it() -> None:
+    assert most_accurate(POINTS) == (0.3, 0.2, 1.0, 61.0)
+    equal = [*POINTS, point("merged", 0.7, 0.3, 0, 10, 55.0)]
+    assert most_accurate(equal) == (0.7, 0.3, 1.0, 55.0)
+    page = probe_page("a title", POINTS, "python merge.py merge.density=0.3 merge.weight=0.2")
+    assert "density 0.3, weight 0.2 (100.0 %, 61 tokens)" in page
+    assert "<code>python merge.py merge.density=0.3 merge.weight=0.2</code>" in page

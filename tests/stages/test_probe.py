@@ -54,6 +54,8 @@ def test_a_probe_writes_what_a_merge_on_disk_would(door: Door, artifacts: Path) 
     assert len({p.num_tokens for p in points if p.form == "merged"}) > 1
     assert "plotly" in (folder / "index.html").read_text() and "before SFT" in (folder / "index.html").read_text()
     assert not list(artifacts.glob("models/*dare*")), "a probe wrote a model"
+    [line] = [line for line in finished.stdout.splitlines() if "most accurate of them as a model" in line]
+    assert "python merge.py merge.density=0.5 merge.weight=0." in line and "sweep" not in line and "probe" not in line
     merged = door("merge", *SMALL, "merge.weight=0.6")
     assert merged.returncode == 0, merged.stderr
     same = ["bench.easy.path=bundled:train.jsonl", "bench.easy.num_rows=1600", "bench.easy.limit=12"]

@@ -25,7 +25,7 @@ class VLLMEngine:
             from vllm.platforms import current_platform
         except ImportError as error:
             raise ConfigError(f"engine=vllm cannot import vLLM ({error}); install it with:  {INSTALL}") from error
-        on_cpu = bool(current_platform.is_cpu())
+        self._on_cpu = on_cpu = bool(current_platform.is_cpu())
         _check_device(config, on_cpu)
         if on_cpu:
             # One process: another one for the engine takes a minute to start here, and outlives a killed run.
@@ -67,6 +67,8 @@ class VLLMEngine:
     def load_weights(self, weights: Iterable[tuple[str, Any]]) -> None:
         """See the protocol. Only if opened with ``takes_weights``: the model must be in this process, on one device."""
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        if self._on_cpu:
+            self._llm.collective_rpc(_pack_embeddings)
         self._llm.reset_prefix_cache()  # keys and values of the weights before
 
     def close(self) -> None:
@@ -89,6 +91,16 @@ class VLLMEngine:
             num_tokens=len(ids),
             seconds=round(time.perf_counter() - began, 4),
         )
+
+
+def _pack_embeddings(worker: Any) -> None:
+    """On CPU vLLM multiplies by packed copies of weights, and makes none anew of an output head that is tied to the
+    embeddings: nothing of it is loaded."""
+    from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+
+    for module in worker.get_model().modules():
+        if isinstance(module, VocabParallelEmbedding):
+            module.quant_method.process_weights_after_loading(module)
 
 
 def _params(request: Request, sampling: SamplingConfig) -> Any:

@@ -1,4 +1,4 @@
-"""Merges measured in memory as a figure: accuracy and length over weight, and over density where there are several."""
+"""Merges measured in memory as a page: accuracy and length over weight, and over density where there are several."""
 
 from __future__ import annotations
 
@@ -7,44 +7,122 @@ from itertools import cycle
 from typing import Any
 
 import plotly.graph_objects as go
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 from plotly.subplots import make_subplots
 
 from micota.records import ProbePoint
-from micota.report.style import FONT_SIZE, REFERENCE, SPARE, TA_COLOUR, TEACHER_COLOUR, styled
+from micota.report.style import FONT_SIZE, REFERENCE, styled
 
 MEASURES = ("accuracy (%)", "tokens per answer")
+LINES = ("#0072b2", "#d55e00", "#009e73", "#c8699b", "#b98500", "#7b68ee", "#2e8b9a", "#8a8a2b")
+PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{{ title }}</title>
+<style>
+:root { color-scheme: light dark; }
+body {
+  max-width: 1240px; margin: 0 auto; padding: 16px 20px 40px;
+  background: light-dark(#ffffff, #14171c); color: light-dark(#1b1f24, #e4e7eb);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif;
+}
+h1 { font-size: 22px; line-height: 1.25; overflow-wrap: anywhere; }
+code { overflow-wrap: anywhere; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 24px; }
+.plots > div { min-width: 0; }
+</style>
+</head>
+<body>
+<h1>{{ title }}</h1>
+<p>Means over the seeds of the masks, bars from the lowest to the highest. Dashed: the TA before and after SFT.</p>
+{% if command %}
+<p>{{ best }} This writes it as a model:<br><code>{{ command }}</code></p>
+{% endif %}
+<div class="plots">{% for plot in plots %}<div>{{ plot }}</div>{% endfor %}</div>
+<script>
+const plots = document.querySelectorAll(".plotly-graph-div");
+const ink = () => getComputedStyle(document.body).color;
+const paint = () => plots.forEach((plot) => Plotly.relayout(plot, { "font.color": ink() }));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+addEventListener("load", paint);
+</script>
+</body>
+</html>
+"""
 
 
-def probe_page(title: str, points: Sequence[ProbePoint]) -> str:
-    """A page of HTML that loads nothing from anywhere."""
-    return str(probe_figure(title, points).to_html(include_plotlyjs=True, config={"displaylogo": False}))
+def most_accurate(points: Sequence[ProbePoint]) -> tuple[float, float, float, float]:
+    """Density and weight of the most accurate merge (the mean over seeds), of equals the shortest; its accuracy from 0
+    to 1 and its tokens per answer."""
+    found: dict[tuple[float, float], list[ProbePoint]] = {}
+    for point in points:
+        if point.density is not None and point.weight is not None:
+            found.setdefault((point.density, point.weight), []).append(point)
+    rows = [
+        (
+            sum(point.num_correct for point in own) / sum(point.num_problems for point in own),
+            -sum(point.num_tokens for point in own) / len(own),
+            place,
+        )
+        for place, own in found.items()
+    ]
+    accuracy, tokens, (density, weight) = max(rows)
+    return density, weight, accuracy, -tokens
 
 
-def probe_figure(title: str, points: Sequence[ProbePoint]) -> go.Figure:
-    """Means over seeds as lines, bars from the lowest seed to the highest; the TA before and after SFT as dashes."""
+def probe_page(title: str, points: Sequence[ProbePoint], command: str | None = None) -> str:
+    """A page of HTML that loads nothing from anywhere; ``command`` writes the most accurate merge as a model."""
+    density, weight, accuracy, tokens = most_accurate(points)
+    best = (
+        f"The most accurate merge, and the shortest if there are several: density {density:g}, weight {weight:g} "
+        f"({100 * accuracy:.1f} %, {tokens:.0f} tokens)."
+    )
+    options = {"displaylogo": False, "responsive": True, "modeBarButtons": [["toImage"]]}
+    plots = [
+        Markup(figure.to_html(full_html=False, include_plotlyjs=number == 0, config=options))
+        for number, figure in enumerate(probe_figures(points))
+    ]
+    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(PAGE)
+    return page.render(title=title, plots=plots, best=best, command=command)
+
+
+def probe_figures(points: Sequence[ProbePoint]) -> list[go.Figure]:
+    """A figure over weight with a line for each density; and, if there are several, one over density by weight."""
     merged = [point for point in points if point.form == "merged"]
-    densities = sorted({point.density for point in merged if point.density is not None})
-    weights = sorted({point.weight for point in merged if point.weight is not None})
-    columns = [("weight", "density", densities)] + ([("density", "weight", weights)] if len(densities) > 1 else [])
-    titles = [measure for measure in MEASURES for _ in columns]
-    figure = make_subplots(rows=2, cols=len(columns), shared_xaxes="columns", subplot_titles=titles)
-    figure.update_annotations(font={"size": FONT_SIZE})
-    for column, (axis, line, values) in enumerate(columns, start=1):
-        colours = cycle((TA_COLOUR, TEACHER_COLOUR, *SPARE))
-        for value, colour in zip(values, colours, strict=False):
-            own = [point for point in merged if getattr(point, line) == value]
-            for row, measure in enumerate(MEASURES, start=1):
-                style = {"name": f"{line} {value:g}", "legendgroup": f"{line} {value:g}", "line": {"color": colour}}
-                curve = _curve(own, axis, measure)
-                figure.add_scatter(**style, **curve, showlegend=row == 1, mode="lines+markers", row=row, col=column)
-        figure.update_xaxes(title=f"merge {axis}", row=2, col=column)
+    figures = [_figure(points, merged, "weight", "density")]
+    if len({point.density for point in merged}) > 1:
+        figures.append(_figure(points, merged, "density", "weight"))
+    return figures
+
+
+def _figure(points: Sequence[ProbePoint], merged: Sequence[ProbePoint], axis: str, line: str) -> go.Figure:
+    """Means over seeds as lines, bars from the lowest seed to the highest; the TA before and after SFT as dashes."""
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
+    values = sorted({getattr(point, line) for point in merged})
+    for value, colour in zip(values, cycle(LINES), strict=False):
+        own = [point for point in merged if getattr(point, line) == value]
+        for row, measure in enumerate(MEASURES, start=1):
+            style = {"name": f"{line} {value:g}", "legendgroup": f"{value:g}", "line": {"color": colour}}
+            curve = _curve(own, axis, measure)
+            figure.add_scatter(**style, **curve, showlegend=row == 1, mode="lines+markers", row=row, col=1)
     for point in points:
         if point.form != "merged":
             for row, measure in enumerate(MEASURES, start=1):
-                label = f"{point.form} SFT"
-                figure.add_hline(y=_value(point, measure), line=REFERENCE, annotation_text=label, row=row, col="all")
+                # At opposite ends and sides, so that they never cover each other.
+                place = "top left" if point.form == "before" else "bottom right"
+                text = {"annotation_text": f"{point.form} SFT", "annotation_position": place}
+                figure.add_hline(y=_value(point, measure), line=REFERENCE, **text, row=row, col=1)
+    for row, measure in enumerate(MEASURES, start=1):
+        figure.update_yaxes(title=measure, row=row)
+    figure.update_xaxes(title=f"merge {axis}", row=2)
     figure.update_yaxes(rangemode="tozero", row=2)
-    return styled(figure, height=620, title={"text": title, "font": {"size": FONT_SIZE + 2}})
+    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.04, "x": 0, "font": {"size": FONT_SIZE}}
+    return styled(figure, height=620, legend=legend)
 
 
 def _curve(points: Sequence[ProbePoint], axis: str, measure: str) -> dict[str, Any]:
@@ -54,7 +132,8 @@ def _curve(points: Sequence[ProbePoint], axis: str, measure: str) -> dict[str, A
     means = [sum(values) / len(values) for values in seeds]
     above = [max(values) - mean for values, mean in zip(seeds, means, strict=True)]
     below = [mean - min(values) for values, mean in zip(seeds, means, strict=True)]
-    return {"x": places, "y": means, "error_y": {"array": above, "arrayminus": below, "thickness": 1.5}}
+    bars = {"array": above, "arrayminus": below, "thickness": 1.2, "width": 3}
+    return {"x": places, "y": means, "error_y": bars}
 
 
 def _value(point: ProbePoint, measure: str) -> float:

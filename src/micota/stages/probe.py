@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.text import Text
 
 from micota.artifacts import read_jsonl, write_jsonl, write_text
-from micota.config import Config, ConfigError
+from micota.config import Config, ConfigError, command, override_key
 from micota.console import progress_bar
 from micota.engines import open_engine
 from micota.engines.base import WeightLoader
@@ -25,7 +26,7 @@ from micota.merging.checkpoint import Checkpoint
 from micota.merging.models import Model, open_models, tensor_names
 from micota.merging.sweep import Sweep
 from micota.records import POINTS, Completion, Node, ProbePoint
-from micota.report.probe import probe_page
+from micota.report.probe import most_accurate, probe_page
 from micota.sources import load_problems
 from micota.stages.generate import completion_of, requests_for
 from micota.stages.grading import graders_of, score_of, submission
@@ -76,12 +77,24 @@ def probe(work: Work) -> None:
             _calibrate(work, prober, ends)
     write_jsonl(work.build.path / POINTS, sorted(prober.points, key=_place))
     title = f"{work.node.name}: merges measured on {ends[0].num_problems} problems"
-    write_text(work.build.path / PAGE, probe_page(title, prober.points))
+    writes = _writing(work, prober.points) if spec.target_length_ratio is None else None
+    write_text(work.build.path / PAGE, probe_page(title, prober.points, writes))
+    if writes is not None:
+        work.console.print(Text(f"the most accurate of them as a model:  {writes}"))
     work.build.counts |= {"points": len(prober.points), "problems": ends[0].num_problems}
     work.build.metrics |= {
         "merge_seconds": sum(point.merge_seconds for point in prober.points),
         "answer_seconds": sum(point.answer_seconds for point in prober.points),
     }
+
+
+def _writing(work: Work, points: Sequence[ProbePoint]) -> str:
+    """The command that writes the most accurate merge of a grid; with the masks of the first seed, for another seed
+    would train another TA."""
+    density, weight, _, _ = most_accurate(points)
+    kept = [item for item in work.config.overrides if "sweep" not in override_key(item)]
+    chosen = {"merge.density": f"{density:g}", "merge.weight": f"{weight:g}"}
+    return " ".join(["python", *command("merge", kept, chosen)])
 
 
 def merge_order(labels: Iterable[str]) -> list[str]:
