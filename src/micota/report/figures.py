@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from micota.report.collect import Summary
 from micota.report.data_figures import gain_figure, gain_in_words, shift_figure
-from micota.report.probe import probe_figure
+from micota.report.probe import probe_figures
 from micota.report.rows import Row
 from micota.report.style import (
     FONT_SIZE,
@@ -47,10 +47,11 @@ CAPTIONS = {
         "Average accuracy with 95 % interval, and mean length of an answer, over the weight of the merge.",
     ),
     "probe": (
-        "Merges over density and weight",
-        "Accuracy and length of merges measured in memory, each by the mean over mask seeds; dashes are the TA before "
-        "and after fine-tuning.",
+        "Merges over weight",
+        "Accuracy and length of merges measured in memory: means over the seeds of masks, bars from the lowest to the "
+        "highest; dashes are the TA before and after fine-tuning.",
     ),
+    "probe_density": ("Merges over density", "The same merges the other way round."),
     "bpc": (
         "How foreign the data are, and what they teach",
         "Bits that the untouched student needs for a byte of each arm's training data (BPC; less is more familiar), "
@@ -72,7 +73,7 @@ def figures(summary: Summary) -> dict[str, go.Figure]:
     if summary.curve:
         drawn["merge"] = merge_figure(summary)
     if summary.points:
-        drawn["probe"] = probe_figure("", summary.points)
+        drawn |= zip(("probe", "probe_density"), probe_figures(summary.points), strict=False)
     if any(arm.bits_per_byte is not None for arm in summary.arms):
         drawn["bpc"] = gain_figure(summary)
     if any(summary.token_shifts.values()):
