@@ -17,7 +17,11 @@ from micota.config import SCHEMAS
 from micota.sources import model_folder
 
 GROUPS = sorted(path.name for path in doors.CONF.iterdir() if path.is_dir())
-OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((doors.CONF / group).glob("*.yaml"))]
+OPTIONS = [
+    (group, str(path.relative_to(doors.CONF / group).with_suffix("")))
+    for group in GROUPS
+    for path in sorted((doors.CONF / group).rglob("*.yaml"))
+]
 
 
 @pytest.mark.parametrize("door", sorted(SCHEMAS))
@@ -28,7 +32,7 @@ def test_doors_compose(composed: Callable[..., Any], door: str) -> None:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_parses(composed: Callable[..., Any], group: str, option: str) -> None:
     key = {"model": "model@large", "bench": "bench"}.get(group, group)
-    value = f"[{option}]" if group == "bench" else option
+    value = f"[{option}]" if group in ("bench", "compat") else option
     config = composed("train", f"{key}={value}")
     if group in ("teacher", "ta", "student", "data"):
         assert getattr(config, group).name == option or option.startswith("tiny")
@@ -48,10 +52,17 @@ def test_the_papers_recipe(
     assert list(config.bench) == ["aime24", "amc23", "olympiadbench", "math500", "gsm8k"]
 
 
-def test_second_teacher_brings_its_own_recipe(composed: Callable[..., Any]) -> None:
-    config = composed("train", "experiment=qwq", "student=qwen1.5b")
-    assert config.teacher.name == "qwq32b"
-    assert (config.student.sft.batch_size, config.student.sft.epochs) == (32, 2)
+def test_presets_of_the_published_code_win_over_experiments(composed: Callable[..., Any]) -> None:
+    ours, theirs = (composed("train", "experiment=tiny", f"compat=[{option}]") for option in ("", "paper"))
+    assert ours.select.decontaminate == "exact" and theirs.select.decontaminate == "none"
+    assert ours.prompt.generation_as_chat and not theirs.prompt.generation_as_chat
+    assert theirs.prompt.template == "{problem}" and theirs.prompt.evaluation_template.startswith("Solve the")
+    assert (theirs.evaluation.grader, theirs.evaluation.sampling.max_tokens) == ("paper_rule", 16000)
+    assert composed("train", "compat=[paper]", "evaluation.grader=typed").evaluation.grader == "typed"
+
+
+def test_the_papers_prompt_is_the_same_as_a_group_and_as_presets(composed: Callable[..., Any]) -> None:
+    assert composed("train", "prompt=paper").prompt == composed("train", "compat=[paper]").prompt
 
 
 def test_schema_defaults_can_be_overridden_without_plus(composed: Callable[..., Any]) -> None:
@@ -146,6 +157,13 @@ BAD = [
     ("generate", ["engine=ray2"], ["engine=ray2", "hf, server, vllm"]),
     ("pipeline", ["runner=inprocess", "jobs=2"], ["jobs=2", "inprocess", "subprocess"]),
     ("pipeline", ["runner=magic"], ["runner='magic'", "submitit"]),
+    ("pipeline", ["compare.measures=[speed]"], ["compare.measures=['speed']", "teacher, merges, probe"]),
+    ("pipeline", ["compare.arms=[]"], ["compare.arms=[]", "label"]),
+    ("pipeline", ["compare.arms=[strong,strong]"], ["compare.arms=['strong', 'strong']", "different"]),
+    ("pipeline", ["compare.axes.student=[tiny]"], ["compare.axes.student", "+compare.axes.student=VALUE"]),
+    ("pipeline", ["+compare.axes.student=[{a: [epochs]}]"], ["compare.axes", "epochs", "{label: [overrides]}"]),
+    ("pipeline", ["compat=[papers]"], ["compat=papers", "paper_grader"]),
+    ("pipeline", ["experiment=mix_distilation/mix"], ["experiment=mix_distilation/mix", "mix_distillation/mix"]),
     ("pipeline", ["compare.merge_weights=[2]"], ["compare.merge_weights=[2", "at most 1"]),
     ("pipeline", ["tracker.mode=loud"], ["tracker.mode='loud'", "offline"]),
 ]

@@ -3,16 +3,22 @@ command leads to what it is printed for."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from micota import graph
-from micota.config import Config, ConfigError, command
+from micota import doors, graph
+from micota.config import SCHEMAS, Config, ConfigError, command
 from micota.experiments import cases
 from micota.records import Node
+from micota.stages.make import STAGES, tasks_of
+from micota.stages.pipeline import pipeline
 
 Composed = Callable[..., Any]
 TWO_BY_TWO = [
@@ -91,3 +97,74 @@ def test_what_is_not_measured_is_not_made(composed: Composed) -> None:
     stages = {node.stage for node in graph.unique(made.targets())}
     assert "grade" not in stages and "measure" in stages
     assert [node.name for node in graph.unique(made.targets()) if node.stage == "train"] == ["tiny_ta+strong"]
+
+
+EXPERIMENTS = [
+    str(path.relative_to(doors.CONF / "experiment").with_suffix(""))
+    for path in sorted((doors.CONF / "experiment").rglob("*.yaml"))
+    if not path.name.startswith("_")
+]
+TWINS = [name for name in EXPERIMENTS if name.startswith("tiny/")]
+COUNTS = {  # of an experiment: cases, models trained, models merged, sets of answers to training problems
+    "micota": (3, 10, 1, 4),
+    "ablation": (3, 10, 1, 3),
+    "pivotal": (6, 12, 0, 4),
+    "bpc": (5, 1, 1, 5),
+    "lengths": (3, 7, 1, 2),
+    "merge_sweep": (1, 1, 0, 1),
+    "corrections": (7, 12, 4, 6),
+    "tiny": (1, 7, 5, 5),
+    "mix_distillation/long_vs_short": (10, 20, 0, 2),
+    "mix_distillation/large_vs_small": (10, 20, 0, 2),
+    "mix_distillation/teacher_families": (6, 12, 0, 6),
+    "mix_distillation/mix": (2, 14, 0, 5),
+    "mix_distillation/mix_curve": (1, 12, 0, 4),
+    "mix_distillation/base_vs_instruct": (8, 32, 0, 4),
+    "mix_distillation/expert_vs_general": (4, 16, 0, 4),
+    "mix_distillation/rank_shift": (1, 2, 0, 2),
+    "mix_distillation/unmatched": (1, 6, 0, 2),
+}
+
+
+def test_every_experiment_is_counted_and_has_a_twin() -> None:
+    assert {name for name in EXPERIMENTS if name not in TWINS} == COUNTS.keys()
+    assert {f"tiny/{name}" for name in EXPERIMENTS if name != "tiny" and name not in TWINS} == set(TWINS)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_the_whole_graph_of_an_experiment(composed: Composed, name: str) -> None:
+    """Without a model: names, stages, inputs, commands, and how much there is to do."""
+    config = composed("pipeline", f"experiment={name}")
+    assert config.name == name.rpartition("/")[2]
+    made = graph.experiment(cases(config))
+    nodes = graph.unique(made.targets())
+    assert {node.stage for node in nodes} <= STAGES.keys() and {f"{node.door}" for node in nodes} <= SCHEMAS.keys()
+    folders = [node.folder for node in nodes]
+    for index, node in enumerate(nodes):  # inputs first: so there is no cycle, and nothing is missing
+        assert {child.folder for child in node.inputs.values() if not child.is_source} <= set(folders[:index])
+    tasks = tasks_of(nodes)
+    assert sum(len(task.nodes) for task in tasks) == len(nodes)
+    labels = [tuple(case.labels.values()) for case in made.cases]
+    assert len(set(labels)) == len(labels)
+    for case in made.cases:
+        arms = [arm.name for arm in case.comparison.arms]
+        assert arms == [point.label for point in config.compare.points("data")]
+        keys = [tuple(node.key for node in arm.targets()) for arm in case.comparison.arms if arm.targets()]
+        assert len(set(keys)) == len(keys), "two arms are the same"
+    stages = Counter(node.stage if node.kind != "completions" else node.door for node in nodes)
+    assert (len(made.cases), stages["train"], stages["merge"], stages["generate"]) == COUNTS[name]
+    for door in ("train", "evaluate"):  # whose last nodes most overrides lead to
+        for node in [node for node in nodes if node.door == door][-1:]:
+            assert node.folder in made_by(composed, node, [f"experiment={name}"]), (node.name, node.choose)
+
+
+def test_every_twin_runs(composed: Composed, tmp_path: Path) -> None:
+    said = StringIO()
+    for name in TWINS:
+        overrides = [f"experiment={name}", "tracker=none", "runner=inprocess", f"artifacts={tmp_path}"]
+        config = composed("pipeline", *overrides)
+        assert config.name == f"tiny_{name.rpartition('/')[2]}"
+        pipeline(config, cases(config), Console(file=said, width=160))
+    reported = {folder.name.split("-")[0].split(".")[0] for folder in (tmp_path / "reports").iterdir()}
+    assert reported == {f"tiny_{name.rpartition('/')[2]}" for name in TWINS}
+    assert not list(tmp_path.rglob("*.partial"))

@@ -114,10 +114,11 @@ def one_line(error: BaseException, schema: type[Config]) -> str:
     if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
         return one_line(error.__cause__, schema)
     text = " ".join(str(error).split())
-    option = re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", text)
+    option = re.search(r"Could not (?:find|load) '([^'/]+)/([^']+)'", text)
     if option:
         group, name = option.groups()
-        options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        paths = [path.relative_to(CONF / group).with_suffix("") for path in (CONF / group).rglob("*.yaml")]
+        options = sorted(str(path) for path in paths if not path.name.startswith("_"))
         return f"{group}={name}: no such option; accepted: {', '.join(options)}"
     key = re.match(r"Could not override '([^']+)'", text)
     if key:

@@ -12,7 +12,7 @@ from micota.config import SCHEMAS, Config, ConfigError, Point, keys_of_doors, ov
 from micota.doors import prepare
 from micota.graph import ArmConfig, CaseConfig
 
-GLOBAL_GROUPS = ("experiment", "compat")  # their options change any part of a config
+GLOBAL_GROUPS = {"experiment", "compat"}  # their options change any part of a config
 
 
 def cases(config: Config) -> list[CaseConfig]:
@@ -57,10 +57,11 @@ class Composer:
 
     def arm(self, case: Config, shared: Mapping[str, str], name: str, own: Mapping[str, str]) -> ArmConfig:
         """An arm of a case. Where the two change different parts of the config, those of the arm are composed once for
-        all cases: parts do not refer to each other."""
+        all cases, since parts do not refer to each other."""
         overrides = _overrides(own)
-        parts = {_part(key) for key in own}
-        if parts & {_part(key) for key in shared} or parts & set(GLOBAL_GROUPS):
+        parts, others = {_part(key) for key in own}, {_part(key) for key in shared}
+        touched = others | {part for part in parts if getattr(case, part, None) != getattr(self._config, part, None)}
+        if parts & (touched | GLOBAL_GROUPS):
             config = self.compose(_overrides({**shared, **own}))
         else:
             if tuple(overrides) not in self._arms:

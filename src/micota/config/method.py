@@ -163,7 +163,7 @@ def _is_point(item: Any) -> bool:
     return is_label and isinstance(overrides, list) and all("=" in str(override) for override in overrides)
 
 
-POINTS = "a list of options or values, or of {label: [overrides]}"
+POINTS = "a list of different options or values, or of {label: [overrides]}"
 
 
 def _are_points(items: Any) -> bool:

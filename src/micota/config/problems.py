@@ -75,7 +75,8 @@ class BenchConfig(SourceConfig):
 @dataclass(kw_only=True)
 class PromptConfig:
     """How a problem becomes a prompt: one for generation, training and evaluation, unless ``evaluation_template`` says
-    otherwise. ``generation_as_chat=false`` sends the bare text when data are generated, without the chat template."""
+    otherwise. ``generation_as_chat=false`` sends the bare text when data are generated, without the chat template;
+    ``training_system`` is a system prompt of the training data alone (null: ``system``)."""
 
     template: str = where("a text that contains {problem}", lambda value: "{problem}" in value)
     system: str | None = None
@@ -83,3 +84,4 @@ class PromptConfig:
         "null, or a text that contains {problem}", lambda value: value is None or "{problem}" in value, None
     )
     generation_as_chat: bool = True
+    training_system: str | None = None

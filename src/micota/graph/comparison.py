@@ -82,9 +82,11 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """All cases of an experiment. What several have in common is made once."""
+    """All cases of an experiment. What several have in common is made once. ``configs`` has for the folder of each
+    node the config of a case or arm that needs it: where and how it is to be made."""
 
     cases: list[Case]
+    configs: dict[str, Config]
 
     def targets(self) -> list[Node]:
         """All nodes to be made, case by case."""
@@ -96,19 +98,21 @@ def experiment(cases: Sequence[CaseConfig]) -> Experiment:
     teacher's completions, shared by three students, name none of them."""
     plain = [comparison(case) for case in cases]
     agreed: dict[tuple[str, frozenset[tuple[str, str]]], Chosen] = {}
+    configs: dict[str, Config] = {}
 
     def key(node: Node) -> tuple[str, frozenset[tuple[str, str]]]:
         return node.folder, frozenset(node.choose.items())
 
-    def agree(target: Node, chosen: Chosen, data: str | None) -> Node:
+    def agree(target: Node, place: CaseConfig | ArmConfig) -> Node:
         for node in target.walk():
-            own = _own(node, chosen, data)
+            own = _own(node, place)
             known = agreed.get(key(node), own)
             agreed[key(node)] = {name: value for name, value in known.items() if own.get(name) == value}
+            configs.setdefault(node.folder, place.config)
         return target
 
-    def settle(node: Node, chosen: Chosen, data: str | None) -> Node:
-        inputs = {label: settle(child, chosen, data) for label, child in node.inputs.items()}
+    def settle(node: Node, place: CaseConfig | ArmConfig) -> Node:
+        inputs = {label: settle(child, place) for label, child in node.inputs.items()}
         return node if node.is_source else replace(node, inputs=inputs, choose={**node.choose, **agreed[key(node)]})
 
     for case, made in zip(cases, plain, strict=True):
@@ -117,29 +121,29 @@ def experiment(cases: Sequence[CaseConfig]) -> Experiment:
         cases=[
             Case(labels=case.labels, student=case.config.student.name, comparison=_each(made, case, settle))
             for case, made in zip(cases, plain, strict=True)
-        ]
+        ],
+        configs=configs,
     )
 
 
-def _own(node: Node, chosen: Chosen, data: str | None) -> Chosen:
+def _own(node: Node, place: CaseConfig | ArmConfig) -> Chosen:
     """The overrides of a case or arm that concern a node: those of its data only where it is of that arm, and not of
     another whose completions the arm is made from."""
-    is_arm = node.choose.get("data") == data
-    return {name: value for name, value in chosen.items() if is_arm or name.split(".")[0] != "data"}
+    is_arm = isinstance(place, ArmConfig) and node.choose.get("data") == place.config.data.name
+    return {name: value for name, value in place.chosen.items() if is_arm or name.split(".")[0] != "data"}
 
 
-def _each(made: Comparison, case: CaseConfig, change: Callable[[Node, Chosen, str | None], Node]) -> Comparison:
-    """The comparison with each target changed, given its overrides and the name of the data that its arm is of."""
+def _each(made: Comparison, case: CaseConfig, change: Callable[[Node, CaseConfig | ArmConfig], Node]) -> Comparison:
+    """The comparison with each target changed, given the case or arm that needs it."""
 
-    def each(nodes: Mapping[str, Node], own: ArmConfig | None = None) -> dict[str, Node]:
-        chosen, data = (own.chosen, own.config.data.name) if own else (case.chosen, None)
-        return {name: change(node, chosen, data) for name, node in nodes.items()}
+    def each(nodes: Mapping[str, Node], place: CaseConfig | ArmConfig = case) -> dict[str, Node]:
+        return {name: change(node, place) for name, node in nodes.items()}
 
     arms = [
         replace(
             arm,
             scores=each(arm.scores, own),
-            bpc=arm.bpc and each({"": arm.bpc}, own)[""],
+            bpc=arm.bpc and change(arm.bpc, own),
             rank_shifts=each(arm.rank_shifts, own),
         )
         for own, arm in zip(case.arms, made.arms, strict=True)
@@ -147,7 +151,7 @@ def _each(made: Comparison, case: CaseConfig, change: Callable[[Node, Chosen, st
     return Comparison(
         teacher=each(made.teacher),
         curve={weight: each(nodes) for weight, nodes in made.curve.items()},
-        probe=made.probe and each({"": made.probe})[""],
+        probe=made.probe and change(made.probe, case),
         arms=arms,
     )
 

@@ -45,15 +45,15 @@ def questions(named: QuestionsConfig) -> QuestionsConfig:
 
 def training_prompt(prompt: PromptConfig) -> Prompt:
     """The prompt of training examples: always a chat turn, since that is what the tuned model will see."""
-    return Prompt(template=prompt.template, system=prompt.system)
+    return Prompt(template=prompt.template, system=prompt.training_system or prompt.system)
 
 
 def _generation_prompt(prompt: PromptConfig) -> Prompt:
-    return replace(training_prompt(prompt), as_chat=prompt.generation_as_chat)
+    return Prompt(template=prompt.template, system=prompt.system, as_chat=prompt.generation_as_chat)
 
 
 def _evaluation_prompt(prompt: PromptConfig) -> Prompt:
-    return replace(training_prompt(prompt), template=prompt.evaluation_template or prompt.template)
+    return Prompt(template=prompt.evaluation_template or prompt.template, system=prompt.system)
 
 
 def source(model: ModelConfig) -> Node:

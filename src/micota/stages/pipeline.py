@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -38,7 +38,8 @@ class StageError(ValueError):
 def pipeline(config: PipelineConfig, cases: list[CaseConfig], console: Console | None = None) -> None:
     """Make everything that the experiment needs, then report."""
     console = console or open_console()
-    targets = experiment(cases).targets()
+    made = experiment(cases)
+    targets = made.targets()
     store = Store(config.artifacts)
     if config.plan:
         show_plan(config, store, targets, console)
@@ -49,7 +50,7 @@ def pipeline(config: PipelineConfig, cases: list[CaseConfig], console: Console |
     jobs = config.jobs or default_jobs(config)
     if todo:
         check_tracker(config.tracker)
-    with open_runner(config, jobs, store, console) as runner:
+    with open_runner(config, jobs, store, console, made.configs) as runner:
         run_tasks(tasks_of(todo, finished(store, targets)), runner, jobs, console)
     report(config, cases, console)
 
@@ -64,18 +65,23 @@ def default_jobs(config: PipelineConfig) -> int:
 
 
 @contextmanager
-def open_runner(config: PipelineConfig, jobs: int, store: Store, console: Console) -> Iterator[Runner]:
-    """What runs one task: in this process, in a pool of workers, in a process of its own, or as a SLURM job."""
+def open_runner(
+    config: PipelineConfig, jobs: int, store: Store, console: Console, configs: Mapping[str, Config]
+) -> Iterator[Runner]:
+    """What runs one task: in this process, in a pool of workers, in a process of its own, or as a SLURM job.
+
+    ``configs`` says by folder how to make each node, in an experiment whose cases differ in that.
+    """
     kind = config.runner
     if kind == "auto":
         on_cpu = "inprocess" if jobs == 1 else "workers"
         kind = on_cpu if config.trainer.accelerator == "cpu" else "subprocess"
     if kind == "inprocess":
-        yield lambda task: perform(config, store, task, console)
+        yield lambda task: perform(configs[task.nodes[-1].folder], store, task, console)
     elif kind == "workers":
         context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
         with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
-            yield lambda task: _in_pool(pool, config, task)
+            yield lambda task: _in_pool(pool, configs[task.nodes[-1].folder], task)
     else:
         launcher = [] if kind == "subprocess" else ["-m", f"hydra/launcher=submitit_{config.cluster}"]
         yield lambda task: _in_process(launcher, config, store, task)
