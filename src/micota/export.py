@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +32,22 @@ def export_streamed(
     model: Any,
     tokenizer: Any,
     folder: Path,
-    whole: Callable[[torch.Tensor], torch.Tensor],
+    weights: Iterable[tuple[str, torch.Tensor]],
     *,
     writes: bool,
     file_bytes: int = FILE_BYTES,
 ) -> None:
-    """Write what :func:`export` does of a model in shards, with at most ``file_bytes`` of it in memory at a time.
+    """Write what :func:`export` does of weights that come one after another, at most ``file_bytes`` of them in memory.
 
     Args:
-        whole: gives a weight from its shards. Every rank must call this function, for it may need all of them.
+        weights: names and whole tensors. Where these come from shards, every rank must call this function.
         writes: whether this rank writes; one must.
     """
     if writes:
         export_settings(_settings(model), model.generation_config, tokenizer, folder)
     names: dict[str, str] = {}
     total = 0
-    for number, part in enumerate(_parts(_named_weights(model), whole, file_bytes), start=1):
+    for number, part in enumerate(_parts(weights, file_bytes), start=1):
         if writes:
             file = f"model-{number:05d}.safetensors"
             save_file(part, folder / file, metadata={"format": "pt"})
@@ -66,7 +66,8 @@ def rehearse(model: Any, tokenizer: Any, folder: Path) -> None:
     """
     shutil.rmtree(folder, ignore_errors=True)
     export_settings(_settings(model), model.generation_config, tokenizer, folder)
-    name, weight = min(_named_weights(model), key=lambda item: item[1].numel())
+    name, weight = min(named_weights(model), key=lambda item: item[1].numel())
+    weight = torch.ones_like(weight, device="cpu") if weight.is_meta else weight  # as its rows are not read yet
     save_file({name: weight.detach().contiguous()}, folder / "model.safetensors", metadata={"format": "pt"})
     config, again = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     with safe_open(folder / "model.safetensors", framework="pt") as file:
@@ -116,7 +117,7 @@ def _settings(model: Any) -> Any:
     return type(model.config).from_dict(fields)
 
 
-def _named_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+def named_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """Every weight once, under the name by which transformers saves it: tied ones go by their first name."""
     tied = set(getattr(model, "_tied_weights_keys", None) or ()) if model.config.tie_word_embeddings else set()
     seen: set[int] = set()
@@ -127,14 +128,12 @@ def _named_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
             yield name, weight
 
 
-def _parts(
-    weights: Iterable[tuple[str, torch.Tensor]], whole: Callable[[torch.Tensor], torch.Tensor], limit: int
-) -> Iterator[dict[str, torch.Tensor]]:
-    """Weights from their shards, on CPU, in parts of at most ``limit`` bytes (or of one weight)."""
+def _parts(weights: Iterable[tuple[str, torch.Tensor]], limit: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Weights on CPU, in parts of at most ``limit`` bytes (or of one weight)."""
     part: dict[str, torch.Tensor] = {}
     size = 0
-    for name, shards in weights:
-        weight = whole(shards.detach()).cpu().contiguous()
+    for name, values in weights:
+        weight = values.detach().cpu().contiguous()
         count = weight.numel() * weight.element_size()
         if part and size + count > limit:
             yield part

@@ -67,6 +67,7 @@ def summed_nll(
     bias: torch.Tensor | None = None,
     cap: float | None = None,
     rows: int | None = None,
+    into: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Sum of the negative log-likelihoods of ``labels`` over ``divisor``, in nats: a float32 scalar to train on.
 
@@ -76,11 +77,15 @@ def summed_nll(
         divisor: what the sum is divided by, as the supervised tokens of a whole optimiser step.
         cap: bound of the logits by tanh, as in Gemma 2.
         rows: tokens whose logits are held at a time; by default what the device takes well.
+        into: where the gradient of ``weight`` is to be added (float32, of its shape), in this call and for a loss that
+            nothing rescales; autograd then gets none. It saves a copy of the output head, which would be there while
+            the activations of all layers are.
     """
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
     rows = rows or _rows(weight, hidden)
-    total: torch.Tensor = _SummedNll.apply(hidden, weight, bias, labels, divisor, cap, rows)  # type: ignore[no-untyped-call]
+    head = weight if into is None else weight.detach()
+    total: torch.Tensor = _SummedNll.apply(hidden, head, bias, labels, divisor, cap, rows, into)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -140,12 +145,14 @@ class _SummedNll(torch.autograd.Function):
         divisor: float,
         cap: float | None,
         rows: int,
+        into: torch.Tensor | None,
     ) -> torch.Tensor:
         used = weight.to(hidden.dtype)
         wants = ctx.needs_input_grad
         grad_hidden = torch.empty_like(hidden) if wants[0] else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants[1] else None
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wants[2] else None
+        weight_sum = grad_weight if into is None else into
         total = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, len(labels), rows):
             part, targets = hidden[start : start + rows], labels[start : start + rows, None]
@@ -155,18 +162,19 @@ class _SummedNll(torch.autograd.Function):
                 logits = logits.div_(cap).tanh_()
                 slope = 1 - logits.square() if any(wants[:3]) else None
                 logits = logits.mul_(cap)
-            log_probs = torch.log_softmax(logits, dim=-1)
-            total -= log_probs.gather(1, targets).sum()
+            # In place from here: logits, their exponentials, and then their gradients, (softmax - one-hot) / divisor.
+            logits -= logits.amax(dim=-1, keepdim=True)
+            picked = logits.gather(1, targets)
+            sums = logits.exp_().sum(dim=-1, keepdim=True)
+            total += (sums.log() - picked).sum()
             if not any(wants[:3]):
                 continue
-            # Of the logits: (softmax - one-hot) / divisor, by the kernel that autograd would use.
-            picked = logits.zero_().scatter_(1, targets, -1 / divisor)
-            grad = torch.ops.aten._log_softmax_backward_data(picked, log_probs, -1, torch.float32)
+            grad = logits.div_(sums * divisor).scatter_add_(1, targets, torch.full_like(picked, -1 / divisor))
             grad = (grad if slope is None else grad.mul_(slope)).to(hidden.dtype)
             if grad_hidden is not None:
                 torch.mm(grad, used, out=grad_hidden[start : start + rows])
-            if grad_weight is not None:
-                _add_product(grad_weight, grad.T, part)
+            if weight_sum is not None:
+                _add_product(weight_sum, grad.T, part)
             if grad_bias is not None:
                 grad_bias += grad.sum(0)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
@@ -181,7 +189,7 @@ class _SummedNll(torch.autograd.Function):
             None if hidden is None else hidden * factor.to(hidden.dtype),
             None if weight is None else weight.mul_(factor).to(ctx.dtypes[0]),
             None if bias is None else bias.mul_(factor).to(ctx.dtypes[1]),
-            *[None] * 4,
+            *[None] * 5,
         )
 
 

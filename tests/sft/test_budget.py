@@ -12,11 +12,11 @@ from transformers.models.auto import AutoModelForCausalLM
 
 from micota.config import ConfigError, SftConfig, TrainerConfig
 from micota.packing import Tokens, borders, collate
-from micota.sft.budget import Shape, check_disk, check_memory, memory_bytes
+from micota.sft.budget import Shape, check_disk, check_memory, memory_bytes, settled
 from micota.sft.module import Objective
 
 SFT = SftConfig(learning_rate=1e-5, batch_size=32, epochs=2)
-GPU = TrainerConfig(name="gpu", accelerator="gpu", precision="bf16-mixed", gradient_checkpointing=True)
+GPU = TrainerConfig(name="gpu", accelerator="gpu", precision="bf16-mixed", activation_checkpointing="full")
 GIB = 2**30
 
 
@@ -67,9 +67,23 @@ def test_the_estimate_follows_what_is_asked_for() -> None:
     sharded = memory_bytes(shape, replace(GPU, devices=8), 16384)
     assert sharded["optimiser"] == parts["optimiser"] // 8
     assert (
-        memory_bytes(shape, replace(GPU, gradient_checkpointing=False), 16384)["activations"] > 5 * parts["activations"]
+        memory_bytes(shape, replace(GPU, activation_checkpointing="none"), 16384)["activations"]
+        > 5 * parts["activations"]
     )
     assert memory_bytes(shape, replace(GPU, devices=2, cpu_offload=True), 16384)["optimiser"] == 0
+
+
+def test_no_more_is_computed_again_than_memory_asks_for() -> None:
+    auto = replace(GPU, activation_checkpointing="auto")
+    kinds = {room: settled(qwen7b(), auto, 16384, room * GIB).activation_checkpointing for room in (140, 300)}
+    assert kinds == {140: "full", 300: "selective"}
+    none = replace(GPU, activation_checkpointing="none")
+    assert settled(qwen7b(), none, 16384, 10 * GIB) is none
+    used = [
+        memory_bytes(qwen7b(), replace(GPU, activation_checkpointing=kind), 16384)["activations"]
+        for kind in ("full", "selective", "none")
+    ]
+    assert used == sorted(used)
 
 
 def test_an_impossible_run_is_refused_with_what_would_help() -> None:

@@ -18,6 +18,7 @@ import pytest
 import torch
 from conftest import ROOT
 from rich.console import Console
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from micota import graph
@@ -133,10 +134,10 @@ def elsewhere(tmp_path: Path) -> Callable[[Config, str], Config]:
 
 
 def test_two_processes_equal_one(prepared: Prepared, elsewhere: Callable[[Config, str], Config]) -> None:
-    one = prepared("student.sft.validation_fraction=0.1")
-    two = elsewhere(prepared("student.sft.validation_fraction=0.1", "trainer.devices=2"), "two")
+    options = ["student.sft.validation_fraction=0.1", "student.sft.batch_size=3"]
+    one, two = prepared(*options), elsewhere(prepared(*options, "trainer.devices=2"), "two")
     (alone, ours), (sharded, theirs) = fitted(one), fitted(two)
-    assert ours.total == theirs.total == len(ours.losses) == 18
+    assert ours.total == theirs.total == len(ours.losses) == 24
     assert theirs.losses == pytest.approx(ours.losses, abs=1e-4)
     norms = [[m["train/grad_norm"] for m in curve.metrics if "train/grad_norm" in m] for curve in (ours, theirs)]
     assert norms[1] == pytest.approx(norms[0], rel=1e-3)
@@ -144,12 +145,12 @@ def test_two_processes_equal_one(prepared: Prepared, elsewhere: Callable[[Config
     assert_same(sharded, alone, tolerance=2e-4)
     manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (alone, sharded)]
     assert manifests[0]["counts"] == manifests[1]["counts"] == {
-        "examples": 36, "steps": 18, "dropped_too_long": 0, "held_out": 4,
+        "examples": 36, "steps": 24, "dropped_too_long": 0, "held_out": 4,
     }  # fmt: skip
     assert manifests[1]["metrics"] == pytest.approx(manifests[0]["metrics"], abs=1e-4)
     assert not list(sharded.glob("rank*")) and not (sharded / "checkpoints").exists()
-    settings = [json.loads((folder / "config.json").read_text()) for folder in (alone, sharded)]
-    assert settings[0] == settings[1]
+    for file in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        assert (alone / file).read_text() == (sharded / file).read_text()
 
 
 def until(moment: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -333,13 +334,22 @@ def test_a_checkpoint_of_another_run_is_refused(prepared: Prepared) -> None:
         fitted(prepared("student.sft.epochs=41", "trainer.devices=2"))
 
 
-def test_adapters_are_for_one_device(prepared: Prepared) -> None:
-    config = prepared("trainer.devices=2")
-    assert config.student.sft is not None
-    config.student.sft = replace(config.student.sft, lora=LoraConfig(r=4, alpha=8))
-    store = Store(config.artifacts)
-    with pytest.raises(ConfigError, match=r"adapters are trained on one; accepted: 1"):
-        perform(config, store, tasks_of([graph.trained(config, "student")])[0], Console(quiet=True))
+def test_adapters_over_two_processes_equal_those_of_one(
+    prepared: Prepared, elsewhere: Callable[[Config, str], Config]
+) -> None:
+    configs = [prepared(), elsewhere(prepared("trainer.devices=2"), "two")]
+    for config in configs:
+        assert config.student.sft is not None
+        config.student.sft = replace(config.student.sft, lora=LoraConfig(r=4, alpha=8), learning_rate=1e-2)
+    (alone, ours), (sharded, theirs) = map(fitted, configs)
+    assert ours.losses[-1] < ours.losses[0] and theirs.losses == pytest.approx(ours.losses, abs=1e-4)
+    assert_same(sharded, alone, tolerance=2e-4)
+    files = [sorted(path.name for path in folder.rglob("*") if path.is_file()) for folder in (alone, sharded)]
+    assert files[0] == files[1] and "adapter_model.safetensors" in files[0]
+    adapters = [load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (alone, sharded)]
+    assert adapters[0].keys() == adapters[1].keys()
+    for name, values in adapters[0].items():
+        torch.testing.assert_close(adapters[1][name], values, rtol=0, atol=2e-4)
 
 
 def test_samples_show_what_is_supervised(prepared: Prepared) -> None:
@@ -362,3 +372,39 @@ def test_where_it_runs_stays_out_of_the_key(prepared: Prepared) -> None:
     }
     assert len(keys) == 1
     assert node_of(prepared("student.sft.validation_fraction=0.2")).key not in keys
+
+
+def test_a_full_disk_is_one_error_and_keeps_the_checkpoint_before(prepared: Prepared) -> None:
+    """A limit on the size of files stands for the disk: the kernel refuses the write in the same way."""
+    config = prepared()
+    run_and(config, lambda process: process.kill(), [2])
+    before = steps_in(config)
+    [kept] = Path(config.artifacts).glob(f"models/*.partial/checkpoints/step={before[-1]}.ckpt")
+    limit = kept.stat().st_size // 2
+    finished = subprocess.run(
+        ["bash", "-c", f"ulimit -f {limit // 1024} && exec \"$@\"", "bash", *door(config)],
+        capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert finished.returncode == 2 and "Traceback" not in finished.stderr
+    assert "cannot be written" in finished.stderr and "GiB are free there" in finished.stderr
+    assert kept.exists() and not list(kept.parent.glob("*.partial"))
+
+
+def test_asking_on_the_way_changes_nothing(prepared: Prepared, elsewhere: Callable[[Config, str], Config]) -> None:
+    """Not even what dropout draws."""
+    asked, quiet = (
+        prepared(*extra, "bench=[tiny_easy]", "trainer.activation_checkpointing=selective")
+        for extra in (["trainer.evaluate_every=4", "trainer.evaluate_problems=6"], [])
+    )
+    quiet = elsewhere(quiet, "quiet")
+    for config in (asked, quiet):
+        assert config.student.sft is not None
+        config.student.sft = replace(config.student.sft, lora=LoraConfig(r=4, alpha=8, dropout=0.2), learning_rate=3e-2)
+    (ours, curve), (theirs, plain) = fitted(asked), fitted(quiet)
+    assert_same(ours, theirs)
+    assert curve.losses == plain.losses
+    found = [metrics for metrics in curve.metrics if "eval/easy/accuracy" in metrics]
+    assert len(found) == curve.total // 4 == 5
+    for metrics in found:
+        assert 0 <= metrics["eval/easy/accuracy"] <= 1 and metrics["eval/easy/num_tokens"] > 0
+    assert len({metrics["eval/easy/num_tokens"] for metrics in found}) > 1, "the model must be asked as it is by then"

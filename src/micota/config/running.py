@@ -109,9 +109,10 @@ class EngineConfig:
 @dataclass(kw_only=True)
 class TrainerConfig:
     """Where and how training runs: ``pack_tokens`` per packed row, ``row_batch`` rows per micro-batch, a checkpoint
-    every ``checkpoint_every`` steps, the validation loss every ``validate_every`` (null: at the end alone). Weights,
-    gradients and optimiser states are sharded over ``devices`` x ``num_nodes``. Of all this, ``precision`` alone
-    changes results."""
+    every ``checkpoint_every`` steps, the validation loss every ``validate_every`` (null: at the end alone), and the
+    first ``evaluate_problems`` of each of ``bench`` asked every ``evaluate_every`` (null: never). Weights, gradients
+    and optimiser states are sharded over ``devices`` x ``num_nodes``. Of all this, ``precision`` alone changes
+    results."""
 
     name: str = slug()
     accelerator: str = choice("cpu", "gpu")
@@ -124,7 +125,9 @@ class TrainerConfig:
     loss: str = choice("auto", "chunked", "liger", default="auto")
     checkpoint_every: int = positive(100)
     validate_every: int | None = positive(None)
-    gradient_checkpointing: bool = False
+    evaluate_every: int | None = positive(None)
+    evaluate_problems: int = positive(32)
+    activation_checkpointing: str = choice("auto", "none", "selective", "full", default="auto")
     cpu_offload: bool = False  # of weights, gradients and optimiser states, where they are sharded
     check_memory: bool = True  # refuse what is not likely to fit
     peak_tflops: float | None = positive(None)  # of one device, for the MFU; null: known for common GPUs
@@ -136,6 +139,11 @@ class TrainerConfig:
     def conflicts(self) -> Iterator[str]:
         if self.cpu_offload and self.accelerator == "cpu":
             yield "cpu_offload=True with accelerator=cpu, where everything is there already; use trainer=gpu"
+        if self.evaluate_every is not None and self.world_size > 1:
+            yield (
+                f"evaluate_every={self.evaluate_every} with {self.world_size} devices: a model in shards is not asked "
+                "while it is trained; accepted: evaluate_every=null (validate_every works), or devices=1"
+            )
 
 
 @dataclass(kw_only=True)

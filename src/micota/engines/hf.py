@@ -63,10 +63,19 @@ class HFEngine:
         device = config.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.batch_size = config.batch_size
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, revision=revision)
-        self.model: Any = AutoModelForCausalLM.from_pretrained(folder, revision=revision, dtype=config.dtype)
-        self.model.to(device).eval()
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, revision=revision, dtype=config.dtype)
+        self._take(model.to(device).eval(), tokenizer, config.batch_size)
+
+    @classmethod
+    def around(cls, model: Any, tokenizer: Any, batch_size: int) -> HFEngine:
+        """An engine that asks a model which is there already, as in the middle of training. Its mode is left alone."""
+        engine = cls.__new__(cls)
+        engine._take(model, tokenizer, batch_size)
+        return engine
+
+    def _take(self, model: Any, tokenizer: Any, batch_size: int) -> None:
+        self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
         self.context_tokens = int(self.model.config.get_text_config().max_position_embeddings)
         eos = self.model.generation_config.eos_token_id
         self.eos_ids = {self.tokenizer.eos_token_id, *(eos if isinstance(eos, list) else [eos])} - {None}

@@ -31,7 +31,7 @@ def choose(wanted: str, device: str, config: Any) -> str:
     Raises:
         ConfigError: the kernel is not here, or would leave something of the model out.
     """
-    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+    capped = is_capped(config)
     flash = device == "cuda" and find_spec("flash_attn") is not None
     if wanted == "auto":
         if device == "cpu":
@@ -51,6 +51,11 @@ def choose(wanted: str, device: str, config: Any) -> str:
             "(attn_logit_softcapping); accepted for it: auto, flash_attn, flex, sequences, eager"
         )
     return wanted
+
+
+def is_capped(config: Any) -> bool:
+    """Whether a model bounds its attention scores, as Gemma 2 does."""
+    return getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
 
 
 def implementation(kernel: str) -> str:

@@ -21,6 +21,7 @@ PEAK_TFLOPS = {
 }  # fmt: skip
 PROCESS_BYTES = {"cpu": 700 * 2**20, "gpu": 2**30}  # libraries on CPU, CUDA context and kernels' workspace on GPU
 USABLE = 0.95  # of a device's memory: the allocator leaves gaps
+COMFORTABLE = 0.8  # what an estimate must stay below before it is relied on where there is a safer choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,7 @@ def memory_bytes(shape: Shape, trainer: TrainerConfig, longest: int) -> dict[str
     """An estimate of the memory of one device, by what it is for.
 
     Args:
+        trainer: its ``activation_checkpointing`` is settled (see :func:`settled`).
         longest: tokens of the longest example.
     """
     ranks = trainer.world_size
@@ -104,15 +106,23 @@ def memory_bytes(shape: Shape, trainer: TrainerConfig, longest: int) -> dict[str
     # What a layer keeps for the backward pass, in elements a token: norms and residuals (in float32 within the norms of
     # transformers' models), queries, keys and values before and after rotation, and four of the width of the MLP.
     layer = 10 * shape.hidden + 6 * shape.attention + 4 * shape.intermediate
-    full = 1 if trainer.gradient_checkpointing else shape.num_layers
-    between = shape.num_layers * shape.hidden if trainer.gradient_checkpointing else 0
+    kind = trainer.activation_checkpointing
+    full = shape.num_layers if kind == "none" else 1
+    # Between layers, its input; selectively also the results of its products and of attention.
+    kept_of_layer = {
+        "none": 0,
+        "full": shape.hidden,
+        "selective": 3 * shape.hidden + 4 * shape.attention + 2 * shape.intermediate,
+    }[kind]
+    between = shape.num_layers * kept_of_layer
     gathered = 0
     if ranks > 1:  # the weights outside of layers, and those of the layer at work and the next, with gradients
         per_layer = (shape.weights - shape.outside) // shape.num_layers
         gathered = (shape.outside + 2 * per_layer) * computed + (shape.outside + per_layer) * computed
     elif trainer.precision == "bf16-mixed":  # copies of the layer at work, or of all that the backward pass needs
-        layers = 1 if trainer.gradient_checkpointing else shape.num_layers
+        layers = shape.num_layers if kind == "none" else 1
         gathered = (shape.linear * layers // shape.num_layers + shape.head) * computed
+    trains_head = shape.trained > shape.weights / 2
     chunk = min(CHUNK_LOGITS["cuda" if trainer.accelerator == "gpu" else "cpu"], tokens * shape.head // shape.hidden)
     return {
         "weights": kept * shape.weights * stored // ranks,
@@ -120,7 +130,7 @@ def memory_bytes(shape: Shape, trainer: TrainerConfig, longest: int) -> dict[str
         "optimiser": kept * 2 * shape.trained * stored // ranks,
         "gathered or cast weights": gathered,
         "activations": tokens * (full * layer + between) * computed,
-        "logits of a chunk": chunk * 4 * 3 + shape.head * 4 * (shape.trained > shape.weights / 2),
+        "logits of a chunk": chunk * (4 + computed) + (shape.head * 4 if ranks > 1 and trains_head else 0),
         "process": PROCESS_BYTES[trainer.accelerator],
     }
 
@@ -154,11 +164,12 @@ def check_memory(
 
 def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerConfig]]:
     """Changes that save memory, cheapest first; each comes on top of checkpointing and the smallest micro-batches."""
-    if not trainer.gradient_checkpointing:
-        yield "trainer.gradient_checkpointing=true", replace(trainer, gradient_checkpointing=True)
-    small = replace(trainer, gradient_checkpointing=True, row_batch=1, pack_tokens=min(trainer.pack_tokens, longest))
+    for kind in ("selective", "full")[("none", "selective", "full").index(trainer.activation_checkpointing) :]:
+        yield f"trainer.activation_checkpointing={kind}", replace(trainer, activation_checkpointing=kind)
+    least = replace(trainer, activation_checkpointing="full")
+    small = replace(least, row_batch=1, pack_tokens=min(trainer.pack_tokens, longest))
     if (small.row_batch, small.pack_tokens) != (trainer.row_batch, trainer.pack_tokens):
-        words = f"trainer.row_batch=1 trainer.pack_tokens={small.pack_tokens} trainer.gradient_checkpointing=true"
+        words = f"trainer.row_batch=1 trainer.pack_tokens={small.pack_tokens} trainer.activation_checkpointing=full"
         yield words, small
     if trainer.accelerator == "gpu":
         for devices in (2, 4, 8, 16):
@@ -168,6 +179,16 @@ def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerCo
         devices = max(2, trainer.devices)
         words = f"trainer=fsdp trainer.devices={devices} trainer.cpu_offload=true"
         yield words, replace(small, devices=devices, cpu_offload=True)
+
+
+def settled(shape: Shape, trainer: TrainerConfig, longest: int, capacity: int | None = None) -> TrainerConfig:
+    """``trainer`` with ``activation_checkpointing=auto`` decided: selective where that is likely to fit, else full."""
+    if trainer.activation_checkpointing != "auto":
+        return trainer
+    selective = replace(trainer, activation_checkpointing="selective")
+    room = COMFORTABLE * (device_bytes(trainer) if capacity is None else capacity)
+    fits = sum(memory_bytes(shape, selective, longest).values()) <= room
+    return selective if fits else replace(trainer, activation_checkpointing="full")
 
 
 def device_bytes(trainer: TrainerConfig) -> int:

@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import distributed
+from torch.distributed.checkpoint.api import CheckpointException
 
 from micota.config import ConfigError
 
@@ -85,14 +86,26 @@ class Checkpoints(Callback):
             )
 
     def save(self, trainer: Trainer, step: int) -> None:
-        """Write, put into place, and remove what came before."""
+        """Write, put into place, and remove what came before.
+
+        Raises:
+            ConfigError: it cannot be written, as on a full disk; the checkpoint before it stays.
+        """
         final = self.folder / f"step={step}.ckpt"
         draft = final.with_name(final.name + ".partial")
         if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
             _remove(draft)
         trainer.strategy.barrier()
-        trainer.save_checkpoint(draft)
+        try:
+            trainer.save_checkpoint(draft)
+        except (OSError, RuntimeError, CheckpointException) as error:
+            _remove(draft)
+            free = shutil.disk_usage(self.folder).free / 2**30
+            raise ConfigError(
+                f"{final} cannot be written ({error}); {free:.1f} GiB are free there: make room and run the same "
+                "command again, which goes on from the checkpoint before it"
+            ) from error
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             _remove(final)

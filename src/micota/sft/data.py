@@ -80,7 +80,7 @@ def tokenise_once(tokenizer: Any, examples: Sequence[Example], content: str, cac
 def _tokenised(tokenizer: Any, example: Example) -> Tokens:
     try:
         return tokenise(tokenizer, example)
-    except TemplateError as error:
+    except (TemplateError, TypeError, ValueError) as error:  # templates fail in many ways, transformers in ValueErrors
         roles = [message["role"] for message in example.messages]
         raise ConfigError(
             f"the chat template of the tokenizer cannot render the messages of problem {example.problem_id!r}, whose "

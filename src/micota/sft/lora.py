@@ -1,17 +1,24 @@
-"""Low-rank adapters through peft: put into a model, saved, and merged into its weights."""
+"""Low-rank adapters through peft: put into a model, saved, and merged into its weights one at a time."""
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from micota.config import ConfigError, LoraConfig
+from micota.export import named_weights
 
 ALL_LINEAR = "all-linear"
+ADAPTER = "default"  # peft's name of the first adapter
+BASE, DOWN, UP = ".base_layer", f".lora_A.{ADAPTER}", f".lora_B.{ADAPTER}"  # in the names of weights
 
 
-def adapt(model: Any, lora: LoraConfig) -> Any:
-    """Freeze the model and put adapters into it, in place.
+def adapt(model: Any, lora: LoraConfig, seed: int) -> Any:
+    """Freeze the model and put adapters into it, in place; on the meta device they have no values yet.
 
     Returns:
         peft's model around it.
@@ -29,14 +36,55 @@ def adapt(model: Any, lora: LoraConfig) -> Any:
     settings = peft.LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
     )
-    return peft.get_peft_model(model, settings)
+    adapted = peft.get_peft_model(model, settings)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if is_adapter(name) and not weight.is_meta:
+                weight.copy_(initial(name, weight.shape, seed))
+    return adapted
 
 
 def _is_linear(module: Any) -> bool:
     return type(module).__name__ == "Linear"
 
 
-def save_and_merge(adapted: Any, folder: Path) -> Any:
-    """Write the adapter to ``folder`` and return the model with the adapter added to its weights."""
-    adapted.save_pretrained(folder)
-    return adapted.merge_and_unload()
+def is_adapter(name: str) -> bool:
+    """Whether a weight of this name belongs to an adapter."""
+    return DOWN in name or UP in name
+
+
+def initial(name: str, shape: torch.Size, seed: int) -> torch.Tensor:
+    """The value an adapter starts from, as in peft: uniform and zero. By name, so that ranks need not agree on an order
+    of drawing."""
+    values = torch.zeros(shape)
+    if DOWN in name:
+        bound = shape[1] ** -0.5  # kaiming_uniform_ with a = sqrt(5)
+        values.uniform_(
+            -bound, bound, generator=torch.Generator().manual_seed(seed * 2**32 + zlib.crc32(name.encode()))
+        )
+    return values
+
+
+def save(adapted: Any, folder: Path, whole: Callable[[torch.Tensor], torch.Tensor], *, writes: bool) -> None:
+    """Write the adapter. Arguments as those of ``export_streamed``: every rank must call this function."""
+    weights = {name: whole(w.detach()).cpu() for name, w in adapted.named_parameters() if is_adapter(name)}
+    if writes:
+        adapted.save_pretrained(folder, state_dict=weights, save_embedding_layers=False)
+
+
+def merged_weights(adapted: Any, whole: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights of the model under their names without adapters, each with its adapter added to it.
+
+    W + (alpha / r) B A (arXiv 2106.09685, equation 3), in float32.
+    """
+    model = adapted.get_base_model()
+    modules, everything = dict(model.named_modules()), dict(model.named_parameters())
+    for name, weight in named_weights(model):
+        if is_adapter(name):
+            continue
+        values = whole(weight.detach())
+        place, is_base, rest = name.partition(BASE)
+        if is_base and rest == ".weight":
+            down, up = (whole(everything[f"{place}{part}.weight"].detach()).float() for part in (DOWN, UP))
+            values = (values.float() + up @ down * modules[place].scaling[ADAPTER]).to(values.dtype)
+        yield place + rest, values

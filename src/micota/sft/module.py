@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import distributed
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from micota.config import SftConfig, TrainerConfig
@@ -49,7 +50,17 @@ class Objective(torch.nn.Module):
         """The negative log-likelihood of all labelled tokens over ``divisor``, in nats."""
         hidden, labels = supervised(self.model, batch, edges)
         head = self.model.get_output_embeddings()
-        return self.function(hidden, head.weight, labels, divisor, bias=head.bias, cap=softcap(self.model))
+        options = {"bias": head.bias, "cap": softcap(self.model)}
+        if self.function is summed_nll and self._sums_in_place(head.weight):
+            if head.weight.grad is None:
+                head.weight.grad = torch.zeros_like(head.weight)
+            options["into"] = head.weight.grad
+        return self.function(hidden, head.weight, labels, divisor, **options)
+
+    def _sums_in_place(self, weight: torch.Tensor) -> bool:
+        """Whether the gradient of the output head may be added to the sum at once: it is ours and in float32."""
+        trains = weight.requires_grad and torch.is_grad_enabled()
+        return trains and weight.dtype == torch.float32 and not isinstance(self, FSDPModule)
 
 
 class SftModule(LightningModule):
@@ -70,7 +81,15 @@ class SftModule(LightningModule):
         seed: int = 0,
         peak_flops: float | None = None,
         loss: str = "chunked",
+        fill: Callable[[torch.device], None] | None = None,
+        evaluate: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
+        """
+        Args:
+            report: gets the metrics of a step, and its number.
+            fill: reads the weights of a model that is on the meta device until it is sharded.
+            evaluate: asks the model as it is; called every ``trainer.evaluate_every`` steps, and its metrics reported.
+        """
         super().__init__()
         self.objective = Objective(model, loss)
         self.shape = Shape.of(model)
@@ -87,6 +106,8 @@ class SftModule(LightningModule):
         self.validation_loss: torch.Tensor
         self.register_buffer("validation_loss", torch.tensor(math.nan))
         self._report = report
+        self._fill = fill
+        self._evaluate = evaluate
         self._began = 0.0
 
     def configure_model(self) -> None:
@@ -94,6 +115,9 @@ class SftModule(LightningModule):
             mesh = self.device_mesh
             assert mesh is not None
             shard(self.objective, mesh["data_parallel"], self.config)
+            if self._fill is not None:
+                self._fill(torch.device("cpu") if self.config.cpu_offload else self._place)
+                self._fill = None
 
     def configure_optimizers(self) -> Any:
         trained = [p for p in self.objective.parameters() if p.requires_grad]
@@ -140,6 +164,8 @@ class SftModule(LightningModule):
         metrics = {"train/loss": loss_value, "train/grad_norm": norm, "train/learning_rate": learning_rate}
         self._report(metrics | speed, self.global_step)
         self._validate()
+        self._ask()
+        self._began = time.perf_counter()
 
     @torch.no_grad()
     def _validate(self) -> None:
@@ -158,6 +184,16 @@ class SftModule(LightningModule):
         self.validation_loss.fill_(self._over_ranks(total) / count)
         self._report({"validation/loss": float(self.validation_loss)}, self.global_step)
 
+    def _ask(self) -> None:
+        """Where it is due, what the model answers by now. A step seeds what it draws, so training is not touched."""
+        every = self.config.evaluate_every
+        if self._evaluate is None or every is None or self.global_step % every:
+            return
+        self.objective.eval()
+        found = self._evaluate()
+        self.objective.train()
+        self._report(found, self.global_step)
+
     def _loss(self, piece: Batch, divisor: float) -> torch.Tensor:
         edges = borders(piece["position_ids"])
         there = {name: values.to(self._place, non_blocking=True) for name, values in piece.items()}
@@ -171,8 +207,8 @@ class SftModule(LightningModule):
         return loss
 
     def _speed(self, batch: Step) -> dict[str, float]:
-        """Of the whole step, data included: supervised tokens a second, share of the peak FLOP/s, most memory used."""
-        seconds, self._began = time.perf_counter() - self._began, time.perf_counter()
+        """Of the step, data included: supervised tokens a second, share of the peak FLOP/s, most memory used so far."""
+        seconds = time.perf_counter() - self._began
         found = {"train/tokens_per_s": batch.num_supervised / seconds}
         if self.peak_flops is not None:
             flops = self.shape.flops(batch.lengths, batch.num_supervised)

@@ -6,9 +6,10 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,19 @@ from micota import losses
 from micota.artifacts import Store, read_jsonl, write_text
 from micota.config import ConfigError, TrainerConfig
 from micota.console import progress_bar
-from micota.export import export, export_streamed, rehearse
+from micota.export import export, export_streamed, named_weights, rehearse
 from micota.graph import TrainSpec
 from micota.packing import fits
 from micota.records import DATA, Example, Node
-from micota.sft import attention, budget, lora
+from micota.sft import attention, budget, loading, lora, memory
 from micota.sft.checkpoints import Checkpoints, StoppedError, StreamedCheckpoints
 from micota.sft.data import SftDataModule, TokenTable, check, tokenise_once
 from micota.sft.module import NonFiniteError, SftModule
+from micota.sft.recompute import recompute
 from micota.sft.sharding import Sharding, whole
 from micota.stages.inputs import check_device, close_engine, input_path, model_location
 from micota.stages.make import Work
+from micota.stages.midway import Midway
 from micota.stages.ranks import Watcher, check_launch, launch, outer_rank, stop
 
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.float32, "bf16-true": torch.bfloat16}
@@ -49,10 +52,6 @@ def train(work: Work) -> None:
     Raises:
         ConfigError: what is asked for cannot run here, or not together.
     """
-    if work.node.spec.sft.lora is not None and work.config.trainer.world_size > 1:
-        raise ConfigError(
-            f"sft.lora with trainer.devices={work.config.trainer.devices}: adapters are trained on one; accepted: 1"
-        )
     check_device(work.config.trainer.accelerator, "trainer")
     if work.config.trainer.accelerator == "gpu" and torch.cuda.device_count() < work.config.trainer.devices:
         raise ConfigError(
@@ -79,6 +78,7 @@ def _watched(work: Work) -> Iterator[Watcher]:
 
         class Watching:
             total = 0
+            asked = ""  # what the model answered last, where it is asked on the way
 
             def begin(self, total: int) -> None:
                 self.total = total
@@ -86,7 +86,9 @@ def _watched(work: Work) -> Iterator[Watcher]:
 
             def step(self, metrics: Mapping[str, float], step: int) -> None:
                 if "train/loss" in metrics:
-                    bar.update(task, completed=step, note=f"loss {metrics['train/loss']:.3f}")
+                    bar.update(task, completed=step, note=f"loss {metrics['train/loss']:.3f}{self.asked}")
+                elif found := [f"{name} {value:.3f}" for name, value in metrics.items() if name.endswith("/accuracy")]:
+                    self.asked = ", " + ", ".join(found)
                 work.run.log(metrics, step=step)
                 if step % 10 == 0 or step == self.total or "train/loss" not in metrics:
                     logger.info("step %d of %d: %s", step, self.total, dict(metrics))
@@ -134,25 +136,25 @@ def read_inputs(store: Store, train_node: Node) -> Inputs:
 def fit_here(work: Work, watcher: Watcher) -> None:
     """Train in this process, which is one rank where there are several, and export."""
     spec: TrainSpec = work.node.spec
-    config = work.config.trainer
     seed_everything(spec.seed, verbose=False)
+    memory.give_back()
     inputs = read_inputs(work.store, work.node)
-    data = SftDataModule(inputs.tokens, spec.sft, config, spec.seed, inputs.chosen)
-    model = _load(inputs, spec, config, work.build.path)
+    data = SftDataModule(inputs.tokens, spec.sft, work.config.trainer, spec.seed, inputs.chosen)
+    loaded = _load(inputs, spec, work.config.trainer, work.build.path)
+    model, config = loaded.model, loaded.config
     if _leads():
         rehearse(model, inputs.tokenizer, work.build.path / "rehearsal")
         (work.build.path / NON_FINITE).unlink(missing_ok=True)
-    adapted = lora.adapt(model, spec.sft.lora) if spec.sft.lora is not None else None
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+    recompute(model, config.activation_checkpointing)
     model.train()
     watcher.begin(len(data.steps))
     module = SftModule(
         model, spec.sft, config, len(data.steps), watcher.step,
         seed=spec.seed, peak_flops=budget.peak_flops(config), loss=losses.choose(config.loss, _device(config)),
+        fill=loaded.fill, evaluate=Midway(work, model, inputs.tokenizer) if config.evaluate_every else None,
     )  # fmt: skip
     _fit(work, module, data, inputs.examples)
-    _export(work, model, adapted, inputs.tokenizer)
+    _export(work, loaded, inputs.tokenizer)
     held_out = sum(len(step) for step in data.held_out)
     work.build.counts |= {"examples": len(inputs.chosen) - held_out, "steps": len(data.steps)}
     work.build.counts |= {"dropped_too_long": len(inputs.examples) - len(inputs.chosen)}
@@ -162,7 +164,20 @@ def fit_here(work: Work, watcher: Watcher) -> None:
         work.build.metrics["validation_loss"] = float(module.validation_loss)
 
 
-def _load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -> Any:
+@dataclass(frozen=True)
+class Loaded:
+    """A model to train. Where it is sharded its weights are on the meta device, and ``fill`` reads them later.
+
+    ``adapted`` is peft's model around it, if adapters are trained; in ``config`` nothing is left to be decided.
+    """
+
+    model: Any
+    adapted: Any | None
+    config: TrainerConfig
+    fill: Callable[[torch.device], None] | None
+
+
+def _load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -> Loaded:
     """The model, after checks that need no weights.
 
     Raises:
@@ -171,19 +186,39 @@ def _load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) 
     path, revision = inputs.location
     settings: Any = AutoConfig.from_pretrained(path, revision=revision)
     kernel = attention.choose(config.attention, _device(config), settings)
-    with torch.device("meta"):
-        shell: Any = AutoModelForCausalLM.from_config(settings)
+    dtype, implementation = DTYPES[spec.precision], attention.implementation(kernel)
+    model = loading.skeleton(path, revision, settings, dtype, implementation)
     chosen = [inputs.examples[index] for index in inputs.chosen]
-    check([inputs.tokens[i] for i in inputs.chosen], chosen, len(shell.get_input_embeddings().weight))
-    if spec.sft.lora is not None:
-        lora.adapt(shell, spec.sft.lora)
-    shape = budget.Shape.of(shell)
+    check([inputs.tokens[i] for i in inputs.chosen], chosen, len(model.get_input_embeddings().weight))
+    adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
+    shape = budget.Shape.of(model)
+    config = budget.settled(shape, config, inputs.longest)
     budget.check_memory(shape, spec.sft, config, inputs.longest)
     budget.check_disk(folder, shape, config, shutil.disk_usage(folder).free)
-    logger.info("attention: %s; memory, estimated: %s", kernel, budget.memory_bytes(shape, config, inputs.longest))
-    return AutoModelForCausalLM.from_pretrained(
-        path, revision=revision, dtype=DTYPES[spec.precision], attn_implementation=attention.implementation(kernel)
+    logger.info(
+        "attention: %s; activation checkpointing: %s; memory, estimated: %s",
+        kernel, config.activation_checkpointing, budget.memory_bytes(shape, config, inputs.longest),
+    )  # fmt: skip
+    if config.world_size > 1:
+        return Loaded(model, adapted, config, partial(_fill, model, inputs.location, dtype, spec.seed))
+    model = AutoModelForCausalLM.from_pretrained(
+        path, revision=revision, dtype=dtype, attn_implementation=implementation
     )
+    adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
+    return Loaded(model, adapted, config, None)
+
+
+def _fill(model: Any, location: tuple[str, str | None], dtype: torch.dtype, seed: int, device: torch.device) -> None:
+    """Read this rank's rows of a sharded model, and draw those of its adapters."""
+    names = [name.replace(lora.BASE, "") for name, _ in model.named_parameters() if not lora.is_adapter(name)]
+    read_base = loading.rows_of(*location, names, dtype)
+
+    def read(name: str, start: int, stop: int) -> torch.Tensor:
+        if lora.is_adapter(name):
+            return lora.initial(name, model.get_parameter(name).shape, seed)[start:stop]
+        return read_base(name.replace(lora.BASE, ""), start, stop)
+
+    loading.fill(model, read, device)
 
 
 def _fit(work: Work, module: SftModule, data: SftDataModule, examples: list[Example]) -> None:
@@ -217,7 +252,9 @@ def _fit(work: Work, module: SftModule, data: SftDataModule, examples: list[Exam
 def _placement(config: TrainerConfig) -> dict[str, Any]:
     """Lightning's settings for one device, or for the ranks that are there already."""
     if config.world_size == 1:
-        return {"devices": 1, "precision": config.precision, "plugins": [StreamedCheckpoints()]}
+        # The weights of bf16-true are loaded as bfloat16; Lightning would make the adapters beside them so, too.
+        precision = config.precision if config.precision == "bf16-mixed" else "32-true"
+        return {"devices": 1, "precision": precision, "plugins": [StreamedCheckpoints()]}
     environment: ClusterEnvironment = (
         SLURMEnvironment(auto_requeue=False) if "WORLD_SIZE" not in os.environ else TorchElasticEnvironment()
     )
@@ -225,15 +262,18 @@ def _placement(config: TrainerConfig) -> dict[str, Any]:
     return ranks | {"strategy": Sharding(config)}  # which sees to the precision, too
 
 
-def _export(work: Work, model: Any, adapted: Any, tokenizer: Any) -> None:
+def _export(work: Work, loaded: Loaded, tokenizer: Any) -> None:
     """Write the model, merged where adapters were trained, and drop what a resume would have needed."""
-    folder = work.build.path
-    if work.config.trainer.world_size > 1:
-        export_streamed(model, tokenizer, folder, whole, writes=_leads())
+    folder, model, writes = work.build.path, loaded.model, _leads()
+    if loaded.adapted is not None:
+        lora.save(loaded.adapted, folder / "adapter", whole, writes=writes)
+        export_streamed(model, tokenizer, folder, lora.merged_weights(loaded.adapted, whole), writes=writes)
+    elif loaded.config.world_size > 1:
+        weights = ((name, whole(weight.detach())) for name, weight in named_weights(model))
+        export_streamed(model, tokenizer, folder, weights, writes=writes)
     else:
-        merged = lora.save_and_merge(adapted, folder / "adapter") if adapted is not None else model
-        export(merged, tokenizer, folder)
-    if _leads():
+        export(model, tokenizer, folder)
+    if writes:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
