@@ -27,9 +27,10 @@ from micota import losses
 from micota.config import SftConfig, TrainerConfig
 from micota.packing import Tokens
 from micota.sft import attention
-from micota.sft.budget import Shape, peak_flops, peak_memory_bytes
+from micota.sft.budget import Shape, peak_flops, peak_memory_bytes, settled
 from micota.sft.data import SftDataModule
 from micota.sft.module import SftModule
+from micota.sft.recompute import recompute
 
 SIZES: dict[str, dict[str, Any]] = {  # hidden, intermediate, layers, heads, heads for keys and values, vocabulary, tied
     "tiny": dict(zip("hilakvt", (64, 128, 2, 2, 1, 512, True), strict=True)),
@@ -63,11 +64,12 @@ def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
     kernel = attention.choose("auto", options.device, config)
     trainer = TrainerConfig(
         name="benchmark", accelerator="gpu" if on_gpu else "cpu", precision=options.precision,
-        pack_tokens=options.pack_tokens, gradient_checkpointing=True,
+        pack_tokens=options.pack_tokens, activation_checkpointing=options.checkpointing,
     )  # fmt: skip
     model = build(options, config, attention.implementation(kernel))
-    model.gradient_checkpointing_enable({"use_reentrant": False})
     tokens = examples(options, config.vocab_size)
+    trainer = settled(Shape.of(model), trainer, max(len(t.ids) for t in tokens))
+    recompute(model, trainer.activation_checkpointing)
     sft = SftConfig(learning_rate=1e-5, batch_size=options.batch_size, epochs=1)
     data = SftDataModule(tokens, sft, trainer, seed=0)
     times: list[float] = []
@@ -82,7 +84,8 @@ def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
     loop.fit(module, data)
     counted = [i for step in data.steps[WARM_UP:] for i in step]
     result = summary(module.shape, trainer, [tokens[i] for i in counted], times[-1] - times[WARM_UP - 1])
-    return result | {"attention": kernel, "loss": module.objective.function.__name__}
+    kinds = {"attention": kernel, "loss": module.objective.function.__name__}
+    return result | kinds | {"checkpointing": trainer.activation_checkpointing}
 
 
 def run_trl(options: argparse.Namespace, size: str) -> dict[str, Any]:
@@ -131,7 +134,7 @@ def run_trl(options: argparse.Namespace, size: str) -> dict[str, Any]:
     trainer = TrainerConfig(name="benchmark", accelerator="gpu" if on_gpu else "cpu", precision=options.precision)
     share = (len(times) - WARM_UP) / len(times)  # its steps hold whole rows, so that all are about alike
     seconds = (times[-1] - times[WARM_UP - 1]) / share
-    return summary(shape, trainer, tokens, seconds) | {"attention": kernel, "loss": "TRL"}
+    return summary(shape, trainer, tokens, seconds) | {"attention": kernel, "loss": "TRL", "checkpointing": "full"}
 
 
 def build(options: argparse.Namespace, config: Qwen2Config, kernel: str) -> Any:
@@ -158,6 +161,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="1.5b,3b,7b")
     parser.add_argument("--contenders", default="micota,trl")
     parser.add_argument("--precision", default="bf16-mixed", choices=["bf16-mixed", "bf16-true", "32-true"])
+    parser.add_argument("--checkpointing", default="auto", help="trainer.activation_checkpointing here")
     parser.add_argument("--pack-tokens", type=int, default=16384)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--examples", type=int, default=128)
@@ -171,7 +175,8 @@ def main() -> None:
         contender, size = options.run.split(":")
         print("\n" + json.dumps({"micota": run_micota, "trl": run_trl}[contender](options, size)))
         return
-    print("| size | contender | useful tok/s | MFU | peak memory | attention, loss |\n|---|---|---|---|---|---|")
+    columns = ["size", "contender", "useful tok/s", "MFU", "peak memory", "attention, loss", "checkpointing"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for size in options.sizes.split(","):
         for contender in options.contenders.split(","):
             found = [start(contender, size) for _ in range(options.repeats)]
@@ -179,10 +184,8 @@ def main() -> None:
             last = found[-1]
             mfu = "" if last["mfu"] is None else f"{100 * last['mfu']:.0f} %"
             kernels = f"{last['attention']}, {last['loss']}"
-            print(
-                f"| {size} | {contender} | {speed:.0f} | {mfu} | {last['peak_bytes'] / 1e9:.1f} GB | {kernels} |",
-                flush=True,
-            )
+            cells = [size, contender, f"{speed:.0f}", mfu, f"{last['peak_bytes'] / 1e9:.1f} GB", kernels]
+            print(f"| {' | '.join([*cells, last['checkpointing']])} |", flush=True)
 
 
 def start(contender: str, size: str) -> dict[str, Any]:
