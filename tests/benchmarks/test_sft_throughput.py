@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from micota.sources import model_folder
+
+SCRIPT = str(ROOT / "benchmarks" / "sft_throughput.py")
+
+
+def test_the_loss_curve_of_20_steps_is_that_of_trl(tmp_path: Path) -> None:
+    """Same model, tokens, order and settings: AdamW, cosine, clipping, loss over all supervised tokens of a step."""
+    pytest.importorskip("trl", reason="TRL is a peer to compare with, in the extra dev")
+    rows = [
+        {
+            "problem": f"Ana has {n % 10} pens:+{n % 7} mod 10?",
+            "solution": f"{n % 10}+{n % 7}={(n + n % 7) % 10}.\n" * (1 + n % 5),
+        }
+        for n in range(40)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--data", str(tmp_path / "rows.jsonl"), "--model", model_folder("bundled:ta"), "--examples", "40"]
+    steps = [
+        "--batch-size",
+        "2",
+        "--micro-batch",
+        "2",
+        "--max-tokens",
+        "128",
+        "--learning-rate",
+        "1e-3",
+        "--threads",
+        "1",
+    ]
+    finished = subprocess.run(
+        [sys.executable, SCRIPT, "--losses", *options, *steps], capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    [_, *lines, last] = finished.stdout.splitlines()
+    curve = [[float(word) for word in line.split()] for line in lines]
+    assert [int(step) for step, *_ in curve] == list(range(1, 21))
+    assert curve[-1][1] < curve[0][1]
+    assert all(abs(ours - theirs) < 1e-3 for _, ours, theirs, _ in curve), last
