@@ -162,6 +162,7 @@ BAD = [
     ("pipeline", ["compare.arms=[strong,strong]"], ["compare.arms=['strong', 'strong']", "different"]),
     ("pipeline", ["compare.axes.student=[tiny]"], ["compare.axes.student", "+compare.axes.student=VALUE"]),
     ("pipeline", ["+compare.axes.student=[{a: [epochs]}]"], ["compare.axes", "epochs", "{label: [overrides]}"]),
+    ("pipeline", ["+compare.axes.data=[strong]"], ["compare.axes", "other than data"]),
     ("pipeline", ["compat=[papers]"], ["compat=papers", "paper_grader"]),
     ("pipeline", ["experiment=mix_distilation/mix"], ["experiment=mix_distilation/mix", "mix_distillation/mix"]),
     ("pipeline", ["compare.merge_weights=[2]"], ["compare.merge_weights=[2", "at most 1"]),

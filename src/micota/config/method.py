@@ -183,7 +183,9 @@ class CompareConfig:
     """
 
     axes: dict[str, list[Any]] = where(
-        f"a map from what varies to {POINTS}", lambda axes: all(map(_are_points, axes.values())), default_factory=dict
+        f"a map from what varies (other than data, which arms vary) to {POINTS}",
+        lambda axes: "data" not in axes and all(map(_are_points, axes.values())),
+        default_factory=dict,
     )
     arms: list[Any] = where(f"{POINTS}, of the group data", _are_points)
     measures: list[str] = where(
