@@ -22,6 +22,7 @@ ROWS = [
     {"stages"},
     {"doors"},
     {"experiments"},
+    {"notebook"},
 ]
 ROW = {room: number for number, row in enumerate(ROWS) for room in row}
 HEAVY = {"torch", "transformers", "lightning", "vllm", "ray", "mergekit", "wandb", "datasets", "peft", "plotly"}

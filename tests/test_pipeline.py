@@ -12,13 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from conftest import ROOT, SMALL
+from nbclient import NotebookClient
 from wandb_files import read_runs
 
-from micota.artifacts import read_manifest
+from micota.artifacts import ArtifactError, read_manifest
+from micota.notebook import load
 
 Door = Callable[..., subprocess.CompletedProcess[str]]
+ALL_MEASURES = "compare.measures=[teacher,merges,scores,bpc,rank_shift,probe]"
+GRID = ["sweep.num_problems=8", "sweep.densities=[0.5]", "sweep.weights=[0.4,0.6]"]
 FEW = "compare.arms=[instruct,strong,mix_long,micota]"
 
 
@@ -185,3 +190,33 @@ def test_a_stage_that_fails_in_its_own_process_is_told_on_one_line(
     assert finished.returncode == 2 and finished.stderr.count("\n") == 1
     assert "generate.py data=strong" in finished.stderr and "failed: error: only 9" in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+@pytest.fixture(scope="module")
+def explored(undisturbed: tuple[Path, Any]) -> Path:
+    """Artifacts of a pipeline run, with all that an experiment can measure."""
+    artifacts = undisturbed[0] / "artifacts"
+    env = os.environ | {"MICOTA_ARTIFACTS": str(artifacts), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "pipeline.py"), *SMALL, FEW, ALL_MEASURES, *GRID]
+    finished = subprocess.run(command, capture_output=True, text=True, env=env, cwd=undisturbed[0], check=False)
+    assert finished.returncode == 0, finished.stderr
+    return artifacts
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_read_what_a_pipeline_made(explored: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MICOTA_ARTIFACTS", str(explored))
+    notebook = nbformat.read(path, as_version=4)
+    [parameters] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    parameters.source = f"overrides = {[*SMALL, FEW, ALL_MEASURES, *GRID]}\nbenchmark = 'easy'"
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
+    shown = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    assert sum(bool(outputs) for outputs in shown) >= 3, "a notebook shows what it reads"
+    assert "TA merged at 0.5" in (told := json.dumps(shown)) or "micota" in told
+
+
+def test_a_notebook_of_what_was_not_run_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"there is nothing to read yet; run:  python pipeline\.py experiment=tiny"):
+        load("experiment=tiny", f"artifacts={tmp_path}")

@@ -1,0 +1,147 @@
+"""One case of an experiment closely, for notebooks: merges, gains, tokens, and answers side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup, escape
+
+from micota.artifacts import Store
+from micota.findings.lengths import reflection_spans
+from micota.findings.shifts import most_shifted
+from micota.report.answers import answers
+from micota.report.collect import CaseReport, Summary
+from micota.report.lineage import Steps, trace
+from micota.report.page import Model, list_models
+from micota.report.table import ta_title
+
+
+def merges_frame(summary: Summary) -> pd.DataFrame:
+    """The TA by merge weight (0: before SFT, 1: after): accuracy with 95 % interval in percent, tokens an answer."""
+    rows = [
+        {
+            "model": ta_title(weight),
+            "weight": weight,
+            "accuracy": 100 * row.average.value,
+            "low": 100 * row.average.low,
+            "high": 100 * row.average.high,
+            "num_tokens": row.num_tokens,
+        }
+        for weight, row in sorted(summary.curve.items())
+    ]
+    return pd.DataFrame(rows)
+
+
+def points_frame(summary: Summary) -> pd.DataFrame:
+    """The merges that a probe measured, one a row, with their accuracy in percent."""
+    rows = [asdict(point) | {"accuracy": 100 * point.num_correct / point.num_problems} for point in summary.points]
+    columns = ["form", "density", "weight", "seed", "accuracy", "num_tokens", "num_truncated", "num_problems"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def trials_frame(summary: Summary) -> pd.DataFrame:
+    """Each arm at each seed: what was known of its data before training, and the student's gain in points."""
+    rows = [{"arm": t.arm, "seed": t.seed, **t.known, "gain": 100 * t.gain} for t in summary.trials]
+    return pd.DataFrame(rows).drop(columns="tokens_per_s", errors="ignore")  # of measuring, not of the data
+
+
+def shifts_frame(summary: Summary, arm: str, by: str = "mean_rank", limit: int = 20) -> pd.DataFrame:
+    """The most shifted tokens of an arm, by mean rank before tuning (``mean_rank``) or by the share of uses that the
+    untouched student would not have made (``share_shifted``).
+
+    Raises:
+        ValueError: the arm has no token shifts.
+    """
+    if arm not in summary.token_shifts:
+        raise ValueError(f"token shifts of {arm!r}; accepted: {', '.join(summary.token_shifts) or 'none was measured'}")
+    rows = most_shifted(summary.token_shifts[arm], by, limit=limit)
+    return pd.DataFrame(
+        [
+            {"token": row.text, "uses": row.count, "mean_rank": row.mean_rank, "share_shifted": row.share_shifted}
+            for row in rows
+        ]
+    )
+
+
+def outcomes_frame(store: Store, case: CaseReport, benchmark: str) -> pd.DataFrame:
+    """What became of each model's answer to each problem of a benchmark, a problem a row; of one seed."""
+    models = list_models(case)
+    rows = {}
+    for problem in _problems(store, case, models, benchmark):
+        rows[problem["id"]] = {
+            model.label: answer and answer[0] for model, answer in zip(models, problem["answers"], strict=True)
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=[model.label for model in models])
+    table.index.name = "problem"
+    return table
+
+
+def side_by_side(store: Store, case: CaseReport, benchmark: str, number: int) -> Markup:
+    """The answers of all models to the problem ``number`` (from 0) of a benchmark, as HTML, reflection words marked.
+
+    Raises:
+        ValueError: there is no such benchmark, or no such problem among those shown.
+    """
+    models = list_models(case)
+    problems = _problems(store, case, models, benchmark)
+    if not 0 <= number < len(problems):
+        raise ValueError(f"problem {number} of {benchmark}; accepted: 0 to {len(problems) - 1}")
+    problem = problems[number]
+    head = Markup("<p><b>{}</b>: {}<br>answer: <b>{}</b></p>").format(number, problem["problem"], problem["gold"])
+    columns = [_column(model, answer) for model, answer in zip(models, problem["answers"], strict=True) if answer]
+    style = "display: flex; gap: 1em; overflow-x: auto; align-items: flex-start"
+    return Markup('{}<div style="{}">{}</div>').format(head, style, Markup("").join(columns))
+
+
+def _column(model: Model, answer: Sequence[Any]) -> Markup:
+    """One model's answer: outcome, prediction, tokens, completion."""
+    outcome, prediction, num_tokens, completion = answer
+    head = Markup("<b>{}</b><br>{}, {} tokens<br>took for its answer: {}").format(
+        model.label, outcome, num_tokens, prediction
+    )
+    style = "min-width: 20em; max-width: 30em; text-align: left"
+    text = _marked(str(completion)) if completion is not None else escape("(no longer stored)")
+    body = Markup('<pre style="white-space: pre-wrap">{}</pre>').format(text)
+    return Markup('<div style="{}">{}{}</div>').format(style, head, body)
+
+
+def _marked(text: str) -> Markup:
+    """Text with its reflection words marked."""
+    parts, at = [], 0
+    for start, end in reflection_spans(text):
+        parts += [escape(text[at:start]), Markup("<mark>{}</mark>").format(text[start:end])]
+        at = end
+    return Markup("").join([*parts, escape(text[at:])])
+
+
+def lineage_frame(store: Store, case: CaseReport, arm: str, overrides: Sequence[str]) -> pd.DataFrame:
+    """All that an arm's scores are made from, back to the models that are not ours: what was done, and the command.
+
+    Raises:
+        ValueError: there is no such arm, or it has no scores.
+    """
+    seed = min(case.by_seed)
+    models = {model.label: model for model in list_models(case)}
+    if arm not in models or not models[arm].scores[seed]:
+        raise ValueError(f"lineage of {arm!r}; accepted: {', '.join(models)}")
+    steps: Steps = {}
+    trace(steps, store, models[arm].scores[seed].values(), overrides, seed)
+    rows = [{"artifact": folder, "what": step["says"], "command": step["command"]} for folder, step in steps.items()]
+    return pd.DataFrame(rows)
+
+
+def _problems(store: Store, case: CaseReport, models: Sequence[Model], benchmark: str) -> list[dict[str, Any]]:
+    """The first problems of a benchmark with the answers of all models, of one seed.
+
+    Raises:
+        ValueError: there is no such benchmark.
+    """
+    seed = min(case.by_seed)
+    found = {own["name"]: own["problems"] for own in answers(store, [model.scores[seed] for model in models])}
+    if benchmark not in found:
+        raise ValueError(f"benchmark {benchmark!r}; accepted: {', '.join(found)}")
+    problems: list[dict[str, Any]] = found[benchmark]
+    return problems
