@@ -197,3 +197,61 @@ def test_what_need_not_be_there_can_be_set_from_the_command_line(
         return [graph.merged(config).key, graph.probe(config).key]
 
     assert keys(plain) != keys(changed)
+
+
+def test_matched_arms_depend_on_all_authors_and_the_ta_does_not(composed: Composed) -> None:
+    def configured(arm: str, *overrides: str) -> Any:
+        return composed("train", f"data={arm}", "select.num_examples=9", *overrides)
+
+    matched = {
+        arm: graph.data(config, config.data)
+        for arm in ("strong", "micota", "mix_large")
+        for config in [configured(arm, "select.match=problems", "compare.arms=[instruct,strong,micota,mix_large]")]
+    }
+    for arm, node in matched.items():
+        assert list(node.inputs) == ["strong", "micota", "large", "small"]
+        assert {label: child.key for label, child in node.inputs.items()} == {
+            label: child.key for label, child in matched["strong"].inputs.items()
+        }
+        assert node.spec.compared["mix_large"] == {"large": 0.2, "small": 0.8} and node.choose == {"data": arm}
+    plain = configured("strong")
+    (taught,) = [
+        node for node in graph.unique([matched["micota"]]) if node.name == "strong" and node.spec.select.num_examples
+    ]
+    assert taught.key == graph.data(plain, plain.data).key, "what the TA learns is what it learns without a match"
+    assert taught.choose == {"data": "strong", "select.match": "none"}
+
+
+def test_every_command_for_matched_arms_makes_what_others_need(composed: Composed) -> None:
+    config = composed("train", "data=micota", "select.match=problems", "compare.arms=[strong,mix_long,micota]")
+    needed = [node for node in graph.unique([graph.data(config, config.data)]) if node.kind == "data"]
+    for node in needed[:-1]:
+        overrides = [f"{key}={value}" for key, value in node.choose.items()]
+        alone = composed("generate", "select.match=problems", "compare.arms=[strong,mix_long,micota]", *overrides)
+        made = graph.unique([graph.data(alone, alone.data)])
+        assert node.key in {other.key for other in made}, node.name
+
+
+def test_arms_outside_of_the_comparison_are_not_matched(composed: Composed) -> None:
+    config = composed("train", "data=short", "select.match=tokens", "compare.arms=[strong,micota]")
+    with pytest.raises(ConfigError, match=r"compare.arms alike \(strong, micota\), and data=short is none of them"):
+        graph.data(config, config.data)
+    with pytest.raises(ConfigError, match=r"compare.arms names 'stong'; accepted: half_size, "):
+        composed("train", "select.match=tokens", "compare.arms=[stong]")
+    config = composed(
+        "train", "data=strong", "select.match=problems", "teacher.sampling={temperature: 1, num_samples: 2}"
+    )
+    with pytest.raises(ConfigError, match=r"several samples a problem \(strong\) and select.best_of=all"):
+        graph.data(config, config.data)
+
+
+def test_a_mixture_leaves_the_training_of_its_authors_alone(composed: Composed) -> None:
+    more = [
+        "+data@data.parts.mid=half_size",
+        "+data.weights={mid: 0.1}",
+        "data.weights.small=0.7",
+        "select.num_examples=9",
+    ]
+    config = composed("train", "data=mix_large", *more)
+    (tuned,) = [node for node in graph.unique([graph.data(config, config.data)]) if node.stage == "train"]
+    assert tuned.key == graph.model(config, "ta_sft").key

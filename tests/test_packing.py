@@ -3,9 +3,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
 import torch
 from transformers import AutoTokenizer
 
+from micota.config import ConfigError
 from micota.packing import IGNORED, Tokens, borders, collate, fits, micro_batches, pack, tokenise
 from micota.records import Example
 from micota.sources import model_folder
@@ -33,6 +35,24 @@ def test_the_target_ends_in_eos_and_the_prompt_is_that_of_generation() -> None:
     assert tokenizer.decode(tokens.ids[tokens.num_prompt :]) == "9+3=2.\n\\boxed{2}<eos>"
     chat = [*example.messages, {"role": "assistant", "content": example.completion}]
     assert tokenizer.apply_chat_template(chat, tokenize=True, return_dict=False) == tokens.ids
+
+
+def test_a_thought_that_the_template_opens_is_neither_learnt_twice_nor_left_open() -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.chat_template = "{{ messages[0].content + '\\n<think>\\n' }}"
+    asked: Any = {
+        "problem_id": "1",
+        "messages": [{"role": "user", "content": "9"}],
+        "num_tokens": 0,
+        "source": "strong",
+    }
+    for completion in ("<think>\n9+3=2.\n</think>\n\\boxed{2}", "9+3=2.\n</think>\n\\boxed{2}"):
+        tokens = tokenise(tokenizer, Example(completion=completion, **asked))
+        assert tokenizer.decode(tokens.ids[: tokens.num_prompt]).rstrip().endswith("<think>")
+        assert tokenizer.decode(tokens.ids[tokens.num_prompt :]) == "9+3=2.\n</think>\n\\boxed{2}<eos>"
+    with pytest.raises(ConfigError, match=r"opens a thought \(<think>\) .* problem '1' does not end one"):
+        tokenise(tokenizer, Example(completion="\\boxed{2}", **asked))
 
 
 def test_what_is_too_long_is_left_out_whole() -> None:

@@ -3,9 +3,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from micota import graph
+from micota.config import ThinkingConfig
 from micota.graph import Prompt
-from micota.prompts import messages, prompt_hash, prompt_text
+from micota.prompts import messages, prefilled, prompt_hash, prompt_text, split
 
 
 class Tokenizer:
@@ -49,3 +52,28 @@ def test_how_answers_are_graded_does_not_change_what_is_asked(composed: Callable
         after = keys(override)
         assert after[0] == before[0] and after[1] != before[1], override
     assert keys("evaluation.num_workers=1", "evaluation.answer_s=1") == before
+
+
+THINKING = ThinkingConfig(open="<think>", close="</think>")
+
+
+@pytest.mark.parametrize(("completion", "opened", "cot", "answer"), [
+    ("so\n</think>\n\n7", "<think>\n", "so", "7"),  # as R1 writes
+    ("<think>\nso\n</think>\n7", "", "so", "7"),  # asked without a template
+    ("<think>\nso\n</think>\n7", "<think>\n", "so", "7"),
+    ("so", "<think>\n", "so", None),  # cut off
+    ("so </think> 7", "", "so", "7"),
+    ("7", "", None, "7"),  # did not think
+    ("<think>\n\n</think>\n\n7", "", "", "7"),
+])  # fmt: skip
+def test_a_completion_is_split_into_thought_and_answer(
+    completion: str, opened: str, cot: str | None, answer: str | None
+) -> None:
+    assert split(completion, THINKING, opened) == (cot, answer)
+    assert split(completion, ThinkingConfig(), opened) == (None, completion)
+
+
+def test_what_a_template_opens_in_the_prompt_is_seen() -> None:
+    assert prefilled("Hi<|Assistant|><think>\n") == "<think>\n"
+    assert prefilled("<think> is a tag\n") == prefilled("<|im_start|>assistant\n") == ""
+    assert prefilled("Hi [THINK]", "[THINK]") == "[THINK]"

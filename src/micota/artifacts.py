@@ -18,13 +18,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from micota.records import SCHEMA_VERSION, Node
 
@@ -197,14 +197,22 @@ def _locked(folder: Path) -> Iterator[None]:
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
     """Send all log records to a file for as long as the block runs."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     try:
         yield
     finally:
         logging.getLogger().removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log that holds up nobody: of a full disk they are told who write what matters."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name is logging's)
+        pass
 
 
 def _write_manifest(node: Node, build: Build, seed: int, seconds: float) -> None:
@@ -344,16 +352,31 @@ class JsonlAppender:
     """Append dataclass rows to a JSONL file that survives ``kill -9``: a torn last line is cut off when reopened."""
 
     def __init__(self, path: Path) -> None:
-        self._handle: IO[bytes] = open(path, "ab+")
+        self._path = path
+        self._handle = open(path, "ab+", buffering=0)  # what is not written must not wait to be written later
         self._handle.seek(0)
-        content = self._handle.read()
-        self._handle.truncate(content.rfind(b"\n") + 1)
+        content = self._handle.readall()
+        self._size = content.rfind(b"\n") + 1
+        self._handle.truncate(self._size)
 
     def append(self, rows: Iterable[Any]) -> None:
-        """Append rows and hand them to the operating system at once."""
-        text = "".join(json_line(asdict(row)) for row in rows)
-        self._handle.write(text.encode())
-        self._handle.flush()
+        """Append rows and hand them to the operating system at once: all of them, or none.
+
+        Raises:
+            ArtifactError: they could not be written, as on a full disk.
+        """
+        content = "".join(json_line(asdict(row)) for row in rows).encode()
+        try:
+            written = 0
+            while written < len(content):
+                written += self._handle.write(content[written:])
+        except OSError as error:
+            self._handle.truncate(self._size)
+            raise ArtifactError(
+                f"cannot append to {self._path} ({error.strerror}); what it has is kept: free some space and run the "
+                "same command again"
+            ) from error
+        self._size += len(content)
 
     def close(self) -> None:
         os.fsync(self._handle.fileno())

@@ -89,6 +89,8 @@ def markdown(card: Mapping[str, Any]) -> str:
             "",
             "Of each problem's completions that with the fewest bits per byte under the untouched student.",
         ]
+    if "match" in card:
+        lines += _matched(card["match"])
     if card["completions"] is not None:
         lines += ["", "## What was lost", "", "| | completions |", "|---|---|", f"| drawn | {card['completions']} |"]
         lines += [f"| {reason.replace('_', ' ')} | -{number} |" for reason, number in card["dropped"].items()]
@@ -98,6 +100,26 @@ def markdown(card: Mapping[str, Any]) -> str:
         held_out = ", ".join(card["held_out"])
         lines += [f"Problems of {held_out} are left out ({card['select']['decontaminate']})."] if held_out else []
     return "\n".join([*lines, ROWS])
+
+
+def _matched(match: Mapping[str, Any]) -> list[str]:
+    """What the arms of a comparison lost to being made alike."""
+    by = {"problems": "the problems that every author solved", "tokens": "one budget of tokens"}[match["by"]]
+    lines = ["", f"## Matched with other arms by {by}", ""]
+    if match["by"] == "problems":
+        lines += ["| author | passed | lost for want of an answer of others | problems that it alone lacks |"]
+        lines += ["|---|---|---|---|"]
+        lines += [
+            f"| {label} | {row['passed']} | -{row['lost']} | {row['alone_lacks']} |"
+            for label, row in match["authors"].items()
+        ]
+    else:
+        lines += [f"Budget: {match['budget_tokens']} tokens, those of the smallest arm."]
+    lines += ["", "| arm | examples | tokens | examples lost to the budget |", "|---|---|---|---|"]
+    return lines + [
+        f"| {arm} | {row['num_examples']} | {row['num_tokens']} | -{row['lost_to_budget']} |"
+        for arm, row in match["arms"].items()
+    ]
 
 
 def _written(origin: Mapping[str, Any]) -> str:

@@ -17,11 +17,11 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from micota.artifacts import fingerprint
-from micota.config import SCHEMAS, Config, ConfigError, explain, parse, unknown_key
+from micota.config import SCHEMAS, Config, ConfigError, DataConfig, explain, parse, unknown_key
 from micota.console import quieten
 from micota.tracking import sync_command
 
@@ -82,11 +82,41 @@ def prepare(composed: DictConfig, schema: type[Any], overrides: list[str]) -> An
     """A checked config that knows its command-line overrides and the fingerprints of local input."""
     config = parse(composed, schema)
     config.overrides = overrides
+    if config.select.match != "none":
+        config.compared = compared(config)
     for path, owner in local_inputs(config):
         if not Path(owner.path).exists():
             raise ConfigError(f"{path}.path={owner.path!r}: there is no such file or folder")
         owner.fingerprint = fingerprint(Path(owner.path))
     return config
+
+
+def compared(config: Config) -> dict[str, DataConfig]:
+    """The arms of ``compare.arms`` that have data, by label, whatever the config at hand chose.
+
+    Raises:
+        ConfigError: there is no option of that name, or the arm differs in more than its data.
+    """
+    found = {}
+    for point in config.compare.points("data"):
+        option = next(override for override in point.overrides if override.startswith("data="))
+        others = [override for override in point.overrides if override != option]
+        strange = [override for override in others if not override.lstrip("+~").startswith("data.")]
+        if strange:
+            raise ConfigError(
+                f"compare.arms: {point.label} has {strange[0]}; accepted with select.match={config.select.match}: arms "
+                "that differ in their data alone"
+            )
+        name = option.removeprefix("data=")
+        if not (CONF / "data" / f"{name}.yaml").exists():
+            options = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
+            raise ConfigError(f"compare.arms names {name!r}; accepted: {', '.join(options)}")
+        composed = hydra.compose(f"data/{name}", overrides=others)
+        arm = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), composed.data))
+        assert isinstance(arm, DataConfig)
+        if not arm.is_untuned:
+            found[point.label] = arm
+    return found
 
 
 def local_inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from micota.prompts import render
+from micota.config import ConfigError
+from micota.prompts import prefilled, render
 from micota.records import Example
 
 IGNORED = -100  # label of positions without loss, as in torch.nn.functional.cross_entropy
@@ -25,11 +26,33 @@ class Tokens:
 def tokenise(tokenizer: Any, example: Example) -> Tokens:
     """The ids the model is to learn: the prompt as it is rendered for generation, the completion, and eos.
 
-    The mask goes by span, never by token id, so that eos is learnt where it is the padding token too.
+    The mask goes by span, never by token id, so that eos is learnt where it is the padding token too. A tag that the
+    template opens in the prompt is not learnt a second time.
+
+    Raises:
+        ConfigError: the template opens a thought that the completion does not close.
     """
-    prompt = tokenizer(render(tokenizer, example.messages), add_special_tokens=False)["input_ids"]
-    completion = tokenizer(example.completion, add_special_tokens=False)["input_ids"]
+    rendered = render(tokenizer, example.messages)
+    opened = prefilled(rendered)
+    if opened and opened.strip().replace("<", "</") not in example.completion:
+        raise ConfigError(
+            f"the chat template opens a thought ({opened.strip()}) in the prompt, and the completion of problem "
+            f"{example.problem_id!r} does not end one; accepted: data of an author that thinks, with "
+            "select.thinking=tagged, or a template that does not open one"
+        )
+    prompt = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    completion = tokenizer(_unopened(example.completion, opened), add_special_tokens=False)["input_ids"]
     return Tokens(ids=[*prompt, *completion, tokenizer.eos_token_id], num_prompt=len(prompt))
+
+
+def _unopened(completion: str, opened: str) -> str:
+    """A completion less the opening tag that stands in the prompt already, and the white space that goes with it."""
+    tag = opened.strip()
+    if not tag or not completion.startswith(tag):
+        return completion
+    after = completion.removeprefix(tag)
+    white = opened.removeprefix(tag)
+    return after.removeprefix(white)
 
 
 def fits(lengths: Sequence[int], max_tokens: int) -> list[int]:

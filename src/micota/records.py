@@ -41,7 +41,11 @@ class Problem(Question):
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What a model wrote, raw: one row a sample, never rewritten. Token counts leave padding out."""
+    """What a model wrote, raw: one row a sample, never rewritten. Token counts leave padding out.
+
+    ``prefilled`` is the beginning of the answer that the chat template wrote into the prompt (an opening tag);
+    ``num_cot_tokens`` counts what a model that thinks wrote up to its closing tag, null where there is none.
+    """
 
     problem_id: str
     sample: int
@@ -51,6 +55,8 @@ class Completion:
     num_prompt_tokens: int
     num_tokens: int
     seconds: float
+    prefilled: str = ""
+    num_cot_tokens: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from micota import graph
-from micota.artifacts import ArtifactError, Manifest, Store, read_jsonl, write_jsonl, write_text
+from micota.artifacts import Manifest, Store, read_jsonl, write_jsonl, write_text
 from micota.config import (
     EvaluationConfig,
     ModelConfig,
@@ -19,13 +18,14 @@ from micota.config import (
     SamplingConfig,
     SelectConfig,
     SourceConfig,
+    ThinkingConfig,
 )
 from micota.datacard import CARD, CARD_PAGE
 from micota.decontamination import Match
 from micota.graph import CompletionsSpec, DataSpec, Prompt, source
 from micota.records import BPC, COMPLETIONS, DATA, Completion, Example, ExampleScore, Node, Problem, Verdict
 from micota.stages.make import perform, tasks_of
-from micota.stages.select import CONTAMINATION, choose, keep, mixture, most_likely, select, verdicts
+from micota.stages.select import CONTAMINATION, keep, select, verdicts
 from micota.tracking import NoRun
 
 SELECT = SelectConfig(filters=["finished", "correct", "length"], max_tokens=10)
@@ -35,8 +35,11 @@ SPEC = DataSpec(
     held_out={},
     prompt=Prompt(template="{problem}?", system=None),
     select=SELECT,
+    thinking=ThinkingConfig(),
     weights={},
     select_by=None,
+    compared={},
+    compared_as=None,
     path=None,
     fingerprint=None,
     seed=0,
@@ -45,6 +48,7 @@ ASKED = CompletionsSpec(
     questions=QuestionsConfig(path="x"),
     prompt=SPEC.prompt,
     sampling=SamplingConfig(max_tokens=99),
+    thinking=ThinkingConfig(),
     engine="hf",
     dtype="float32",
     seed=None,
@@ -75,12 +79,6 @@ def completion(problem: int, text: str, reason: str = "stop", tokens: int = 5) -
 
 def graded(rows: list[Completion]) -> list[Verdict]:
     return verdicts(rows, PROBLEMS, EvaluationConfig(num_workers=1))
-
-
-def examples(source: str, ids: range) -> list[Example]:
-    return [
-        Example(problem_id=str(i), messages=[], completion=f"{source}{i}", num_tokens=1, source=source) for i in ids
-    ]
 
 
 def test_each_drop_has_its_reason_and_filters_go_in_order() -> None:
@@ -177,66 +175,29 @@ def test_decontamination_can_be_exact_or_none(tmp_path: Path) -> None:
     assert len(examples) == 4 and pairs == [] and "contamination.jsonl" not in manifest.files
 
 
-def test_choice_depends_on_the_seed_and_on_problems_not_on_order() -> None:
-    rows = examples("a", range(50))
-    select = SelectConfig(filters=[], num_examples=10)
-    chosen = {example.problem_id for example in choose(rows, select, seed=0)}
-    assert {example.problem_id for example in choose(rows[::-1], select, seed=0)} == chosen
-    assert {example.problem_id for example in choose(rows, select, seed=1)} != chosen
-    larger = SelectConfig(filters=[], num_examples=20)
-    assert chosen < {example.problem_id for example in choose(rows, larger, seed=0)}
+THINKING = ThinkingConfig(open="<think>", close="</think>")
 
 
-def test_too_few_is_an_error_and_not_a_smaller_arm() -> None:
-    with pytest.raises(ArtifactError, match=r"only 5 examples passed the filters, select\.num_examples=10"):
-        choose(examples("a", range(5)), SelectConfig(filters=[], num_examples=10), seed=0)
-    with pytest.raises(ArtifactError, match="no completion passed"):
-        choose([], SelectConfig(filters=[]), seed=0)
+def test_what_is_learnt_of_an_author_that_thinks_is_an_option() -> None:
+    whole = replace(completion(0, "3 and 4\n</think>\n\n\\boxed{7}", tokens=9), prefilled="<think>\n", num_cot_tokens=6)
+    endless = replace(completion(1, "\\boxed{7} so", tokens=9), prefilled="<think>\n")
+    for form, text, num_tokens in [
+        ("tagged", "<think>\n3 and 4\n</think>\n\n\\boxed{7}", 9), ("untagged", "3 and 4\n\n\\boxed{7}", 9),
+        ("answer", "\\boxed{7}", 3),
+    ]:  # fmt: skip
+        spec = replace(SPEC, thinking=THINKING, select=replace(SELECT, thinking=form))
+        kept, dropped = keep([whole, endless], PROBLEMS, spec, graded([whole, endless]), {})
+        assert [(example.completion, example.num_tokens) for example in kept] == [(text, num_tokens)]
+        assert dropped == {"dropped_unended_thought": 1}
 
 
-def test_mixtures_have_their_proportions_and_no_problem_twice() -> None:
-    parts = {"long": examples("long", range(100)), "short": examples("short", range(100))}
-    mixed = mixture(parts, {"long": 0.2, "short": 0.8}, 50, seed=0)
-    assert sum(example.source == "long" for example in mixed) == 10
-    assert len({example.problem_id for example in mixed}) == len(mixed) == 50
-
-
-def test_mixtures_without_a_size_are_as_large_as_the_scarcest_part_allows() -> None:
-    parts = {"long": examples("long", range(10)), "short": examples("short", range(10, 200))}
-    mixed = mixture(parts, {"long": 0.2, "short": 0.8}, None, seed=0)
-    assert len(mixed) == 50 and sum(example.source == "long" for example in mixed) == 10
-
-
-def test_mixtures_say_which_part_is_too_small() -> None:
-    parts = {"long": examples("long", range(10)), "short": examples("short", range(20))}
-    with pytest.raises(ArtifactError, match="part 'short' has 14 problems that no other part uses, and 24 are wanted"):
-        mixture(parts, {"long": 0.2, "short": 0.8}, 30, seed=0)
-
-
-def scored(rows: list[Example], bits: list[float]) -> list[ExampleScore]:
-    return [
-        ExampleScore(
-            index=index, problem_id=row.problem_id, source=row.source, nll_nats=value * 10, num_bytes=10,
-            num_characters=10, num_tokens=1,
-        )
-        for index, (row, value) in enumerate(zip(rows, bits, strict=True))
-    ]  # fmt: skip
-
-
-def test_of_each_problem_the_likeliest_completion_whoever_wrote_it() -> None:
-    parts = {
-        "long": examples("long", range(3)),
-        "short": [*examples("short", range(1, 4)), *examples("more", range(3, 4))],
-    }
-    scores = {"long": scored(parts["long"], [3, 1, 5]), "short": scored(parts["short"], [2, 4, 6, 5])}
-    chosen = most_likely(parts, scores)
-    assert [example.completion for example in chosen] == ["long0", "long1", "short2", "more3"]
-
-
-def test_of_equally_likely_completions_the_first() -> None:
-    parts = {"a": examples("a", range(1)), "b": examples("b", range(1))}
-    scores = {label: scored(rows, [1.5]) for label, rows in parts.items()}
-    assert [example.source for example in most_likely(parts, scores)] == ["a"]
+def test_a_thought_without_the_answer_is_no_target() -> None:
+    bare = replace(completion(0, "<think>so</think>\\boxed{7}"), num_cot_tokens=3)
+    full = replace(completion(1, "<think>so \\boxed{7}</think>It is \\boxed{7}"), num_cot_tokens=3)
+    spec = replace(SPEC, thinking=THINKING, select=replace(SELECT, thinking="cot"))
+    kept, dropped = keep([bare, full], PROBLEMS, spec, graded([bare, full]), {})
+    assert [(example.completion, example.num_tokens) for example in kept] == [("so \\boxed{7}", 3)]
+    assert dropped == {"dropped_no_answer_in_cot": 1}
 
 
 def test_an_arm_of_candidates_is_measured_and_chosen_from(composed: Callable[..., Any], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ value is not accepted by its full key, as a user would type it on the command li
 
 from micota.config.fields import ConfigError
 from micota.config.method import CompareConfig, DataConfig, PartConfig, Point, SelectConfig
-from micota.config.models import LoraConfig, ModelConfig, OtherModelConfig, SamplingConfig, SftConfig
+from micota.config.models import LoraConfig, ModelConfig, OtherModelConfig, SamplingConfig, SftConfig, ThinkingConfig
 from micota.config.parse import command, explain, keys_of_doors, override_key, parse, unknown_key, without_keys
 from micota.config.problems import ANSWER_TYPES, PromptConfig, QuestionsConfig, SourceConfig
 from micota.config.running import (
@@ -57,6 +57,7 @@ __all__ = [
     "ServerConfig",
     "SftConfig",
     "SourceConfig",
+    "ThinkingConfig",
     "TrackerConfig",
     "TrainConfig",
     "TrainerConfig",

@@ -26,6 +26,10 @@ class SelectConfig:
     ``num_examples`` is the size of each arm (null: all there are).
     ``decontaminate`` says which training problems are dropped for being in ``held_out``: those that restate one of its
     problems, only those with the same text (``exact``), or none.
+    ``match`` makes the arms of ``compare.arms`` alike: of the same ``problems`` (those that every author solved), or of
+    as many ``tokens`` (those of the smallest arm). The TA's own data are never matched: other arms depend on them.
+    ``thinking`` says what is learnt of an author that thinks before it answers: all it wrote with its tags, the same
+    without them, the thought alone (``cot``), or the answer alone.
     """
 
     filters: list[str] = where(
@@ -37,6 +41,8 @@ class SelectConfig:
     best_of: str = choice("shortest", "median", "all", default="all")
     num_examples: int | None = positive(None)
     decontaminate: str = choice("restated", "exact", "none", default="restated")
+    match: str = choice("problems", "tokens", "none", default="none")
+    thinking: str = choice("tagged", "untagged", "cot", "answer", default="tagged")
 
 
 @dataclass(kw_only=True)

@@ -23,6 +23,19 @@ class SamplingConfig:
 
 
 @dataclass(kw_only=True)
+class ThinkingConfig:
+    """The tags around what a model thinks before it answers (null: it does not). Whether the chat template writes the
+    opening tag, so that it is not in the completion, is seen in the rendered prompt."""
+
+    open: str | None = None
+    close: str | None = None
+
+    def conflicts(self) -> Iterator[str]:
+        if bool(self.open) != bool(self.close):
+            yield f"open={self.open!r}, close={self.close!r}; accepted: both tags, or neither"
+
+
+@dataclass(kw_only=True)
 class LoraConfig:
     """Low-rank adapters (arXiv 2106.09685), named as in peft; ``targets`` are names of linear layers, or all."""
 
@@ -66,6 +79,7 @@ class ModelConfig:
     revision: str | None = None
     fingerprint: str | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    thinking: ThinkingConfig = field(default_factory=ThinkingConfig)
     sft: SftConfig | None = None
 
 

@@ -41,6 +41,7 @@ class Config:
     tracker: TrackerConfig
     compare: CompareConfig
     overrides: list[str] = field(default_factory=list)  # of the command line; filled in by the door
+    compared: dict[str, DataConfig] = field(default_factory=dict)  # arms that select.match makes alike; by the door
 
 
 @dataclass(kw_only=True)

@@ -17,7 +17,9 @@ from micota.config import (
     PromptConfig,
     QuestionsConfig,
     SamplingConfig,
+    SelectConfig,
     SourceConfig,
+    ThinkingConfig,
 )
 from micota.graph.specs import (
     CompletionsSpec,
@@ -67,17 +69,19 @@ def _completions(
     model: Node,
     problems: SourceConfig,
     name: str,
+    writer: ModelConfig,
     sampling: SamplingConfig,
     prompt: Prompt,
     *,
     door: str,
     choose: dict[str, str],
 ) -> Node:
-    """The answers of ``model`` to ``problems``, which are called ``name``."""
+    """The answers of ``model``, which writes as ``writer``, to ``problems``, which are called ``name``."""
     spec = CompletionsSpec(
         questions=questions(problems),
         prompt=prompt,
         sampling=sampling,
+        thinking=writer.thinking,
         engine=config.engine.numerics,
         dtype=config.engine.dtype,
         seed=config.seed if sampling.temperature > 0 else None,
@@ -93,57 +97,125 @@ def _completions(
     )
 
 
-def data(config: Config, arm: PartConfig, mixture: str | None = None) -> Node:
-    """The training data of one arm, or all that the arm ``mixture`` can take from one of its parts.
+def data(config: Config, arm: DataConfig, *, matched: bool = True) -> Node:
+    """The training data of one arm; ``matched=False`` leaves out what it is compared with.
 
     Raises:
-        ConfigError: the arm has no data (the untouched student).
+        ConfigError: the arm has no data (the untouched student), or cannot be matched with others.
     """
-    if isinstance(arm, DataConfig) and arm.is_untuned:
+    if arm.is_untuned:
         raise ConfigError(f"data={arm.name} is the untouched student: it has no training data; choose another arm")
-    weights: dict[str, float] = {}
-    select_by: str | None = None
-    inputs: dict[str, Node] = {}
-    held_out: dict[str, SourceConfig] = {}
-    if isinstance(arm, DataConfig) and arm.parts:
-        weights, select_by = dict(arm.weights), arm.select_by
-        inputs = {label: data(config, part, mixture=arm.name) for label, part in arm.parts.items()}
-        if select_by is not None:
-            choose = {"data": arm.name}
-            inputs |= {likelihood_of(label): _bpc(config, part, "generate", choose) for label, part in inputs.items()}
-    elif arm.path is None:
-        author = model(config, arm.author)
-        sampling = _author_config(config, arm.author).sampling
-        prompt = _generation_prompt(config.prompt)
-        name = config.problems.name
-        choose = {"data": arm.name}
-        inputs["completions"] = _completions(
-            config, author, config.problems, name, sampling, prompt, door="generate", choose=choose
+    choose = {"data": arm.name}
+    if config.select.match != "none":
+        if matched:
+            return _matched(config, arm)
+        choose["select.match"] = "none"
+    select = replace(config.select, match="none")
+    if not arm.parts:
+        return _written(config, arm, select, choose)
+    # Only the mixture as a whole is held to the number of examples: its parts are drawn from all that was kept.
+    pool = replace(select, num_examples=None)
+    parts = {label: _written(config, part, pool, choose) for label, part in arm.parts.items()}
+    inputs = parts | (_likelihoods(config, parts, choose) if arm.select_by is not None else {})
+    return _data_node(config, arm, select, inputs, choose, weights=dict(arm.weights), select_by=arm.select_by)
+
+
+def _likelihoods(config: Config, parts: dict[str, Node], choose: dict[str, str]) -> dict[str, Node]:
+    """How likely the student finds what there is to choose from."""
+    return {likelihood_of(label): _bpc(config, part, "generate", choose) for label, part in parts.items()}
+
+
+def _matched(config: Config, arm: DataConfig) -> Node:
+    """The data of an arm, chosen beside those of all arms that it is compared with."""
+    match = config.select.match
+    own_label = next((label for label, other in config.compared.items() if other == arm), None)
+    if own_label is None:
+        raise ConfigError(
+            f"select.match={match} makes the arms of compare.arms alike ({', '.join(config.compared)}), and "
+            f"data={arm.name} is none of them; add it there, or use select.match=none"
         )
-        if config.select.decontaminate != "none":
-            held_out = {name: _rows(bench) for name, bench in config.held_out.items()}
+    pool = replace(config.select, match="none", num_examples=None)
+    pools: dict[str, Node] = {}
+    likelihoods: dict[str, Node] = {}
+    compared: dict[str, dict[str, float]] = {}
+    for name, other in config.compared.items():
+        choose = {"data": other.name, "select.match": "none", "select.num_examples": "null"}
+        compared[name] = {}
+        own: dict[str, Node] = {}
+        for label, part in (other.parts or {other.name: other}).items():
+            node = _written(config, part, pool, choose)
+            if pools.setdefault(part.name, node).key != node.key:
+                raise ConfigError(
+                    f"select.match={match}: two authors of compare.arms are called {part.name}; rename one"
+                )
+            own[part.name] = pools[part.name]
+            compared[name][part.name] = other.weights.get(label, 0.0) if other.parts else 1.0
+            _check_one_each(config, part)
+        if other.select_by is not None:
+            likelihoods |= _likelihoods(config, own, choose)
+    chosen = {"data": arm.name}
+    own_weights = compared[own_label] if arm.select_by is None else {}
+    return _data_node(
+        config, arm, config.select, pools | likelihoods, chosen,
+        weights=own_weights, select_by=arm.select_by, compared=compared, compared_as=own_label,
+    )  # fmt: skip
+
+
+def _check_one_each(config: Config, part: PartConfig) -> None:
+    """With several examples a problem, arms on the same problems would have more of one problem than of another."""
+    several = part.path is None and _author_config(config, part.author).sampling.num_samples > 1
+    if several and config.select.match == "problems" and config.select.best_of == "all":
+        raise ConfigError(
+            f"select.match=problems with several samples a problem ({part.name}) and select.best_of=all; accepted: "
+            "select.best_of=shortest or median"
+        )
+
+
+def _written(config: Config, arm: PartConfig, select: SelectConfig, choose: dict[str, str]) -> Node:
+    """What one author wrote and filters kept, or rows of the user's own."""
+    if arm.path is not None:
+        return _data_node(config, arm, select, {}, choose)
+    author = model(config, arm.author)
+    completions = _completions(
+        config,
+        author,
+        config.problems,
+        config.problems.name,
+        _author_config(config, arm.author),
+        _author_config(config, arm.author).sampling,
+        _generation_prompt(config.prompt),
+        door="generate",
+        choose={**choose, "data": arm.name},
+    )
+    held_out = {name: _rows(bench) for name, bench in config.held_out.items() if select.decontaminate != "none"}
+    return _data_node(config, arm, select, {"completions": completions}, choose, held_out=held_out)
+
+
+def _data_node(
+    config: Config, arm: PartConfig, select: SelectConfig, inputs: dict[str, Node], choose: dict[str, str], **more: Any
+) -> Node:
+    """A node of data; ``more`` are the fields of its spec that are empty for most."""
+    settings: dict[str, Any] = {
+        "held_out": {},
+        "weights": {},
+        "select_by": None,
+        "compared": {},
+        "compared_as": None,
+    } | more
+    settings["thinking"] = ThinkingConfig()
+    if "completions" in inputs:
+        settings["thinking"] = inputs["completions"].spec.thinking
     spec = DataSpec(
         arm=arm.name,
         problems=_rows(config.problems),
-        held_out=held_out,
         prompt=training_prompt(config.prompt),
-        # Only the arm as a whole is held to the number of examples: its parts are all that was kept.
-        select=replace(config.select, num_examples=None) if mixture else config.select,
-        weights=weights,
-        select_by=select_by,
+        select=select,
         path=arm.path,
         fingerprint=arm.fingerprint,
         seed=config.seed,
+        **settings,
     )
-    return Node(
-        kind="data",
-        stage="select",
-        name=arm.name,
-        spec=spec,
-        inputs=inputs,
-        door="generate",
-        choose={"data": mixture or arm.name},
-    )
+    return Node(kind="data", stage="select", name=arm.name, spec=spec, inputs=inputs, door="generate", choose=choose)
 
 
 def _author_config(config: Config, role: str) -> ModelConfig:
@@ -183,7 +255,7 @@ def trained(config: Config, role: str) -> Node:
         stage="train",
         name=f"{base.name}+{arm.name}",
         spec=TrainSpec(sft=base.sft, precision=config.trainer.precision, seed=config.seed),
-        inputs={"model": source(base), "data": data(config, arm)},
+        inputs={"model": source(base), "data": data(config, arm, matched=role != "ta")},
         door="train",
         choose={"role": role} if role == "ta" else {"data": arm.name},
     )
@@ -220,6 +292,7 @@ def probe(config: Config) -> Node:
         questions=questions(problems),
         prompt=_generation_prompt(config.prompt),
         sampling=sweep.sampling,
+        thinking=config.ta.thinking,
         engine=config.engine.name,
         dtype=config.engine.dtype,
         seed=config.seed if sweep.sampling.temperature > 0 else None,
@@ -272,17 +345,18 @@ def _label(setting: Any) -> str:
     return "mixed" if isinstance(setting[0], dict) else "_".join(f"{value:g}" for value in setting)
 
 
-def scores(config: Config, role: str, subject: Node | None = None) -> dict[str, Node]:
-    """The graded answers of a role, or of any other model (``subject``), by benchmark."""
+def scores(config: Config, role: str, other: ModelConfig | None = None) -> dict[str, Node]:
+    """The graded answers of a role, or of any ``other`` model, by benchmark."""
     own = {"role": role} if role != "student" else {"data": config.data.name}
-    choose = own if subject is None else {}  # another model is named in the overrides of the command
-    subject = subject or model(config, role)
+    choose = own if other is None else {}  # another model is named in the overrides of the command
+    subject = model(config, role) if other is None else source(other)
+    writer = other or _author_config(config, role)
     prompt = _evaluation_prompt(config.prompt)
     judge = config.evaluation.judge
     nodes = {}
     for name, bench in config.bench.items():
         sampling = config.evaluation.sampling
-        answers = _completions(config, subject, bench, name, sampling, prompt, door="evaluate", choose=choose)
+        answers = _completions(config, subject, bench, name, writer, sampling, prompt, door="evaluate", choose=choose)
         nodes[name] = Node(
             kind="scores",
             stage="grade",
@@ -307,7 +381,7 @@ def evaluation(config: EvaluateConfig) -> list[Node]:
     if config.rank_shift:
         return list(rank_shifts(config).values())
     if config.model.path is not None:
-        return list(scores(config, config.role, source(named(config.model))).values())
+        return list(scores(config, config.role, named(config.model)).values())
     measured = bpc(config) if config.role == "student" else None
     return [*scores(config, config.role).values(), *([measured] if measured else [])]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from micota.config import QuestionsConfig, SamplingConfig, SelectConfig, SftConfig, SourceConfig
+from micota.config import QuestionsConfig, SamplingConfig, SelectConfig, SftConfig, SourceConfig, ThinkingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +29,12 @@ class Prompt:
 @dataclass(frozen=True, kw_only=True)
 class CompletionsSpec:
     """``seed`` is null for greedy decoding, which does not depend on it. How answers are graded stays out: completions
-    are graded again, never drawn again."""
+    are graded again, never drawn again. ``thinking`` is of the model that writes."""
 
     questions: QuestionsConfig
     prompt: Prompt
     sampling: SamplingConfig
+    thinking: ThinkingConfig
     engine: str
     dtype: str
     seed: int | None
@@ -44,15 +45,20 @@ class DataSpec:
     """Filters over one author's completions, or a mixture of parts (``weights``), or of each problem one of the parts'
     completions (``select_by``), or rows of the user (``path``).
 
-    ``held_out`` are the benchmarks that the problems of completions are checked against."""
+    ``held_out`` are the benchmarks that the problems of completions are checked against, ``thinking`` the tags of the
+    author. Where ``select.match`` makes arms alike, the inputs are the data of all their authors, and ``compared`` has
+    the weights of each arm, all 0 where it takes the likeliest of its candidates; this one is called ``compared_as``."""
 
     arm: str
     problems: SourceConfig
     held_out: dict[str, SourceConfig]
     prompt: Prompt
     select: SelectConfig
+    thinking: ThinkingConfig
     weights: dict[str, float]
     select_by: str | None
+    compared: dict[str, dict[str, float]]
+    compared_as: str | None
     path: str | None
     fingerprint: str | None
     seed: int

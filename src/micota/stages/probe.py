@@ -131,7 +131,7 @@ class Prober:
         assert isinstance(engine, WeightLoader), "checked before the stage"
         self._engine, self._loader = engine, engine
         self._problems = {problem.id: problem for problem in load_problems(self._spec.problems)}
-        self._requests, self._hashes = requests_for(self._spec.answers, list(self._problems.values()), self._engine)
+        self._requests, self._prompts = requests_for(self._spec.answers, list(self._problems.values()), self._engine)
         self.points: list[ProbePoint] = []
         self._advance = advance
 
@@ -178,7 +178,8 @@ class Prober:
             self._loader.load_weights(weights())
             loaded = time.perf_counter()
             outputs = self._engine.generate(self._requests, self._spec.answers.sampling)
-            write_jsonl(path, [completion_of(output, self._hashes) for output in outputs])
+            thinking, tokenizer = self._spec.answers.thinking, self._engine.tokenizer
+            write_jsonl(path, [completion_of(output, self._prompts, thinking, tokenizer) for output in outputs])
             seconds = {"merge_seconds": loaded - start, "answer_seconds": time.perf_counter() - loaded}
             write_text(timing, json.dumps(seconds) + "\n")  # last: what has it is done
         rows = read_jsonl(path, Completion)

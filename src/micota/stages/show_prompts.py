@@ -19,7 +19,7 @@ def show_prompts(config: GenerateConfig, console: Console) -> None:
     Raises:
         ConfigError: the data have no author, being rows of the user's own.
     """
-    data = graph.data(config, config.data)
+    data = graph.data(config, config.data, matched=False)
     asked = [node.inputs["completions"] for node in (data, *data.inputs.values()) if "completions" in node.inputs]
     if not asked:
         raise ConfigError(f"show_prompts={config.show_prompts}: data={data.name} are rows of a file; nobody is asked")

@@ -27,6 +27,9 @@ class Run(Protocol):
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Rows to read; of many, the first."""
 
+    def histogram(self, name: str, values: Sequence[float]) -> None:
+        """How a quantity is distributed."""
+
     def made(self, node: Node, path: Path, manifest: Manifest) -> None:
         """An artifact of the task is there: its numbers, and what it was made from."""
 
@@ -38,6 +41,9 @@ class NoRun:
         pass
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        pass
+
+    def histogram(self, name: str, values: Sequence[float]) -> None:
         pass
 
     def made(self, node: Node, path: Path, manifest: Manifest) -> None:
@@ -62,6 +68,11 @@ class WandbRun:
 
         shown = [list(row) for row in rows[: self._tracker.table_rows]]
         self._run.log({name: wandb.Table(columns=list(columns), data=shown)})
+
+    def histogram(self, name: str, values: Sequence[float]) -> None:
+        import wandb
+
+        self._run.log({name: wandb.Histogram(list(values))})
 
     def made(self, node: Node, path: Path, manifest: Manifest) -> None:
         for child in node.inputs.values():
