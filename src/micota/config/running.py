@@ -67,7 +67,15 @@ class ServerConfig(EndpointConfig):
     extra_body: dict[str, Any] = field(default_factory=dict)
 
 
-ENGINES = ("hf", "vllm", "server")
+@dataclass(kw_only=True)
+class RayConfig:
+    """The cluster of ``engine=ray``, and how many copies of the model work there."""
+
+    address: str | None = None
+    workers: int = positive(1)
+
+
+ENGINES = ("hf", "vllm", "server", "ray")
 VLLM_FIELDS = ("tensor_parallel", "memory_fraction", "prefix_caching", "batch_invariant")
 
 
@@ -90,20 +98,24 @@ class EngineConfig:
     batch_invariant: bool = False
     max_model_len: int | None = positive(None)
     server: ServerConfig | None = None
+    ray: RayConfig | None = None
 
     @property
     def numerics(self) -> str:
-        """What of an engine changes numbers, and so enters keys, beside ``dtype``."""
-        return f"{self.name}-batch_invariant" if self.batch_invariant else self.name
+        """What of an engine changes numbers, and so enters keys, beside ``dtype``: Ray is a way to run vLLM."""
+        name = "vllm" if self.name == "ray" else self.name
+        return f"{name}-batch_invariant" if self.batch_invariant else name
 
     def conflicts(self) -> Iterator[str]:
-        for item in fields(self) if self.name != "vllm" else ():
+        for item in fields(self) if self.name not in ("vllm", "ray") else ():
             if item.name in VLLM_FIELDS and getattr(self, item.name) != item.default:
-                yield f"{item.name}={getattr(self, item.name)} is a setting of engine=vllm, and this is {self.name}"
+                seen = f"{item.name}={getattr(self, item.name)}"
+                yield f"{seen} is a setting of engine=vllm and engine=ray, and this is {self.name}"
         if self.max_model_len is not None and self.name == "hf":
-            yield f"max_model_len={self.max_model_len} is a setting of engine=vllm and engine=server, and this is hf"
-        if (self.server is not None) != (self.name == "server"):
-            yield f"server is a setting of engine=server, which needs it, and this is {self.name}"
+            yield f"max_model_len={self.max_model_len} is a setting of the other engines, and this is hf"
+        for name in ("server", "ray"):
+            if (getattr(self, name) is not None) != (self.name == name):
+                yield f"{name} is a setting of engine={name}, which needs it, and this is {self.name}"
 
 
 @dataclass(kw_only=True)

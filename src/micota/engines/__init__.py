@@ -22,6 +22,10 @@ def open_engine(config: EngineConfig, folder: str, revision: str | None, *, take
         from micota.engines.server import ServerEngine
 
         return ServerEngine(config, folder, revision)
+    if config.name == "ray":
+        from micota.engines.ray import RayEngine
+
+        return RayEngine(config, folder, revision)
     from micota.engines.hf import HFEngine
 
     return HFEngine(config, folder, revision)

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from transformers import AutoConfig, AutoTokenizer
+
 from micota.config import SamplingConfig
 
 
@@ -22,7 +24,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """One finished sample. ``num_tokens`` counts generated tokens with eos; ``seconds`` is since its batch started."""
+    """One finished sample. ``num_tokens`` counts generated tokens with eos; ``seconds`` is from its prompt on."""
 
     id: tuple[str, int]
     text: str
@@ -32,7 +34,7 @@ class Output:
 
 
 class Engine(Protocol):
-    """A loaded model."""
+    """A model, loaded at the latest when it is first asked; what prompts need is there before."""
 
     tokenizer: Any
     context_tokens: int  # longest prompt + completion
@@ -57,3 +59,14 @@ class WeightLoader(Protocol):
             ValueError: a tensor has no place in the model, or another shape.
         """
         ...
+
+
+def load_tokenizer(folder: str, revision: str | None) -> Any:
+    """The tokenizer of a folder or hub id."""
+    return AutoTokenizer.from_pretrained(folder, revision=revision)
+
+
+def context_tokens(folder: str, revision: str | None) -> int:
+    """Tokens of prompt and completion that a model was made for."""
+    config = AutoConfig.from_pretrained(folder, revision=revision)
+    return int(config.get_text_config().max_position_embeddings)

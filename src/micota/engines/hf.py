@@ -1,23 +1,29 @@
-"""The embedded engine: transformers models with a plain batched decoding loop.
+"""The embedded engine: transformers models with a decoding loop of their own.
 
-Against ``model.generate`` it drops finished rows, grows the key-value cache in place, and draws each sample from a
-random stream of its own, so that a sample does not depend on what was drawn before a restart.
+Against ``model.generate`` it gives the place of a finished row to the next request, so that one long answer does not
+stall the rest, grows the key-value cache in place, and draws each sample from a random stream of its own, so that a
+sample does not depend on what was drawn before a restart.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from torch.nn.functional import pad
+from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from micota.config import EngineConfig, SamplingConfig
-from micota.engines.base import Output, Request
+from micota.engines.base import Output, Request, context_tokens, load_tokenizer
 
-COMPACT_BELOW = 0.75  # drop finished rows once fewer than this share of the rows still run
+COMPACT_BELOW = 0.75  # drop finished rows once fewer than this share of the rows still run and nobody waits
+REFILL_AT = 8  # give free places away once an eighth of the batch is free: a prompt costs more than a token
+ROUNDS = 8  # batches' worth of requests that share places; what a killed run repeats at most
 CACHE_STEP = 64  # tokens by which the cache grows
 
 
@@ -55,33 +61,83 @@ class GrowingLayer(DynamicLayer):
         super().batch_select_indices(indices)
         self._buffers = (self.keys, self.values)
 
+    def join(self, newcomers: GrowingLayer, keep: torch.Tensor, length: int) -> None:
+        """Keep some rows and the last ``length`` tokens of their cache, and add other rows below."""
+        self.keys = torch.cat([_aligned(self.keys[keep], length, -2), _aligned(newcomers.keys, length, -2)])
+        self.values = torch.cat([_aligned(self.values[keep], length, -2), _aligned(newcomers.values, length, -2)])
+        self._buffers = (self.keys, self.values)
+
+
+def _aligned(tensor: torch.Tensor, length: int, dim: int) -> torch.Tensor:
+    """The last ``length`` entries along ``dim`` (counted from the end), with zeros before what is shorter."""
+    short = length - tensor.shape[dim]
+    if short <= 0:
+        return tensor.narrow(dim, -short, length)
+    return pad(tensor, [0, 0] * (-dim - 1) + [short, 0])
+
+
+class Batch:
+    """Rows that are decoded together, left-padded: ``rows`` are indices into the window, ``running`` says which of them
+    are not finished, ``ids`` and ``positions`` (rows x 1) are the next to be read, ``mask`` is rows x tokens."""
+
+    def __init__(
+        self, rows: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache, running: torch.Tensor
+    ) -> None:
+        self.rows, self.ids, self.mask, self.cache, self.running = rows, ids, mask, cache, running
+        self.positions = mask.sum(1, keepdim=True)
+
+    def select(self, keep: torch.Tensor) -> None:
+        """Drop all other rows."""
+        self.cache.batch_select_indices(keep)
+        for name in ("rows", "ids", "mask", "positions", "running"):
+            setattr(self, name, getattr(self, name)[keep])
+
+    def join(self, newcomers: Batch) -> None:
+        """Put newcomers into the places of finished rows, and forget what no row reads any more."""
+        keep = self.running.nonzero()[:, 0]
+        length = max(int(self.mask[keep].sum(1).max()), newcomers.mask.shape[1])
+        for layer, other in zip(self.cache.layers, newcomers.cache.layers, strict=True):
+            layer.join(other, keep, length)
+        self.mask = torch.cat([_aligned(self.mask[keep], length, -1), _aligned(newcomers.mask, length, -1)])
+        for name in ("rows", "ids", "positions", "running"):
+            setattr(self, name, torch.cat([getattr(self, name)[keep], getattr(newcomers, name)]))
+
 
 class HFEngine:
-    """A transformers model on one device."""
+    """A transformers model on one device, loaded when it is first used."""
 
     def __init__(self, config: EngineConfig, folder: str, revision: str | None) -> None:
         device = config.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, revision=revision, dtype=config.dtype)
-        self._take(model.to(device).eval(), tokenizer, config.batch_size)
+        self.batch_size = config.batch_size
+        self.tokenizer: Any = load_tokenizer(folder, revision)
+        self.context_tokens = context_tokens(folder, revision)
+        self._source: dict[str, Any] = {"revision": revision, "dtype": config.dtype}
+        self._folder, self._device = folder, device
 
     @classmethod
     def around(cls, model: Any, tokenizer: Any, batch_size: int) -> HFEngine:
         """An engine that asks a model which is there already, as in the middle of training. Its mode is left alone."""
         engine = cls.__new__(cls)
-        engine._take(model, tokenizer, batch_size)
+        engine.model, engine.tokenizer, engine.batch_size = model, tokenizer, batch_size
+        engine.context_tokens = int(model.config.get_text_config().max_position_embeddings)
         return engine
 
-    def _take(self, model: Any, tokenizer: Any, batch_size: int) -> None:
-        self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
-        self.context_tokens = int(self.model.config.get_text_config().max_position_embeddings)
-        eos = self.model.generation_config.eos_token_id
-        self.eos_ids = {self.tokenizer.eos_token_id, *(eos if isinstance(eos, list) else [eos])} - {None}
-        self._forbidden = self._forbidden_ids()
+    @cached_property
+    def model(self) -> Any:
+        """The model itself."""
+        model: Any = AutoModelForCausalLM.from_pretrained(self._folder, **self._source)
+        return model.to(self._device).eval()
 
-    def _forbidden_ids(self) -> torch.Tensor:
+    @cached_property
+    def eos_ids(self) -> set[int]:
+        """Ids that end an answer."""
+        eos = self.model.generation_config.eos_token_id
+        return {self.tokenizer.eos_token_id, *(eos if isinstance(eos, list) else [eos])} - {None}
+
+    @cached_property
+    def _forbidden(self) -> torch.Tensor:
         """Ids that must never be drawn: padding, and rows of a padded embedding that stand for no token."""
         width = self.model.get_output_embeddings().weight.shape[0]
         unused = torch.arange(width) >= len(self.tokenizer)
@@ -102,62 +158,41 @@ class HFEngine:
             places[name].copy_(values)
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
-        """See the protocol. Batches are formed from all requests, done or not, and those wholly done are skipped: the
-        numbers of a row can depend on the shape of its batch, so a resumed run must form the same batches."""
+        """See the protocol. The numbers of a row can depend on the shape of its batch, so a resumed run must form the
+        same batches: requests go in windows of ``ROUNDS`` batches, done or not. A window that is wholly done is
+        skipped, any other is decoded again until the last of its answers that are wanted."""
+        if all(request.done for request in requests):
+            return
         ordered = sorted(requests, key=lambda request: -len(request.prompt_ids))
-        for start in range(0, len(ordered), self.batch_size):
-            batch = ordered[start : start + self.batch_size]
-            if not all(request.done for request in batch):
-                yield from self._decode(batch, sampling)
+        can_join = all(type(layer) is GrowingLayer for layer in self._new_cache().layers)
+        size = self.batch_size * (ROUNDS if can_join else 1)
+        for start in range(0, len(ordered), size):
+            window = ordered[start : start + size]
+            if not all(request.done for request in window):
+                yield from Window(self, window, sampling).decode()
 
     def close(self) -> None:
         """See the protocol."""
-        del self.model
+        self.__dict__.pop("model", None)
 
-    @torch.inference_mode()
-    def _decode(self, batch: list[Request], sampling: SamplingConfig) -> Iterator[Output]:
-        began = time.perf_counter()
-        device = self.model.device
-        ids, mask = self._left_padded(batch)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
+    def _new_cache(self) -> DynamicCache:
+        """A cache whose plain layers grow in place. Layers of other kinds (sliding windows) cannot take rows in."""
         cache = DynamicCache(config=self.model.config)
         cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-        rows = torch.arange(len(batch), device=device)  # row of the running batch -> request
-        uniforms = _uniforms(batch, sampling).to(device)
-        written = torch.zeros(len(batch), sampling.max_tokens, dtype=torch.long, device=device)
-        eos = torch.tensor(sorted(self.eos_ids), device=device)
-        running = torch.ones(len(batch), dtype=torch.bool, device=device)
-        for step in range(sampling.max_tokens):
-            logits = self.model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
-            ).logits[:, -1]
-            ids = self._choose(logits, sampling, uniforms[rows, step % uniforms.shape[1]])
-            written[rows, step] = ids
-            ended = running & torch.isin(ids, eos)
-            yield from self._outputs(batch, rows[ended], written, step + 1, "stop", began)
-            running = running & ~ended
-            alive = int(running.sum())
-            if alive == 0:
-                return
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-            positions = positions[:, -1:] + 1
-            if alive < COMPACT_BELOW * len(rows):
-                keep = running.nonzero()[:, 0]
-                cache.batch_select_indices(keep)
-                rows, ids, mask, positions = rows[keep], ids[keep], mask[keep], positions[keep]
-                running = running[keep]
-            ids = ids[:, None]
-        yield from self._outputs(batch, rows[running], written, sampling.max_tokens, "length", began)
+        return cache
 
-    def _left_padded(self, batch: list[Request]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids and attention mask, both rows x longest prompt."""
-        width = max(len(request.prompt_ids) for request in batch)
-        ids = torch.zeros(len(batch), width, dtype=torch.long)
-        mask = torch.zeros(len(batch), width, dtype=torch.long)
-        for row, request in enumerate(batch):
-            ids[row, width - len(request.prompt_ids) :] = torch.tensor(request.prompt_ids)
-            mask[row, width - len(request.prompt_ids) :] = 1
-        return ids.to(self.model.device), mask.to(self.model.device)
+    def _forward(self, batch: Batch) -> torch.Tensor:
+        """Logits (rows x vocabulary) after the ids of a batch, whose positions they take."""
+        batch.mask = torch.cat([batch.mask, batch.mask.new_ones(len(batch.rows), 1)], dim=1)
+        logits: torch.Tensor = self.model(
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
+            past_key_values=batch.cache,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        batch.positions = batch.positions + 1
+        return logits
 
     def _choose(self, logits: torch.Tensor, sampling: SamplingConfig, uniform: torch.Tensor) -> torch.Tensor:
         """Next token ids (rows) from logits (rows x vocabulary)."""
@@ -171,25 +206,102 @@ class HFEngine:
         chosen = torch.searchsorted(cumulative, uniform[:, None] * mass, right=True).minimum(kept - 1)
         return order.gather(1, chosen)[:, 0]
 
-    def _outputs(
-        self, batch: list[Request], rows: torch.Tensor, written: torch.Tensor, length: int, reason: str, began: float
-    ) -> Iterator[Output]:
-        for row in rows.tolist():
-            if batch[row].done:
+
+class Window:
+    """Requests that are decoded in the same places, ``batch_size`` at a time, in their order."""
+
+    def __init__(self, engine: HFEngine, requests: Sequence[Request], sampling: SamplingConfig) -> None:
+        self.engine, self.requests, self.sampling = engine, requests, sampling
+        self.device = engine.model.device
+        self.waiting = deque(range(len(requests)))
+        self.num_wanted = sum(not request.done for request in requests)
+        self.written = torch.zeros(len(requests), sampling.max_tokens, dtype=torch.long, device=self.device)
+        self.lengths = torch.zeros(len(requests), dtype=torch.long, device=self.device)
+        self.uniforms = _uniforms(requests, sampling).to(self.device)
+        self.eos = torch.tensor(sorted(engine.eos_ids), device=self.device)
+        self.began = [0.0] * len(requests)
+
+    @torch.inference_mode()
+    def decode(self) -> Iterator[Output]:
+        """Answers as they finish, those of requests that are done left out."""
+        batch_size = self.engine.batch_size
+        batch = yield from self._admitted(batch_size)
+        while self.num_wanted:
+            alive = int(batch.running.sum())
+            free = batch_size - alive
+            if self.waiting and (alive == 0 or free >= max(1, batch_size // REFILL_AT)):
+                newcomers = yield from self._admitted(free)
+                if alive:
+                    batch.join(newcomers)
+                else:
+                    batch = newcomers
                 continue
-            ids = written[row, : length - 1 if reason == "stop" else length].tolist()
+            if not self.waiting and alive < COMPACT_BELOW * len(batch.rows):
+                batch.select(batch.running.nonzero()[:, 0])
+            yield from self._written(batch, self.engine._forward(batch))
+
+    def _admitted(self, count: int) -> Generator[Output, None, Batch]:
+        """Read the prompts of the next requests, and write the first token of each."""
+        indices = [self.waiting.popleft() for _ in range(min(count, len(self.waiting)))]
+        for index in indices:
+            self.began[index] = time.perf_counter()
+        ids, mask = self._left_padded([self.requests[index].prompt_ids for index in indices])
+        cache = self.engine._new_cache()
+        logits = self.engine.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+            past_key_values=cache,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        rows = torch.tensor(indices, device=self.device)
+        batch = Batch(rows, ids[:, -1:], mask, cache, torch.ones(len(rows), dtype=torch.bool, device=self.device))
+        yield from self._written(batch, logits)
+        return batch
+
+    def _left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and attention mask, both rows x longest prompt."""
+        width = max(map(len, prompts))
+        ids = torch.zeros(len(prompts), width, dtype=torch.long)
+        mask = torch.zeros(len(prompts), width, dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        return ids.to(self.device), mask.to(self.device)
+
+    def _written(self, batch: Batch, logits: torch.Tensor) -> Iterator[Output]:
+        """Choose and note the next token of every running row; the outputs of those that it ends."""
+        rows = batch.rows
+        steps = self.lengths[rows].clamp(max=self.sampling.max_tokens - 1)
+        ids = self.engine._choose(logits, self.sampling, self.uniforms[rows, steps % self.uniforms.shape[1]])
+        self.written[rows, steps] = torch.where(batch.running, ids, self.written[rows, steps])
+        self.lengths[rows] += batch.running
+        batch.ids = ids[:, None]
+        stopped = batch.running & torch.isin(ids, self.eos)
+        full = batch.running & ~stopped & (self.lengths[rows] == self.sampling.max_tokens)
+        batch.running = batch.running & ~stopped & ~full
+        for reason, which in (("stop", stopped), ("length", full)):
+            yield from self._outputs(rows[which].tolist(), reason)
+
+    def _outputs(self, indices: Sequence[int], reason: str) -> Iterator[Output]:
+        for index in indices:
+            if self.requests[index].done:
+                continue
+            self.num_wanted -= 1
+            length = int(self.lengths[index])
+            ids = self.written[index, : length - 1 if reason == "stop" else length].tolist()
             yield Output(
-                id=batch[row].id,
-                text=self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False),
+                id=self.requests[index].id,
+                text=self.engine.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False),
                 finish_reason=reason,
                 num_tokens=length,
-                seconds=round(time.perf_counter() - began, 4),
+                seconds=round(time.perf_counter() - self.began[index], 4),
             )
 
 
-def _uniforms(batch: list[Request], sampling: SamplingConfig) -> torch.Tensor:
+def _uniforms(requests: Sequence[Request], sampling: SamplingConfig) -> torch.Tensor:
     """One uniform number per request and step, from the request's own seed: inverse-CDF sampling needs no more."""
     if sampling.temperature == 0:
-        return torch.zeros(len(batch), 1)
-    draws = [torch.rand(sampling.max_tokens, generator=torch.Generator().manual_seed(r.seed)) for r in batch]
+        return torch.zeros(len(requests), 1)
+    draws = [torch.rand(sampling.max_tokens, generator=torch.Generator().manual_seed(r.seed)) for r in requests]
     return torch.stack(draws)

