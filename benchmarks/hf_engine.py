@@ -1,8 +1,9 @@
 """The hf engine against transformers' own ``generate`` on the same model and prompts, in turn, in one run.
 
-    python benchmarks/hf_engine.py [--model bundled:teacher] [--prompts 128] [--repeats 5]
+    python benchmarks/hf_engine.py [--model bundled:student] [--prompts 512] [--batch-size 64] [--repeats 5]
 
-Greedy answers of both are compared; times are medians, and the ratio is that of each pair of neighbouring runs.
+Several batches of prompts whose answers are of very unequal length, for ``generate`` in the order in which they come
+(with --sorted: by their length, as the hf engine takes them). Greedy answers of both are compared; times are medians, and the ratio is that of each pair of neighbouring runs, in wall time and in CPU time of this process.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from micota.sources import load_problems, model_folder
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="bundled:teacher")
+    parser.add_argument("--model", default="bundled:student")
     parser.add_argument("--problems", default="bundled:train.jsonl")
-    parser.add_argument("--prompts", type=int, default=128)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--prompts", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--max-tokens", type=int, default=280)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sorted", action="store_true")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -43,12 +45,16 @@ def main() -> None:
     requests = [Request(id=(p.id, 0), prompt_ids=row, seed=0) for p, row in zip(problems, ids, strict=True)]
     sampling = SamplingConfig(temperature=0.0, max_tokens=options.max_tokens)
 
+    lengths = []
+
     def ours() -> dict[str, str]:
-        return {output.id[0]: output.text for output in engine.generate(requests, sampling)}
+        outputs = list(engine.generate(requests, sampling))
+        lengths[:] = sorted(output.num_tokens for output in outputs)
+        return {output.id[0]: output.text for output in outputs}
 
     def theirs() -> dict[str, str]:
         found = {}
-        order = sorted(range(len(ids)), key=lambda index: -len(ids[index]))
+        order = sorted(range(len(ids)), key=lambda index: -len(ids[index]) if options.sorted else index)
         for start in range(0, len(order), options.batch_size):
             rows = order[start : start + options.batch_size]
             batch = engine.tokenizer.pad(
@@ -60,21 +66,27 @@ def main() -> None:
                 found[problems[row].id] = engine.tokenizer.decode(answer[width:], skip_special_tokens=True)
         return found
 
-    same = sum(ours()[key] == text for key, text in theirs().items())
+    answers = ours()
+    same = sum(answers[key] == text for key, text in theirs().items())
     pairs = []
     for _ in range(options.repeats):
         seconds = []
         for run in (ours, theirs):
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             run()
-            seconds.append(time.perf_counter() - start)
+            seconds += [time.perf_counter() - start, time.process_time() - cpu]
         pairs.append(seconds)
-    ratio = statistics.median(second / first for first, second in pairs)
     medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
+    wall = statistics.median(their / our for our, _, their, _ in pairs)
+    cpu = statistics.median(their / our for _, our, _, their in pairs)
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, {options.threads} thread(s)")
     print(f"{options.model}, {len(requests)} prompts: identical answers {same} of {len(requests)}")
-    print(f"hf engine {medians[0]:.2f} s, generate {medians[1]:.2f} s")
-    print(f"generate / hf engine: {ratio:.2f} (median of {options.repeats} pairs)")
+    ranks = ", ".join(f"{lengths[round(share * (len(lengths) - 1))]}" for share in (0, 0.1, 0.5, 0.9, 1))
+    print(f"tokens of an answer: {ranks} (0, 10, 50, 90, 100 %); batches of {options.batch_size}")
+    print(
+        f"hf engine {medians[0]:.2f} s (CPU {medians[1]:.2f} s), generate {medians[2]:.2f} s (CPU {medians[3]:.2f} s)"
+    )
+    print(f"generate / hf engine: {wall:.2f} in wall time, {cpu:.2f} in CPU time (medians of {options.repeats} pairs)")
 
 
 if __name__ == "__main__":

@@ -171,3 +171,13 @@ class TrackerConfig:
     mode: str = choice("online", "offline", default="online")
     table_rows: int = positive(200)
     log_models: bool = False
+
+
+@dataclass(kw_only=True)
+class HubConfig:
+    """Where data go on the Hugging Face hub; ``repo`` null is NAME-KEY in the account of the token."""
+
+    repo: str | None = where(
+        "null, or ACCOUNT/NAME", lambda value: value is None or len([*filter(None, value.split("/"))]) == 2, None
+    )
+    private: bool = True

@@ -9,7 +9,7 @@ from micota.config.fields import choice, non_negative, positive, slug, where
 from micota.config.method import ROLES, CompareConfig, DataConfig, MergeConfig, SelectConfig, SweepConfig
 from micota.config.models import ModelConfig, OtherModelConfig
 from micota.config.problems import BenchConfig, ProblemsConfig, PromptConfig
-from micota.config.running import EngineConfig, EvaluationConfig, TrackerConfig, TrainerConfig
+from micota.config.running import EngineConfig, EvaluationConfig, HubConfig, TrackerConfig, TrainerConfig
 
 
 @dataclass(kw_only=True)
@@ -46,9 +46,12 @@ class Config:
 
 @dataclass(kw_only=True)
 class GenerateConfig(Config):
-    """generate.py: ``show_prompts`` prints that many rendered prompts of each author instead, and makes nothing."""
+    """generate.py: ``show_prompts`` prints that many rendered prompts of each author instead, and makes nothing;
+    ``push_to_hub`` uploads the data and their card."""
 
     show_prompts: int = non_negative(0)
+    push_to_hub: bool = False
+    hub: HubConfig = field(default_factory=HubConfig)
 
 
 @dataclass(kw_only=True)

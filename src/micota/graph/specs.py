@@ -47,7 +47,7 @@ class DataSpec:
 
     ``held_out`` are the benchmarks that the problems of completions are checked against, ``thinking`` the tags of the
     author. Where ``select.match`` makes arms alike, the inputs are the data of all their authors, and ``compared`` has
-    the weights of each arm, all 0 where it takes the likeliest of its candidates; this one is called ``compared_as``."""
+    the weights of each arm (all 0: the likeliest of its candidates), of which this one is ``compared_as``."""
 
     arm: str
     problems: SourceConfig
