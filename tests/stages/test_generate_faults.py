@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -23,10 +24,11 @@ COMMAND = [
 ]  # fmt: skip
 
 
-def start(folder: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
+def start(folder: Path, overrides: list[str], **how: Any) -> subprocess.Popen[bytes]:
     env = os.environ | {"MICOTA_ARTIFACTS": str(folder), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "generate.py"), *COMMAND, *overrides]
-    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=env, start_new_session=True, **pipes, **how)
 
 
 def num_bytes(folder: Path) -> int:
@@ -77,3 +79,32 @@ def test_killed_at_random_moments_it_loses_and_doubles_nothing(
     (partial,) = folder.glob("completions/*.partial")
     assert 0 < len((partial / COMPLETIONS).read_bytes().splitlines()) < num_problems
     assert run_to_the_end(folder, overrides) == undisturbed
+
+
+def test_a_disk_that_is_full_is_one_clear_error_and_costs_nothing_that_was_written(tmp_path: Path) -> None:
+    """The kernel refuses to let a file grow beyond a limit, which is what a full disk looks like to whoever writes."""
+    overrides = ["problems.limit=48", "engine.batch_size=16"]
+    undisturbed = run_to_the_end(tmp_path / "undisturbed", overrides)
+    limit = num_bytes(tmp_path / "undisturbed") // 2
+    folder = tmp_path / "full"
+    process = start(
+        folder, overrides, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    )
+    _, said = process.communicate(timeout=600)
+    (partial,) = folder.glob("completions/*.partial")
+    path = partial / COMPLETIONS
+    assert process.returncode == 2 and said.decode().count("\n") == 1, said.decode()
+    assert f"error: cannot append to {path} (File too large); what it has is kept: free some space" in said.decode()
+    assert 0 < path.stat().st_size <= limit and len(read_jsonl(path, Completion)) > 0
+    assert run_to_the_end(folder, overrides) == undisturbed
+
+
+def test_a_problem_file_with_a_broken_line_is_told_before_a_model_is_loaded(tmp_path: Path) -> None:
+    broken = tmp_path / "problems.jsonl"
+    broken.write_text('{"problem": "1+1", "answer": "2"}\n{"problem": "1+2", "ans\n')
+    process = start(
+        tmp_path / "artifacts", [f"problems.path={broken}", "teacher.path=/dev/null", "problems.id_column=null"]
+    )
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == 2 and said.decode().count("\n") == 1, said.decode()
+    assert f"error: {broken}:2: not valid JSON" in said.decode()

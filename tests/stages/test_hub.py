@@ -38,7 +38,7 @@ class Hub(BaseHTTPRequestHandler):
         if self.path == "/api/repos/create":
             asked = json.loads(body)
             name = f"{asked.get('organization') or 'ana'}/{asked['name']}"
-            self.server.repos[name] = {"private": asked.get("private"), "type": asked["type"], "files": {}}
+            self.server.repos[name] = asked | {"files": {}}
             self._reply(200, {"url": f"http://{self.headers['Host']}/datasets/{name}", "name": name})
         elif self.path == "/api/validate-yaml":
             self._reply(200, {"errors": [], "warnings": []})
@@ -100,10 +100,10 @@ def test_rows_card_and_manifest_are_uploaded_to_a_private_repository(repos: dict
     push(HubConfig(), check_hub(), store, node)
     push(HubConfig(repo="lab/mine", private=False), "ana", store, node)
     own = repos[f"ana/strong-{node.key}"]
-    assert own["type"] == "dataset" and own["private"] is True and node.key in own["message"]
+    assert own["type"] == "dataset" and own["visibility"] == "private" and node.key in own["message"]
     assert own["files"].keys() == {"data.jsonl", "card.json", "README.md", "manifest.json"}
     assert own["files"]["data.jsonl"] == "of data.jsonl\n"
-    assert repos["lab/mine"]["private"] is False
+    assert repos["lab/mine"]["visibility"] == "public"
 
 
 def test_without_a_valid_token_nothing_is_begun(repos: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
