@@ -111,7 +111,9 @@ def compared(config: Config) -> dict[str, DataConfig]:
         if not (CONF / "data" / f"{name}.yaml").exists():
             options = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
             raise ConfigError(f"compare.arms names {name!r}; accepted: {', '.join(options)}")
-        composed = hydra.compose(f"data/{name}", overrides=others)
+        # The file alone has no schema: what it does not mention has to be forced in.
+        forced = [override if override.startswith(("+", "~")) else f"++{override}" for override in others]
+        composed = hydra.compose(f"data/{name}", overrides=forced)
         arm = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), composed.data))
         assert isinstance(arm, DataConfig)
         if not arm.is_untuned:

@@ -58,8 +58,28 @@ def test_batches_and_compaction_do_not_change_greedy_answers(engine: HFEngine, r
     assert by_id(engine.generate(requests, GREEDY)) == small
 
 
-def test_a_resumed_run_draws_the_same_samples(engine: HFEngine, requests: list[Request]) -> None:
-    engine.batch_size = 8
+def test_places_of_finished_rows_are_given_away(
+    engine: HFEngine, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer steps than batches that wait for their longest answer, at equal answers."""
+    engine.batch_size = 4
+    steps = []
+    forward = engine._forward
+    monkeypatch.setattr(engine, "_forward", lambda batch: (steps.append(len(batch.rows)), forward(batch))[1])
+    outputs = by_id(engine.generate(requests, GREEDY))
+    ordered = sorted(requests, key=lambda request: -len(request.prompt_ids))
+    lengths = [outputs[request.id].num_tokens for request in ordered]
+    padded = sum(max(lengths[start : start + 4]) - 1 for start in range(0, len(lengths), 4))
+    assert max(steps) == 4 and len(steps) < padded and sum(steps) < 1.1 * sum(lengths)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 8])
+def test_a_resumed_run_draws_the_same_samples(
+    engine: HFEngine, requests: list[Request], monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> None:
+    """Also where windows are wholly done, or not at all."""
+    monkeypatch.setattr("micota.engines.hf.ROUNDS", rounds)
+    engine.batch_size = 4
     whole = by_id(engine.generate(requests, SAMPLED))
     done = [replace(request, done=index % 3 == 0 or index > 16) for index, request in enumerate(requests)]
     rest = by_id(engine.generate(done, SAMPLED))

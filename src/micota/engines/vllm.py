@@ -50,9 +50,13 @@ class VLLMEngine:
         self.context_tokens = config.max_model_len or context_tokens(folder, revision)
 
     @cached_property
-    def _engine(self) -> Any:
+    def _llm(self) -> Any:
         """vLLM with the model in it."""
-        return self._vllm.LLM(**self._settings, max_model_len=self.context_tokens).llm_engine
+        return self._vllm.LLM(**self._settings, max_model_len=self.context_tokens)
+
+    @property
+    def _engine(self) -> Any:
+        return self._llm.llm_engine
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
         """See the protocol. vLLM forms its batches by what is running; with ``batch_invariant`` that does not change
@@ -82,9 +86,9 @@ class VLLMEngine:
         """See the protocol. vLLM keeps its memory until it is told to let go, and another model would find none."""
         from vllm.distributed import cleanup_dist_env_and_memory
 
-        if "_engine" in self.__dict__:
+        if "_llm" in self.__dict__:
             self._engine.engine_core.shutdown()
-            del self._engine
+            del self._llm
             cleanup_dist_env_and_memory()
 
     def _output(self, request: Request, result: Any, began: float) -> Output:
