@@ -110,14 +110,14 @@ def _matched(match: Mapping[str, Any]) -> list[str]:
         lines += ["| author | passed | lost for want of an answer of others | problems that it alone lacks |"]
         lines += ["|---|---|---|---|"]
         lines += [
-            f"| {label} | {row['passed']} | -{row['lost']} | {row['alone_lacks']} |"
+            f"| {label} | {row['passed']} | {-row['lost']} | {row['alone_lacks']} |"
             for label, row in match["authors"].items()
         ]
     else:
         lines += [f"Budget: {match['budget_tokens']} tokens, those of the smallest arm."]
     lines += ["", "| arm | examples | tokens | examples lost to the budget |", "|---|---|---|---|"]
     return lines + [
-        f"| {arm} | {row['num_examples']} | {row['num_tokens']} | -{row['lost_to_budget']} |"
+        f"| {arm} | {row['num_examples']} | {row['num_tokens']} | {-row['lost_to_budget']} |"
         for arm, row in match["arms"].items()
     ]
 

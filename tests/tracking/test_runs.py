@@ -194,3 +194,12 @@ def test_online_without_a_key_is_refused_in_one_line(tmp_path: Path, monkeypatch
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     check_tracker(online)
     check_tracker(TrackerConfig(name="none"))
+
+
+def test_generation_tells_its_speed_and_how_long_answers_are(chain: Chain) -> None:
+    run = chain[1][0]
+    prefix = "generate/tiny_teacher@tiny"
+    keys = {key for step in run.history for key in step}
+    assert {f"{prefix}/{name}" for name in ("done", "tokens_per_s", "eta_s", "accept_rate")} <= keys
+    for name in ("lengths", "speeds"):
+        assert run.summary[f"{prefix}/{name}._type"] == "histogram"
