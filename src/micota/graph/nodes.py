@@ -345,12 +345,14 @@ def _label(setting: Any) -> str:
     return "mixed" if isinstance(setting[0], dict) else "_".join(f"{value:g}" for value in setting)
 
 
-def scores(config: Config, role: str, other: ModelConfig | None = None) -> dict[str, Node]:
-    """The graded answers of a role, or of any ``other`` model, by benchmark."""
+def scores(
+    config: Config, role: str, subject: Node | None = None, writer: ModelConfig | None = None
+) -> dict[str, Node]:
+    """The graded answers of a role, or of any other model (``subject``, which writes as ``writer``), by benchmark."""
     own = {"role": role} if role != "student" else {"data": config.data.name}
-    choose = own if other is None else {}  # another model is named in the overrides of the command
-    subject = model(config, role) if other is None else source(other)
-    writer = other or _author_config(config, role)
+    choose = own if subject is None else {}  # another model is named in the overrides of the command
+    subject = subject or model(config, role)
+    writer = writer or _author_config(config, role)
     prompt = _evaluation_prompt(config.prompt)
     judge = config.evaluation.judge
     nodes = {}
@@ -381,7 +383,8 @@ def evaluation(config: EvaluateConfig) -> list[Node]:
     if config.rank_shift:
         return list(rank_shifts(config).values())
     if config.model.path is not None:
-        return list(scores(config, config.role, named(config.model)).values())
+        other = named(config.model)
+        return list(scores(config, config.role, source(other), other).values())
     measured = bpc(config) if config.role == "student" else None
     return [*scores(config, config.role).values(), *([measured] if measured else [])]
 

@@ -26,8 +26,8 @@ class Midway:
         self._benches = {}
         for name, node in graph.scores(work.config, "student", work.node).items():
             problems = load_problems(node.spec.problems)[: work.config.trainer.evaluate_problems]
-            requests, hashes = requests_for(node.inputs["completions"].spec, list(problems), self._engine)
-            self._benches[name] = node, {problem.id: problem for problem in problems}, requests, hashes
+            requests, prompts = requests_for(node.inputs["completions"].spec, list(problems), self._engine)
+            self._benches[name] = node, {problem.id: problem for problem in problems}, requests, prompts
 
     def __call__(self) -> dict[str, float]:
         """``eval/<bench>/accuracy`` and ``eval/<bench>/num_tokens``, the mean of answers. A problem whose prompt does
@@ -39,15 +39,16 @@ class Midway:
         found: dict[str, float] = {}
         try:
             with graders_of(self._evaluation) as graders:
-                for name, (node, problems, requests, hashes) in self._benches.items():
-                    outputs = self._engine.generate(requests, node.inputs["completions"].spec.sampling)
-                    rows = [completion_of(output, hashes) for output in outputs]
+                for name, (node, problems, requests, prompts) in self._benches.items():
+                    spec = node.inputs["completions"].spec
+                    outputs = self._engine.generate(requests, spec.sampling)
+                    rows = [completion_of(out, prompts, spec.thinking, self._engine.tokenizer) for out in outputs]
                     verdicts = graders.grade([submission(row, problems) for row in rows], node.spec.problems.paper_rule)
                     scores = [
                         score_of(row, problems[row.problem_id], by, node.spec.grader)
                         for row, by in zip(rows, verdicts, strict=True)
                     ]
-                    asked = len(problems) * node.inputs["completions"].spec.sampling.num_samples
+                    asked = len(problems) * spec.sampling.num_samples
                     found[f"eval/{name}/accuracy"] = sum(score.correct is True for score in scores) / asked
                     found[f"eval/{name}/num_tokens"] = sum(row.num_tokens for row in rows) / len(rows)
         finally:
