@@ -105,6 +105,8 @@ BAD = [
     ("train", ["trainer.attention=magic"], ["trainer.attention='magic'", "varlen"]),
     ("train", ["trainer=cpu", "trainer.cpu_offload=true"], ["trainer", "cpu_offload=True", "trainer=gpu"]),
     ("train", ["trainer.devices=0"], ["trainer.devices=0", "above 0"]),
+    ("train", ["trainer.devices=2", "trainer.evaluate_every=9"], ["evaluate_every=9 with 2 devices", "devices=1"]),
+    ("train", ["trainer.activation_checkpointing=some"], ["trainer.activation_checkpointing='some'", "selective"]),
     ("train", ["student.sft.validation_fraction=1"], ["student.sft.validation_fraction=1", "below 1"]),
     ("train", ["student=qwen14b_lora", "student.sft.lora.r=0"], ["student.sft.lora.r=0", "above 0"]),
     ("train", ["student=qwen14b_lora", "student.sft.lora.targets=[]"], ["student.sft.lora.targets=[]", "all-linear"]),
