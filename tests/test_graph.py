@@ -255,3 +255,9 @@ def test_a_mixture_leaves_the_training_of_its_authors_alone(composed: Composed) 
     config = composed("train", "data=mix_large", *more)
     (tuned,) = [node for node in graph.unique([graph.data(config, config.data)]) if node.stage == "train"]
     assert tuned.key == graph.model(config, "ta_sft").key
+
+
+@pytest.mark.parametrize(("method", "num_seeds"), [("dare_ties", 3), ("della", 3), ("ties", 1), ("slerp", 1)])
+def test_a_merge_that_draws_nothing_is_measured_once(composed: Composed, method: str, num_seeds: int) -> None:
+    node = graph.probe(composed("merge", f"merge={method}", "sweep.num_seeds=3"))
+    assert node.spec.num_seeds == num_seeds

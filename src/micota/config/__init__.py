@@ -5,7 +5,7 @@ value is not accepted by its full key, as a user would type it on the command li
 """
 
 from micota.config.fields import ConfigError
-from micota.config.method import CompareConfig, DataConfig, PartConfig, Point, SelectConfig
+from micota.config.method import DRAWING_METHODS, CompareConfig, DataConfig, PartConfig, Point, SelectConfig
 from micota.config.models import LoraConfig, ModelConfig, OtherModelConfig, SamplingConfig, SftConfig, ThinkingConfig
 from micota.config.parse import command, explain, keys_of_doors, override_key, parse, unknown_key, without_keys
 from micota.config.problems import ANSWER_TYPES, PromptConfig, QuestionsConfig, SourceConfig
@@ -33,6 +33,7 @@ from micota.config.schemas import (
 
 __all__ = [
     "ANSWER_TYPES",
+    "DRAWING_METHODS",
     "SCHEMAS",
     "CompareConfig",
     "Config",

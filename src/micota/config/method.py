@@ -96,6 +96,7 @@ MERGE_METHODS = (
     "della",
     "breadcrumbs",
 )  # fmt: skip
+DRAWING_METHODS = ("dare_ties", "dare_linear", "della")  # what they keep is drawn, so their results depend on the seed
 
 
 @dataclass(kw_only=True)
@@ -136,7 +137,7 @@ class MergeConfig:
 @dataclass(kw_only=True)
 class SweepConfig:
     """Merges measured in memory, on the first ``num_problems`` of ``problems`` (null: those of training), at every pair
-    of density and weight, with the masks of ``num_seeds`` seeds from ``seed`` on.
+    of density and weight, with the masks of ``num_seeds`` seeds from ``seed`` on (one, where a method draws nothing).
 
     Calibration starts from the same points and goes on between those on both sides of the wanted length, until it is
     within ``tolerance`` (a share of it) or ``num_steps`` more weights have been tried for each density.

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from micota.config import (
+    DRAWING_METHODS,
     Config,
     ConfigError,
     DataConfig,
@@ -304,7 +305,7 @@ def probe(config: Config) -> Node:
         grader=config.evaluation.grader,
         densities=sweep.densities,
         weights=sweep.weights,
-        num_seeds=sweep.num_seeds,
+        num_seeds=sweep.num_seeds if config.merge.method in DRAWING_METHODS else 1,
         target_length_ratio=target,
         tolerance=None if target is None else sweep.tolerance,
         num_steps=None if target is None else sweep.num_steps,
