@@ -156,7 +156,7 @@ BAD = [
     ("generate", ["engine=vllm", "engine.memory_fraction=0"], ["engine.memory_fraction=0", "above 0 and at most 1"]),
     ("generate", ["engine=server", "engine.server.url=here"], ["engine.server.url='here'", "OpenAI-compatible"]),
     ("generate", ["engine=server", "engine.tensor_parallel=2"], ["tensor_parallel=2", "this is server"]),
-    ("generate", ["engine=ray2"], ["engine=ray2", "hf, server, vllm"]),
+    ("generate", ["engine=ray2"], ["engine=ray2", "hf, ray, server, vllm"]),
     ("pipeline", ["runner=inprocess", "jobs=2"], ["jobs=2", "inprocess", "subprocess"]),
     ("pipeline", ["runner=magic"], ["runner='magic'", "submitit"]),
     ("pipeline", ["compare.measures=[speed]"], ["compare.measures=['speed']", "teacher, merges, probe"]),
