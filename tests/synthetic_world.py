@@ -110,3 +110,19 @@ def case_report(store: Store, seeds: Sequence[int], limit: int | None = 12) -> C
     for seed, made in by_seed.items():
         fill(store, made, seed)
     return CaseReport(summary=summarise(store, "tiny", "tiny_student", by_seed), by_seed=by_seed)
+
+
+def score(problem: str, sample: int, correct: bool, finish_reason: str = "stop") -> Score:
+    """A grade that is nothing but right or wrong."""
+    return Score(
+        problem_id=problem,
+        sample=sample,
+        prediction="1",
+        correct=correct,
+        answer="1",
+        reason="rule",
+        grader="typed",
+        graders={},
+        finish_reason=finish_reason,
+        num_tokens=3,
+    )

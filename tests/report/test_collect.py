@@ -1,80 +1,109 @@
-"""Samples, seeds and problems that were never asked, on the way from scores to rows."""
+"""From artifacts to summaries: what was measured is summed up over seeds, what was not is left out."""
 
-from __future__ import annotations
+import shutil
+from dataclasses import replace
 
 import pytest
+from synthetic_world import PROFILES, compare
 
-from micota.records import NOT_ASKED, Score
-from micota.report.rows import Row, adjusted, mean_by_problem, row
-from micota.report.table import tally, verdict
-from micota.statistics import Difference
+from micota.artifacts import ArtifactError, Store, read_jsonl, write_jsonl
+from micota.findings.lengths import reflections
+from micota.graph import Case, Experiment
+from micota.records import COMPLETIONS, POINTS, TOKEN_SHIFTS, Completion, Node, ProbePoint, TokenShift
+from micota.report.collect import CaseReport, case_reports, mixes, summarise
+
+Finished = tuple[Store, CaseReport]
 
 
-def score(problem: str, sample: int, correct: bool, finish_reason: str = "stop") -> Score:
-    return Score(
-        problem_id=problem,
-        sample=sample,
-        prediction="1",
-        correct=correct,
-        answer="1",
-        reason="rule",
-        grader="typed",
-        graders={},
-        finish_reason=finish_reason,
-        num_tokens=3,
+def test_a_notebook_gets_every_case(finished: Finished) -> None:
+    store, made = finished
+    experiments = {
+        seed: Experiment(cases=[Case(labels={"student": "tiny"}, student="tiny_student", comparison=comparison)] * 2)
+        for seed, comparison in made.by_seed.items()
+    }
+    cases = case_reports(store, "tiny", experiments)
+    assert [case.summary.place for case in cases] == ["tiny", "tiny"]
+    assert cases[0].summary.arms == made.summary.arms
+    assert cases[0].by_seed == made.by_seed
+
+
+def test_mixtures_and_their_parts_are_a_curve() -> None:
+    [comparison] = compare((0,), limit=1).values()
+    assert mixes(comparison) == {"long": {"mix_long": 0.2, "strong": 1.0, "short": 0.0}}
+    without = replace(comparison, arms=[arm for arm in comparison.arms if arm.name != "short"])
+    assert mixes(without) == {}
+
+
+def test_trials_are_gains_on_the_untouched_student(finished: Finished) -> None:
+    summary = finished[1].summary
+    assert len(summary.trials) == 2 * (len(PROFILES) - 1)
+    means = [trial.gain for trial in summary.trials if trial.arm == "micota"]
+    difference = next(arm.difference for arm in summary.arms if arm.name == "micota")
+    assert difference is not None and sum(means) / 2 == pytest.approx(difference.value)
+
+
+def test_reflection_is_counted_in_what_is_stored(finished: Finished) -> None:
+    store, made = finished
+    nodes = [node for seed in made.by_seed.values() for node in seed.arms[1].scores.values()]
+    texts = [
+        row.completion
+        for node in nodes
+        for row in read_jsonl(store.path(node.inputs["completions"]) / COMPLETIONS, Completion)
+    ]
+    lengths = made.summary.arms[1].lengths
+    assert lengths is not None
+    expected = sum(sum(reflections(text).values()) for text in texts) / len(texts)
+    assert lengths.num_reflections == pytest.approx(expected)
+
+
+def test_deleted_completions_and_scores(finished: Finished, tmp_path: object) -> None:
+    store, made = finished
+    elsewhere = Store(f"{tmp_path}/artifacts")
+    shutil.copytree(store.root, elsewhere.root)
+    arm = made.by_seed[0].arms[0]
+    shutil.rmtree(elsewhere.path(arm.scores["easy"].inputs["completions"]))
+    summary = summarise(elsewhere, "tiny", "tiny_student", {0: made.by_seed[0]})
+    assert summary.arms[0].lengths is None and summary.arms[1].lengths is not None
+    shutil.rmtree(elsewhere.path(arm.scores["easy"]))
+    with pytest.raises(ArtifactError, match="is missing; run pipeline"):
+        summarise(elsewhere, "tiny", "tiny_student", {0: made.by_seed[0]})
+
+
+def test_shifts_and_probes_are_read_where_they_were_measured(finished: Finished, tmp_path: object) -> None:
+    store, made = finished
+    first = made.by_seed[0]
+    answered = first.arms[1].scores["easy"].inputs["completions"]
+    shifts = {
+        name: Node(kind="rank_shifts", stage="rank_shift", name=name, spec=answered.spec, inputs={"completions": node})
+        for name, node in first.arms[1].scores.items()
+    }
+    probe = Node(kind="probes", stage="probe", name="ta", spec=answered.spec)
+    point = ProbePoint(
+        form="merged",
+        density=0.5,
+        weight=0.5,
+        seed=0,
+        num_problems=9,
+        num_correct=8,
+        num_truncated=0,
+        num_tokens=5.0,
+        merge_seconds=1.0,
+        answer_seconds=1.0,
     )
-
-
-def test_samples_and_seeds_are_averaged_within_problems() -> None:
-    first = {"a": [score("p", 0, True), score("p", 1, False), score("q", 0, True), score("q", 1, True)]}
-    second = {"a": [score("q", 0, False), score("q", 1, True), score("p", 0, False), score("p", 1, False)]}
-    assert mean_by_problem([first, second]) == {"a": {"p": 0.25, "q": 0.75}}
-    assert row("micota", [first, second]).by_benchmark["a"].value == 0.5
-
-
-def test_a_problem_never_asked_is_wrong_in_every_sample() -> None:
-    graded = {"a": [score("p", 0, True), score("p", 1, True), score("q", 0, False, NOT_ASKED)]}
-    assert mean_by_problem([graded]) == {"a": {"p": 1.0, "q": 0.0}}
-
-
-def test_lost_samples_are_an_error() -> None:
-    with pytest.raises(ValueError, match="problem 'q' has 1 samples and others have 2"):
-        mean_by_problem([{"a": [score("p", 0, True), score("p", 1, True), score("q", 0, True)]}])
-
-
-def test_models_on_different_problems_are_not_compared() -> None:
-    ours = {"a": [score("p", 0, True), score("q", 0, True)]}
-    theirs = {"a": [score("p", 0, True), score("r", 0, True)]}
-    with pytest.raises(ValueError, match=r"first side lacks 1 problems of a .* \(r\)"):
-        row("micota", [ours], [theirs])
-
-
-def compared(name: str, p_value: float | None) -> Row:
-    graded = {"a": [score("p", 0, True), score("q", 0, False)]}
-    made = row(name, [graded])
-    difference = None if p_value is None else Difference(0.05, 0.0, 0.1, p_value, 0.025)
-    return Row(**vars(made) | {"difference": difference})
-
-
-def test_single_answers_are_compared_by_benchmark() -> None:
-    ours = {"a": [score(f"p{i}", 0, i < 9) for i in range(12)]}
-    theirs = {"a": [score(f"p{i}", 0, i > 9) for i in range(12)]}
-    made = row("micota", [ours], [theirs])
-    assert (made.discordance["a"].num_better, made.discordance["a"].num_worse) == (9, 2)
-    assert tally(made.discordance["a"]) == "+9 -2, not distinguishable (p = 0.065)"
-    assert row("micota", [ours, ours], [theirs, theirs]).discordance == {}  # two seeds: means, not right or wrong
-
-
-def test_differences_are_corrected_for_the_number_of_arms() -> None:
-    arms = adjusted([compared("instruct", None), compared("short", 0.03), compared("micota", 0.02)])
-    found = [arm.difference for arm in arms if arm.difference is not None]
-    assert [difference.p_value for difference in found] == [0.04, 0.04]
-    assert arms[0].difference is None
-    alone = adjusted([compared("short", 0.03)])[0].difference
-    assert alone is not None and alone.p_value == 0.03
-
-
-def test_verdicts_say_what_could_have_been_found() -> None:
-    assert verdict(Difference(0.05, 0.0, 0.1, 0.04, 0.025)) == "+5.0 [+0.0, +10.0], p = 0.040"
-    text = verdict(Difference(0.02, -0.03, 0.07, 0.4, 0.025))
-    assert text == "+2.0 [-3.0, +7.0], not distinguishable (p = 0.40; detectable: 7.0)"
+    use = TokenShift(
+        token_id=5, text="so", count=4, num_unshifted=1, num_marginal=1, num_shifted=2, mean_rank=3.0, max_rank=9
+    )
+    for node in shifts.values():
+        with store.build(node, 0) as build:
+            assert build is not None
+            write_jsonl(build.path / TOKEN_SHIFTS, [use])
+    with store.build(probe, 0) as build:
+        assert build is not None
+        write_jsonl(build.path / POINTS, [point])
+    arms = [replace(arm, rank_shifts=shifts if arm.name == "strong" else {}) for arm in first.arms]
+    summary = summarise(store, "tiny", "tiny_student", {0: replace(first, arms=arms, probe=probe)})
+    assert summary.points == [point]
+    assert list(summary.token_shifts) == ["strong"]
+    assert summary.token_shifts["strong"] == [
+        replace(use, count=12, num_unshifted=3, num_marginal=3, num_shifted=6)  # three benchmarks
+    ]

@@ -11,7 +11,7 @@ from typing import Any
 
 from micota.artifacts import Manifest, Store
 from micota.findings.learnability import Trial
-from micota.graph import Comparison, Experiment
+from micota.graph import Arm, Comparison, Experiment
 from micota.records import Node, ProbePoint, TokenShift
 from micota.report.reading import lengths_of, load, manifest_of, probe_points, token_shifts_of
 from micota.report.rows import Row, adjusted, mean_by_problem, mean_metric, row
@@ -24,7 +24,8 @@ BASELINE = "instruct"
 class Summary:
     """All that a report shows of one case: arms of the student, and the TA over merge weights (0: before SFT, 1:
     after). What was not measured is empty. ``labels`` say which point of the experiment's axes it is;
-    ``bits_per_byte`` has the BPC of each arm's data, also where the arms have no scores; ``trials`` have the gain of
+    ``bits_per_byte`` has the BPC of each arm's data, also where the arms have no scores; ``mixes`` as
+    in :func:`mixes`; ``trials`` have the gain of
     each arm at each seed beside what was known of its data, ``token_shifts`` each arm's tokens over all benchmarks,
     ``points`` the merges of a probe."""
 
@@ -37,6 +38,7 @@ class Summary:
     curve: dict[float, Row]
     teacher: Row | None
     bits_per_byte: dict[str, float] = field(default_factory=dict)
+    mixes: dict[str, dict[str, float]] = field(default_factory=dict)
     trials: list[Trial] = field(default_factory=list)
     token_shifts: dict[str, list[TokenShift]] = field(default_factory=dict)
     points: list[ProbePoint] = field(default_factory=list)
@@ -103,6 +105,7 @@ def summarise(
         bits_per_byte={
             name: mean_metric(measured, "bits_per_byte") for name, measured in _bpc(store, comparisons).items()
         },
+        mixes=mixes(first),
         trials=_trials(store, by_seed),
         token_shifts={
             arm.name: token_shifts_of(store, [c.arms[index].rank_shifts for c in comparisons])
@@ -111,6 +114,31 @@ def summarise(
         },
         points=[point for node in probes.values() for point in probe_points(store, node)],
     )
+
+
+def mixes(comparison: Comparison) -> dict[str, dict[str, float]]:
+    """The share of each mixture's first part in an arm's data, by the name of that part and by arm: also of the arms
+    that are one part alone. What has fewer than three points is no curve and is left out."""
+    data = {arm.name: node for arm in comparison.arms if (node := _data_of(arm)) is not None}
+    found: dict[str, dict[str, float]] = {}
+    for name, node in data.items():
+        if len(node.spec.weights) != 2:
+            continue
+        first, second = node.spec.weights
+        curve = found.setdefault(first, {})
+        curve[name] = node.spec.weights[first]
+        for part, share in ((first, 1.0), (second, 0.0)):
+            author = node.inputs[part].inputs.get("completions")
+            curve |= {alone: share for alone, own in data.items() if author and own.inputs.get("completions") == author}
+    return {part: curve for part, curve in found.items() if len(curve) > 2}
+
+
+def _data_of(arm: Arm) -> Node | None:
+    """What the student of an arm was trained on; None for the untouched one."""
+    for node in [*arm.scores.values(), *([arm.bpc] if arm.bpc else [])]:
+        model = node.inputs["completions"].inputs["model"] if node.stage == "grade" else node
+        return model.inputs.get("data")
+    return None
 
 
 def _row(store: Store, name: str, nodes: Sequence[Mapping[str, Node]], **compared: Any) -> Row:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -10,10 +12,13 @@ from micota.findings.shifts import MEASURES, most_shifted
 from micota.records import TokenShift
 from micota.report.collect import BASELINE, Summary
 from micota.report.style import (
+    COLOURS,
     FONT_SIZE,
     METHOD,
     REFERENCE,
+    SPARE,
     arm_colours,
+    baseline_of,
     error_bars,
     label_of,
     label_places,
@@ -23,7 +28,7 @@ from micota.report.style import (
 from micota.report.table import interval
 from micota.statistics import Estimate
 
-NUM_TOKENS = 12  # shown by each measure of every arm's most shifted
+NUM_TOKENS = 16  # shown by each measure
 
 
 def gain_figure(summary: Summary) -> go.Figure:
@@ -73,12 +78,41 @@ def gain_in_words(summary: Summary) -> str:
     return f"Spearman's correlation over arms: {size}" + (f" ({found.caveat})." if found.caveat else ".")
 
 
+def mix_figure(summary: Summary) -> go.Figure:
+    """Accuracy over the share of one part of the training data, a line a pair of parts."""
+    figure = go.Figure()
+    rows = {arm.name: arm for arm in summary.arms}
+    for (part, curve), colour in zip(summary.mixes.items(), cycle((COLOURS["strong"], *SPARE)), strict=False):
+        arms = sorted((name for name in curve if name in rows), key=lambda name: curve[name])
+        estimates = [rows[name].average for name in arms]
+        figure.add_scatter(
+            x=[100 * curve[name] for name in arms],
+            y=[100 * estimate.value for estimate in estimates],
+            error_y=error_bars(estimates, 1.5),
+            mode="lines+markers",
+            line={"color": colour, "width": 2},
+            marker={"size": 9, "color": colour},
+            name=f"share of {part}",
+            showlegend=True,
+            customdata=[number(name, "average", rows[name].average) for name in arms],
+            hovertemplate="%{customdata.model}, %{x:.0f} %: %{customdata.shown}<extra></extra>",
+        )
+    baseline = baseline_of(summary)
+    if baseline is not None:
+        label = {"text": BASELINE, "xanchor": "right", "yanchor": "bottom"}
+        figure.add_hline(y=baseline, line=REFERENCE, annotation=label)
+    figure.update_xaxes(title="share of the training data (%)", range=[-4, 104])
+    figure.update_yaxes(title="average accuracy (%)")
+    legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
+    return styled(figure, height=460, legend=legend)
+
+
 def shift_figure(summary: Summary) -> go.Figure:
     """The most shifted tokens of the arms (down) under each arm (across): mean shift, and share of shifted uses."""
     arms = list(summary.token_shifts)
     by_id = {arm: {row.token_id: row for row in rows} for arm, rows in summary.token_shifts.items()}
     titles = ("mean shift (ranks)", "shifted uses (%)")
-    figure = make_subplots(rows=1, cols=2, shared_yaxes=False, subplot_titles=titles, horizontal_spacing=0.22)
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=False, subplot_titles=titles, horizontal_spacing=0.3)
     figure.update_annotations(font={"size": FONT_SIZE})
     longest = 1
     for column, (measure, scale) in enumerate(zip(MEASURES, (1, 100), strict=True), start=1):
@@ -88,7 +122,7 @@ def shift_figure(summary: Summary) -> go.Figure:
         largest = {
             token: max(getattr(uses[token], measure) for uses in by_id.values() if token in uses) for token in chosen
         }
-        tokens = sorted(chosen, key=lambda token: largest[token])[-2 * NUM_TOKENS :]
+        tokens = sorted(chosen, key=lambda token: largest[token])[-NUM_TOKENS:]
         longest = max(longest, len(tokens))
         uses = [[by_id[arm].get(token) for arm in arms] for token in tokens]
         figure.add_heatmap(
@@ -103,7 +137,8 @@ def shift_figure(summary: Summary) -> go.Figure:
             row=1,
             col=column,
         )
-    figure.update_xaxes(tickangle=-35)
+    figure.update_xaxes(tickangle=-60, showgrid=False)
+    figure.update_yaxes(type="category", showgrid=False)  # or '8' would be a number
     bars = {"orientation": "h", "thickness": 10, "len": 0.36, "y": -0.02, "yanchor": "top", "outlinewidth": 0}
     axes = {
         f"coloraxis{column}": {"colorscale": "Viridis", "cmin": 0, "colorbar": {**bars, "x": x, "ypad": 46}}

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from micota.report.collect import Summary
-from micota.report.data_figures import gain_figure, gain_in_words, shift_figure
+from micota.report.data_figures import gain_figure, gain_in_words, mix_figure, shift_figure
 from micota.report.probe import probe_figures
 from micota.report.rows import Row
 from micota.report.style import (
@@ -46,17 +46,22 @@ CAPTIONS = {
         "The teacher assistant (TA) between before and after fine-tuning",
         "Average accuracy with 95 % interval, and mean length of an answer, over the weight of the merge.",
     ),
+    "mix": (
+        "Mixtures",
+        "Average accuracy with 95 % interval over the share of long CoT, or of the large teacher, in the data. "
+        "At 0 and at 100 % are the arms of one part alone.",
+    ),
+    "bpc": (
+        "How foreign the data are, and what they teach",
+        "Bits that the untouched student needs for a byte of each arm's training data (BPC; less is more familiar), "
+        "against what the student gained from them, with 95 % interval of the paired difference.",
+    ),
     "probe": (
         "Merges over weight",
         "Accuracy and length of merges measured in memory: means over the seeds of masks, bars from the lowest to the "
         "highest; dashes are the TA before and after fine-tuning.",
     ),
     "probe_density": ("Merges over density", "The same merges the other way round."),
-    "bpc": (
-        "How foreign the data are, and what they teach",
-        "Bits that the untouched student needs for a byte of each arm's training data (BPC; less is more familiar), "
-        "against what the student gained from them, with 95 % interval of the paired difference.",
-    ),
     "shifts": (
         "Most shifted tokens",
         "Tokens that the tuned students use although the untouched student found others more likely there. A use is "
@@ -72,10 +77,12 @@ def figures(summary: Summary) -> dict[str, go.Figure]:
         drawn |= {"accuracy": accuracy_figure(summary), "lengths": length_figure(summary)}
     if summary.curve:
         drawn["merge"] = merge_figure(summary)
-    if summary.points:
-        drawn |= zip(("probe", "probe_density"), probe_figures(summary.points), strict=False)
+    if summary.mixes and summary.arms:
+        drawn["mix"] = mix_figure(summary)
     if any(arm.bits_per_byte is not None for arm in summary.arms):
         drawn["bpc"] = gain_figure(summary)
+    if summary.points:
+        drawn |= zip(("probe", "probe_density"), probe_figures(summary.points), strict=False)
     if any(summary.token_shifts.values()):
         drawn["shifts"] = shift_figure(summary)
     return drawn
@@ -126,15 +133,12 @@ def length_figure(summary: Summary) -> go.Figure:
         colour = colours[arm.name]
         right = arm.tokens.get("correct", [])
         wrong = [num for outcome, tokens in arm.tokens.items() if outcome != "correct" for num in tokens]
-        for name, tokens, shift, fill in (("correct", right, -0.17, colour), ("other", wrong, 0.17, "rgba(0,0,0,0)")):
+        filled = {"marker": {"color": colour}}  # half transparent, so that the median shows
+        open_box = {"fillcolor": "rgba(0,0,0,0)", "line": {"color": colour}}
+        for name, tokens, shift, look in (("correct", right, -0.17, filled), ("other", wrong, 0.17, open_box)):
             if tokens:
-                box = {
-                    "y": [index + shift],
-                    "name": f"{arm.name}, {name}",
-                    "fillcolor": fill,
-                    "line": {"color": colour},
-                }
-                figure.add_box(**box, **_quantiles(tokens), width=0.28, opacity=0.75, **HORIZONTAL, row=1, col=1)
+                box = {"y": [index + shift], "name": f"{arm.name}, {name}", "width": 0.28, **_quantiles(tokens)}
+                figure.add_box(**box, **look, **HORIZONTAL, row=1, col=1)
         mean = {"symbol": "diamond", "size": 9, "color": colour, "line": {"width": 1, "color": "white"}}
         hover = f"{arm.name}: mean {arm.num_tokens:.0f} tokens<extra></extra>"
         point = {"x": [arm.num_tokens], "y": [index], "marker": mean, "hovertemplate": hover}

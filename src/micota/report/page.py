@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
@@ -18,6 +19,7 @@ from micota.artifacts import Store
 from micota.findings.lengths import REFLECTION_WORDS
 from micota.records import NOT_ASKED, Node
 from micota.report.answers import MAX_COMPLETION_BYTES, answers
+from micota.report.case_figures import GAP_CAPTION, case_figures
 from micota.report.collect import BASELINE, CaseReport
 from micota.report.figures import captions, figures
 from micota.report.frames import exports
@@ -56,8 +58,10 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
     """
     models = [list_models(case) for case in cases]
     drawn = [figures(case.summary) for case in cases]
+    overview = case_figures([case.summary for case in cases])
     payload = {
-        "figures": [{key: json.loads(figure.to_json()) for key, figure in own.items()} for own in drawn],
+        "figures": [_plain(own) for own in drawn],
+        "overview": _plain(overview),
         "answers": browse(store, cases, models, seed),
         "lineage": trace_all(store, models, overrides),
         "reflection": REFLECTION_WORDS,
@@ -81,8 +85,10 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
             }
             for case, own, charts in zip(cases, models, drawn, strict=True)
         ],
+        overview={"gap": GAP_CAPTION} if overview else {},
         method=METHOD,
         baseline=BASELINE,
+        reflection=REFLECTION_WORDS,
         outcomes=[name for name in OUTCOMES if any(m.row and m.row.outcomes.get(name) for own in models for m in own)],
         provenance=manifest_of(store, next(iter(cases[0].by_seed.values())).targets()[0]),
         artifacts=store.root.name,
@@ -95,6 +101,10 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
         tally=tally,
         verdict=verdict,
     )
+
+
+def _plain(drawn: Mapping[str, go.Figure]) -> dict[str, Any]:
+    return {key: json.loads(figure.to_json()) for key, figure in drawn.items()}
 
 
 def list_models(case: CaseReport) -> list[Model]:

@@ -11,7 +11,7 @@ function showCase(index) {
   }
   const labels = JSON.parse(cases[index].dataset.labels);
   for (const select of chooser?.querySelectorAll("select") ?? []) select.value = labels[select.dataset.axis];
-  plots.draw(index, openPoint);
+  plots.drawCase(index, openPoint);
   answers.showCase(index);
 }
 
@@ -51,6 +51,7 @@ async function start() {
   answers.start(payload.answers, payload.reflection);
   chooser?.addEventListener("change", (event) => showCase(chosenCase(event.target)));
   chooser?.addEventListener("submit", (event) => event.preventDefault());
+  plots.draw(document.querySelectorAll(".plot.overview"), payload.overview, () => {});
   showCase(0);
   document.documentElement.dataset.ready = "";
 }

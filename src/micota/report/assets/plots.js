@@ -10,11 +10,16 @@ const plots = {
   ink: () => getComputedStyle(document.body).color,
 
   /** Draw the figures of a case; `clicked` gets the case, and what a point says of itself (model and measure). */
-  draw(caseIndex, clicked) {
-    for (const place of document.querySelectorAll(`.case[data-case="${caseIndex}"] .plot`)) {
+  drawCase(caseIndex, clicked) {
+    const places = document.querySelectorAll(`.case[data-case="${caseIndex}"] .plot`);
+    plots.draw(places, plots.figures[caseIndex], (about) => clicked(caseIndex, about));
+  },
+
+  draw(places, figures, clicked) {
+    for (const place of places) {
       if (plots.drawn.has(place)) continue;
       plots.drawn.add(place);
-      const figure = plots.figures[caseIndex][place.dataset.figure];
+      const figure = figures[place.dataset.figure];
       figure.layout.font.color = plots.ink();
       Plotly.newPlot(place, figure.data, figure.layout, {
         responsive: true,
@@ -24,7 +29,7 @@ const plots = {
       });
       place.on("plotly_click", (event) => {
         const about = event.points[0]?.customdata;
-        if (about?.model !== undefined) clicked(caseIndex, about);
+        if (about?.model !== undefined) clicked(about);
       });
     }
   },

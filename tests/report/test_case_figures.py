@@ -1,0 +1,60 @@
+"""Figures over cases: the papers' gaps, paired, for every student that has both arms."""
+
+import pytest
+from synthetic_world import score
+
+from micota.artifacts import Store
+from micota.report.case_figures import case_figures, case_gaps
+from micota.report.collect import CaseReport, Summary
+from micota.report.rows import Row, row
+from micota.statistics import paired_difference
+
+
+def arm(name: str, right: int) -> Row:
+    return row(name, [{"a": [score(f"p{index}", 0, index < right) for index in range(20)]}])
+
+
+def case(student: str, **right: int) -> Summary:
+    return Summary(
+        name="gaps",
+        student=student,
+        labels={"student": student},
+        seeds=[0],
+        benchmarks=["a"],
+        arms=[arm(name, count) for name, count in right.items()],
+        curve={},
+        teacher=None,
+    )
+
+
+def test_long_and_short_are_compared_where_they_are() -> None:
+    cases = [case("small", instruct=8, strong=4, short=12), case("large", instruct=8, strong=16, short=10)]
+    found = case_gaps([*cases, case("other", instruct=3)])
+    assert list(found) == ["strong less short"]
+    assert [(gap.student, gap.difference.value) for gap in found["strong less short"]] == [
+        ("small", pytest.approx(-0.4)),
+        ("large", pytest.approx(0.3)),
+    ]
+    small = {arm.name: arm.means for arm in cases[0].arms}
+    assert found["strong less short"][0].difference.low == paired_difference(small["strong"], small["short"]).low
+
+
+def test_without_such_a_pair_arms_are_compared_with_the_untouched_student() -> None:
+    cases = [case("small", instruct=8, strong=4, micota=12), case("large", instruct=8, strong=16)]
+    assert {name: len(own) for name, own in case_gaps(cases).items()} == {
+        "strong less instruct": 2,
+        "micota less instruct": 1,
+    }
+
+
+def test_the_figure_has_cases_from_top_to_bottom() -> None:
+    cases = [case("small", strong=4, short=12), case("large", strong=16, short=10)]
+    [figure] = case_figures(cases).values()
+    [gap] = figure.data
+    assert list(gap.x) == pytest.approx([-40, 30])
+    assert list(figure.layout.yaxis.ticktext) == ["small", "large"]
+    assert case_figures(cases[:1]) == {}
+
+
+def test_cases_without_scores_have_no_gaps(finished: tuple[Store, CaseReport]) -> None:
+    assert case_figures([case("small"), case("large")]) == {}

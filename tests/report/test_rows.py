@@ -1,0 +1,66 @@
+"""Samples, seeds and problems that were never asked, on the way from scores to rows."""
+
+from __future__ import annotations
+
+import pytest
+from synthetic_world import score
+
+from micota.records import NOT_ASKED
+from micota.report.rows import Row, adjusted, mean_by_problem, row
+from micota.report.table import tally, verdict
+from micota.statistics import Difference
+
+
+def test_samples_and_seeds_are_averaged_within_problems() -> None:
+    first = {"a": [score("p", 0, True), score("p", 1, False), score("q", 0, True), score("q", 1, True)]}
+    second = {"a": [score("q", 0, False), score("q", 1, True), score("p", 0, False), score("p", 1, False)]}
+    assert mean_by_problem([first, second]) == {"a": {"p": 0.25, "q": 0.75}}
+    assert row("micota", [first, second]).by_benchmark["a"].value == 0.5
+
+
+def test_a_problem_never_asked_is_wrong_in_every_sample() -> None:
+    graded = {"a": [score("p", 0, True), score("p", 1, True), score("q", 0, False, NOT_ASKED)]}
+    assert mean_by_problem([graded]) == {"a": {"p": 1.0, "q": 0.0}}
+
+
+def test_lost_samples_are_an_error() -> None:
+    with pytest.raises(ValueError, match="problem 'q' has 1 samples and others have 2"):
+        mean_by_problem([{"a": [score("p", 0, True), score("p", 1, True), score("q", 0, True)]}])
+
+
+def test_models_on_different_problems_are_not_compared() -> None:
+    ours = {"a": [score("p", 0, True), score("q", 0, True)]}
+    theirs = {"a": [score("p", 0, True), score("r", 0, True)]}
+    with pytest.raises(ValueError, match=r"first side lacks 1 problems of a .* \(r\)"):
+        row("micota", [ours], [theirs])
+
+
+def compared(name: str, p_value: float | None) -> Row:
+    graded = {"a": [score("p", 0, True), score("q", 0, False)]}
+    made = row(name, [graded])
+    difference = None if p_value is None else Difference(0.05, 0.0, 0.1, p_value, 0.025)
+    return Row(**vars(made) | {"difference": difference})
+
+
+def test_single_answers_are_compared_by_benchmark() -> None:
+    ours = {"a": [score(f"p{i}", 0, i < 9) for i in range(12)]}
+    theirs = {"a": [score(f"p{i}", 0, i > 9) for i in range(12)]}
+    made = row("micota", [ours], [theirs])
+    assert (made.discordance["a"].num_better, made.discordance["a"].num_worse) == (9, 2)
+    assert tally(made.discordance["a"]) == "+9 -2, not distinguishable (p = 0.065)"
+    assert row("micota", [ours, ours], [theirs, theirs]).discordance == {}  # two seeds: means, not right or wrong
+
+
+def test_differences_are_corrected_for_the_number_of_arms() -> None:
+    arms = adjusted([compared("instruct", None), compared("short", 0.03), compared("micota", 0.02)])
+    found = [arm.difference for arm in arms if arm.difference is not None]
+    assert [difference.p_value for difference in found] == [0.04, 0.04]
+    assert arms[0].difference is None
+    alone = adjusted([compared("short", 0.03)])[0].difference
+    assert alone is not None and alone.p_value == 0.03
+
+
+def test_verdicts_say_what_could_have_been_found() -> None:
+    assert verdict(Difference(0.05, 0.0, 0.1, 0.04, 0.025)) == "+5.0 [+0.0, +10.0], p = 0.040"
+    text = verdict(Difference(0.02, -0.03, 0.07, 0.4, 0.025))
+    assert text == "+2.0 [-3.0, +7.0], not distinguishable (p = 0.40; detectable: 7.0)"
