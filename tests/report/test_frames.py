@@ -6,7 +6,7 @@ import io
 import pytest
 
 from micota.artifacts import Store
-from micota.report.collect import CaseReport
+from micota.report.collect import CaseReport, summarise
 from micota.report.frames import export_files, exports, results_table, scores_frame, to_latex
 
 Finished = tuple[Store, CaseReport]
@@ -24,6 +24,15 @@ def test_the_frame_has_every_number_in_percent(finished: Finished) -> None:
     assert micota["p_value"] == arm.difference.p_value
     assert micota["num_seeds"] == 2 and micota["kind"] == "arm"
     assert frame[frame["model"] == "teacher"]["p_value"].isna().all()
+
+
+def test_published_numbers_are_told_apart(finished: Finished) -> None:
+    store, case = finished
+    summary = summarise(store, "micota", "tiny_student", case.by_seed, {"student": "qwen1.5b"})
+    assert results_table(summary).loc["micota", "average"].endswith(" (33.0)")
+    frame = scores_frame([summary]).query("benchmark == 'average'").set_index("model")
+    assert frame.loc["strong", "published"] == 21.25
+    assert frame.loc[["short", "TA after SFT"], "published"].isna().all()
 
 
 def test_csv_reads_back(finished: Finished) -> None:

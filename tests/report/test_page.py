@@ -197,8 +197,8 @@ def test_several_cases_share_a_page(finished: Finished, small_page: pytest.Monke
     html = render_page("tiny", cases, store, seed=0)
     reader = Reader(html)
     overview = [row for row in reader.rows if row[0].endswith((", teacher R1", ", teacher QwQ"))]
-    assert [row[0] for row in overview] == [case.summary.place for case in cases]
-    assert len(overview[0]) == 1 + len(PROFILES)
+    assert [row[0] for row in overview] == [case.summary.place for case in cases] * 2  # accuracy, and BPC of the data
+    assert [len(row) for row in overview] == [1 + len(PROFILES)] * 4 + [len(PROFILES)] * 4
     axes = [tag["data-axis"] for name, tag in reader.tags if name == "select" and "data-axis" in tag]
     assert axes == ["student", "teacher"]
     ids = [tag["id"] for _, tag in reader.tags if "id" in tag]
@@ -215,6 +215,20 @@ def test_what_was_not_measured_is_left_out(finished: Finished, small_page: pytes
     assert [row[0] for row in Reader(html).rows] == ["arm", "strong", "arm", "strong"]
     assert set(payload(html)["figures"][0]) == {"accuracy", "lengths"}
     assert payload(html)["answers"][0]["seed"] == 0  # seed 7 was not run
+
+
+def test_published_numbers_stand_beside_ours(finished: Finished, small_page: pytest.MonkeyPatch) -> None:
+    store, case = finished
+    summary = summarise(store, "micota", "tiny_student", case.by_seed, {"student": "qwen1.5b"})
+    assert summary.published["micota"]["average"] == 33.01 and summary.published["teacher"]["gsm8k"] == 86.27
+    assert set(summary.published) == {"instruct", "strong", "mix_long", "micota", "teacher"}  # five merges: no one TA
+    html = render_page("micota", [CaseReport(summary=summary, by_seed=case.by_seed)], store, seed=0)
+    [average] = [row[4] for row in Reader(html).rows if row[0] == "micota" and len(row) == 9]
+    arm = summary.arms[-1]
+    assert arm.difference is not None
+    assert average == f"{interval(arm.average)}{mark(arm.difference)}33.0"
+    assert "MiCoTA table 2" in html
+    assert "published" not in render_page("tiny", [case], store, seed=0).split("<main")[1]
 
 
 def test_provenance_is_on_the_page(html: str, finished: Finished) -> None:

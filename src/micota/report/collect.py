@@ -13,8 +13,9 @@ from micota.artifacts import Manifest, Store
 from micota.findings.learnability import Trial
 from micota.graph import Arm, Comparison, Experiment
 from micota.records import Node, ProbePoint, TokenShift
+from micota.report.published import PublishedTable, table_of
 from micota.report.reading import lengths_of, load, manifest_of, probe_points, token_shifts_of
-from micota.report.rows import Row, adjusted, mean_by_problem, mean_metric, row
+from micota.report.rows import Row, adjusted, mean_by_problem, mean_metric, row, ta_title
 from micota.statistics import macro_average
 
 BASELINE = "instruct"
@@ -24,8 +25,9 @@ BASELINE = "instruct"
 class Summary:
     """All that a report shows of one case: arms of the student, and the TA over merge weights (0: before SFT, 1:
     after). What was not measured is empty. ``labels`` say which point of the experiment's axes it is;
-    ``bits_per_byte`` has the BPC of each arm's data, also where the arms have no scores; ``mixes`` as
-    in :func:`mixes`; ``trials`` have the gain of
+    ``bits_per_byte`` has the BPC of each arm's data, also where the arms have no scores; ``published`` is
+    what a paper reports of each model (in percent by benchmark, ``average`` and ``gap_to_instruct``; ``bpc``) and
+    ``source`` where; ``mixes`` as in :func:`mixes`; ``trials`` have the gain of
     each arm at each seed beside what was known of its data, ``token_shifts`` each arm's tokens over all benchmarks,
     ``points`` the merges of a probe."""
 
@@ -38,6 +40,8 @@ class Summary:
     curve: dict[float, Row]
     teacher: Row | None
     bits_per_byte: dict[str, float] = field(default_factory=dict)
+    published: dict[str, dict[str, float]] = field(default_factory=dict)
+    source: str = ""
     mixes: dict[str, dict[str, float]] = field(default_factory=dict)
     trials: list[Trial] = field(default_factory=list)
     token_shifts: dict[str, list[TokenShift]] = field(default_factory=dict)
@@ -92,6 +96,7 @@ def summarise(
     comparisons = list(by_seed.values())
     first = comparisons[0]
     scored = [*(arm.scores for arm in first.arms), *first.curve.values(), first.teacher]
+    table = table_of(name)
     probes = {made.probe.folder: made.probe for made in comparisons if made.probe is not None}
     return Summary(
         name=name,
@@ -105,6 +110,8 @@ def summarise(
         bits_per_byte={
             name: mean_metric(measured, "bits_per_byte") for name, measured in _bpc(store, comparisons).items()
         },
+        published=_published(table, labels or {}, first) if table else {},
+        source=". ".join(filter(None, (table.source, table.note))) if table else "",
         mixes=mixes(first),
         trials=_trials(store, by_seed),
         token_shifts={
@@ -114,6 +121,15 @@ def summarise(
         },
         points=[point for node in probes.values() for point in probe_points(store, node)],
     )
+
+
+def _published(table: PublishedTable, labels: Mapping[str, str], comparison: Comparison) -> dict[str, dict[str, float]]:
+    """What the paper has of each model, by what the model is called here. Its merged TA is ours where there is one."""
+    named = {arm.name: arm.name for arm in comparison.arms} | ({"teacher": "teacher"} if comparison.teacher else {})
+    merged = [weight for weight in comparison.curve if 0 < weight < 1]
+    if len(merged) == 1:
+        named[ta_title(merged[0])] = "ta_merged"
+    return {label: found for label, arm in named.items() if (found := table.of(labels, arm)) is not None}
 
 
 def mixes(comparison: Comparison) -> dict[str, dict[str, float]]:

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 from micota.report.collect import Summary
 from micota.report.data_figures import gain_figure, gain_in_words, mix_figure, shift_figure
 from micota.report.probe import probe_figures
-from micota.report.rows import Row
+from micota.report.rows import Row, ta_title
 from micota.report.style import (
     FONT_SIZE,
     NEUTRAL,
@@ -26,7 +26,7 @@ from micota.report.style import (
     number,
     styled,
 )
-from micota.report.table import interval, ta_title
+from micota.report.table import interval
 
 HORIZONTAL = {"orientation": "h", "showlegend": False}
 CAPTIONS = {

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from micota.report.collect import Summary
-from micota.report.rows import Row
+from micota.report.rows import Row, ta_title
 from micota.report.style import METHOD
-from micota.report.table import mark, ta_title
+from micota.report.table import mark
 
 
 def scores_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
@@ -31,6 +31,7 @@ def _records(summary: Summary) -> Iterator[dict[str, Any]]:
                 "accuracy": 100 * estimate.value,
                 "low": 100 * estimate.low,
                 "high": 100 * estimate.high,
+                "published": summary.published.get(label, {}).get(bench),
             }
             if bench == "average":
                 record |= _overall(row)
@@ -63,12 +64,17 @@ def all_rows(summary: Summary) -> Iterator[tuple[str, str, Row]]:
 
 def results_table(summary: Summary) -> pd.DataFrame:
     """The main table as text, a model a row: accuracy in percent by benchmark, average with its 95 % interval and the
-    mark of the paired test against the untouched student, tokens an answer, BPC of the data."""
+    mark of the paired test against the untouched student, tokens an answer, BPC of the data; published numbers stand in
+    brackets."""
     rows = {}
     for _, label, row in all_rows(summary):
-        cells = {bench: f"{100 * estimate.value:.1f}" for bench, estimate in row.by_benchmark.items()}
+        paper = {name: f" ({value:.1f})" for name, value in summary.published.get(label, {}).items()}
+        cells = {
+            bench: f"{100 * estimate.value:.1f}{paper.get(bench, '')}" for bench, estimate in row.by_benchmark.items()
+        }
         sign = "" if row.difference is None else f" {mark(row.difference)}"
-        cells["average"] = f"{100 * row.average.value:.1f} ±{50 * (row.average.high - row.average.low):.1f}{sign}"
+        half = 50 * (row.average.high - row.average.low)
+        cells["average"] = f"{100 * row.average.value:.1f} ±{half:.1f}{sign}{paper.get('average', '')}"
         if row.seed_sd is not None:
             cells["sd of seeds"] = f"{100 * row.seed_sd:.1f}"
         cells["tokens"] = f"{row.num_tokens:.0f}"

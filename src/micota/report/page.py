@@ -25,9 +25,9 @@ from micota.report.figures import captions, figures
 from micota.report.frames import exports
 from micota.report.lineage import Steps, trace
 from micota.report.reading import manifest_of
-from micota.report.rows import Row
+from micota.report.rows import Row, ta_title
 from micota.report.style import METHOD, TA_COLOUR, TEACHER_COLOUR, arm_colours
-from micota.report.table import headline, interval, mark, ta_title, tally, verdict
+from micota.report.table import headline, interval, mark, tally, verdict
 
 ASSETS = "assets"
 OUTCOMES = ("correct", "incorrect", "truncated", "no_answer", "ungradable", NOT_ASKED)

@@ -57,6 +57,11 @@ class Row:
         return {outcome: len(tokens) for outcome, tokens in self.tokens.items()}
 
 
+def ta_title(weight: float) -> str:
+    """What the TA is called at a merge weight."""
+    return {0.0: "TA before SFT", 1.0: "TA after SFT"}.get(weight, f"TA merged at {weight:g}")
+
+
 def row(
     name: str,
     graded: Sequence[Graded],

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 from micota.report.collect import BASELINE, Summary
-from micota.report.rows import Row
+from micota.report.rows import Row, ta_title
 from micota.statistics import Difference, Discordance, Estimate
 
 
@@ -55,11 +55,6 @@ def headline(summary: Summary) -> str:
     if not difference.is_distinguishable:
         return f"{above}; the two cannot be distinguished (p = {difference.p_value:.2f})."
     return f"{above}; the two are distinguishable (p {p_text(difference.p_value)})."
-
-
-def ta_title(weight: float) -> str:
-    """What the TA is called at a merge weight."""
-    return {0.0: "TA before SFT", 1.0: "TA after SFT"}.get(weight, f"TA merged at {weight:g}")
 
 
 def _cells(title: str, row: Row, summary: Summary) -> list[str]:
