@@ -221,6 +221,6 @@ def test_cases_are_chosen_by_their_axes(opened: Page) -> None:
     assert [titles.nth(index).is_visible() for index in range(4)] == [False, False, False, True]
     assert opened.locator(".case >> nth=3").locator(".plot svg").count() > 0
     assert opened.locator(".plot.overview svg").count() > 0
-    opened.get_by_role("button", name="small, teacher R1").first.click()
+    opened.get_by_role("button", name="small, R1").first.click()
     assert titles.first.is_visible()
     assert opened.input_value("[data-axis=student]") == "small"

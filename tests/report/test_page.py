@@ -196,7 +196,7 @@ def test_several_cases_share_a_page(finished: Finished, small_page: pytest.Monke
     ]
     html = render_page("tiny", cases, store, seed=0)
     reader = Reader(html)
-    overview = [row for row in reader.rows if row[0].endswith((", teacher R1", ", teacher QwQ"))]
+    overview = [row for row in reader.rows if row[0].endswith((", R1", ", QwQ"))]
     assert [row[0] for row in overview] == [case.summary.place for case in cases] * 2  # accuracy, and BPC of the data
     assert [len(row) for row in overview] == [1 + len(PROFILES)] * 4 + [len(PROFILES)] * 4
     axes = [tag["data-axis"] for name, tag in reader.tags if name == "select" and "data-axis" in tag]

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from micota.findings.gaps import LARGE_SMALL, LONG_SHORT, Gap, distilled, gaps
 from micota.report.collect import Summary
-from micota.report.style import COLOURS, REFERENCE, SPARE, error_bars, label_of, styled
+from micota.report.style import COLOURS, REFERENCE, SPARE, error_bars, styled
 from micota.report.table import verdict
 
 DISTILLED = ("strong", "half_size", "micota")  # whose gap to the untouched student MiCoTA reports
@@ -51,7 +51,7 @@ def gap_figure(places: Sequence[str], found: dict[str, list[Gap]]) -> go.Figure:
             hovertemplate="%{text}<extra></extra>",
         )
     figure.add_vline(x=0, line=REFERENCE)
-    names = [label_of(place) for place in places]
+    names = [place.replace(", ", ",<br>") for place in places]
     figure.update_yaxes(tickvals=list(range(len(places))), ticktext=names, range=[len(places) - 0.5, -0.5])
     figure.update_xaxes(title="difference (points)")
     legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}

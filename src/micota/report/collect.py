@@ -49,8 +49,8 @@ class Summary:
 
     @property
     def place(self) -> str:
-        """The case among those of its experiment, as ``qwen1.5b`` or ``teacher QwQ-32B, qwen3b``."""
-        labels = [label if axis == "student" else f"{axis} {label}" for axis, label in self.labels.items()]
+        """The case among those of its experiment, as ``QwQ-32B, qwen3b``; a bare number says of which axis it is."""
+        labels = [label if label[:1].isalpha() else f"{axis} {label}" for axis, label in self.labels.items()]
         return ", ".join(labels) or self.student
 
     @property
