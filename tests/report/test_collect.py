@@ -18,7 +18,9 @@ Finished = tuple[Store, CaseReport]
 def test_a_notebook_gets_every_case(finished: Finished) -> None:
     store, made = finished
     experiments = {
-        seed: Experiment(cases=[Case(labels={"student": "tiny"}, student="tiny_student", comparison=comparison)] * 2)
+        seed: Experiment(
+            cases=[Case(labels={"student": "tiny"}, student="tiny_student", comparison=comparison)] * 2, configs={}
+        )
         for seed, comparison in made.by_seed.items()
     }
     cases = case_reports(store, "tiny", experiments)
