@@ -209,7 +209,7 @@ def test_several_cases_share_a_page(finished: Finished, small_page: pytest.Monke
 def test_what_was_not_measured_is_left_out(finished: Finished, small_page: pytest.MonkeyPatch) -> None:
     store, case = finished
     arm = case.summary.arms[1]
-    bare = replace(case.summary, arms=[replace(arm, bits_per_byte=None)], curve={}, teacher=None)
+    bare = replace(case.summary, arms=[replace(arm, bits_per_byte=None)], curve={}, teacher=None, mixes={})
     by_seed = {seed: replace(made, arms=made.arms[1:2], curve={}, teacher={}) for seed, made in case.by_seed.items()}
     html = render_page("tiny", [CaseReport(summary=bare, by_seed=by_seed)], store, seed=7)
     assert [row[0] for row in Reader(html).rows] == ["arm", "strong", "arm", "strong"]
@@ -228,7 +228,7 @@ def test_published_numbers_stand_beside_ours(finished: Finished, small_page: pyt
     assert arm.difference is not None
     assert average == f"{interval(arm.average)}{mark(arm.difference)}33.0"
     assert "MiCoTA table 2" in html
-    assert "published" not in render_page("tiny", [case], store, seed=0).split("<main")[1]
+    assert "are published:" not in render_page("tiny", [case], store, seed=0).split("<main")[1]
 
 
 def test_provenance_is_on_the_page(html: str, finished: Finished) -> None:

@@ -16,7 +16,7 @@ from micota.report.answers import answers
 from micota.report.collect import CaseReport, Summary
 from micota.report.lineage import Steps, trace
 from micota.report.page import Model, list_models
-from micota.report.table import ta_title
+from micota.report.rows import ta_title
 
 
 def merges_frame(summary: Summary) -> pd.DataFrame:
