@@ -15,7 +15,7 @@ DISTILLED = ("strong", "half_size", "micota")  # whose gap to the untouched stud
 GAP_CAPTION = (
     "What data are worth to each student",
     "Difference between two arms of one student in points of average accuracy, paired by problem, with 95 % interval. "
-    "Below 0 the student cannot learn from the stronger teacher.",
+    "Below 0 the first kind of data is the worse one for that student.",
 )
 
 

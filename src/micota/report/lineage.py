@@ -80,6 +80,11 @@ def describe(node: Node, manifest: Manifest | None) -> str:
         case "grade":
             right = f": {counts.get('correct', 0)} of {counts['scores']} correct" if "scores" in counts else ""
             return f"graded by {spec.grader}{right}"
+        case "probe":
+            merges = f"{counts['points']} merges" if "points" in counts else "merges"
+            return f"{merges} by {spec.merge.method}, measured in memory on {spec.problems.limit} problems"
+        case "rank_shift":
+            return "ranks of the answers' tokens before tuning"
         case "measure":
             bits = "" if manifest is None else f": {manifest.metrics['bits_per_byte']:.3f} bits per byte"
             return f"likelihood of the data{bits}"

@@ -63,7 +63,7 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
         "figures": [_plain(own) for own in drawn],
         "overview": _plain(overview),
         "answers": browse(store, cases, models, seed),
-        "lineage": trace_all(store, models, overrides),
+        "lineage": trace_all(store, cases, models, overrides),
         "reflection": REFLECTION_WORDS,
     }
     environment = Environment(
@@ -156,18 +156,19 @@ def browse(
     return found
 
 
-def trace_all(store: Store, models: Sequence[Sequence[Model]], overrides: Sequence[str]) -> dict[str, Any]:
+def trace_all(
+    store: Store, cases: Sequence[CaseReport], models: Sequence[Sequence[Model]], overrides: Sequence[str]
+) -> dict[str, Any]:
     """The steps behind every number, and for each case and model the folders that each of its numbers is made from, by
-    seed. An average is made from all benchmarks."""
+    seed. An average is made from all benchmarks. The merges of a probe come last, as if they were one model."""
     steps: Steps = {}
     roots = []
-    for own in models:
-        for model in own:
-            for seed, scores in model.scores.items():
-                trace(
-                    steps, store, [*scores.values(), *([model.bpc[seed]] if seed in model.bpc else [])], overrides, seed
-                )
-        roots.append([{"label": model.label, "measures": _measures(model)} for model in own])
+    for case, own in zip(cases, models, strict=True):
+        for seed, made in case.by_seed.items():
+            trace(steps, store, made.targets(), overrides, seed)
+        probes = {seed: [made.probe.folder] for seed, made in case.by_seed.items() if made.probe is not None}
+        found = [{"label": model.label, "measures": _measures(model)} for model in own]
+        roots.append([*found, {"label": "merges", "measures": {"probe": probes}}] if probes else found)
     return {"steps": steps, "models": roots}
 
 

@@ -10,6 +10,7 @@ const STAGES = {
   probe: "probe",
   grade: "scores",
   measure: "BPC",
+  rank_shift: "rank shift",
 };
 
 const OBVIOUS = new Set(["", "completions", "model", "data"]); // roles that the stage beside them says already

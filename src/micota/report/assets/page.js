@@ -8,11 +8,14 @@ function showCase(index) {
   cases.forEach((node, position) => (node.hidden = position !== index));
   for (const link of document.querySelectorAll("nav a[href*='-']")) {
     link.href = link.getAttribute("href").replace(/-\d+$/, `-${index}`);
+    link.hidden = !document.querySelector(link.getAttribute("href"));
   }
   const labels = JSON.parse(cases[index].dataset.labels);
   for (const select of chooser?.querySelectorAll("select") ?? []) select.value = labels[select.dataset.axis];
   plots.drawCase(index, openPoint);
   answers.showCase(index);
+  element("reader").hidden = answers.data.benchmarks.length === 0;
+  document.querySelector("nav a[href='#browser']").hidden = element("reader").hidden;
 }
 
 /** The case where the chooser stands or, where there is none (axes need not be crossed), the first with what was changed. */
