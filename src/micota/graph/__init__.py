@@ -11,20 +11,9 @@ from micota.graph.comparison import (
     experiment,
     unique,
 )
-from micota.graph.nodes import (
-    bpc,
-    data,
-    evaluation,
-    likelihood_of,
-    merged,
-    model,
-    probe,
-    questions,
-    rank_shifts,
-    scores,
-    source,
-    trained,
-)
+from micota.graph.leaves import likelihood_of, questions, source
+from micota.graph.measures import bpc, evaluation, rank_shifts, scores
+from micota.graph.nodes import data, merged, model, probe, trained
 from micota.graph.specs import CompletionsSpec, DataSpec, MergeSpec, ProbeSpec, Prompt, ScoresSpec, TrainSpec
 
 __all__ = [

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from micota.config import Config
-from micota.graph.nodes import bpc, probe, rank_shifts, scores
+from micota.graph.measures import bpc, rank_shifts, scores
+from micota.graph.nodes import probe
 from micota.records import Node
 
 Chosen = Mapping[str, str]  # overrides, beside those of the command line, that lead to the config of a case or an arm

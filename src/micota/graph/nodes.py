@@ -1,8 +1,7 @@
-"""From a config to the nodes of the graph."""
+"""From a config to what is made: data, tuned and merged models, and merges measured in memory."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields, replace
 from typing import Any
 
@@ -11,91 +10,30 @@ from micota.config import (
     Config,
     ConfigError,
     DataConfig,
-    EvaluateConfig,
-    ModelConfig,
-    OtherModelConfig,
     PartConfig,
-    PromptConfig,
-    QuestionsConfig,
-    SamplingConfig,
     SelectConfig,
-    SourceConfig,
     ThinkingConfig,
+)
+from micota.graph.leaves import (
+    author_config,
+    completions,
+    generation_prompt,
+    likelihood,
+    likelihood_of,
+    named,
+    questions,
+    rows,
+    source,
+    training_prompt,
 )
 from micota.graph.specs import (
     CompletionsSpec,
     DataSpec,
     MergeSpec,
-    ModelSpec,
     ProbeSpec,
-    Prompt,
-    ReadingSpec,
-    ScoresSpec,
     TrainSpec,
 )
 from micota.records import Node
-
-
-def _rows(named: SourceConfig) -> SourceConfig:
-    """The fields that say which rows, without the name they go by."""
-    return SourceConfig(**{item.name: getattr(named, item.name) for item in fields(SourceConfig)})
-
-
-def questions(named: QuestionsConfig) -> QuestionsConfig:
-    """The fields that say what is asked, without the answers."""
-    return QuestionsConfig(**{item.name: getattr(named, item.name) for item in fields(QuestionsConfig)})
-
-
-def training_prompt(prompt: PromptConfig) -> Prompt:
-    """The prompt of training examples: always a chat turn, since that is what the tuned model will see."""
-    return Prompt(template=prompt.template, system=prompt.training_system or prompt.system)
-
-
-def _generation_prompt(prompt: PromptConfig) -> Prompt:
-    return Prompt(template=prompt.template, system=prompt.system, as_chat=prompt.generation_as_chat)
-
-
-def _evaluation_prompt(prompt: PromptConfig) -> Prompt:
-    return Prompt(template=prompt.evaluation_template or prompt.template, system=prompt.system)
-
-
-def source(model: ModelConfig) -> Node:
-    """A model that is there already."""
-    spec = ModelSpec(path=model.path, revision=model.revision, fingerprint=model.fingerprint)
-    return Node(kind="source", stage="source", name=model.name, spec=spec)
-
-
-def _completions(
-    config: Config,
-    model: Node,
-    problems: SourceConfig,
-    name: str,
-    writer: ModelConfig,
-    sampling: SamplingConfig,
-    prompt: Prompt,
-    *,
-    door: str,
-    choose: dict[str, str],
-) -> Node:
-    """The answers of ``model``, which writes as ``writer``, to ``problems``, which are called ``name``."""
-    spec = CompletionsSpec(
-        questions=questions(problems),
-        prompt=prompt,
-        sampling=sampling,
-        thinking=writer.thinking,
-        engine=config.engine.numerics,
-        dtype=config.engine.dtype,
-        seed=config.seed if sampling.temperature > 0 else None,
-    )
-    return Node(
-        kind="completions",
-        stage="generate",
-        name=f"{model.name}@{name}",
-        spec=spec,
-        inputs={"model": model},
-        door=door,
-        choose=choose,
-    )
 
 
 def data(config: Config, arm: DataConfig, *, matched: bool = True) -> Node:
@@ -123,7 +61,7 @@ def data(config: Config, arm: DataConfig, *, matched: bool = True) -> Node:
 
 def _likelihoods(config: Config, parts: dict[str, Node], choose: dict[str, str]) -> dict[str, Node]:
     """How likely the student finds what there is to choose from."""
-    return {likelihood_of(label): _bpc(config, part, "generate", choose) for label, part in parts.items()}
+    return {likelihood_of(label): likelihood(config, part, "generate", choose) for label, part in parts.items()}
 
 
 def _matched(config: Config, arm: DataConfig) -> Node:
@@ -164,7 +102,7 @@ def _matched(config: Config, arm: DataConfig) -> Node:
 
 def _check_one_each(config: Config, part: PartConfig) -> None:
     """With several examples a problem, arms on the same problems would have more of one problem than of another."""
-    several = part.path is None and _author_config(config, part.author).sampling.num_samples > 1
+    several = part.path is None and author_config(config, part.author).sampling.num_samples > 1
     if several and config.select.match == "problems" and config.select.best_of == "all":
         raise ConfigError(
             f"select.match=problems with several samples a problem ({part.name}) and select.best_of=all; accepted: "
@@ -177,19 +115,19 @@ def _written(config: Config, arm: PartConfig, select: SelectConfig, choose: dict
     if arm.path is not None:
         return _data_node(config, arm, select, {}, choose)
     author = model(config, arm.author)
-    completions = _completions(
+    written = completions(
         config,
         author,
         config.problems,
         config.problems.name,
-        _author_config(config, arm.author),
-        _author_config(config, arm.author).sampling,
-        _generation_prompt(config.prompt),
+        author_config(config, arm.author),
+        author_config(config, arm.author).sampling,
+        generation_prompt(config.prompt),
         door="generate",
         choose={**choose, "data": arm.name},
     )
-    held_out = {name: _rows(bench) for name, bench in config.held_out.items() if select.decontaminate != "none"}
-    return _data_node(config, arm, select, {"completions": completions}, choose, held_out=held_out)
+    held_out = {name: rows(bench) for name, bench in config.held_out.items() if select.decontaminate != "none"}
+    return _data_node(config, arm, select, {"completions": written}, choose, held_out=held_out)
 
 
 def _data_node(
@@ -208,7 +146,7 @@ def _data_node(
         settings["thinking"] = inputs["completions"].spec.thinking
     spec = DataSpec(
         arm=arm.name,
-        problems=_rows(config.problems),
+        problems=rows(config.problems),
         prompt=training_prompt(config.prompt),
         select=select,
         path=arm.path,
@@ -217,17 +155,6 @@ def _data_node(
         **settings,
     )
     return Node(kind="data", stage="select", name=arm.name, spec=spec, inputs=inputs, door="generate", choose=choose)
-
-
-def _author_config(config: Config, role: str) -> ModelConfig:
-    """The model config behind a role; every form of the TA writes as the TA does."""
-    by_role = {
-        "teacher": config.teacher,
-        "large": config.large,
-        "small": config.small,
-        "student": config.student,
-    }
-    return by_role.get(role, config.ta)
 
 
 def model(config: Config, role: str) -> Node:
@@ -239,7 +166,7 @@ def model(config: Config, role: str) -> Node:
         return merged(config)
     if role == "student" and not config.data.is_untuned:
         return trained(config, "student")
-    return source(_author_config(config, role))
+    return source(author_config(config, role))
 
 
 def trained(config: Config, role: str) -> Node:
@@ -288,10 +215,10 @@ def probe(config: Config) -> Node:
     sweep, target = config.sweep, config.merge.target_length_ratio
     inputs = _merge_inputs(config)
     pool = config.problems if sweep.problems.path is None else sweep.problems
-    problems = replace(_rows(pool), limit=sweep.num_problems)
+    problems = replace(rows(pool), limit=sweep.num_problems)
     answers = CompletionsSpec(
         questions=questions(problems),
-        prompt=_generation_prompt(config.prompt),
+        prompt=generation_prompt(config.prompt),
         sampling=sweep.sampling,
         thinking=config.ta.thinking,
         engine=config.engine.name,
@@ -344,99 +271,3 @@ def _label(setting: Any) -> str:
     if not isinstance(setting, list):
         return f"{setting:g}"
     return "mixed" if isinstance(setting[0], dict) else "_".join(f"{value:g}" for value in setting)
-
-
-def scores(
-    config: Config, role: str, subject: Node | None = None, writer: ModelConfig | None = None
-) -> dict[str, Node]:
-    """The graded answers of a role, or of any other model (``subject``, which writes as ``writer``), by benchmark."""
-    own = {"role": role} if role != "student" else {"data": config.data.name}
-    choose = own if subject is None else {}  # another model is named in the overrides of the command
-    subject = subject or model(config, role)
-    writer = writer or _author_config(config, role)
-    prompt = _evaluation_prompt(config.prompt)
-    judge = config.evaluation.judge
-    nodes = {}
-    for name, bench in config.bench.items():
-        sampling = config.evaluation.sampling
-        answers = _completions(config, subject, bench, name, writer, sampling, prompt, door="evaluate", choose=choose)
-        nodes[name] = Node(
-            kind="scores",
-            stage="grade",
-            name=answers.name,
-            spec=ScoresSpec(problems=_rows(bench), grader=config.evaluation.grader, judge=judge.model),
-            inputs={"completions": answers},
-            door="evaluate",
-            choose=choose,
-        )
-    return nodes
-
-
-def named(model: OtherModelConfig) -> ModelConfig:
-    """A model of any name by that name, or by the last part of its path."""
-    assert model.path is not None
-    last = model.path.rstrip("/").rpartition("/")[2]
-    return replace(model, name=model.name or re.sub(r"[^\w.-]", "-", last) or "model")
-
-
-def evaluation(config: EvaluateConfig) -> list[Node]:
-    """All that evaluate.py makes: scores, and for a student's arm the BPC of its data; or its rank shifts alone."""
-    if config.rank_shift:
-        return list(rank_shifts(config).values())
-    if config.model.path is not None:
-        other = named(config.model)
-        return list(scores(config, config.role, source(other), other).values())
-    measured = bpc(config) if config.role == "student" else None
-    return [*scores(config, config.role).values(), *([measured] if measured else [])]
-
-
-def bpc(config: Config) -> Node | None:
-    """Bits per character of the arm's data under the untouched student; None for the arm without data."""
-    if config.data.is_untuned:
-        return None
-    return _bpc(config, data(config, config.data), "evaluate", {"data": config.data.name})
-
-
-def rank_shifts(config: Config) -> dict[str, Node]:
-    """By benchmark, the ranks that the tuned student's tokens had under the untouched student; none for the latter.
-
-    Raises:
-        ConfigError: answers are sampled; only in greedy ones is each token the tuned model's own first choice, so that
-            its rank before is the shift.
-    """
-    if config.data.is_untuned:
-        return {}
-    temperature = config.evaluation.sampling.temperature
-    if temperature > 0:
-        raise ConfigError(
-            f"evaluation.sampling.temperature={temperature:g}: rank shifts are of greedy answers; accepted: 0"
-        )
-    return {
-        name: Node(
-            kind="rank_shifts",
-            stage="rank_shift",
-            name=graded.name,
-            spec=ReadingSpec(precision=config.trainer.precision),
-            inputs={"model": source(config.student), "completions": graded.inputs["completions"]},
-            door="evaluate",
-            choose={"data": config.data.name, "rank_shift": "true"},
-        )
-        for name, graded in scores(config, "student").items()
-    }
-
-
-def likelihood_of(label: str) -> str:
-    """The input of an arm with ``select_by`` that holds the likelihoods of the part ``label``."""
-    return f"likelihood_of_{label}"
-
-
-def _bpc(config: Config, examples: Node, door: str, choose: dict[str, str]) -> Node:
-    return Node(
-        kind="bpc",
-        stage="measure",
-        name=f"{examples.name}@{config.student.name}",
-        spec=ReadingSpec(precision=config.trainer.precision),
-        inputs={"model": source(config.student), "data": examples},
-        door=door,
-        choose=choose,
-    )
