@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import hydra
@@ -21,9 +22,10 @@ from micota.doors import CONF, prepare
 from micota.experiments import cases
 from micota.findings.gaps import BASE, gaps
 from micota.findings.learnability import METHODS, Trial, correlation
+from micota.findings.lengths import data_responses, lengths, lengths_by_outcome, responses
 from micota.findings.likelihood import likelihood
 from micota.graph import Comparison, comparison
-from micota.records import BPC, DATA, Example, ExampleScore
+from micota.records import BPC, COMPLETIONS, DATA, SCORES, Completion, Example, ExampleScore, Node, Score
 from micota.report.collect import load, mean_by_problem
 from micota.stages.make import pending
 from micota.statistics import Suite, holm, macro_average, paired_difference
@@ -52,7 +54,7 @@ def main() -> None:
         arm.name: mean_by_problem([load(store, found.arms[number].scores) for found in made.values()])
         for number, arm in enumerate(next(iter(made.values())).arms)
     }
-    print(differences(suites, options.arm), chosen(store, made, options.arm), sep="\n\n")
+    print(responses_table(store, made), differences(suites, options.arm), chosen(store, made, options.arm), sep="\n\n")
 
 
 def trials_of(store: Store, made: Comparison, seed: int) -> list[Trial]:
@@ -94,6 +96,39 @@ def correlations(trials: list[Trial]) -> str:
     return "\n".join(lines)
 
 
+def responses_table(store: Store, made: Mapping[int, Comparison]) -> str:
+    """Of each arm over all seeds: "wait" in a training completion and in an answer, and how long answers are."""
+    lines = [
+        "| arm | wait, data | wait, answers | tokens, answers | of correct | of incorrect | truncated |",
+        "|---" * 7 + "|",
+    ]
+    for number, arm in enumerate(next(iter(made.values())).arms):
+        arms = [found.arms[number] for found in made.values()]
+        data = [row for each in arms if each.bpc for row in data_responses(examples_of(store, each.bpc))]
+        answers = [
+            row
+            for each in arms
+            for node in each.scores.values()
+            for row in responses(
+                read_jsonl(store.path(node.inputs["completions"]) / COMPLETIONS, Completion),
+                read_jsonl(store.path(node) / SCORES, Score),
+            )
+        ]
+        found = lengths_by_outcome(answers)
+        by_outcome = [f"{found[name].num_tokens:.0f}" if name in found else "" for name in ("correct", "incorrect")]
+        waits = f"{lengths(data).reflections['wait']:.2f}" if data else ""
+        lines.append(
+            f"| {arm.name} | {waits} | {found['all'].reflections['wait']:.2f} | {found['all'].num_tokens:.0f} | "
+            f"{' | '.join(by_outcome)} | {100 * found['all'].share_truncated:.1f} % |"
+        )
+    return "\n".join(lines)
+
+
+def examples_of(store: Store, measured: Node) -> list[Example]:
+    """The data that a BPC is of."""
+    return read_jsonl(store.path(measured.inputs["data"]) / DATA, Example)
+
+
 def differences(suites: dict[str, Suite], arm: str) -> str:
     """The arm against all others, in points; p by Holm over them."""
     found = {other: paired_difference(suites[arm], suites[other]) for other in suites if other != arm}
@@ -116,7 +151,7 @@ def chosen(store: Store, made: dict[int, Comparison], arm: str) -> str:
     for found in made.values():
         node = next(entry.bpc for entry in found.arms if entry.name == arm)
         assert node is not None
-        for example in read_jsonl(store.path(node.inputs["data"]) / DATA, Example):
+        for example in examples_of(store, node):
             sources[example.source] += 1
             tokens[example.source] += example.num_tokens
     total = sum(sources.values())

@@ -43,5 +43,6 @@ def test_most_shifted_by_mean_and_by_share_differ_and_rare_tokens_are_left_out()
     assert [row.token_id for row in most_shifted(rows)] == [1, 2]
     assert [row.token_id for row in most_shifted(rows, "share_shifted")] == [2, 1]
     assert [row.token_id for row in most_shifted(rows, min_count=1, limit=1)] == [3]
+    assert most_shifted([shift(5, 10, 0, 1.5)], "share_shifted") == [], "marginal alone is not shifted"
     with pytest.raises(ValueError, match="most shifted by 'max_rank'; accepted: mean_rank, share_shifted"):
         most_shifted(rows, "max_rank")

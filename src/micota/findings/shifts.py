@@ -71,7 +71,7 @@ def most_shifted(
     """
     if by not in MEASURES:
         raise ValueError(f"most shifted by {by!r}; accepted: {', '.join(MEASURES)}")
-    frequent = [row for row in rows if row.count >= min_count and row.mean_rank > 0]
+    frequent = [row for row in rows if row.count >= min_count and getattr(row, by) > 0]
     return sorted(frequent, key=lambda row: (-getattr(row, by), -row.count, row.token_id))[:limit]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -99,13 +101,14 @@ def shift_table(store: Store, node: Node) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold", caption_justify="left")
     manifest = store.manifest(node)
     assert manifest is not None
-    shares = ", ".join(f"{100 * manifest.metrics[f'share_{kind}']:.1f} % {kind}" for kind in KINDS)
+    kinds = ", ".join(f"{100 * manifest.metrics[f'share_{kind}']:.1f} % {kind}" for kind in KINDS)
     table.title = f"{node.name}: tokens that {node.inputs['model'].name} would not have chosen"
-    table.caption = f"{manifest.counts['tokens']} tokens: {shares}; rank 0 is the first choice, shifted is 3 or more"
+    table.caption = f"{manifest.counts['tokens']} tokens: {kinds}; rank 0 is the first choice, shifted is 3 or more"
     for column in ("by mean", "uses", "mean rank", "by share", "uses", "shifted"):
         table.add_column(column, justify="left" if column.startswith("by") else "right", no_wrap=True)
     by_mean, by_share = (most_shifted(shifts, by, limit=NUM_TOKENS_SHOWN) for by in ("mean_rank", "share_shifted"))
-    for one, other in zip(by_mean, by_share, strict=True):
-        mean, share = f"{one.mean_rank:.2f}", f"{100 * other.share_shifted:.1f} %"
-        table.add_row(repr(one.text), str(one.count), mean, repr(other.text), str(other.count), share)
+    means = [(repr(row.text), str(row.count), f"{row.mean_rank:.2f}") for row in by_mean]
+    shares = [(repr(row.text), str(row.count), f"{100 * row.share_shifted:.1f} %") for row in by_share]
+    for one, other in zip_longest(means, shares, fillvalue=("", "", "")):
+        table.add_row(*one, *other)
     return table
