@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--arm", default="most_likely")
+    parser.add_argument("--leave-out", default="", help="arms that the correlations go without, as strong,half_size")
     parser.add_argument("overrides", nargs="*", default=["experiment=tiny", ARMS])
     options = parser.parse_args()
     overrides = [*options.overrides, "compare.measures=[scores,bpc]"]
@@ -49,7 +50,8 @@ def main() -> None:
     made = {seed: found for seed, found in every.items() if not pending(store, found.targets())}
     print(f"{config.name}, {config.student.name}, seeds {', '.join(map(str, made))}\n")
     trials = [trial for seed, found in made.items() for trial in trials_of(store, found, seed)]
-    print(arms_table(trials), correlations(trials), sep="\n\n")
+    left = [trial for trial in trials if trial.arm not in options.leave_out.split(",")]
+    print(arms_table(trials), correlations(left), sep="\n\n", end="\n\n")
     suites = {
         arm.name: mean_by_problem([load(store, found.arms[number].scores) for found in made.values()])
         for number, arm in enumerate(next(iter(made.values())).arms)
