@@ -48,6 +48,10 @@ def main() -> None:
     store = Store(config.artifacts)
     every = {int(seed): comparison(case.at_seed(int(seed))) for seed in options.seeds.split(",")}
     made = {seed: found for seed, found in every.items() if not pending(store, found.targets())}
+    if not made:
+        parser.exit(
+            2, f"no seed of {options.seeds} is finished in {config.artifacts}; run the command above (--help)\n"
+        )
     print(f"{config.name}, {config.student.name}, seeds {', '.join(map(str, made))}\n")
     trials = [trial for seed, found in made.items() for trial in trials_of(store, found, seed)]
     left = [trial for trial in trials if trial.arm not in options.leave_out.split(",")]
