@@ -118,6 +118,11 @@ def test_macro_average_weighs_benchmarks_equally() -> None:
     assert estimate.low < 0.51 < estimate.high
 
 
+def test_no_interval_of_an_average_leaves_the_range_of_accuracies() -> None:
+    assert macro_average(suite(a=[1.0] * 15 + [0.0])).high == 1.0
+    assert macro_average(suite(a=[0.0] * 15 + [1.0])).low == 0.0
+
+
 def test_macro_average_interval_covers_the_truth() -> None:
     generator = np.random.default_rng(0)
     covered = 0

@@ -151,9 +151,9 @@ def problem_means(samples: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def macro_average(suite: Suite) -> Estimate:
-    """Unweighted mean of benchmark accuracies with the interval of a stratified mean."""
+    """Unweighted mean of benchmark accuracies with the interval of a stratified mean, cut at 0 and 1."""
     mean, error = _stratified([np.array(list(values.values()), dtype=float) for values in suite.values()])
-    return Estimate(mean, mean - Z95 * error, mean + Z95 * error)
+    return Estimate(mean, max(0.0, mean - Z95 * error), min(1.0, mean + Z95 * error))
 
 
 def paired_difference(ours: Suite, theirs: Suite, seed: int = 0, draws: int = 10_000) -> Difference:

@@ -31,7 +31,7 @@ POINTS = [
 
 
 def test_curves_are_means_over_seeds_with_their_spread() -> None:
-    by_weight, by_density = probe_figures(POINTS)
+    by_weight, by_density, _ = probe_figures(POINTS)
     accuracy, tokens = (trace for trace in by_weight.data if trace.name == "density 0.3")
     assert list(accuracy.x) == [0.2, 0.5] and list(accuracy.y) == [100.0, 75.0]
     assert list(accuracy.error_y.array) == [0.0, 15.0] and list(accuracy.error_y.arrayminus) == [0.0, 15.0]
@@ -41,8 +41,16 @@ def test_curves_are_means_over_seeds_with_their_spread() -> None:
 
 
 def test_the_unmerged_ta_is_a_line_in_every_plot() -> None:
-    for figure in probe_figures(POINTS):
+    for figure in probe_figures(POINTS)[:2]:
         assert sorted(shape.y0 for shape in figure.layout.shapes) == [40.0, 80.0, 90.0, 160.0]
+
+
+def test_the_surface_has_the_mean_of_each_place_and_leaves_the_unmeasured_empty() -> None:
+    *_, surface = probe_figures(POINTS)
+    accuracy, tokens = surface.data
+    assert list(accuracy.x) == ["0.2", "0.5"] and list(accuracy.y) == ["0.3", "0.7"]
+    assert [list(row) for row in accuracy.z] == [[100.0, 75.0], [None, 70.0]]
+    assert [list(row) for row in tokens.z] == [[61.0, 90.0], [None, 90.0]]
 
 
 def test_one_density_has_one_figure_and_the_page_loads_nothing() -> None:

@@ -62,6 +62,10 @@ CAPTIONS = {
         "highest; dashes are the TA before and after fine-tuning.",
     ),
     "probe_density": ("Merges over density", "The same merges the other way round."),
+    "probe_surface": (
+        "Merges over density and weight",
+        "The same merges at a glance: means over the seeds of the masks.",
+    ),
     "shifts": (
         "Most shifted tokens",
         "Tokens that the tuned students use although the untouched student found others more likely there. A use is "
@@ -82,7 +86,7 @@ def figures(summary: Summary) -> dict[str, go.Figure]:
     if any(arm.bits_per_byte is not None for arm in summary.arms):
         drawn["bpc"] = gain_figure(summary)
     if summary.points:
-        drawn |= zip(("probe", "probe_density"), probe_figures(summary.points), strict=False)
+        drawn |= zip(("probe", "probe_density", "probe_surface"), probe_figures(summary.points), strict=False)
     if any(summary.token_shifts.values()):
         drawn["shifts"] = shift_figure(summary)
     return drawn

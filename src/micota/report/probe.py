@@ -95,11 +95,12 @@ def probe_page(title: str, points: Sequence[ProbePoint], command: str | None = N
 
 
 def probe_figures(points: Sequence[ProbePoint]) -> list[go.Figure]:
-    """A figure over weight with a line for each density; and, if there are several, one over density by weight."""
+    """A figure over weight with a line for each density; and, if there are several, one over density by weight and the
+    surface over both."""
     merged = [point for point in points if point.form == "merged"]
     figures = [_figure(points, merged, "weight", "density")]
     if len({point.density for point in merged}) > 1:
-        figures.append(_figure(points, merged, "density", "weight"))
+        figures += [_figure(points, merged, "density", "weight"), _surface(merged)]
     return figures
 
 
@@ -126,6 +127,36 @@ def _figure(points: Sequence[ProbePoint], merged: Sequence[ProbePoint], axis: st
     figure.update_yaxes(rangemode="tozero", row=2)
     legend = {"orientation": "h", "yanchor": "bottom", "y": 1.04, "x": 0, "font": {"size": FONT_SIZE}}
     return styled(figure, height=620, legend=legend)
+
+
+def _surface(merged: Sequence[ProbePoint]) -> go.Figure:
+    """Density by weight as two maps, with the mean over seeds written in each place; unmeasured places stay empty."""
+    weights, densities = (sorted({getattr(point, axis) for point in merged}) for axis in ("weight", "density"))
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.1, subplot_titles=MEASURES)
+    figure.update_annotations(x=0, xanchor="left", font={"size": FONT_SIZE + 1})
+    for row, measure in enumerate(MEASURES, start=1):
+        found: dict[tuple[Any, Any], list[float]] = {}
+        for point in merged:
+            found.setdefault((point.density, point.weight), []).append(_value(point, measure))
+        means = {place: sum(values) / len(values) for place, values in found.items()}
+        cells = [[means.get((density, weight)) for weight in weights] for density in densities]
+        figure.add_heatmap(
+            x=[f"{weight:g}" for weight in weights],
+            y=[f"{density:g}" for density in densities],
+            z=cells,
+            colorscale="Viridis",
+            showscale=False,  # the numbers stand in their places
+            xgap=2,
+            ygap=2,
+            texttemplate="%{z:.1f}" if row == 1 else "%{z:.0f}",
+            hovertemplate=f"density %{{y}}, weight %{{x}}: %{{z:.1f}} {measure}<extra></extra>",
+            row=row,
+            col=1,
+        )
+    figure.update_xaxes(type="category", showgrid=False)
+    figure.update_yaxes(type="category", showgrid=False, title="merge density")
+    figure.update_xaxes(title="merge weight", row=2)
+    return styled(figure, height=620)
 
 
 def _curve(points: Sequence[ProbePoint], axis: str, measure: str) -> dict[str, Any]:
