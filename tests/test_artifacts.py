@@ -60,6 +60,19 @@ def test_a_failed_build_is_not_done_and_keeps_its_progress(tmp_path: Path) -> No
     assert store.is_done(node())
 
 
+def test_what_a_killed_run_was_writing_is_no_part_of_the_artifact(tmp_path: Path) -> None:
+    store, item = Store(tmp_path), node()
+    with pytest.raises(RuntimeError), store.build(item, seed=0) as build:
+        assert build is not None
+        (build.path / "manifest.json.tmp").write_text('{"schema_ver')
+        (build.path / "scores.json.tmp").write_text("[1, ")
+        raise RuntimeError("killed between the writing and the renaming")
+    folder = made(store, item)
+    manifest = store.manifest(item)
+    assert manifest is not None and set(manifest.files) == {"data.jsonl"}
+    assert not list(folder.glob("*.tmp"))
+
+
 def test_two_builds_at_once(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with store.build(node(), seed=0), pytest.raises(ArtifactError, match=f"another run .process {os.getpid()}"):

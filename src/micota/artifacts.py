@@ -30,6 +30,7 @@ from micota.records import SCHEMA_VERSION, Node
 
 MANIFEST = "manifest.json"
 LOCK = ".lock"
+DRAFT = ".tmp"  # suffix of a file that is being written
 LOG = "log.txt"
 Row = TypeVar("Row")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -216,6 +217,8 @@ class _LogFile(logging.FileHandler):
 
 
 def _write_manifest(node: Node, build: Build, seed: int, seconds: float) -> None:
+    for draft in build.path.rglob("*" + DRAFT):
+        draft.unlink()  # of a run that was killed while it wrote; it must not be counted among the files
     files = {
         str(path.relative_to(build.path)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(build.path.rglob("*"))
@@ -309,7 +312,7 @@ def hardware() -> dict[str, Any]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically: it has the old content or the new one, never a part."""
-    draft = path.with_name(path.name + ".tmp")
+    draft = path.with_name(path.name + DRAFT)
     with open(draft, "w", encoding="utf-8") as handle:
         handle.write(text)
         handle.flush()
