@@ -24,6 +24,7 @@ from micota.records import Node
 from micota.stages.make import make
 from micota.tracking import check_tracker, sync_command, track
 from micota.tracking.lineage import artifact_name
+from micota.tracking.runs import run_id
 
 TRACKED = [*SMALL, "tracker=wandb", "tracker.mode=offline", "tracker.table_rows=5", "merge.density=0.3"]
 Chain = tuple[Path, list[OfflineRun], list[Node]]
@@ -203,3 +204,10 @@ def test_generation_tells_its_speed_and_how_long_answers_are(chain: Chain) -> No
     assert {f"{prefix}/{name}" for name in ("done", "tokens_per_s", "eta_s", "accept_rate")} <= keys
     for name in ("lengths", "speeds"):
         assert run.summary[f"{prefix}/{name}._type"] == "histogram"
+
+
+def test_ids_of_runs_sort_by_when_they_began() -> None:
+    ids = [run_id() for _ in range(1000)]
+    began = [identity[:16] for identity in ids]
+    assert began == sorted(began) and len(set(ids)) == 1000
+    assert all(identity.isalnum() for identity in ids)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,6 +162,7 @@ def track(config: Config, nodes: Sequence[Node]) -> Iterator[Run]:
         group=config.name,
         job_type=node.door,
         name=subject(node).name,
+        id=run_id(),
         tags=tags(about, config.seed),
         config={"experiment": config.name, "seed": config.seed, "command": steps, **about},
         settings=wandb.Settings(silent=True, console="off"),
@@ -171,6 +174,13 @@ def track(config: Config, nodes: Sequence[Node]) -> Iterator[Run]:
         run.finish(exit_code=1)
         raise
     tracked.close()
+
+
+def run_id() -> str:
+    """A new id that sorts after all earlier ones. The folder of an offline run is named by the second and its id, and
+    folders are uploaded in the order of their names: of runs of one second, too, the first must go first, since later
+    ones use its artifacts."""
+    return f"{time.time_ns():016x}{secrets.token_hex(2)}"
 
 
 def check_tracker(tracker: TrackerConfig) -> None:
