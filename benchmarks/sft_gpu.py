@@ -27,10 +27,10 @@ from micota import losses
 from micota.config import SftConfig, TrainerConfig
 from micota.packing import Tokens
 from micota.sft import attention
-from micota.sft.budget import Shape, peak_flops, peak_memory_bytes, settled
+from micota.sft.budget import Shape, most_tokens, peak_flops, peak_memory_bytes
 from micota.sft.data import SftDataModule
 from micota.sft.module import SftModule
-from micota.sft.recompute import recompute
+from micota.sft.recompute import Recompute
 
 SIZES: dict[str, dict[str, Any]] = {  # hidden, intermediate, layers, heads, heads for keys and values, vocabulary, tied
     "tiny": dict(zip("hilakvt", (64, 128, 2, 2, 1, 512, True), strict=True)),
@@ -68,14 +68,14 @@ def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
     )  # fmt: skip
     model = build(options, config, attention.implementation(kernel))
     tokens = examples(options, config.vocab_size)
-    trainer = settled(Shape.of(model), trainer, max(len(t.ids) for t in tokens))
-    recompute(model, trainer.activation_checkpointing)
+    shape, longest = Shape.of(model), max(len(t.ids) for t in tokens)
+    most = most_tokens(shape, trainer, longest)
     sft = SftConfig(learning_rate=1e-5, batch_size=options.batch_size, epochs=1)
     data = SftDataModule(tokens, sft, trainer, seed=0)
     times: list[float] = []
     module = SftModule(
         model, sft, trainer, len(data.steps), lambda *_: times.append(time.perf_counter()),
-        loss=losses.choose("auto", options.device),
+        loss=losses.choose("auto", options.device), recompute=Recompute(model, most),
     )  # fmt: skip
     loop = Trainer(
         accelerator=trainer.accelerator, devices=1, precision=options.precision, max_epochs=1, logger=False,
@@ -85,7 +85,7 @@ def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
     counted = [i for step in data.steps[WARM_UP:] for i in step]
     result = summary(module.shape, trainer, [tokens[i] for i in counted], times[-1] - times[WARM_UP - 1])
     kinds = {"attention": kernel, "loss": module.objective.function.__name__}
-    return result | kinds | {"checkpointing": trainer.activation_checkpointing}
+    return result | kinds | {"checkpointing": ", ".join(most)}
 
 
 def run_trl(options: argparse.Namespace, size: str) -> dict[str, Any]:

@@ -32,10 +32,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 from micota.config import SftConfig, TrainerConfig
 from micota.packing import Tokens, tokenise
 from micota.records import Example
-from micota.sft import attention, memory
+from micota.sft import attention
+from micota.sft.budget import Shape, most_tokens
 from micota.sft.data import SftDataModule, schedule
+from micota.sft.lean import keep_less
 from micota.sft.module import SftModule
-from micota.sft.recompute import recompute
+from micota.sft.recompute import Recompute
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CONTENDERS = [
@@ -95,17 +97,24 @@ def read(options: argparse.Namespace, tokenizer: Any) -> list[Tokens]:
 def run_micota(options: argparse.Namespace, result: Result) -> None:
     from lightning.pytorch import Trainer
 
-    memory.give_back()
     kernel = attention.choose("auto", "cpu", Qwen2Config())
     model, tokenizer = load(options.model, attention.implementation(kernel))
-    recompute(model, options.checkpointing)
     tokens = read(options, tokenizer)
     sft = SftConfig(learning_rate=options.learning_rate, batch_size=options.batch_size, epochs=1)
-    trainer = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_tokens=options.row_tokens)
+    trainer = TrainerConfig(
+        name="cpu", accelerator="cpu", precision="32-true", pack_tokens=options.row_tokens,
+        activation_checkpointing=options.checkpointing,
+    )  # fmt: skip
+    keep_less(model, trainer)
+    most = most_tokens(Shape.of(model), trainer, max(len(row.ids) for row in tokens))
+    result["recomputing"] = most
     data = SftDataModule(tokens, sft, trainer, seed=0)
     data.steps = [list(range(i, min(i + sft.batch_size, len(tokens)))) for i in range(0, len(tokens), sft.batch_size)]
     losses: list[float] = []
-    module = SftModule(model.train(), sft, trainer, len(data.steps), lambda m, _: losses.append(m["train/loss"]))
+    module = SftModule(
+        model.train(), sft, trainer, len(data.steps), lambda m, _: losses.append(m["train/loss"]),
+        recompute=Recompute(model, most),
+    )  # fmt: skip
     loop = Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False,
@@ -256,13 +265,13 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=160)
     parser.add_argument("--batch-size", type=int, default=16, help="examples of an optimiser step")
     parser.add_argument("--micro-batch", type=int, default=8, help="rows of a padded micro-batch")
-    parser.add_argument("--row-tokens", type=int, default=256, help="trainer.pack_tokens here")
-    parser.add_argument("--checkpointing", default="selective", help="trainer.activation_checkpointing here")
+    parser.add_argument("--row-tokens", type=int, default=512, help="trainer.pack_tokens here")
+    parser.add_argument("--checkpointing", default="auto", help="trainer.activation_checkpointing here")
     parser.add_argument("--pack-tokens", type=int, default=1024, help="max_length of TRL, its default")
     parser.add_argument("--rows", type=int, default=4, help="packed rows of one of TRL's optimiser steps")
     parser.add_argument("--max-tokens", type=int, default=1024)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--contenders", default=",".join(CONTENDERS))
     parser.add_argument("--losses", action="store_true")

@@ -12,8 +12,9 @@ from transformers.models.auto import AutoModelForCausalLM
 
 from micota.config import ConfigError, SftConfig, TrainerConfig
 from micota.packing import Tokens, borders, collate
-from micota.sft.budget import Shape, check_disk, check_memory, memory_bytes, settled
+from micota.sft.budget import Shape, check_disk, check_memory, memory_bytes, most_tokens
 from micota.sft.module import Objective
+from micota.sft.recompute import KINDS
 
 SFT = SftConfig(learning_rate=1e-5, batch_size=32, epochs=2)
 GPU = TrainerConfig(name="gpu", accelerator="gpu", precision="bf16-mixed", activation_checkpointing="full")
@@ -75,15 +76,40 @@ def test_the_estimate_follows_what_is_asked_for() -> None:
 
 def test_no_more_is_computed_again_than_memory_asks_for() -> None:
     auto = replace(GPU, activation_checkpointing="auto")
-    kinds = {room: settled(qwen7b(), auto, 16384, room * GIB).activation_checkpointing for room in (140, 300)}
-    assert kinds == {140: "full", 300: "selective"}
-    none = replace(GPU, activation_checkpointing="none")
-    assert settled(qwen7b(), none, 16384, 10 * GIB) is none
+    kinds = {room: [*most_tokens(qwen7b(), auto, 16384, room * GIB)][-1] for room in (140, 300, 600)}
+    assert kinds == {140: "full", 300: "selective", 600: "none"}
+    for kind in KINDS:
+        assert most_tokens(qwen7b(), replace(auto, activation_checkpointing=kind), 99, GIB) == {kind: 16384}
     used = [
         memory_bytes(qwen7b(), replace(GPU, activation_checkpointing=kind), 16384)["activations"]
         for kind in ("full", "selective", "none")
     ]
     assert used == sorted(used)
+
+
+@pytest.mark.parametrize("room", [140, 300, 600])
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_no_micro_batch_needs_more_than_a_full_one(room: int, precision: str) -> None:
+    shape, longest = qwen7b(), 20_000  # an example that is longer than a row
+    auto = replace(GPU, activation_checkpointing="auto", precision=precision, pack_tokens=8192)
+    limits = most_tokens(shape, auto, longest, room * GIB)
+    assert [*limits.values()] == sorted(limits.values())
+    full = sum(memory_bytes(shape, auto, 1, limits).values())
+    for kind, most in limits.items():
+        if most and kind != "full":
+            alone = replace(auto, activation_checkpointing=kind, pack_tokens=most)
+            assert sum(memory_bytes(shape, alone, 1).values()) <= full
+            more = replace(alone, pack_tokens=most + most // 50)
+            assert sum(memory_bytes(shape, more, 1).values()) > full
+
+
+def test_a_longer_example_computes_more_again() -> None:
+    shape = qwen7b()
+    for accelerator, kinds in (("cpu", ["none", "full"]), ("gpu", ["none", "selective"])):
+        precision = "32-true" if accelerator == "cpu" else "bf16-true"
+        auto = TrainerConfig(name="x", accelerator=accelerator, precision=precision, pack_tokens=512)
+        assert [*most_tokens(shape, auto, 512, 300 * GIB)] == ["none"]
+        assert [*most_tokens(shape, auto, 1000, 300 * GIB)] == kinds
 
 
 def test_an_impossible_run_is_refused_with_what_would_help() -> None:

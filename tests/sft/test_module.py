@@ -13,6 +13,7 @@ from micota.config import SftConfig, TrainerConfig
 from micota.packing import Tokens
 from micota.sft.data import SftDataModule, schedule
 from micota.sft.module import SftModule, learning_rate_factor
+from micota.sft.recompute import Recompute
 
 SFT = SftConfig(learning_rate=1e-2, batch_size=8, epochs=2, warmup_ratio=0.2)
 CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_tokens=40, row_batch=100)
@@ -24,7 +25,9 @@ def tokens() -> list[Tokens]:
     return [Tokens(ids=torch.randint(2, 32, (n,), generator=generator).tolist(), num_prompt=2) for n in lengths]
 
 
-def fit(trainer: TrainerConfig = CPU, sft: SftConfig = SFT) -> tuple[Any, list[dict[str, float]]]:
+def fit(
+    trainer: TrainerConfig = CPU, sft: SftConfig = SFT, most_tokens: dict[str, int] | None = None
+) -> tuple[Any, list[dict[str, float]]]:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     model: Any = AutoModelForCausalLM.from_config(
@@ -32,7 +35,10 @@ def fit(trainer: TrainerConfig = CPU, sft: SftConfig = SFT) -> tuple[Any, list[d
     )
     data = SftDataModule(tokens(), sft, trainer, seed=0)
     seen: list[dict[str, float]] = []
-    module = SftModule(model, sft, trainer, len(data.steps), lambda metrics, step: seen.append(dict(metrics)))
+    recompute = None if most_tokens is None else Recompute(model, most_tokens)
+    module = SftModule(
+        model, sft, trainer, len(data.steps), lambda metrics, step: seen.append(dict(metrics)), recompute=recompute
+    )
     Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
         enable_checkpointing=False,
@@ -52,6 +58,16 @@ def test_results_do_not_depend_on_how_the_work_is_cut_up(layout: dict[str, int])
     assert [m["train/loss"] for m in other] == pytest.approx([m["train/loss"] for m in losses], rel=1e-4)
     for ours, theirs in zip(pieces.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_computed_again_is_chosen_for_each_micro_batch_and_changes_nothing() -> None:
+    trainer = TrainerConfig(**{**vars(CPU), "pack_tokens": 1})  # a sequence each, of 6 to 29 tokens
+    kept, losses = fit(trainer)
+    chosen, other = fit(trainer, most_tokens={"none": 12, "selective": 20, "full": 30})
+    assert [m["train/loss"] for m in other] == [m["train/loss"] for m in losses]
+    assert all(torch.equal(a, b) for a, b in zip(chosen.parameters(), kept.parameters(), strict=True))
+    sizes = [len(row.ids) for row in tokens()]
+    assert min(sizes) <= 12 and any(12 < size <= 20 for size in sizes) and max(sizes) > 20
 
 
 def test_the_first_loss_is_the_mean_over_supervised_tokens() -> None:

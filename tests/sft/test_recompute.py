@@ -10,14 +10,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from micota.losses import softcap, summed_nll, supervised
 from micota.packing import borders, collate
-from micota.sft.recompute import recompute
+from micota.sft.recompute import Recompute
 
 
 def run(family: str, kernel: str, kind: str) -> tuple[list[torch.Tensor], int]:
     """Loss and gradients, and how many bytes are kept between the forward and the backward pass."""
     model = model_of(family, kernel)
-    recompute(model, kind)
     batch, kept = collate(sequences(), 96), {}
+    Recompute(model, {kind: 96})(batch["input_ids"].numel())
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
@@ -62,3 +62,26 @@ def test_products_and_attention_are_not_computed_again() -> None:
     for name in ("aten.mm.default", "aten.addmm.default", "aten._scaled_dot_product_flash_attention_for_cpu.default"):
         assert calls["full"][name] > calls["selective"][name] == calls["none"][name] > 0
     assert calls["selective"]["aten.silu.default"] == 2 * calls["none"]["aten.silu.default"]
+
+
+def test_a_micro_batch_has_the_first_kind_that_its_size_allows() -> None:
+    model = model_of("qwen2", "sequences")
+    recompute = Recompute(model, {"none": 40, "selective": 60, "full": 100})
+    found = {}
+    for size in (101, 40, 61, 41):  # the kind goes back and forth; what is larger than all has the last
+        recompute(size)
+        [kind] = {_kind(layer) for layer in model.model.layers}
+        found[size] = kind
+    assert found == {40: "none", 41: "selective", 61: "full", 101: "full"}
+
+
+def _kind(layer: Any) -> str:
+    if not layer.gradient_checkpointing:
+        return "none"
+    return "selective" if "context_fn" in layer._gradient_checkpointing_func.keywords else "full"
+
+
+def test_nothing_is_set_up_where_nothing_is_computed_again() -> None:
+    model = model_of("qwen2", "sequences")
+    Recompute(model, {"none": 10})(20)
+    assert not any(layer.gradient_checkpointing for layer in model.model.layers)

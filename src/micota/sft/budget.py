@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from micota.config import ConfigError, SftConfig, TrainerConfig
 from micota.losses import CHUNK_LOGITS
+from micota.sft.recompute import KINDS, kind_for
 
 # Dense bf16 FLOP/s, as the makers' data sheets have them.
 PEAK_TFLOPS = {
@@ -21,6 +22,9 @@ PEAK_TFLOPS = {
 }  # fmt: skip
 PROCESS_BYTES = {"cpu": 700 * 2**20, "gpu": 2**30}  # libraries on CPU, CUDA context and kernels' workspace on GPU
 USABLE = 0.95  # of a device's memory: the allocator leaves gaps
+# What ``activation_checkpointing=auto`` chooses from. On CPU the gaps that malloc leaves between what is kept and what
+# is not take what selective checkpointing saves.
+AUTOMATIC = {"cpu": ("none", "full"), "gpu": KINDS}
 COMFORTABLE = 0.8  # what an estimate must stay below before it is relied on where there is a safer choice
 
 
@@ -91,48 +95,86 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def memory_bytes(shape: Shape, trainer: TrainerConfig, longest: int) -> dict[str, int]:
+def memory_bytes(
+    shape: Shape, trainer: TrainerConfig, longest: int, limits: Mapping[str, int] | None = None
+) -> dict[str, int]:
     """An estimate of the memory of one device, by what it is for.
 
     Args:
-        trainer: its ``activation_checkpointing`` is settled (see :func:`settled`).
         longest: tokens of the longest example.
+        limits: of :func:`most_tokens`; may be left out where ``trainer.activation_checkpointing`` is not ``auto``.
     """
+    limits = most_tokens(shape, trainer, longest) if limits is None else limits
     ranks = trainer.world_size
     stored = 2 if trainer.precision == "bf16-true" else 4
     computed = 4 if trainer.precision == "32-true" else 2
     kept = 0 if trainer.cpu_offload else 1
-    tokens = max(trainer.pack_tokens, longest) * trainer.row_batch
-    # What a layer keeps for the backward pass, in elements a token: norms and residuals (in float32 within the norms of
-    # transformers' models), queries, keys and values before and after rotation, and four of the width of the MLP.
-    layer = 10 * shape.hidden + 6 * shape.attention + 4 * shape.intermediate
-    kind = trainer.activation_checkpointing
-    full = shape.num_layers if kind == "none" else 1
-    # Between layers, its input; selectively also the results of its products and of attention.
-    kept_of_layer = {
-        "none": 0,
-        "full": shape.hidden,
-        "selective": 3 * shape.hidden + 4 * shape.attention + 2 * shape.intermediate,
-    }[kind]
-    between = shape.num_layers * kept_of_layer
-    gathered = 0
+    sizes = _sizes(trainer, longest)
+    activations, cast = max(
+        (_held(shape, trainer, kind_for(size, limits), size) for size in sizes), key=lambda held: sum(held)
+    )
+    gathered = cast
     if ranks > 1:  # the weights outside of layers, and those of the layer at work and the next, with gradients
         per_layer = (shape.weights - shape.outside) // shape.num_layers
         gathered = (shape.outside + 2 * per_layer) * computed + (shape.outside + per_layer) * computed
-    elif trainer.precision == "bf16-mixed":  # copies of the layer at work, or of all that the backward pass needs
-        layers = shape.num_layers if kind == "none" else 1
-        gathered = (shape.linear * layers // shape.num_layers + shape.head) * computed
     trains_head = shape.trained > shape.weights / 2
-    chunk = min(CHUNK_LOGITS["cuda" if trainer.accelerator == "gpu" else "cpu"], tokens * shape.head // shape.hidden)
+    chunk = CHUNK_LOGITS["cuda" if trainer.accelerator == "gpu" else "cpu"]
+    chunk = min(chunk, max(sizes) * shape.head // shape.hidden)
     return {
         "weights": kept * shape.weights * stored // ranks,
         "gradients": kept * shape.trained * stored // ranks,
         "optimiser": kept * 2 * shape.trained * stored // ranks,
         "gathered or cast weights": gathered,
-        "activations": tokens * (full * layer + between) * computed,
+        "activations": activations,
         "logits of a chunk": chunk * (4 + computed) + (shape.head * 4 if ranks > 1 and trains_head else 0),
         "process": PROCESS_BYTES[trainer.accelerator],
     }
+
+
+def _held(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) -> tuple[int, int]:
+    """Bytes that are there when the backward pass of a micro-batch begins, with one layer computed again: of
+    activations, and of weights that autocast has cast."""
+    computed = 4 if trainer.precision == "32-true" else 2
+    # Norms and residuals (in float32 within the norms of transformers' models), queries, keys and values before and
+    # after rotation, and four of the width of the MLP.
+    layer = 10 * shape.hidden + 6 * shape.attention + 4 * shape.intermediate
+    products = 2 * shape.hidden + 4 * shape.attention + 2 * shape.intermediate if kind == "selective" else 0
+    each = shape.num_layers * layer if kind == "none" else layer + shape.num_layers * (shape.hidden + products)
+    cast = 0
+    if trainer.world_size == 1 and trainer.precision == "bf16-mixed":  # of the layer at work, or of all
+        cast = shape.linear // (1 if kind == "none" else shape.num_layers) + shape.head
+    return num_tokens * each * computed, cast * computed
+
+
+def _sizes(trainer: TrainerConfig, longest: int) -> tuple[int, int]:
+    """Tokens of a full micro-batch, and of the largest: an example that is longer than a row has one of its own."""
+    return trainer.pack_tokens * trainer.row_batch, max(trainer.pack_tokens, longest) * trainer.row_batch
+
+
+def most_tokens(shape: Shape, trainer: TrainerConfig, longest: int, capacity: int | None = None) -> dict[str, int]:
+    """The most tokens of a micro-batch that each kind of activation checkpointing is good for.
+
+    With ``auto`` a full micro-batch has the first kind with which the estimate stays comfortable. Others have the first
+    with which they need no more memory than a full one: examples that are longer than a row compute more again.
+
+    Args:
+        longest: tokens of the longest example.
+        capacity: bytes of a device; by default what this one has.
+    """
+    full, largest = _sizes(trainer, longest)
+    if trainer.activation_checkpointing != "auto":
+        return {trainer.activation_checkpointing: largest}
+    room = COMFORTABLE * (device_bytes(trainer) if capacity is None else capacity)
+    limits: dict[str, int] = {}
+    for kind in AUTOMATIC[trainer.accelerator]:
+        budget = sum(_held(shape, trainer, kind, full))
+        for other in AUTOMATIC[trainer.accelerator]:
+            each, cast = _held(shape, trainer, other, 1)
+            limits[other] = max(0, budget - cast) // each
+        if sum(memory_bytes(shape, trainer, longest, limits).values()) <= room:
+            break
+    needed = kind_for(largest, limits)
+    return {kind: most for kind, most in limits.items() if KINDS.index(kind) <= KINDS.index(needed)}
 
 
 def check_memory(
@@ -141,12 +183,15 @@ def check_memory(
     """Refuse a run that is not likely to fit.
 
     Args:
+        longest: tokens of the longest example.
         capacity: bytes of a device; by default what this one has.
 
     Raises:
         ConfigError: the text has the estimate, what there is, and which changes would make it fit.
     """
-    parts = memory_bytes(shape, trainer, longest)
+    limits = most_tokens(shape, trainer, longest, capacity)
+    parts = memory_bytes(shape, trainer, longest, limits)
+    trainer = replace(trainer, activation_checkpointing=[*limits][-1])
     room = int(USABLE * (device_bytes(trainer) if capacity is None else capacity))
     if sum(parts.values()) <= room or not trainer.check_memory:
         return
@@ -164,7 +209,7 @@ def check_memory(
 
 def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerConfig]]:
     """Changes that save memory, cheapest first; each comes on top of checkpointing and the smallest micro-batches."""
-    for kind in ("selective", "full")[("none", "selective", "full").index(trainer.activation_checkpointing) :]:
+    for kind in KINDS[KINDS.index(trainer.activation_checkpointing) + 1 :]:
         yield f"trainer.activation_checkpointing={kind}", replace(trainer, activation_checkpointing=kind)
     least = replace(trainer, activation_checkpointing="full")
     small = replace(least, row_batch=1, pack_tokens=min(trainer.pack_tokens, longest))
@@ -179,16 +224,6 @@ def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerCo
         devices = max(2, trainer.devices)
         words = f"trainer=fsdp trainer.devices={devices} trainer.cpu_offload=true"
         yield words, replace(small, devices=devices, cpu_offload=True)
-
-
-def settled(shape: Shape, trainer: TrainerConfig, longest: int, capacity: int | None = None) -> TrainerConfig:
-    """``trainer`` with ``activation_checkpointing=auto`` decided: selective where that is likely to fit, else full."""
-    if trainer.activation_checkpointing != "auto":
-        return trainer
-    selective = replace(trainer, activation_checkpointing="selective")
-    room = COMFORTABLE * (device_bytes(trainer) if capacity is None else capacity)
-    fits = sum(memory_bytes(shape, selective, longest).values()) <= room
-    return selective if fits else replace(trainer, activation_checkpointing="full")
 
 
 def device_bytes(trainer: TrainerConfig) -> int:

@@ -178,7 +178,9 @@ class Steps(Dataset[Step]):
     def __getitem__(self, index: int) -> Step:
         chosen = [self.sequences[i] for i in self.steps[index]]
         lengths = [len(tokens.ids) for tokens in chosen]
-        pieces = micro_batches(chosen, max(self.trainer.pack_tokens, max(lengths)), self.trainer.row_batch)
+        pieces = micro_batches(chosen, self.trainer.pack_tokens, self.trainer.row_batch)
+        # The largest first: what it frees has room for the others, and ranks get ones alike in size at a time.
+        pieces.sort(key=lambda piece: -piece["input_ids"].numel())
         rounds = -(-len(pieces) // self.world_size)
         mine = pieces[self.rank :: self.world_size]
         mine += [_nothing() for _ in range(rounds - len(mine))]

@@ -81,12 +81,14 @@ class SftModule(LightningModule):
         seed: int = 0,
         peak_flops: float | None = None,
         loss: str = "chunked",
+        recompute: Callable[[int], None] | None = None,
         fill: Callable[[torch.device], None] | None = None,
         evaluate: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
         """
         Args:
             report: gets the metrics of a step, and its number.
+            recompute: told the positions of each micro-batch before its forward pass.
             fill: reads the weights of a model that is on the meta device until it is sharded.
             evaluate: asks the model as it is; called every ``trainer.evaluate_every`` steps, and its metrics reported.
         """
@@ -106,6 +108,7 @@ class SftModule(LightningModule):
         self.validation_loss: torch.Tensor
         self.register_buffer("validation_loss", torch.tensor(math.nan))
         self._report = report
+        self._recompute = recompute
         self._fill = fill
         self._evaluate = evaluate
         self._began = 0.0
@@ -148,6 +151,8 @@ class SftModule(LightningModule):
         )
         total = torch.zeros((), device=self._place)
         for piece in batch.pieces:
+            if self._recompute is not None:
+                self._recompute(piece["input_ids"].numel())
             loss = self._loss(piece, batch.num_supervised / self._world_size)  # gradients are averaged over ranks
             self.manual_backward(loss)
             total += loss.detach()

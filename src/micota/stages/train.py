@@ -28,11 +28,12 @@ from micota.export import export, export_streamed, named_weights, rehearse
 from micota.graph import TrainSpec
 from micota.packing import fits
 from micota.records import DATA, Example, Node
-from micota.sft import attention, budget, loading, lora, memory
+from micota.sft import attention, budget, loading, lora
 from micota.sft.checkpoints import Checkpoints, StoppedError, StreamedCheckpoints
 from micota.sft.data import SftDataModule, TokenTable, check, tokenise_once
+from micota.sft.lean import keep_less
 from micota.sft.module import NonFiniteError, SftModule
-from micota.sft.recompute import recompute
+from micota.sft.recompute import Recompute
 from micota.sft.sharding import Sharding, whole
 from micota.stages.inputs import check_device, close_engine, input_path, model_location
 from micota.stages.make import Work
@@ -137,21 +138,21 @@ def fit_here(work: Work, watcher: Watcher) -> None:
     """Train in this process, which is one rank where there are several, and export."""
     spec: TrainSpec = work.node.spec
     seed_everything(spec.seed, verbose=False)
-    memory.give_back()
     inputs = read_inputs(work.store, work.node)
     data = SftDataModule(inputs.tokens, spec.sft, work.config.trainer, spec.seed, inputs.chosen)
     loaded = _load(inputs, spec, work.config.trainer, work.build.path)
-    model, config = loaded.model, loaded.config
+    model, config = loaded.model, work.config.trainer
+    keep_less(model, config)
     if _leads():
         rehearse(model, inputs.tokenizer, work.build.path / "rehearsal")
         (work.build.path / NON_FINITE).unlink(missing_ok=True)
-    recompute(model, config.activation_checkpointing)
     model.train()
     watcher.begin(len(data.steps))
     module = SftModule(
         model, spec.sft, config, len(data.steps), watcher.step,
         seed=spec.seed, peak_flops=budget.peak_flops(config), loss=losses.choose(config.loss, _device(config)),
-        fill=loaded.fill, evaluate=Midway(work, model, inputs.tokenizer) if config.evaluate_every else None,
+        recompute=Recompute(model, loaded.most_tokens), fill=loaded.fill,
+        evaluate=Midway(work, model, inputs.tokenizer) if config.evaluate_every else None,
     )  # fmt: skip
     _fit(work, module, data, inputs.examples)
     _export(work, loaded, inputs.tokenizer)
@@ -168,12 +169,13 @@ def fit_here(work: Work, watcher: Watcher) -> None:
 class Loaded:
     """A model to train. Where it is sharded its weights are on the meta device, and ``fill`` reads them later.
 
-    ``adapted`` is peft's model around it, if adapters are trained; in ``config`` nothing is left to be decided.
+    ``adapted`` is peft's model around it, if adapters are trained; ``most_tokens`` is what each kind of activation
+    checkpointing is good for.
     """
 
     model: Any
     adapted: Any | None
-    config: TrainerConfig
+    most_tokens: dict[str, int]
     fill: Callable[[torch.device], None] | None
 
 
@@ -192,20 +194,21 @@ def _load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) 
     check([inputs.tokens[i] for i in inputs.chosen], chosen, len(model.get_input_embeddings().weight))
     adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
     shape = budget.Shape.of(model)
-    config = budget.settled(shape, config, inputs.longest)
+    most_tokens = budget.most_tokens(shape, config, inputs.longest)
     budget.check_memory(shape, spec.sft, config, inputs.longest)
     budget.check_disk(folder, shape, config, shutil.disk_usage(folder).free)
     logger.info(
         "attention: %s; activation checkpointing: %s; memory, estimated: %s",
-        kernel, config.activation_checkpointing, budget.memory_bytes(shape, config, inputs.longest),
+        kernel, ", ".join(f"{kind} to {count} tokens" for kind, count in most_tokens.items()),
+        budget.memory_bytes(shape, config, inputs.longest, most_tokens),
     )  # fmt: skip
     if config.world_size > 1:
-        return Loaded(model, adapted, config, partial(_fill, model, inputs.location, dtype, spec.seed))
+        return Loaded(model, adapted, most_tokens, partial(_fill, model, inputs.location, dtype, spec.seed))
     model = AutoModelForCausalLM.from_pretrained(
         path, revision=revision, dtype=dtype, attn_implementation=implementation
     )
     adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
-    return Loaded(model, adapted, config, None)
+    return Loaded(model, adapted, most_tokens, None)
 
 
 def _fill(model: Any, location: tuple[str, str | None], dtype: torch.dtype, seed: int, device: torch.device) -> None:
@@ -268,7 +271,7 @@ def _export(work: Work, loaded: Loaded, tokenizer: Any) -> None:
     if loaded.adapted is not None:
         lora.save(loaded.adapted, folder / "adapter", whole, writes=writes)
         export_streamed(model, tokenizer, folder, lora.merged_weights(loaded.adapted, whole), writes=writes)
-    elif loaded.config.world_size > 1:
+    elif work.config.trainer.world_size > 1:
         weights = ((name, whole(weight.detach())) for name, weight in named_weights(model))
         export_streamed(model, tokenizer, folder, weights, writes=writes)
     else:
