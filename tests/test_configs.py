@@ -110,6 +110,7 @@ BAD = [
     ("train", ["student.sft.validation_fraction=1"], ["student.sft.validation_fraction=1", "below 1"]),
     ("train", ["student=qwen14b_lora", "student.sft.lora.r=0"], ["student.sft.lora.r=0", "above 0"]),
     ("train", ["student=qwen14b_lora", "student.sft.lora.targets=[]"], ["student.sft.lora.targets=[]", "all-linear"]),
+    ("train", ["student.sft.lora.alpha=8"], ["student.sft.lora", "alpha=8 without a rank", "r above 0"]),
     ("train", ["show_samples=-1"], ["show_samples=-1", "at least 0"]),
     ("train", ["trainer.pack_tokens=0"], ["trainer.pack_tokens=0", "above 0"]),
     ("train", ["data.path=nope.jsonl"], ["data.path='nope.jsonl'", "no such file"]),

@@ -156,6 +156,11 @@ def test_a_sweep_shares_everything_upstream_and_compares_in_wandb(
     assert finished.stdout.count("wandb sync") == 1
     told = f'tracked offline; to upload:  for run in {artifacts}/wandb/offline-run-*; do wandb sync "$run"; done'
     assert finished.stdout.splitlines()[-1] == told
+    failed = run_door(
+        "train", *SMALL, "role=ta", "ta.sft.epochs=2", "trainer=gpu", "trainer.precision=32-true", "tracker=wandb",
+        "tracker.mode=offline", MICOTA_ARTIFACTS=str(artifacts), HOME=str(folder), CUDA_VISIBLE_DEVICES="",
+    )  # fmt: skip
+    assert failed.returncode == 2 and failed.stdout.splitlines() == [told]
 
 
 @pytest.mark.slow

@@ -64,12 +64,17 @@ def run(script: str, stage: Callable[[Any], object]) -> None:
         if wants_traceback:
             raise
         fail(error, SCHEMAS[name])
+    except RuntimeError as error:
+        if wants_traceback or "srun" not in str(error):  # of submitit, which has no type of its own for it
+            raise
+        fail(ConfigError(f"{error} Accepted elsewhere: hydra/launcher=submitit_local, or basic"), SCHEMAS[name])
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
-    for line in dict.fromkeys(map(sync_command, ran)):  # once, however many jobs a sweep had
-        if line is not None:
-            print(f"tracked offline; to upload:  {line}")
+    finally:  # runs of a door that failed are tracked too
+        for line in dict.fromkeys(map(sync_command, ran)):  # once, however many jobs a sweep had
+            if line is not None:
+                print(f"tracked offline; to upload:  {line}")
 
 
 def fail(error: Exception, schema: type[Config]) -> NoReturn:

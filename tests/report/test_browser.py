@@ -181,6 +181,32 @@ def test_every_number_is_walked_back(opened: Page, finished: Finished) -> None:
     assert number.evaluate("node => node === document.activeElement")
 
 
+def test_arrows_go_from_number_to_number(opened: Page) -> None:
+    stops = opened.locator(".results .value[tabindex='0']")
+    assert stops.count() == 1
+    stops.focus()
+    row = opened.locator(".results tbody tr")
+    opened.keyboard.press("ArrowRight")
+    opened.keyboard.press("ArrowDown")
+    assert (
+        row.nth(1).locator(".value").nth(1).evaluate("node => node === document.activeElement && node.tabIndex === 0")
+    )
+    opened.keyboard.press("ArrowUp")
+    opened.keyboard.press("ArrowLeft")
+    assert row.nth(0).locator(".value").nth(0).evaluate("node => node === document.activeElement")
+    assert stops.count() == 1
+
+
+def test_counts_and_lengths_are_walked_back_too(opened: Page) -> None:
+    tokens = opened.locator("tr.method .value[data-about='tokens an answer']").first
+    tokens.click()
+    assert opened.inner_text("#lineage-title") == f"micota, tokens an answer: {tokens.inner_text()}"
+    assert opened.locator("#lineage-steps .stage").first.inner_text() == "scores"
+    opened.keyboard.press("Escape")
+    opened.locator("tr.method .value[data-about='truncated']").click()
+    assert opened.inner_text("#lineage-title").startswith("micota, truncated: ")
+
+
 def test_light_and_dark(opened: Page) -> None:
     def colours() -> tuple[str, str]:
         paper: str = opened.evaluate("getComputedStyle(document.body).backgroundColor")

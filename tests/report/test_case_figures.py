@@ -1,10 +1,12 @@
 """Figures over cases: the papers' gaps, paired, for every student that has both arms."""
 
+from dataclasses import replace
+
 import pytest
 from synthetic_world import score
 
 from micota.artifacts import Store
-from micota.report.case_figures import case_figures, case_gaps
+from micota.report.case_figures import case_figures, case_gaps, published_gap
 from micota.report.collect import CaseReport, Summary
 from micota.report.rows import Row, row
 from micota.statistics import paired_difference
@@ -54,6 +56,22 @@ def test_the_figure_has_cases_from_top_to_bottom() -> None:
     assert list(gap.x) == pytest.approx([-40, 30])
     assert list(figure.layout.yaxis.ticktext) == ["small", "large"]
     assert case_figures(cases[:1]) == {}
+    assert gap.customdata[1]["case"] == 1 and gap.customdata[1]["model"] == "strong"
+    assert gap.customdata[1]["about"] == "average less short" and gap.customdata[1]["shown"].startswith("+30.0 [")
+
+
+def test_published_gaps_stand_beside_ours() -> None:
+    averages = {"strong": {"average": 20.0}, "short": {"average": 35.0}}
+    cases = [
+        replace(case("small", strong=4, short=12), published=averages),
+        replace(case("large", strong=16, short=10), published={"strong": {"average": 50.0}}),
+    ]
+    [figure] = case_figures(cases).values()
+    assert [trace.name for trace in figure.data] == ["strong less short", "published"]
+    assert list(figure.data[1].x) == [-15.0] and list(figure.data[1].y) == [0]
+    gap_alone = replace(cases[0], published={"strong": {"gap_to_instruct": -7.0}})
+    assert published_gap(gap_alone, "strong", "instruct") == -7.0
+    assert published_gap(gap_alone, "strong", "short") is None
 
 
 def test_cases_without_scores_have_no_gaps(finished: tuple[Store, CaseReport]) -> None:

@@ -93,6 +93,22 @@ def test_accuracy_has_a_point_for_every_measure(compared: Summary) -> None:
     assert any(shape.x0 == pytest.approx(58) and shape.line.dash == "dash" for shape in figure.layout.shapes)
 
 
+def test_published_numbers_are_strokes_beside_ours(compared: Summary) -> None:
+    published = {"strong": {"average": 20.0, BENCHMARKS[0]: 99.0}, "teacher": {"average": 70.0}}
+    figure = accuracy_figure(replace(compared, published=published))
+    strokes = [trace for trace in figure.data if trace.legendgroup == "published"]
+    assert [trace.x[0] for trace in strokes] == [20.0, 99.0, None] and strokes[-1].name == "published"
+    ours = [
+        trace for trace in figure.data if trace.hovertemplate and trace.hovertemplate.startswith("strong, average: 2")
+    ]
+    assert {trace.y[0] for trace in ours} == {strokes[0].y[0]} and len(ours) == 2
+    assert figure.layout.xaxis.range[1] > 99
+    assert (
+        captions(compared)["accuracy"][1] + " Grey strokes are published."
+        == (captions(replace(compared, published=published))["accuracy"][1])
+    )
+
+
 def test_lengths_show_quantiles_mean_and_truncation(compared: Summary) -> None:
     figure = length_figure(compared)
     boxes = [trace for trace in figure.data if trace.type == "box"]

@@ -4,13 +4,16 @@ from typing import Any
 
 import pytest
 import torch
-from packed_models import FAMILIES, model_of, sequences
+from packed_models import FAMILIES, SHAPE, model_of, sequences
+from transformers import Qwen2Config
+from transformers.models.auto import AutoModelForCausalLM
 
 from micota.config import LoraConfig, TrainerConfig
 from micota.losses import softcap, summed_nll, supervised
 from micota.packing import borders, collate
 from micota.sft.lean import keep_less
 from micota.sft.lora import adapt
+from micota.sft.module import Objective
 from micota.sft.recompute import Recompute
 
 CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true")
@@ -49,6 +52,24 @@ def test_losses_are_the_same_to_the_bit_and_gradients_within_rounding(family: st
     assert changed == (family != "gemma2")  # whose norms and activation are others
     if changed and kind == "none":
         assert less < 0.75 * kept
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_table_that_is_also_the_output_head_sums_both_gradients(tied: bool) -> None:
+    found = []
+    for lean in (False, True):
+        torch.manual_seed(0)
+        config = Qwen2Config(**SHAPE, tie_word_embeddings=tied)
+        model = AutoModelForCausalLM.from_config(config).train()
+        if lean:
+            keep_less(model, CPU)
+        for _ in range(2):  # micro-batches
+            batch = collate(sequences(), 96)
+            Objective(model)(batch, borders(batch["position_ids"]), 100.0).backward()
+        found.append({name: weight.grad for name, weight in model.named_parameters()})
+    for name, grad in found[0].items():
+        torch.testing.assert_close(found[1][name], grad, rtol=1e-4, atol=1e-6)
+    assert found[0]["model.embed_tokens.weight"][0].abs().sum() == 0 or tied  # of the padding token
 
 
 def test_gradients_are_those_of_finite_differences() -> None:

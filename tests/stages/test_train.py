@@ -19,6 +19,7 @@ import torch
 from conftest import ROOT
 from rich.console import Console
 from safetensors.torch import load_file
+from torch.distributed.checkpoint import FileSystemReader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from micota import graph
@@ -186,6 +187,38 @@ def test_killed_it_goes_on_to_the_same_weights(
     undisturbed, curve = fitted(elsewhere(config, "undisturbed"))
     first = random.Random(devices).randrange(2, 12)
     run_and(config, lambda process: process.kill(), [first, first + 9])
+    assert (finished := subprocess.run(door(config), capture_output=True, text=True, check=False)).returncode == 0, (
+        finished
+    )
+    [model] = Path(config.artifacts).glob("models/*")
+    assert_same(model, undisturbed, tolerance)
+    resumed = json.loads((model / "manifest.json").read_text())["metrics"]
+    assert resumed["loss"] == pytest.approx(curve.losses[-1], abs=1e-6)
+
+
+def stopped(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize(("devices", "tolerance"), [(1, 0.0), pytest.param(2, 1e-6, marks=pytest.mark.slow)])
+def test_checkpoints_of_adapters_hold_them_alone_and_go_on(
+    prepared: Prepared, elsewhere: Callable[[Config, str], Config], devices: int, tolerance: float
+) -> None:
+    overrides = [f"trainer.devices={devices}", "student=tiny_lora"]
+    config = prepared("student.sft.epochs=4", *overrides)
+    undisturbed, curve = fitted(elsewhere(config, "undisturbed"))
+    run_and(config, stopped, [3])
+    [model] = Path(config.artifacts).glob("models/*.partial")
+    latest = model / "checkpoints" / f"step={steps_in(config)[-1]}.ckpt"
+    if devices == 1:
+        names = [*torch.load(latest)["state_dict"]]
+    else:
+        names = [
+            name.removeprefix("state_dict.") for name in FileSystemReader(latest).read_metadata().state_dict_metadata
+        ]
+    saved = [name for name in names if name.startswith("objective.")]
+    assert saved and all("lora_" in name for name in saved)
     assert (finished := subprocess.run(door(config), capture_output=True, text=True, check=False)).returncode == 0, (
         finished
     )

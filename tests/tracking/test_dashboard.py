@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from conftest import ROOT
 from wandb_server import KEY, open_server
 
 from micota.tracking import dashboard
@@ -39,6 +40,12 @@ def test_the_workspace_groups_arms_and_draws_sweeps() -> None:
     assert {"summary:eval/average", "summary:eval/num_tokens"} <= set(found(spec, "yAxis"))
     assert ["summary_metrics.eval/gsm8k/accuracy"] in found(spec, "metrics")
     assert "eval/scores" in json.dumps(spec) and "eval/gsm8k/answers" in json.dumps(spec)
+
+
+def test_curves_are_of_what_training_reports() -> None:
+    source = (ROOT / "src" / "micota" / "sft" / "module.py").read_text(encoding="utf-8")
+    drawn = [name for panel in dashboard.training_panels() for name in panel.y]
+    assert len(drawn) == 4 and all(f'"{name}"' in source for name in drawn)
 
 
 def test_the_door_hands_both_over(run_door: Door, tmp_path: Path) -> None:

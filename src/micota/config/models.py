@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 from micota.config.fields import fraction, non_negative, positive, slug, where
 
@@ -37,22 +37,31 @@ class ThinkingConfig:
 
 @dataclass(kw_only=True)
 class LoraConfig:
-    """Low-rank adapters (arXiv 2106.09685), named as in peft; ``targets`` are names of linear layers, or all."""
+    """Low-rank adapters (arXiv 2106.09685), named as in peft; ``targets`` are names of linear layers, or all.
 
-    r: int = positive()
-    alpha: int = positive()
+    ``r`` null is none, that is full fine-tuning, and ``alpha`` null twice ``r``. So they can be set on the command
+    line, where nothing can be set below a null.
+    """
+
+    r: int | None = positive(None)
+    alpha: int | None = positive(None)
     dropout: float = where("a number from 0 to below 1", lambda value: 0 <= value < 1, 0.0)
     targets: list[str] = where(
         "a list of names of linear layers, or [all-linear]", bool, default_factory=lambda: ["all-linear"]
     )
+
+    def conflicts(self) -> Iterator[str]:
+        for item in fields(self):
+            value, default = getattr(self, item.name), getattr(LoraConfig(), item.name)
+            if self.r is None and value != default:
+                yield f"{item.name}={value} without a rank; accepted: r above 0 with it, or neither"
 
 
 @dataclass(kw_only=True)
 class SftConfig:
     """Supervised fine-tuning. Batch sizes count examples; ``max_tokens`` is prompt + completion + eos.
 
-    ``validation_fraction`` is the share of examples that is held out, to watch the loss on; ``lora`` null is full
-    fine-tuning.
+    ``validation_fraction`` is the share of examples that is held out, to watch the loss on.
     """
 
     learning_rate: float = positive()
@@ -63,7 +72,13 @@ class SftConfig:
     max_grad_norm: float = positive(1.0)
     max_tokens: int = positive(16384)
     validation_fraction: float = where("a number from 0 to below 1", lambda value: 0 <= value < 1, 0.0)
-    lora: LoraConfig | None = None
+    lora: LoraConfig | None = field(default_factory=LoraConfig)
+
+    def settled(self) -> SftConfig:
+        """The same with ``lora`` null where no rank is given, and alpha given elsewhere: of both one spelling."""
+        if self.lora is None or self.lora.r is None:
+            return replace(self, lora=None)
+        return replace(self, lora=replace(self.lora, alpha=self.lora.alpha or 2 * self.lora.r))
 
 
 @dataclass(kw_only=True)

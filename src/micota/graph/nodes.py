@@ -182,7 +182,7 @@ def trained(config: Config, role: str) -> Node:
         kind="models",
         stage="train",
         name=f"{base.name}+{arm.name}",
-        spec=TrainSpec(sft=base.sft, precision=config.trainer.precision, seed=config.seed),
+        spec=TrainSpec(sft=base.sft.settled(), precision=config.trainer.precision, seed=config.seed),
         inputs={"model": source(base), "data": data(config, arm, matched=role != "ta")},
         door="train",
         choose={"role": role} if role == "ta" else {"data": arm.name},

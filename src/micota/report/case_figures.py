@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from micota.findings.gaps import LARGE_SMALL, LONG_SHORT, Gap, distilled, gaps
+from micota.findings.gaps import BASE, LARGE_SMALL, LONG_SHORT, Gap, distilled, gaps
 from micota.report.collect import Summary
-from micota.report.style import COLOURS, REFERENCE, SPARE, error_bars, styled
+from micota.report.style import COLOURS, REFERENCE, SPARE, error_bars, published_mark, styled
 from micota.report.table import verdict
 
 DISTILLED = ("strong", "half_size", "micota")  # whose gap to the untouched student MiCoTA reports
@@ -22,7 +22,7 @@ GAP_CAPTION = (
 def case_figures(summaries: Sequence[Summary]) -> dict[str, go.Figure]:
     """All figures over cases by name; none where there is a single case."""
     found = case_gaps(summaries) if len(summaries) > 1 else {}
-    return {"gap": gap_figure([summary.place for summary in summaries], found)} if found else {}
+    return {"gap": gap_figure(summaries, found)} if found else {}
 
 
 def case_gaps(summaries: Sequence[Summary]) -> dict[str, list[Gap]]:
@@ -33,9 +33,19 @@ def case_gaps(summaries: Sequence[Summary]) -> dict[str, list[Gap]]:
     return {f"{ours} less {theirs}": found for ours, theirs in pairs if (found := gaps(suites, (ours, theirs)))}
 
 
-def gap_figure(places: Sequence[str], found: dict[str, list[Gap]]) -> go.Figure:
-    """Cases from top to bottom, in each a point for every pair of arms."""
+def published_gap(summary: Summary, ours: str, theirs: str) -> float | None:
+    """The gap between two arms in points as a paper has it, or as its averages have it; None where it has neither."""
+    own, other = (summary.published.get(arm, {}) for arm in (ours, theirs))
+    if "average" in own and "average" in other:
+        return own["average"] - other["average"]
+    return own.get("gap_to_instruct") if theirs == BASE else None
+
+
+def gap_figure(summaries: Sequence[Summary], found: dict[str, list[Gap]]) -> go.Figure:
+    """Cases from top to bottom, in each a point for every pair of arms, and a stroke for what is published of it."""
     figure = go.Figure()
+    places = [summary.place for summary in summaries]
+    strokes: list[tuple[float, float, str]] = []
     for index, (name, own) in enumerate(found.items()):
         shift = 0.5 * ((index + 0.5) / len(found) - 0.5)
         estimates = [gap.difference for gap in own]
@@ -48,11 +58,29 @@ def gap_figure(places: Sequence[str], found: dict[str, list[Gap]]) -> go.Figure:
             name=name,
             showlegend=True,
             text=[f"{gap.student}, {name}: {verdict(gap.difference)}" for gap in own],
+            customdata=[_about(gap, places.index(gap.student)) for gap in own],
             hovertemplate="%{text}<extra></extra>",
         )
+        for gap in own:
+            place = places.index(gap.student)
+            value = published_gap(summaries[place], gap.ours, gap.theirs)
+            if value is not None:
+                strokes.append((value, place + shift, f"{gap.student}, {name}: {value:+.1f} published"))
+    if strokes:
+        across, down, text = zip(*strokes, strict=True)
+        figure.add_scatter(
+            x=across, y=down, text=text, mode="markers", marker=published_mark(14), name="published",
+            hovertemplate="%{text}<extra></extra>", showlegend=True,
+        )  # fmt: skip
     figure.add_vline(x=0, line=REFERENCE)
     names = [place.replace(", ", ",<br>") for place in places]
     figure.update_yaxes(tickvals=list(range(len(places))), ticktext=names, range=[len(places) - 0.5, -0.5])
     figure.update_xaxes(title="difference (points)")
     legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
     return styled(figure, height=150 + len(places) * max(34, 22 * len(found)), legend=legend)
+
+
+def _about(gap: Gap, case: int) -> dict[str, object]:
+    """Which number a point is, for a page that is clicked there: how the scores of ``gap.ours`` were made."""
+    about = {"about": f"average less {gap.theirs}", "shown": verdict(gap.difference)}
+    return {"case": case, "model": gap.ours, "measure": "average", **about}

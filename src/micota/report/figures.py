@@ -24,10 +24,12 @@ from micota.report.style import (
     by_arm,
     error_bars,
     number,
+    published_mark,
     styled,
 )
 from micota.report.table import interval
 
+PUBLISHED = "published"
 HORIZONTAL = {"orientation": "h", "showlegend": False}
 CAPTIONS = {
     "accuracy": (
@@ -94,8 +96,8 @@ def figures(summary: Summary) -> dict[str, go.Figure]:
 
 def captions(summary: Summary) -> dict[str, tuple[str, str]]:
     """Title and text of each figure, with what was found in this case."""
-    title, text = CAPTIONS["bpc"]
-    return CAPTIONS | {"bpc": (title, f"{text} {gain_in_words(summary)}".rstrip())}
+    found = {"bpc": gain_in_words(summary), "accuracy": "Grey strokes are published." if summary.published else ""}
+    return {name: (title, f"{text} {found.get(name, '')}".rstrip()) for name, (title, text) in CAPTIONS.items()}
 
 
 def accuracy_figure(summary: Summary) -> go.Figure:
@@ -121,10 +123,26 @@ def accuracy_figure(summary: Summary) -> go.Figure:
                 customdata=[number(arm.name, measure, estimate)],
                 hovertemplate=f"{arm.name}, {measure}: {interval(estimate)} %<extra></extra>",
             )
+            published = summary.published.get(arm.name, {}).get(measure)
+            if published is not None:
+                figure.add_scatter(
+                    x=[published],
+                    y=[index - 0.33 + 0.66 * place / max(1, len(estimates) - 1)],
+                    mode="markers",
+                    marker=published_mark(14 if is_average else 10),
+                    legendgroup=PUBLISHED,
+                    showlegend=False,
+                    hovertemplate=f"{arm.name}, {measure}: {published:g} % published<extra></extra>",
+                )
+    if summary.published:
+        mark = published_mark(12)
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=mark, name=PUBLISHED, legendgroup=PUBLISHED)
     baseline = baseline_of(summary)
     if baseline is not None:
         figure.add_vline(x=baseline, line=REFERENCE)
     top = max(estimate.high for arm in summary.arms for estimate in (arm.average, *arm.by_benchmark.values()))
+    shown = [summary.published.get(arm.name, {}).get(measure, 0.0) for arm in summary.arms for measure in symbols]
+    top = max(top, *(value / 100 for value in shown))
     figure.update_xaxes(title="accuracy (%)", range=[0, min(102.0, 10 * math.ceil(10 * top + 0.3))])
     return by_arm(figure, summary)
 

@@ -167,7 +167,10 @@ def _curve(points: Sequence[ProbePoint], axis: str, measure: str) -> dict[str, A
     above = [max(values) - mean for values, mean in zip(seeds, means, strict=True)]
     below = [mean - min(values) for values, mean in zip(seeds, means, strict=True)]
     bars = {"array": above, "arrayminus": below, "thickness": 1.2, "width": 3}
-    return {"x": places, "y": means, "error_y": bars}
+    # Which number a point is, for a page on which the merges stand as one model.
+    about = [{"model": "merges", "measure": "probe", "shown": f"{mean:.1f}", "about": f"{measure} at {axis} {place:g}"}
+             for place, mean in zip(places, means, strict=True)]  # fmt: skip
+    return {"x": places, "y": means, "error_y": bars, "customdata": about}
 
 
 def _value(point: ProbePoint, measure: str) -> float:

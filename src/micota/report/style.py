@@ -108,6 +108,11 @@ def number(model: str, measure: str, estimate: Estimate) -> dict[str, str]:
     return {"model": model, "measure": measure, "shown": f"{interval(estimate)} %"}
 
 
+def published_mark(size: int) -> dict[str, object]:
+    """The marker of a published number: a stroke across the axis on which it stands."""
+    return {"symbol": "line-ns", "size": size, "line": {"width": 2, "color": NEUTRAL}}
+
+
 def baseline_of(summary: Summary) -> float | None:
     """Average accuracy of the untouched student in percent, where it is part of the comparison."""
     return next((100 * arm.average.value for arm in summary.arms if arm.name == BASELINE), None)

@@ -198,7 +198,7 @@ def check_memory(
     ways = [
         words for words, other in _ways(trainer, longest) if sum(memory_bytes(shape, other, longest).values()) <= room
     ][:2]
-    ways += ["sft.lora (adapters)"] if sft.lora is None else []
+    ways += ["sft.lora.r=16 (adapters)"] if sft.lora is None else []
     listing = ", ".join(f"{name} {gib(count)}" for name, count in parts.items() if count)
     each = "each GPU" if trainer.accelerator == "gpu" else "each process"
     raise ConfigError(
@@ -238,13 +238,14 @@ def device_bytes(trainer: TrainerConfig) -> int:
 def check_disk(folder: Path, shape: Shape, trainer: TrainerConfig, free: int) -> None:
     """Refuse to start where the checkpoints and the export would not find room.
 
-    Two checkpoints are there for a moment when one replaces the other; optimiser states are twice the trained weights.
+    Two checkpoints are there for a moment when one replaces the other, each of the trained weights and twice as much
+    of optimiser states.
 
     Raises:
         ConfigError: the text has the folder, what is needed, and what there is.
     """
     stored = 2 if trainer.precision == "bf16-true" else 4
-    needed = stored * (2 * (shape.weights + 2 * shape.trained) + shape.weights)
+    needed = stored * (2 * 3 * shape.trained + shape.weights)
     if needed > free:
         raise ConfigError(
             f"{folder}: checkpoints and export need {gib(needed)} GiB and {gib(free)} GiB are free; "

@@ -154,6 +154,12 @@ class StreamedCheckpoints(TorchCheckpointIO):
             os.fsync(handle.fileno())
 
 
+def trained_state(module: torch.nn.Module, state: dict[str, Any]) -> dict[str, Any]:
+    """A state dict of a module less its frozen weights, which a run reads from the model that it starts from."""
+    frozen = {name for name, w in module.named_parameters(remove_duplicate=False) if not w.requires_grad}
+    return {name: values for name, values in state.items() if name not in frozen}
+
+
 def _step_of(path: Path) -> int:
     return int(path.stem.removeprefix("step="))
 

@@ -7,6 +7,7 @@ with it. Outputs are the same to the bit; gradients are summed in another order.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
@@ -27,12 +28,16 @@ def keep_less(model: Any, trainer: TrainerConfig) -> None:
     for module in model.modules():
         name = type(module).__name__
         if name in NORMS:
-            module.forward = MethodType(_norm, module)
+            _replace(module, _norm)
         elif name in MLPS and _is_plain(module):
-            module.forward = MethodType(_mlp, module)
-    embedding: Any = model.get_input_embeddings()
+            _replace(module, _mlp)
+    embedding = model.get_input_embeddings()
     if trainer.world_size == 1 and type(embedding) is torch.nn.Embedding:
-        embedding.forward = MethodType(_embed, embedding)
+        _replace(embedding, _embed)
+
+
+def _replace(module: Any, forward: Callable[..., torch.Tensor]) -> None:
+    module.forward = MethodType(forward, module)
 
 
 def _is_plain(mlp: Any) -> bool:

@@ -18,6 +18,7 @@ from micota.config import SftConfig, TrainerConfig
 from micota.losses import liger_nll, softcap, summed_nll, supervised
 from micota.packing import Batch, borders
 from micota.sft.budget import Shape, peak_memory_bytes
+from micota.sft.checkpoints import trained_state
 from micota.sft.data import Step
 from micota.sft.sharding import shard
 
@@ -101,6 +102,7 @@ class SftModule(LightningModule):
         self.seed = seed
         self.peak_flops = peak_flops
         self.automatic_optimization = False
+        self.strict_loading = all(weight.requires_grad for weight in model.parameters())
         self.last_loss: torch.Tensor
         self.register_buffer(
             "last_loss", torch.tensor(math.nan)
@@ -137,6 +139,9 @@ class SftModule(LightningModule):
             optimizer, lambda step: learning_rate_factor(step, self.num_steps, self.sft.warmup_ratio)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = trained_state(self, checkpoint["state_dict"])
 
     def on_train_start(self) -> None:
         self._began = time.perf_counter()

@@ -142,7 +142,7 @@ def training_panels() -> list[Any]:
     """Curves of fine-tuning."""
     import wandb_workspaces.reports.v2 as wr
 
-    names = ("train/loss", "train/validation_loss", "train/learning_rate", "train/tokens_per_s")
+    names = ("train/loss", "validation/loss", "train/learning_rate", "train/tokens_per_s")
     return [wr.LinePlot(title=name, y=[name], layout=_place(index, columns=2)) for index, name in enumerate(names)]
 
 

@@ -27,12 +27,12 @@ const lineage = {
     });
   },
 
-  /** Open the dialog on a number: `measure` is a benchmark, "average" or "BPC". */
-  open(caseIndex, modelIndex, measure, shown) {
+  /** Open the dialog on a number: `measure` is a benchmark, "average" or "BPC", and `about` what is shown if not that. */
+  open(caseIndex, modelIndex, measure, shown, about = measure) {
     const model = lineage.data.models[caseIndex][modelIndex];
     const bySeed = model.measures[measure];
     if (!bySeed) return;
-    element("lineage-title").textContent = `${model.label}, ${measure}${shown ? `: ${shown}` : ""}`;
+    element("lineage-title").textContent = `${model.label}, ${about}${shown ? `: ${shown}` : ""}`;
     const seeds = Object.keys(bySeed);
     const boxes = seeds.map((seed, index) => seedBox(seed, index === 0, () => lineage.show(bySeed[seed])));
     const fieldset = element("lineage-seeds");

@@ -28,14 +28,14 @@ function chosenCase(changed) {
 
 function openPoint(caseIndex, about) {
   const index = lineage.data.models[caseIndex].findIndex((model) => model.label === about.model);
-  if (index >= 0) lineage.open(caseIndex, index, about.measure, about.shown);
+  if (index >= 0) lineage.open(caseIndex, index, about.measure, about.shown, about.about);
 }
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
-  const { measure, copy: text, show } = button.dataset;
-  if (measure) lineage.open(Number(button.dataset.case), Number(button.dataset.model), measure, button.textContent);
+  const { measure, about, copy: text, show } = button.dataset;
+  if (measure) lineage.open(Number(button.dataset.case), Number(button.dataset.model), measure, button.textContent, about);
   if (text !== undefined) copy(button, text);
   if (show !== undefined) {
     showCase(Number(show));
@@ -54,7 +54,8 @@ async function start() {
   answers.start(payload.answers, payload.reflection);
   chooser?.addEventListener("change", (event) => showCase(chosenCase(event.target)));
   chooser?.addEventListener("submit", (event) => event.preventDefault());
-  plots.draw(document.querySelectorAll(".plot.overview"), payload.overview, () => {});
+  plots.draw(document.querySelectorAll(".plot.overview"), payload.overview, (about) => openPoint(about.case, about));
+  document.querySelectorAll("table:has(.value)").forEach(roam);
   showCase(0);
   document.documentElement.dataset.ready = "";
 }
