@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
@@ -110,7 +111,10 @@ def test_numbers_are_those_of_the_summary(html: str, finished: Finished) -> None
 def test_every_number_leads_to_a_lineage(html: str) -> None:
     models = payload(html)["lineage"]["models"][0]
     buttons = [tag for name, tag in Reader(html).tags if name == "button" and "data-measure" in tag]
-    assert len(buttons) == 15 * 4 + 6  # three benchmarks and their average, and the BPC of six arms
+    traced = Counter(button.get("data-about", "measure") for button in buttons)
+    assert traced.pop("measure") == 15 * 4 + 6  # three benchmarks and their average, and the BPC of six arms
+    assert {"tokens an answer", "standard deviation over seeds", "correct", "incorrect"} < traced.keys()
+    assert set(traced.values()) == {15}
     for button in buttons:
         by_seed = models[int(button["data-model"] or 0)]["measures"][button["data-measure"]]
         assert list(by_seed) == ["0", "1"]

@@ -16,7 +16,7 @@ from micota.sft.budget import Shape, check_disk, check_memory, memory_bytes, mos
 from micota.sft.module import Objective
 from micota.sft.recompute import KINDS
 
-SFT = SftConfig(learning_rate=1e-5, batch_size=32, epochs=2)
+SFT = SftConfig(learning_rate=1e-5, batch_size=32, epochs=2).settled()
 GPU = TrainerConfig(name="gpu", accelerator="gpu", precision="bf16-mixed", activation_checkpointing="full")
 GIB = 2**30
 

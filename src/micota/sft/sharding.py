@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.load import _METADATA_FILENAME as METADATA
 from lightning.pytorch.strategies import ModelParallelStrategy
-from torch.distributed import checkpoint
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -53,13 +53,13 @@ class Sharding(ModelParallelStrategy):
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """As Lightning loads shards, which however asks a checkpoint for frozen weights too."""
         path, model = Path(self.broadcast(checkpoint_path)), self.model
-        assert model is not None
+        assert model is not None and self.lightning_module is not None
         weights = {"state_dict": trained_state(model, get_model_state_dict(model))}
-        checkpoint.load(weights, checkpoint_id=path)
+        load_shards(weights, checkpoint_id=path)
         model.load_state_dict(weights["state_dict"], strict=self.lightning_module.strict_loading)
         for index, optimizer in enumerate(self.optimizers):
             state = {f"optimizer_{index}": get_optimizer_state_dict(model, optimizer)}
-            checkpoint.load(state, checkpoint_id=path)
+            load_shards(state, checkpoint_id=path)
             options = StateDictOptions(cpu_offload=True)
             set_optimizer_state_dict(model, optimizer, optim_state_dict=state[f"optimizer_{index}"], options=options)
         rest: dict[str, Any] = torch.load(path / METADATA, weights_only=weights_only)
