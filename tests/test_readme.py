@@ -61,6 +61,12 @@ def test_make_targets_in_the_docs_exist(command: str) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
+def test_a_sweep_may_be_asked_for_anywhere_in_a_command(run_door: Door) -> None:
+    for words in (["-m", "seed=0,1", "data=short"], ["seed=0,1", "-m", "data=short"], ["seed=0,1", "data=short", "-m"]):
+        finished = run_door("train", "experiment=tiny", "plan=true", *words)
+        assert finished.returncode == 0 and finished.stdout.count("to make") == 2, finished.stderr
+
+
 def test_make_without_a_target_explains_itself() -> None:
     said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in ("install", "demo", "test", "lint", "format", "bench"):

@@ -56,6 +56,8 @@ def run(script: str, stage: Callable[[Any], object]) -> None:
         finally:
             os.environ[FULL_ERROR] = "1"
 
+    # Hydra takes overrides in one piece alone: not some before -m and some after it.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)
     os.environ[FULL_ERROR] = "1"  # or Hydra would print the error in its own way and exit with 1
     try:
