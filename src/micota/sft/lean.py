@@ -1,7 +1,8 @@
 """Norms, gated MLPs and embeddings that hold less for the backward pass, where no fused kernels are: on CPU in float32.
 
 Autograd keeps what every operation of a module read. The functions here keep what the module read, and compute again
-what lies between, which is elementwise: a third of what a layer of Llama keeps, and its passes over memory with it. Outputs are the same to the bit; gradients are summed in another order.
+what lies between, which is elementwise: a third of what a layer of Llama keeps, and its passes over memory with it.
+Outputs are the same to the bit; gradients are summed in another order.
 """
 
 from __future__ import annotations
