@@ -4,7 +4,7 @@
     python benchmarks/analysis.py --model random --texts 24 --repeats 3    # 16M parameters, vocabulary 49,152
 
 The loop takes one text at a time in float32 and has the logits of all its positions; ranks are counted there. The
-reference is the loop that the tests compare with: BPC in float64, ranks by sorting the vocabulary at each position.
+reference is the same loop in float64 for BPC, and with the vocabulary sorted at each position for ranks.
 Results are compared with the loop's. Seconds are of CPU time; a ratio is the median of neighbouring pairs.
 """
 

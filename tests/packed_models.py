@@ -9,8 +9,10 @@ import torch
 from transformers import Gemma2Config, LlamaConfig, Qwen2Config
 from transformers.models.auto import AutoModelForCausalLM
 
-from micota.packing import Tokens
+from micota.losses import softcap, summed_nll, supervised
+from micota.packing import Tokens, borders, collate
 from micota.sft.attention import implementation
+from micota.sft.recompute import Recompute
 
 SHAPE = {
     "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -39,3 +41,21 @@ def model_of(family: str, kernel: str) -> Any:
         for parameter in model.parameters():  # scores large enough to meet the bound
             parameter.mul_(4)
     return model.train()
+
+
+def learn(model: Any, kind: str = "none") -> tuple[torch.Tensor, dict[str, torch.Tensor], int]:
+    """Loss and gradients of one batch, and how many bytes are kept between the forward and the backward pass."""
+    batch, kept = collate(sequences(), 96), {}
+    Recompute(model, {kind: 96})(batch["input_ids"].numel())
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        hidden, labels = supervised(model, batch, borders(batch["position_ids"]))
+        head = model.get_output_embeddings().weight
+        loss = summed_nll(hidden, head, labels, len(labels), cap=softcap(model))
+    loss.backward()
+    grads = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    return loss.detach(), grads, sum(kept.values())

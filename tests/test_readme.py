@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,13 @@ def test_a_sweep_may_be_asked_for_anywhere_in_a_command(run_door: Door) -> None:
     for words in (["-m", "seed=0,1", "data=short"], ["seed=0,1", "-m", "data=short"], ["seed=0,1", "data=short", "-m"]):
         finished = run_door("train", "experiment=tiny", "plan=true", *words)
         assert finished.returncode == 0 and finished.stdout.count("to make") == 2, finished.stderr
+
+
+@pytest.mark.skipif(shutil.which("srun") is not None, reason="this is a SLURM cluster")
+def test_without_slurm_its_launcher_is_refused_in_one_line(run_door: Door) -> None:
+    finished = run_door("train", "-m", "hydra/launcher=submitit_slurm", "experiment=tiny", "plan=true")
+    assert finished.returncode == 2 and "Traceback" not in finished.stderr
+    assert finished.stderr.splitlines()[-1].endswith("Accepted elsewhere: hydra/launcher=submitit_local, or basic")
 
 
 def test_make_without_a_target_explains_itself() -> None:

@@ -250,3 +250,13 @@ def test_cases_are_chosen_by_their_axes(opened: Page) -> None:
     opened.get_by_role("button", name="small, R1").first.click()
     assert titles.first.is_visible()
     assert opened.input_value("[data-axis=student]") == "small"
+
+
+@pytest.mark.parametrize("loaded", ["four"], indirect=True)
+def test_a_gap_and_an_average_of_the_overview_are_walked_back(opened: Page) -> None:
+    opened.locator(".plot.overview .scatterlayer .point").nth(1).click(force=True)  # strong less short, of small, QwQ
+    assert opened.inner_text("#lineage-title").startswith("strong, average less short: ")
+    opened.keyboard.press("Escape")
+    average = opened.locator("[aria-label='table of all cases'] [data-case='1'][data-measure='average']").last
+    average.click()
+    assert opened.inner_text("#lineage-title") == f"micota, average: {average.inner_text()}"

@@ -18,6 +18,7 @@ from micota.sft.recompute import KINDS
 
 SFT = SftConfig(learning_rate=1e-5, batch_size=32, epochs=2).settled()
 GPU = TrainerConfig(name="gpu", accelerator="gpu", precision="bf16-mixed", activation_checkpointing="full")
+LIMITS = {"full": 16384}
 GIB = 2**30
 
 
@@ -113,16 +114,16 @@ def test_a_longer_example_computes_more_again() -> None:
 
 
 def test_an_impossible_run_is_refused_with_what_would_help() -> None:
-    check_memory(qwen7b(), SFT, GPU, 16384, capacity=139 * GIB)  # one H200
+    check_memory(qwen7b(), SFT, GPU, 16384, LIMITS, capacity=139 * GIB)  # one H200
     with pytest.raises(ConfigError) as caught:
-        check_memory(qwen7b(), SFT, GPU, 16384, capacity=80 * GIB)
+        check_memory(qwen7b(), SFT, GPU, 16384, LIMITS, capacity=80 * GIB)
     text = str(caught.value)
     assert "training needs about" in text and "on each GPU (weights 28.4" in text and "76.0 GiB can be used" in text
     assert "what would help: trainer=fsdp trainer.devices=2;" in text and "sft.lora" in text
-    check_memory(qwen7b(), SFT, replace(GPU, devices=2), 16384, capacity=80 * GIB)
+    check_memory(qwen7b(), SFT, replace(GPU, devices=2), 16384, LIMITS, capacity=80 * GIB)
     with pytest.raises(ConfigError, match=r"help: trainer=fsdp trainer\.devices=4; trainer=fsdp trainer\.devices=8;"):
-        check_memory(qwen7b(), SFT, replace(GPU, devices=2), 16384, capacity=60 * GIB)
-    check_memory(qwen7b(), SFT, replace(GPU, check_memory=False), 16384, capacity=80 * GIB)
+        check_memory(qwen7b(), SFT, replace(GPU, devices=2), 16384, LIMITS, capacity=60 * GIB)
+    check_memory(qwen7b(), SFT, replace(GPU, check_memory=False), 16384, LIMITS, capacity=80 * GIB)
 
 
 def test_too_little_disk_is_refused(tmp_path: Path) -> None:

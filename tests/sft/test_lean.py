@@ -1,50 +1,28 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from packed_models import FAMILIES, SHAPE, model_of, sequences
+from packed_models import FAMILIES, SHAPE, learn, model_of, sequences
 from transformers import Qwen2Config
 from transformers.models.auto import AutoModelForCausalLM
 
 from micota.config import LoraConfig, TrainerConfig
-from micota.losses import softcap, summed_nll, supervised
 from micota.packing import borders, collate
 from micota.sft.lean import keep_less
 from micota.sft.lora import adapt
 from micota.sft.module import Objective
-from micota.sft.recompute import Recompute
 
 CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true")
 GPU = TrainerConfig(name="gpu", accelerator="gpu", precision="bf16-mixed")
 
 
-def run(model: Any, kind: str = "none") -> tuple[torch.Tensor, dict[str, torch.Tensor], int]:
-    """Loss, gradients, and how many bytes are kept between the forward and the backward pass."""
-    batch, kept = collate(sequences(), 96), {}
-    Recompute(model, {kind: 96})(96)
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        hidden, labels = supervised(model, batch, borders(batch["position_ids"]))
-        weight = model.get_output_embeddings().weight
-        loss = summed_nll(hidden, weight, labels, len(labels), cap=softcap(model))
-    loss.backward()
-    grads = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
-    return loss.detach(), grads, sum(kept.values())
-
-
 @pytest.mark.parametrize("kind", ["none", "selective", "full"])
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_losses_are_the_same_to_the_bit_and_gradients_within_rounding(family: str, kind: str) -> None:
-    loss, expected, kept = run(model_of(family, "sequences"), kind)
+    loss, expected, kept = learn(model_of(family, "sequences"), kind)
     model = model_of(family, "sequences")
     keep_less(model, CPU)
-    ours, grads, less = run(model, kind)
+    ours, grads, less = learn(model, kind)
     assert torch.equal(ours, loss) and grads.keys() == expected.keys()
     for name, grad in grads.items():
         torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-6)
@@ -97,7 +75,7 @@ def test_adapters_learn_the_same(targets: list[str]) -> None:
             for name, weight in model.named_parameters():
                 if "lora_B" in name:
                     weight.fill_(0.1)
-        found.append(run(model))
+        found.append(learn(model))
     (loss, expected, _), (ours, grads, _) = found
     assert torch.equal(ours, loss) and grads.keys() == expected.keys() and all("lora" in name for name in grads)
     for name, grad in grads.items():

@@ -5,39 +5,20 @@ from typing import Any
 
 import pytest
 import torch
-from packed_models import FAMILIES, model_of, sequences
+from packed_models import FAMILIES, learn, model_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from micota.losses import softcap, summed_nll, supervised
-from micota.packing import borders, collate
 from micota.sft.recompute import Recompute
-
-
-def run(family: str, kernel: str, kind: str) -> tuple[list[torch.Tensor], int]:
-    """Loss and gradients, and how many bytes are kept between the forward and the backward pass."""
-    model = model_of(family, kernel)
-    batch, kept = collate(sequences(), 96), {}
-    Recompute(model, {kind: 96})(batch["input_ids"].numel())
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        hidden, labels = supervised(model, batch, borders(batch["position_ids"]))
-        weight = model.get_output_embeddings().weight
-        loss = summed_nll(hidden, weight, labels, len(labels), cap=softcap(model))
-    loss.backward()
-    return [loss.detach(), *(parameter.grad for parameter in model.parameters())], sum(kept.values())
 
 
 @pytest.mark.parametrize("kernel", ["sequences", "sdpa", "eager"])
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_results_are_the_same_to_the_bit(family: str, kernel: str) -> None:
-    expected, kept = run(family, kernel, "none")
+    loss, expected, kept = learn(model_of(family, kernel))
     for kind in ("selective", "full"):
-        ours, less = run(family, kernel, kind)
-        assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
+        ours, grads, less = learn(model_of(family, kernel), kind)
+        assert torch.equal(ours, loss) and grads.keys() == expected.keys()
+        assert all(torch.equal(grads[name], expected[name]) for name in expected)
         assert less < 0.9 * kept
 
 
@@ -57,7 +38,7 @@ def test_products_and_attention_are_not_computed_again() -> None:
     calls = {}
     for kind in ("none", "selective", "full"):
         with Counter() as counter:
-            run("qwen2", "sequences", kind)
+            learn(model_of("qwen2", "sequences"), kind)
         calls[kind] = counter.calls
     for name in ("aten.mm.default", "aten.addmm.default", "aten._scaled_dot_product_flash_attention_for_cpu.default"):
         assert calls["full"][name] > calls["selective"][name] == calls["none"][name] > 0

@@ -108,13 +108,15 @@ def accuracy_figure(summary: Summary) -> go.Figure:
         marker = {"symbol": symbol, "color": NEUTRAL, "size": 11 if measure == "average" else 8}
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=measure, legendgroup=measure)
     colours = arm_colours([arm.name for arm in summary.arms])
+    top = max(estimate.high for arm in summary.arms for estimate in (arm.average, *arm.by_benchmark.values()))
     for index, arm in enumerate(summary.arms):
         estimates = {"average": arm.average, **{bench: arm.by_benchmark[bench] for bench in summary.benchmarks}}
         for place, (measure, estimate) in enumerate(estimates.items()):
             is_average = measure == "average"
+            height = index - 0.33 + 0.66 * place / max(1, len(estimates) - 1)
             figure.add_scatter(
                 x=[100 * estimate.value],
-                y=[index - 0.33 + 0.66 * place / max(1, len(estimates) - 1)],
+                y=[height],
                 error_x=error_bars([estimate], 2.5 if is_average else 1),
                 mode="markers",
                 marker={"symbol": symbols[measure], "color": colours[arm.name], "size": 11 if is_average else 8},
@@ -125,24 +127,17 @@ def accuracy_figure(summary: Summary) -> go.Figure:
             )
             published = summary.published.get(arm.name, {}).get(measure)
             if published is not None:
-                figure.add_scatter(
-                    x=[published],
-                    y=[index - 0.33 + 0.66 * place / max(1, len(estimates) - 1)],
-                    mode="markers",
-                    marker=published_mark(14 if is_average else 10),
-                    legendgroup=PUBLISHED,
-                    showlegend=False,
-                    hovertemplate=f"{arm.name}, {measure}: {published:g} % published<extra></extra>",
-                )
+                hover = f"{arm.name}, {measure}: {published:g} % published<extra></extra>"
+                mark = published_mark(14 if is_average else 10)
+                stroke = {"x": [published], "y": [height], "marker": mark, "hovertemplate": hover}
+                figure.add_scatter(**stroke, mode="markers", legendgroup=PUBLISHED, showlegend=False)
+                top = max(top, published / 100)
     if summary.published:
         mark = published_mark(12)
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=mark, name=PUBLISHED, legendgroup=PUBLISHED)
     baseline = baseline_of(summary)
     if baseline is not None:
         figure.add_vline(x=baseline, line=REFERENCE)
-    top = max(estimate.high for arm in summary.arms for estimate in (arm.average, *arm.by_benchmark.values()))
-    shown = [summary.published.get(arm.name, {}).get(measure, 0.0) for arm in summary.arms for measure in symbols]
-    top = max(top, *(value / 100 for value in shown))
     figure.update_xaxes(title="accuracy (%)", range=[0, min(102.0, 10 * math.ceil(10 * top + 0.3))])
     return by_arm(figure, summary)
 

@@ -174,22 +174,28 @@ def most_tokens(shape: Shape, trainer: TrainerConfig, longest: int, capacity: in
         if sum(memory_bytes(shape, trainer, longest, limits).values()) <= room:
             break
     needed = kind_for(largest, limits)
-    return {kind: most for kind, most in limits.items() if KINDS.index(kind) <= KINDS.index(needed)}
+    used = {kind: most for kind, most in limits.items() if KINDS.index(kind) <= KINDS.index(needed)}
+    return {kind: most for kind, most in used.items() if most or kind == needed}
 
 
 def check_memory(
-    shape: Shape, sft: SftConfig, trainer: TrainerConfig, longest: int, capacity: int | None = None
+    shape: Shape,
+    sft: SftConfig,
+    trainer: TrainerConfig,
+    longest: int,
+    limits: Mapping[str, int],
+    capacity: int | None = None,
 ) -> None:
     """Refuse a run that is not likely to fit.
 
     Args:
         longest: tokens of the longest example.
+        limits: of :func:`most_tokens`.
         capacity: bytes of a device; by default what this one has.
 
     Raises:
         ConfigError: the text has the estimate, what there is, and which changes would make it fit.
     """
-    limits = most_tokens(shape, trainer, longest, capacity)
     parts = memory_bytes(shape, trainer, longest, limits)
     trainer = replace(trainer, activation_checkpointing=[*limits][-1])
     room = int(USABLE * (device_bytes(trainer) if capacity is None else capacity))

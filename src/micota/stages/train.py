@@ -195,7 +195,7 @@ def _load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) 
     adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
     shape = budget.Shape.of(model)
     most_tokens = budget.most_tokens(shape, config, inputs.longest)
-    budget.check_memory(shape, spec.sft, config, inputs.longest)
+    budget.check_memory(shape, spec.sft, config, inputs.longest, most_tokens)
     budget.check_disk(folder, shape, config, shutil.disk_usage(folder).free)
     logger.info(
         "attention: %s; activation checkpointing: %s; memory, estimated: %s",
