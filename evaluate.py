@@ -1,8 +1,8 @@
 """Evaluate a model on benchmarks: ``python evaluate.py student=qwen1.5b data=micota bench=paper``."""
 
-from micota import doors
+from micota.cli import app as commands
+from micota.cli.evaluate import evaluate
 from micota.config import EvaluateConfig
-from micota.stages.evaluate import evaluate
 
 
 def main(config: EvaluateConfig) -> None:
@@ -10,4 +10,4 @@ def main(config: EvaluateConfig) -> None:
 
 
 if __name__ == "__main__":
-    doors.run(__file__, main)
+    commands.run(__file__, main)

@@ -1,7 +1,7 @@
-"""Make the training data of one arm: ``python generate.py data=strong``."""
+"""Make the training data of one recipe: ``python generate.py data=strong``."""
 
-from micota import doors
-from micota.stages.arm import make_arm
+from micota.cli import app as commands
+from micota.cli.generate import make_recipe
 
 if __name__ == "__main__":
-    doors.run(__file__, make_arm)
+    commands.run(__file__, make_recipe)

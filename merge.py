@@ -1,13 +1,15 @@
-"""Merge the TA before and after SFT (``python merge.py merge.weight=0.5``), or measure merges (``probe=true``)."""
+"""Merge the TA before and after SFT (``python merge.py merge.weight=0.5``), or measure merges
+(``sweep=true``)."""
 
-from micota import doors, graph
-from micota.config import MergeDoorConfig
-from micota.stages.make import make
+from micota import graph
+from micota.cli import app as commands
+from micota.config import MergeCommandConfig
+from micota.runtime.execute import execute
 
 
-def main(config: MergeDoorConfig) -> None:
-    make(config, "merge", [graph.probe(config) if config.probe else graph.merged(config)])
+def main(config: MergeCommandConfig) -> None:
+    execute(config, "merge", [graph.merge_sweep(config) if config.sweep else graph.merged(config)])
 
 
 if __name__ == "__main__":
-    doors.run(__file__, main)
+    commands.run(__file__, main)

@@ -1,8 +1,9 @@
-"""Run the whole method for one student and compare the arms: ``python pipeline.py experiment=tiny``."""
+"""Run the whole method for one student and compare the recipes: ``python pipeline.py experiment=tiny``."""
 
-from micota import doors, experiments
+from micota.cli import app as commands
+from micota.cli import experiments
+from micota.cli.pipeline import pipeline
 from micota.config import PipelineConfig
-from micota.stages.pipeline import pipeline
 
 
 def main(config: PipelineConfig) -> None:
@@ -10,4 +11,4 @@ def main(config: PipelineConfig) -> None:
 
 
 if __name__ == "__main__":
-    doors.run(__file__, main)
+    commands.run(__file__, main)

@@ -1,9 +1,10 @@
-"""Show the comparison of all arms, as a table and a page: ``python report.py experiment=tiny``."""
+"""Show the comparison of all recipes, as a table and a page: ``python report.py experiment=tiny``."""
 
-from micota import doors, experiments
+from micota.cli import app as commands
+from micota.cli import experiments
+from micota.cli.dashboard import dashboard
+from micota.cli.report import report
 from micota.config import ReportConfig
-from micota.stages.dashboard import dashboard
-from micota.stages.report import report
 
 
 def main(config: ReportConfig) -> None:
@@ -14,4 +15,4 @@ def main(config: ReportConfig) -> None:
 
 
 if __name__ == "__main__":
-    doors.run(__file__, main)
+    commands.run(__file__, main)

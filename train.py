@@ -1,19 +1,20 @@
-"""Fine-tune a student on the data of one arm, or the TA: ``python train.py student=qwen1.5b data=micota``."""
+"""Fine-tune a student on the data of one recipe, or the TA: ``python train.py student=qwen1.5b data=micota``."""
 
-from micota import doors, graph
+from micota import graph
+from micota.cli import app as commands
 from micota.config import TrainConfig
-from micota.stages.make import make
+from micota.runtime.execute import execute
 
 
 def main(config: TrainConfig) -> None:
     node = graph.trained(config, config.role)
     if config.show_samples and not config.plan:
-        from micota.stages.samples import show_samples  # which imports torch
+        from micota.cli.show_samples import show_samples  # which imports torch
 
         show_samples(config, node)
     else:
-        make(config, "train", [node])
+        execute(config, "train", [node])
 
 
 if __name__ == "__main__":
-    doors.run(__file__, main)
+    commands.run(__file__, main)

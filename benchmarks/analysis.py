@@ -22,23 +22,23 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from micota.analysis.batches import batches
-from micota.analysis.bpc import completion_nll
-from micota.analysis.rank_shift import token_ranks
 from micota.config import SourceConfig
+from micota.data.prompts import messages
+from micota.data.sources import load_problems, model_folder
+from micota.forward.batches import batches
+from micota.forward.nll import completion_nll
+from micota.forward.token_ranks import token_ranks
 from micota.graph import Prompt
-from micota.packing import Tokens, tokenise
-from micota.prompts import messages
 from micota.records import Example
-from micota.sources import load_problems, model_folder
-from micota.stages.reading import CPU_TOKENS
+from micota.runtime.forward import CPU_TOKENS
+from micota.sft.packing import Tokens, tokenise
 from micota.tiny.task import parse_problem, write_long, write_short
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="bundled:student", help="bundled:NAME, a folder, or random")
-    parser.add_argument("--write", choices=("long", "short"), default="long", help="solutions of the miniature world")
+    parser.add_argument("--write", choices=("long", "short"), default="long", help="solutions of the toy setting")
     parser.add_argument("--texts", type=int, default=200)
     parser.add_argument("--max-tokens", type=int, default=CPU_TOKENS, help="in a batch")
     parser.add_argument("--repeats", type=int, default=5)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def tiny_world(options: argparse.Namespace) -> tuple[Any, list[Tokens]]:
-    """Solutions of the miniature world: long as the teacher's, or without any habit."""
+    """Solutions of the toy setting: long as the teacher's, or without any habit."""
     folder = model_folder(options.model)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     rng, prompt = random.Random(0), Prompt(template="{problem}", system=None)

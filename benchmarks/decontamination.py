@@ -23,11 +23,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from micota.artifacts import write_jsonl
+from micota.artifacts.jsonl import write_jsonl
 from micota.config import SourceConfig
-from micota.decontamination import EXACT, VARIANT, Match, find_matches, reasons
+from micota.data.decontamination import EXACT, VARIANT, Match, find_matches, reasons
+from micota.data.sources import load_problems
 from micota.records import Problem
-from micota.sources import load_problems
 
 BENCHMARKS = ("aime24", "amc23", "olympiadbench", "math500", "gsm8k")
 POOLS = ("math_train", "gsm8k_train")

@@ -25,11 +25,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from micota.answers import paper_rule
-from micota.answers.grading import Graders, Submission, prediction
 from micota.config import SourceConfig
+from micota.data.sources import load_problems
+from micota.grading import paper_rule
+from micota.grading.graders import Graders, Submission, prediction
 from micota.records import Problem
-from micota.sources import load_problems
 
 CONF = Path(__file__).parents[1] / "conf" / "bench"
 BENCHES = ("aime24", "amc23", "gsm8k", "math500", "olympiadbench")

@@ -17,11 +17,11 @@ import torch
 import transformers
 
 from micota.config import EngineConfig, SamplingConfig, SourceConfig
+from micota.data.prompts import prompt_text
+from micota.data.sources import load_problems, model_folder
 from micota.engines.base import Request
 from micota.engines.hf import HFEngine
 from micota.graph import Prompt
-from micota.prompts import prompt_text
-from micota.sources import load_problems, model_folder
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from micota.answers.grading import Graders, Submission
+from micota.grading.graders import Graders, Submission
 from micota.records import Problem
 
 GOLDS = (

@@ -11,7 +11,7 @@ import argparse
 
 import numpy as np
 
-from micota.statistics import average_at_k, paired_difference
+from micota.analysis.statistics import average_at_k, paired_difference
 
 COUNTS = (30, 40, 675, 500, 1319)
 DISCORDANCE = (0.15, 0.25, 0.2, 0.15, 0.08)

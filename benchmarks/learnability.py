@@ -1,10 +1,10 @@
-"""What is known of training data before training, and what the student gains: over the arms and seeds of an experiment.
+"""What is known of training data before training, and what the student gains: over the recipes and seeds of an experiment.
 
-    python pipeline.py experiment=tiny seed=0,1,2,3,4 -m compare.arms=[instruct,strong,half_size,short,mix_long,mix_large,most_likely,micota]
-    python benchmarks/learnability.py [--seeds 0,1,2,3,4] [--arm most_likely] [experiment=tiny compare.arms=...]
+    python pipeline.py experiment=tiny seed=0,1,2,3,4 -m compare.recipes=[instruct,strong,half_size,short,mix_long,mix_large,most_likely,micota]
+    python benchmarks/learnability.py [--seeds 0,1,2,3,4] [--recipe most_likely] [experiment=tiny compare.recipes=...]
 
 Reads finished artifacts alone (the folder ``artifacts``, or MICOTA_ARTIFACTS); seeds that are not finished are left out.
-``--arm`` is compared with every other, paired by problem.
+``--recipe`` is compared with every other, paired by problem.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -16,29 +16,32 @@ from dataclasses import asdict
 
 import hydra
 
-from micota.artifacts import Store, read_jsonl
+from micota.analysis.gaps import BASE, gaps
+from micota.analysis.learnability import METHODS, Trial, correlation
+from micota.analysis.lengths import data_responses, lengths, lengths_by_outcome, responses
+from micota.analysis.likelihood import bits_of
+from micota.analysis.statistics import Suite, holm, macro_average, paired_difference
+from micota.artifacts.jsonl import read_jsonl
+from micota.artifacts.store import Store
+from micota.cli.app import CONF, prepare
+from micota.cli.experiments import cases
 from micota.config import SCHEMAS, Config
-from micota.doors import CONF, prepare
-from micota.experiments import cases
-from micota.findings.gaps import BASE, gaps
-from micota.findings.learnability import METHODS, Trial, correlation
-from micota.findings.lengths import data_responses, lengths, lengths_by_outcome, responses
-from micota.findings.likelihood import likelihood
 from micota.graph import Comparison, comparison
-from micota.records import BPC, COMPLETIONS, DATA, SCORES, Completion, Example, ExampleScore, Node, Score
-from micota.report.collect import load, mean_by_problem
-from micota.stages.make import pending
-from micota.statistics import Suite, holm, macro_average, paired_difference
+from micota.graph.node import AnyNode
+from micota.records import BPC, COMPLETIONS, DATA, SCORES, Completion, Example, ExampleScore, Score
+from micota.report.read import load
+from micota.report.rows import mean_by_problem
+from micota.runtime.plan import pending
 
-ARMS = "compare.arms=[instruct,strong,half_size,short,mix_long,mix_large,most_likely,micota]"
+ARMS = "compare.recipes=[instruct,strong,half_size,short,mix_long,mix_large,most_likely,micota]"
 KNOWN = ("bits_per_byte", "mean", "p10", "p50", "p90", "num_tokens")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1,2,3,4")
-    parser.add_argument("--arm", default="most_likely")
-    parser.add_argument("--leave-out", default="", help="arms that the correlations go without, as strong,half_size")
+    parser.add_argument("--recipe", default="most_likely")
+    parser.add_argument("--leave-out", default="", help="recipes that the correlations go without, as strong,half_size")
     parser.add_argument("overrides", nargs="*", default=["experiment=tiny", ARMS])
     options = parser.parse_args()
     overrides = [*options.overrides, "compare.measures=[scores,bpc]"]
@@ -54,43 +57,53 @@ def main() -> None:
         )
     print(f"{config.name}, {config.student.name}, seeds {', '.join(map(str, made))}\n")
     trials = [trial for seed, found in made.items() for trial in trials_of(store, found, seed)]
-    left = [trial for trial in trials if trial.arm not in options.leave_out.split(",")]
-    print(arms_table(trials), correlations(left), sep="\n\n", end="\n\n")
+    left = [trial for trial in trials if trial.recipe not in options.leave_out.split(",")]
+    print(recipes_table(trials), correlations(left), sep="\n\n", end="\n\n")
     suites = {
-        arm.name: mean_by_problem([load(store, found.arms[number].scores) for found in made.values()])
-        for number, arm in enumerate(next(iter(made.values())).arms)
+        recipe.name: mean_by_problem([load(store, found.recipes[number].scores) for found in made.values()])
+        for number, recipe in enumerate(next(iter(made.values())).recipes)
     }
-    print(responses_table(store, made), differences(suites, options.arm), chosen(store, made, options.arm), sep="\n\n")
+    print(
+        responses_table(store, made),
+        differences(suites, options.recipe),
+        chosen(store, made, options.recipe),
+        sep="\n\n",
+    )
 
 
 def trials_of(store: Store, made: Comparison, seed: int) -> list[Trial]:
-    """One seed: of each arm with data, what is known of them and the gain over the untouched student."""
-    accuracy = {arm.name: macro_average(mean_by_problem([load(store, arm.scores)])).value for arm in made.arms}
+    """One seed: of each recipe with data, what is known of them and the gain over the student before SFT."""
+    accuracy = {
+        recipe.name: macro_average(mean_by_problem([load(store, recipe.scores)])).value for recipe in made.recipes
+    }
     return [
         Trial(
-            arm=arm.name,
+            recipe=recipe.name,
             seed=seed,
-            known=asdict(likelihood(read_jsonl(store.path(arm.bpc) / BPC, ExampleScore))),
-            gain=accuracy[arm.name] - accuracy[BASE],
+            known=asdict(bits_of(read_jsonl(store.path(recipe.bpc) / BPC, ExampleScore))),
+            gain=accuracy[recipe.name] - accuracy[BASE],
         )
-        for arm in made.arms
-        if arm.bpc is not None
+        for recipe in made.recipes
+        if recipe.bpc is not None
     ]
 
 
-def arms_table(trials: list[Trial]) -> str:
-    lines = ["| arm | " + " | ".join(KNOWN) + " | gain |", "|---" * (len(KNOWN) + 2) + "|"]
-    for arm in dict.fromkeys(trial.arm for trial in trials):
-        rows = [trial for trial in trials if trial.arm == arm]
+def recipes_table(trials: list[Trial]) -> str:
+    lines = ["| recipe | " + " | ".join(KNOWN) + " | gain |", "|---" * (len(KNOWN) + 2) + "|"]
+    for recipe in dict.fromkeys(trial.recipe for trial in trials):
+        rows = [trial for trial in trials if trial.recipe == recipe]
         means = [sum(row.known[name] for row in rows) / len(rows) for name in KNOWN]
         cells = [f"{value:.3f}" if value < 10 else f"{value:.0f}" for value in means]
         gain = 100 * sum(row.gain for row in rows) / len(rows)
-        lines.append(f"| {arm} | {' | '.join(cells)} | {gain:+.1f} |")
+        lines.append(f"| {recipe} | {' | '.join(cells)} | {gain:+.1f} |")
     return "\n".join(lines)
 
 
 def correlations(trials: list[Trial]) -> str:
-    lines = ["| gain against | by | correlation | 95 % interval | p | without one arm |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| gain against | by | correlation | 95 % interval | p | without one recipe |",
+        "|---|---|---|---|---|---|",
+    ]
     for known in KNOWN:
         for method in METHODS:
             found = correlation(trials, known, method)
@@ -103,17 +116,17 @@ def correlations(trials: list[Trial]) -> str:
 
 
 def responses_table(store: Store, made: Mapping[int, Comparison]) -> str:
-    """Of each arm over all seeds: "wait" in a training completion and in an answer, and how long answers are."""
+    """Of each recipe over all seeds: "wait" in a training completion and in an answer, and how long answers are."""
     lines = [
-        "| arm | wait, data | wait, answers | tokens, answers | of correct | of incorrect | truncated |",
+        "| recipe | wait, data | wait, answers | tokens, answers | of correct | of incorrect | truncated |",
         "|---" * 7 + "|",
     ]
-    for number, arm in enumerate(next(iter(made.values())).arms):
-        arms = [found.arms[number] for found in made.values()]
-        data = [row for each in arms if each.bpc for row in data_responses(examples_of(store, each.bpc))]
+    for number, recipe in enumerate(next(iter(made.values())).recipes):
+        recipes = [found.recipes[number] for found in made.values()]
+        data = [row for each in recipes if each.bpc for row in data_responses(examples_of(store, each.bpc))]
         answers = [
             row
-            for each in arms
+            for each in recipes
             for node in each.scores.values()
             for row in responses(
                 read_jsonl(store.path(node.inputs["completions"]) / COMPLETIONS, Completion),
@@ -124,22 +137,22 @@ def responses_table(store: Store, made: Mapping[int, Comparison]) -> str:
         by_outcome = [f"{found[name].num_tokens:.0f}" if name in found else "" for name in ("correct", "incorrect")]
         waits = f"{lengths(data).reflections['wait']:.2f}" if data else ""
         lines.append(
-            f"| {arm.name} | {waits} | {found['all'].reflections['wait']:.2f} | {found['all'].num_tokens:.0f} | "
+            f"| {recipe.name} | {waits} | {found['all'].reflections['wait']:.2f} | {found['all'].num_tokens:.0f} | "
             f"{' | '.join(by_outcome)} | {100 * found['all'].share_truncated:.1f} % |"
         )
     return "\n".join(lines)
 
 
-def examples_of(store: Store, measured: Node) -> list[Example]:
+def examples_of(store: Store, measured: AnyNode) -> list[Example]:
     """The data that a BPC is of."""
     return read_jsonl(store.path(measured.inputs["data"]) / DATA, Example)
 
 
-def differences(suites: dict[str, Suite], arm: str) -> str:
-    """The arm against all others, in points; p by Holm over them."""
-    found = {other: paired_difference(suites[arm], suites[other]) for other in suites if other != arm}
+def differences(suites: dict[str, Suite], recipe: str) -> str:
+    """The recipe against all others, in points; p by Holm over them."""
+    found = {other: paired_difference(suites[recipe], suites[other]) for other in suites if other != recipe}
     p_values = holm({other: difference.p_value for other, difference in found.items()})
-    lines = [f"| {arm} against | points | 95 % interval | p (Holm) |", "|---|---|---|---|"]
+    lines = [f"| {recipe} against | points | 95 % interval | p (Holm) |", "|---|---|---|---|"]
     lines += [
         f"| {other} | {100 * d.value:+.1f} | {100 * d.low:+.1f} to {100 * d.high:+.1f} | {p_values[other]:.4f} |"
         for other, d in found.items()
@@ -150,19 +163,19 @@ def differences(suites: dict[str, Suite], arm: str) -> str:
     return "\n".join(lines)
 
 
-def chosen(store: Store, made: dict[int, Comparison], arm: str) -> str:
-    """Whose completions the arm is made of, over all seeds, and their mean length."""
+def chosen(store: Store, made: dict[int, Comparison], recipe: str) -> str:
+    """Whose completions the recipe is made of, over all seeds, and their mean length."""
     sources: Counter[str] = Counter()
     tokens: dict[str, int] = defaultdict(int)
     for found in made.values():
-        node = next(entry.bpc for entry in found.arms if entry.name == arm)
+        node = next(entry.bpc for entry in found.recipes if entry.name == recipe)
         assert node is not None
         for example in examples_of(store, node):
             sources[example.source] += 1
             tokens[example.source] += example.num_tokens
     total = sum(sources.values())
     parts = [f"{name} {100 * n / total:.1f} % ({tokens[name] / n:.0f} tokens)" for name, n in sources.most_common()]
-    return f"{arm} is made of: {', '.join(parts)}"
+    return f"{recipe} is made of: {', '.join(parts)}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Merging against the mergekit command line: time and peak memory of one merge, and of a sweep; and the probe against
-merging to disk, loading and answering.
+"""Merging against the mergekit command line: time and peak memory of one merge, and of a sweep; and the merge sweep
+against merging to disk, loading and answering.
 
     python benchmarks/merge.py [--size small|1.5b] [--repeats 3] [--points 12] [--folder FOLDER]
 
@@ -44,11 +44,11 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=12)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="for the models; a temporary one if not given")
-    parser.add_argument("--worker", choices=["models", "merge", "sweep", "probe"], help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=["models", "merge", "sweep", "merge_sweep"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     if options.worker:
-        workers = {"models": make_models, "merge": one_merge, "sweep": sweep, "probe": probe}
+        workers = {"models": make_models, "merge": one_merge, "sweep": sweep, "merge_sweep": merge_sweep}
         workers[options.worker](options)
         return
     with ExitStack() as stack:
@@ -78,7 +78,7 @@ def compare(options: argparse.Namespace) -> None:
     print(f"{options.points} points, micota in memory: {seconds:.1f} s, {cpu:.1f} s of CPU, {peak / 1e9:.2f} GB; "
           f"{options.points} runs of mergekit: {theirs:.0f} s, {theirs_cpu:.0f} s of CPU; "
           f"ratio {seconds / theirs:.3f}, of CPU {cpu / theirs_cpu:.3f}")  # fmt: skip
-    run(ours(options, "probe"), quiet=False)
+    run(ours(options, "merge_sweep"), quiet=False)
 
 
 def ours(options: argparse.Namespace, worker: str) -> list[str]:
@@ -169,7 +169,7 @@ def grid(count: int) -> list[tuple[float, float]]:
 
 
 def sweep(options: argparse.Namespace) -> None:
-    """Every point into a loaded engine, as a probe does it."""
+    """Every point into a loaded engine, as a merge sweep does it."""
     from micota.config import EngineConfig
     from micota.engines.hf import HFEngine
     from micota.merging.models import open_models, tensor_names
@@ -188,20 +188,20 @@ def sweep(options: argparse.Namespace) -> None:
             engine.load_weights(merges.merge(density, weight, seed=42).tensors())
 
 
-def probe(options: argparse.Namespace) -> None:
+def merge_sweep(options: argparse.Namespace) -> None:
     """Points of the bundled TA, moved a little: in memory, and by way of the disk; both in this process."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from micota.config import EngineConfig, PromptConfig, SamplingConfig, SourceConfig
+    from micota.data.prompts import messages, render
+    from micota.data.sources import load_problems, model_folder
     from micota.engines.base import Request
     from micota.engines.hf import HFEngine
     from micota.export import export
     from micota.merging.merge import merge_models
     from micota.merging.models import open_models, tensor_names
     from micota.merging.stream import ModelMerge
-    from micota.prompts import messages, render
-    from micota.sources import load_problems, model_folder
 
     base, tuned = model_folder("bundled:ta"), str(options.folder / "moved")
     model: Any = AutoModelForCausalLM.from_pretrained(base)
@@ -240,7 +240,7 @@ def probe(options: argparse.Namespace) -> None:
     same = sum(a[key] == b[key] for a, b in zip(fast, slow, strict=True) for key in a)
     total = len(specs) * len(requests)
     ratio = (middle - start) / (end - middle)
-    print(f"probe of {len(specs)} points of bundled:ta, {len(requests)} problems: {middle - start:.1f} s, by way of "
+    print(f"sweep of {len(specs)} points of bundled:ta, {len(requests)} problems: {middle - start:.1f} s, by way of "
           f"the disk {end - middle:.1f} s; ratio {ratio:.2f}; same completions {same} of {total}")  # fmt: skip
 
 

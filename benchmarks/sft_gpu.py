@@ -23,14 +23,13 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from micota import losses
 from micota.config import SftConfig, TrainerConfig
-from micota.packing import Tokens
-from micota.sft import attention
-from micota.sft.budget import Shape, most_tokens, peak_flops, peak_memory_bytes
+from micota.sft import attention, losses
+from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.data import SftDataModule
+from micota.sft.memory import Shape, most_tokens, peak_flops, peak_memory_bytes
 from micota.sft.module import SftModule
-from micota.sft.recompute import Recompute
+from micota.sft.packing import Tokens
 
 SIZES: dict[str, dict[str, Any]] = {  # hidden, intermediate, layers, heads, heads for keys and values, vocabulary, tied
     "tiny": dict(zip("hilakvt", (64, 128, 2, 2, 1, 512, True), strict=True)),
@@ -51,8 +50,8 @@ def architecture(size: str) -> Qwen2Config:
 
 def examples(options: argparse.Namespace, vocabulary: int) -> list[Tokens]:
     generator = np.random.default_rng(0)
-    median = min(4096, options.pack_tokens // 4)
-    lengths = np.exp(generator.normal(np.log(median), 0.6, options.examples)).clip(32, options.pack_tokens).astype(int)
+    median = min(4096, options.pack_length // 4)
+    lengths = np.exp(generator.normal(np.log(median), 0.6, options.examples)).clip(32, options.pack_length).astype(int)
     return [Tokens(ids=generator.integers(1, vocabulary, n).tolist(), num_prompt=min(128, n // 4)) for n in lengths]
 
 
@@ -64,7 +63,7 @@ def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
     kernel = attention.choose("auto", options.device, config)
     trainer = TrainerConfig(
         name="benchmark", accelerator="gpu" if on_gpu else "cpu", precision=options.precision,
-        pack_tokens=options.pack_tokens, activation_checkpointing=options.checkpointing,
+        pack_length=options.pack_length, activation_checkpointing=options.checkpointing,
     )  # fmt: skip
     model = build(options, config, attention.implementation(kernel))
     tokens = examples(options, config.vocab_size)
@@ -75,7 +74,7 @@ def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
     times: list[float] = []
     module = SftModule(
         model, sft, trainer, len(data.steps), lambda *_: times.append(time.perf_counter()),
-        loss=losses.choose("auto", options.device), recompute=Recompute(model, most),
+        loss=losses.choose("auto", options.device), recompute=ActivationCheckpointing(model, most),
     )  # fmt: skip
     loop = Trainer(
         accelerator=trainer.accelerator, devices=1, precision=options.precision, max_epochs=1, logger=False,
@@ -122,8 +121,8 @@ def run_trl(options: argparse.Namespace, size: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         arguments = SFTConfig(
             output_dir=folder, learning_rate=1e-5, num_train_epochs=1, per_device_train_batch_size=1,
-            gradient_accumulation_steps=max(1, round(options.batch_size * average / options.pack_tokens)),
-            max_length=options.pack_tokens, packing=True, gradient_checkpointing=True, completion_only_loss=True,
+            gradient_accumulation_steps=max(1, round(options.batch_size * average / options.pack_length)),
+            max_length=options.pack_length, packing=True, gradient_checkpointing=True, completion_only_loss=True,
             bf16=on_gpu, use_cpu=not on_gpu, use_liger_kernel=bool(on_gpu and find_spec("liger_kernel")),
             optim="adamw_torch_fused", save_strategy="no", report_to=[], disable_tqdm=True,
         )  # fmt: skip

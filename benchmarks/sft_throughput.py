@@ -30,14 +30,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 
 from micota.config import SftConfig, TrainerConfig
-from micota.packing import Tokens, tokenise
 from micota.records import Example
 from micota.sft import attention
-from micota.sft.budget import Shape, most_tokens
+from micota.sft.activation_checkpointing import ActivationCheckpointing
+from micota.sft.cpu_kernels import use_cpu_kernels
 from micota.sft.data import SftDataModule, schedule
-from micota.sft.lean import keep_less
+from micota.sft.memory import Shape, most_tokens
 from micota.sft.module import SftModule
-from micota.sft.recompute import Recompute
+from micota.sft.packing import Tokens, tokenise
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CONTENDERS = [
@@ -102,10 +102,10 @@ def run_micota(options: argparse.Namespace, result: Result) -> None:
     tokens = read(options, tokenizer)
     sft = SftConfig(learning_rate=options.learning_rate, batch_size=options.batch_size, epochs=1)
     trainer = TrainerConfig(
-        name="cpu", accelerator="cpu", precision="32-true", pack_tokens=options.row_tokens,
+        name="cpu", accelerator="cpu", precision="32-true", pack_length=options.row_tokens,
         activation_checkpointing=options.checkpointing,
     )  # fmt: skip
-    keep_less(model, trainer)
+    use_cpu_kernels(model, trainer)
     most = most_tokens(Shape.of(model), trainer, max(len(row.ids) for row in tokens))
     result["recomputing"] = most
     data = SftDataModule(tokens, sft, trainer, seed=0)
@@ -113,7 +113,7 @@ def run_micota(options: argparse.Namespace, result: Result) -> None:
     losses: list[float] = []
     module = SftModule(
         model.train(), sft, trainer, len(data.steps), lambda m, _: losses.append(m["train/loss"]),
-        recompute=Recompute(model, most),
+        recompute=ActivationCheckpointing(model, most),
     )  # fmt: skip
     loop = Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
@@ -145,7 +145,7 @@ def run_trl(options: argparse.Namespace, result: Result, *, packed: bool, checkp
             output_dir=folder, learning_rate=options.learning_rate, lr_scheduler_type="cosine", weight_decay=0.01,
             max_grad_norm=1.0, num_train_epochs=1, per_device_train_batch_size=rows_at_once,
             gradient_accumulation_steps=max(1, (options.rows if packed else options.batch_size) // rows_at_once),
-            max_length=options.pack_tokens if packed else options.max_tokens, packing=packed,
+            max_length=options.pack_length if packed else options.max_tokens, packing=packed,
             completion_only_loss=True, gradient_checkpointing=checkpointed, train_sampling_strategy="sequential",
             bf16=False, use_cpu=True, save_strategy="no", report_to=[], logging_steps=1, disable_tqdm=True,
             dataset_kwargs=None, seed=0,
@@ -265,7 +265,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=160)
     parser.add_argument("--batch-size", type=int, default=16, help="examples of an optimiser step")
     parser.add_argument("--micro-batch", type=int, default=8, help="rows of a padded micro-batch")
-    parser.add_argument("--row-tokens", type=int, default=512, help="trainer.pack_tokens here")
+    parser.add_argument("--row-tokens", type=int, default=512, help="trainer.pack_length here")
     parser.add_argument("--checkpointing", default="auto", help="trainer.activation_checkpointing here")
     parser.add_argument("--pack-tokens", type=int, default=1024, help="max_length of TRL, its default")
     parser.add_argument("--rows", type=int, default=4, help="packed rows of one of TRL's optimiser steps")

@@ -17,13 +17,14 @@ from pathlib import Path
 import torch
 import transformers
 
-from micota.artifacts import JsonlAppender
-from micota.config import ConfigError, EngineConfig, SamplingConfig, SourceConfig
+from micota.artifacts.jsonl import JsonlAppender
+from micota.config import EngineConfig, SamplingConfig, SourceConfig
+from micota.data.prompts import prompt_text
+from micota.data.sources import load_problems, model_folder
 from micota.engines import open_engine
 from micota.engines.base import Request
+from micota.errors import ConfigError
 from micota.graph import Prompt
-from micota.prompts import prompt_text
-from micota.sources import load_problems, model_folder
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What tests share: composed configs, the doors as a user starts them, and a small experiment."""
+"""What tests share: composed configs, the commands as a user starts them, and a small experiment."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import hydra
 import pytest
 
-from micota import doors
-from micota.answers.grading import Graders
+from micota.cli import app as commands
 from micota.config import SCHEMAS
-from micota.graph import ArmConfig, CaseConfig
+from micota.grading.graders import Graders
+from micota.graph import CaseConfig, RecipeConfig
 
 ROOT = Path(__file__).resolve().parents[1]
-# A miniature of the miniature: every stage runs for real, in seconds.
+# A toy of the toy: every stage runs for real, in seconds.
 SMALL = [
     "experiment=tiny",
     "tracker=none",
@@ -35,9 +35,11 @@ SMALL = [
 ]
 
 
-def case_of(arms: list[Any]) -> CaseConfig:
+def case_of(recipes: list[Any]) -> CaseConfig:
     """One case without axes, of configs that differ in ``data`` alone."""
-    return CaseConfig(config=arms[0], arms=[ArmConfig(name=arm.data.name, config=arm) for arm in arms])
+    return CaseConfig(
+        config=recipes[0], recipes=[RecipeConfig(name=recipe.data.name, config=recipe) for recipe in recipes]
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -56,22 +58,22 @@ def graders() -> Iterator[Graders]:
 
 @pytest.fixture
 def composed() -> Iterator[Callable[..., Any]]:
-    """``composed("train", "student=qwen1.5b")``: the checked config of a door."""
-    with hydra.initialize_config_dir(str(doors.CONF), version_base="1.3"):
-        yield lambda door, *overrides: doors.prepare(
-            hydra.compose(door, overrides=list(overrides)), SCHEMAS[door], list(overrides)
+    """``composed("train", "student=qwen1.5b")``: the checked config of a command."""
+    with hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):
+        yield lambda command, *overrides: commands.prepare(
+            hydra.compose(command, overrides=list(overrides)), SCHEMAS[command], list(overrides)
         )
 
 
 @pytest.fixture
-def run_door(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run_command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Start an entry script as a user does, with artifacts in a folder of the test."""
 
-    def run(door: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(command: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
         env |= {"MICOTA_ARTIFACTS": str(tmp_path / "artifacts"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"} | environment
         return subprocess.run(
-            [sys.executable, str(ROOT / f"{door}.py"), *arguments],
+            [sys.executable, str(ROOT / f"{command}.py"), *arguments],
             capture_output=True,
             text=True,
             env=env,

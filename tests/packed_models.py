@@ -9,10 +9,10 @@ import torch
 from transformers import Gemma2Config, LlamaConfig, Qwen2Config
 from transformers.models.auto import AutoModelForCausalLM
 
-from micota.losses import softcap, summed_nll, supervised
-from micota.packing import Tokens, borders, collate
+from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.attention import implementation
-from micota.sft.recompute import Recompute
+from micota.sft.losses import softcap, summed_nll, supervised
+from micota.sft.packing import Tokens, borders, collate
 
 SHAPE = {
     "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -46,7 +46,7 @@ def model_of(family: str, kernel: str) -> Any:
 def learn(model: Any, kind: str = "none") -> tuple[torch.Tensor, dict[str, torch.Tensor], int]:
     """Loss and gradients of one batch, and how many bytes are kept between the forward and the backward pass."""
     batch, kept = collate(sequences(), 96), {}
-    Recompute(model, {kind: 96})(batch["input_ids"].numel())
+    ActivationCheckpointing(model, {kind: 96})(batch["input_ids"].numel())
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()

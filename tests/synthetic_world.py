@@ -1,4 +1,4 @@
-"""A synthetic store: the graph of the miniature experiment, finished, with made-up answers. For tests of reports."""
+"""A synthetic store: the graph of the toy experiment, finished, with made-up answers. For tests of reports."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Sequence
 import hydra
 from conftest import case_of
 
-from micota import doors
-from micota.artifacts import Store, write_jsonl
+from micota.artifacts.jsonl import write_jsonl
+from micota.artifacts.store import Store
+from micota.cli import app as commands
 from micota.config import Config
+from micota.data.sources import load_problems
 from micota.graph import Comparison, comparison
-from micota.records import Completion, Node, Score
+from micota.graph.node import AnyNode
+from micota.records import Completion, Score
 from micota.report.collect import CaseReport, summarise
-from micota.sources import load_problems
 
 HOSTILE = "</script><b>bold</b><!-- <script>alert(1)</script> & 'quoted' \\boxed{4}"
 PROFILES = {  # share of right answers, tokens an answer
@@ -31,28 +33,30 @@ BITS = {"strong": 0.62, "half_size": 0.6, "short": 0.21, "mix_long": 0.27, "mix_
 
 
 def compare(seeds: Sequence[int], limit: int | None) -> dict[int, Comparison]:
-    """The miniature experiment by seed, on the first problems of each benchmark."""
+    """The toy experiment by seed, on the first problems of each benchmark."""
     limits = [f"bench.{level}.limit={limit or 'null'}" for level in ("easy", "medium", "hard")]
     shared = ["experiment=tiny", "compare.merge_weights=[0.3,0.4,0.6,0.7]", *limits]
-    with hydra.initialize_config_dir(str(doors.CONF), version_base="1.3"):
-        arms = [doors.prepare(hydra.compose("generate", [*shared, f"data={arm}"]), Config, []) for arm in PROFILES]
-    return {seed: comparison(case_of(arms).at_seed(seed)) for seed in seeds}
+    with hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):
+        recipes = [
+            commands.prepare(hydra.compose("generate", [*shared, f"data={recipe}"]), Config, []) for recipe in PROFILES
+        ]
+    return {seed: comparison(case_of(recipes).at_seed(seed)) for seed in seeds}
 
 
 def fill(store: Store, made: Comparison, seed: int) -> None:
     """Write the artifacts that a report reads: completions, scores and BPC of every model."""
-    for arm in made.arms:
-        answer_all(store, arm.scores, seed, *PROFILES[arm.name])
-        if arm.bpc is not None:
-            with store.build(arm.bpc, seed) as build:
+    for recipe in made.recipes:
+        answer_all(store, recipe.scores, seed, *PROFILES[recipe.name])
+        if recipe.bpc is not None:
+            with store.build(recipe.bpc, seed) as build:
                 assert build is not None
-                build.metrics |= {"bits_per_byte": BITS[arm.name], "num_tokens": 1.0}
+                build.metrics |= {"bits_per_byte": BITS[recipe.name], "num_tokens": 1.0}
     for weight, nodes in made.curve.items():
         answer_all(store, nodes, seed, 0.9 - 0.3 * (weight - 0.4) ** 2, 40 + 115 * weight)
     answer_all(store, made.teacher, seed, *TEACHER)
 
 
-def answer_all(store: Store, nodes: dict[str, Node], seed: int, share: float, length: float) -> None:
+def answer_all(store: Store, nodes: dict[str, AnyNode], seed: int, share: float, length: float) -> None:
     """Synthetic answers of one model to all benchmarks; harder ones are longer and less often right."""
     for shift, node in zip((-0.15, 0.0, 0.15), nodes.values(), strict=True):
         answers = node.inputs["completions"]

@@ -1,40 +1,44 @@
-"""The walls of the house: who may import whom, and who may import heavy libraries."""
+"""The import rules: which package may import which, no circle anywhere, and who may import heavy libraries."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "micota"
-ROWS = [
-    {"config", "records"},
-    {"endpoint"},
-    {"graph", "artifacts", "prompts", "answers", "statistics", "sources", "console"},
-    {"filters", "decontamination", "datacard", "findings"},
-    {"packing", "export"},
-    {"losses"},
-    {"engines", "sft", "merging", "analysis", "tracking", "tiny"},
-    {"report"},
+# Each layer may import from those above it in this list, and packages of one layer not from each other.
+LAYERS = [
+    {"errors", "records", "seeding"},
+    {"config"},
+    {"graph", "analysis", "console", "endpoint"},
+    {"artifacts"},
+    {"grading"},
+    {"data"},
+    {"export"},
+    {"engines"},
+    {"sft", "merging", "report", "tracking", "tiny"},
+    {"forward"},
+    {"runtime"},
     {"stages"},
-    {"doors"},
-    {"experiments"},
-    {"notebook"},
+    {"cli"},
+    {"api"},
 ]
-ROW = {room: number for number, row in enumerate(ROWS) for room in row}
+LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 HEAVY = {"torch", "transformers", "lightning", "vllm", "ray", "mergekit", "wandb", "datasets", "peft", "plotly"}
 LAZY = {"vllm", "ray", "mergekit", "wandb", "datasets", "peft"}
-REPORT_SEES = {"config", "records", "artifacts", "statistics", "graph", "sources", "findings"}
+REPORT_READS = {"config", "records", "artifacts", "analysis", "graph", "data", "errors"}  # artifacts alone, no model
 
 
 def modules() -> list[Path]:
     return sorted(SOURCE.rglob("*.py"))
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
@@ -46,39 +50,47 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, f"{path}: relative imports hide walls"
+            assert node.level == 0, f"{path}: relative imports hide what they import"
             whole = node.module == "micota"
             found |= {f"micota.{alias.name}" for alias in node.names} if whole else {node.module}
     return found
 
 
+def imported_packages(path: Path) -> set[str]:
+    found = {name.split(".")[1] for name in imports(path) if name.startswith("micota.")}
+    return {name for name in found if not name.startswith("__")} - {package_of(path)}
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_rooms_import_only_from_rows_below(path: Path) -> None:
-    room = room_of(path)
-    if room == "__init__":
+def test_packages_import_only_from_layers_below(path: Path) -> None:
+    package = package_of(path)
+    if package.startswith("__"):
         return
-    assert room in ROW, f"{room} has no place in the house; put it in a row"
-    for name in imports(path):
-        if not name.startswith("micota."):
-            continue
-        other = name.split(".")[1]
-        if other == room or other.startswith("__"):
-            continue
-        assert ROW[other] < ROW[room], f"{room} imports {other}, which is not in a row below it"
-        if room == "report":
-            assert other in REPORT_SEES, f"report reads artifacts alone, it may not import {other}"
+    assert package in LAYER, f"{package} has no place in the import order; put it in a layer"
+    for other in imported_packages(path):
+        assert LAYER[other] < LAYER[package], f"{package} imports {other}, which is not in a layer below it"
+        if package == "report":
+            assert other in REPORT_READS, f"report reads artifacts alone, it may not import {other}"
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    names = {".".join(("micota", *path.relative_to(SOURCE).with_suffix("").parts)): path for path in modules()}
+    order: TopologicalSorter[str] = TopologicalSorter()
+    for name, path in names.items():
+        order.add(name, *(imports(path, top_level_only=True) & names.keys()))
+    order.prepare()  # raises CycleError with the circle
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_heavy_libraries_stay_in_their_rows(path: Path) -> None:
-    room = room_of(path)
-    if room == "__init__":
+def test_heavy_libraries_stay_in_their_layers(path: Path) -> None:
+    package = package_of(path)
+    if package.startswith("__"):
         return
     heavy = {name.split(".")[0] for name in imports(path)} & HEAVY
-    if ROW[room] < ROW["packing"]:
-        assert heavy <= {"datasets"}, f"{room} must do without {heavy}"
+    if LAYER[package] < LAYER["export"]:
+        assert heavy <= {"datasets"}, f"{package} must do without {heavy}"
     lazy = {name.split(".")[0] for name in imports(path, top_level_only=True)} & LAZY
-    assert not lazy, f"{room} must import {lazy} where it is used"
+    assert not lazy, f"{package} must import {lazy} where it is used"
 
 
 def test_engines_know_only_their_protocol() -> None:
@@ -87,13 +99,22 @@ def test_engines_know_only_their_protocol() -> None:
         assert inside <= {"micota.engines.base"}, path
 
 
-@pytest.mark.parametrize("module", ["micota.doors", "micota.stages.make", "micota.stages.pipeline"])
-def test_doors_start_without_torch(module: str) -> None:
+@pytest.mark.parametrize(
+    "module",
+    [
+        "micota.cli.app",
+        "micota.stages.registry",
+        "micota.runtime.execute",
+        "micota.runtime.runners",
+        "micota.cli.pipeline",
+    ],
+)
+def test_commands_start_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit(', '.join({HEAVY!r} & set(sys.modules)) or 0)"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
 
 
-@pytest.mark.parametrize("door", sorted(SOURCE.parents[1].glob("*.py")), ids=lambda path: path.name)
-def test_doors_are_thin(door: Path) -> None:
-    assert len(door.read_text().splitlines()) <= 30
+@pytest.mark.parametrize("command", sorted(SOURCE.parents[1].glob("*.py")), ids=lambda path: path.name)
+def test_commands_are_thin(command: Path) -> None:
+    assert len(command.read_text().splitlines()) <= 30

@@ -12,21 +12,23 @@ import hydra
 import pytest
 from omegaconf.errors import OmegaConfBaseException
 
-from micota import doors, graph
+from micota import graph
+from micota.cli import app as commands
 from micota.config import SCHEMAS
-from micota.sources import model_folder
+from micota.data.sources import model_folder
+from micota.errors import ConfigError
 
-GROUPS = sorted(path.name for path in doors.CONF.iterdir() if path.is_dir())
+GROUPS = sorted(path.name for path in commands.CONF.iterdir() if path.is_dir())
 OPTIONS = [
-    (group, str(path.relative_to(doors.CONF / group).with_suffix("")))
+    (group, str(path.relative_to(commands.CONF / group).with_suffix("")))
     for group in GROUPS
-    for path in sorted((doors.CONF / group).rglob("*.yaml"))
+    for path in sorted((commands.CONF / group).rglob("*.yaml"))
 ]
 
 
-@pytest.mark.parametrize("door", sorted(SCHEMAS))
-def test_doors_compose(composed: Callable[..., Any], door: str) -> None:
-    assert composed(door).teacher.name == "r1_qwen32b"
+@pytest.mark.parametrize("command", sorted(SCHEMAS))
+def test_commands_compose(composed: Callable[..., Any], command: str) -> None:
+    assert composed(command).teacher.name == "r1_qwen32b"
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -75,7 +77,7 @@ def test_experiment_wins_over_defaults_and_command_line_over_both(composed: Call
 
 
 def test_bundled_revisions_match_files() -> None:
-    with hydra.initialize_config_dir(str(doors.CONF), version_base="1.3"):
+    with hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):
         for name in ("teacher", "ta", "student", "student2"):
             model = hydra.compose("train", overrides=[f"model@large=tiny_{name}"]).large
             folder = Path(model_folder(model.path))
@@ -112,7 +114,7 @@ BAD = [
     ("train", ["student=qwen14b_lora", "student.sft.lora.targets=[]"], ["student.sft.lora.targets=[]", "all-linear"]),
     ("train", ["student.sft.lora.alpha=8"], ["student.sft.lora", "alpha=8 without a rank", "r above 0"]),
     ("train", ["show_samples=-1"], ["show_samples=-1", "at least 0"]),
-    ("train", ["trainer.pack_tokens=0"], ["trainer.pack_tokens=0", "above 0"]),
+    ("train", ["trainer.pack_length=0"], ["trainer.pack_length=0", "above 0"]),
     ("train", ["data.path=nope.jsonl"], ["data.path='nope.jsonl'", "no such file"]),
     ("train", ["student.path=./nope"], ["student.path='./nope'", "no such file"]),
     ("train", ["num_threads=0"], ["num_threads=0", "above 0"]),
@@ -122,12 +124,16 @@ BAD = [
     ("generate", ["data=mix_long", "data.select_by=student_bpc"], ["data", "select_by", "no weights"]),
     ("generate", ["data=most_likely", "data.select_by=null"], ["data", "parts", "name the same"]),
     ("generate", ["data.select_by=student_bpc"], ["data", "select_by=student_bpc", "at least one part"]),
-    ("generate", ["data.author=nobody"], ["data.author='nobody'", "ta_merged"]),
+    ("generate", ["data.generator=nobody"], ["data.generator='nobody'", "ta_merged"]),
     ("generate", ["select.filters=[correct,nice]"], ["select.filters", "nice", "finished"]),
-    ("generate", ["select.best_of=longest"], ["select.best_of='longest'", "shortest, median, all"]),
-    ("generate", ["select.decontaminate=maybe"], ["select.decontaminate='maybe'", "restated, exact, none"]),
-    ("generate", ["bench@held_out=[nope]"], ["nope", "math500"]),
-    ("generate", ["held_out.gsm8k.path=./nope.jsonl"], ["held_out.gsm8k.path='./nope.jsonl'", "no such file"]),
+    ("generate", ["select.keep_sample=longest"], ["select.keep_sample='longest'", "shortest, median, all"]),
+    ("generate", ["select.decontaminate=maybe"], ["select.decontaminate='maybe'", "near_duplicate, exact, none"]),
+    ("generate", ["bench@decontaminate_against=[nope]"], ["nope", "math500"]),
+    (
+        "generate",
+        ["decontaminate_against.gsm8k.path=./nope.jsonl"],
+        ["decontaminate_against.gsm8k.path='./nope.jsonl'", "no such file"],
+    ),
     ("generate", ["prompt.template=hello"], ["prompt.template='hello'", "{problem}"]),
     ("generate", ["teacher.sampling.temperature=-1"], ["teacher.sampling.temperature=-1", "at least 0"]),
     ("generate", ["teacher.sampling.top_p=0"], ["teacher.sampling.top_p=0", "above 0"]),
@@ -145,8 +151,8 @@ BAD = [
     ("merge", ["merge=della", "merge.density=0.9"], ["merge", "density=0.9", "epsilon=0.15", "between 0 and 1"]),
     ("merge", ["merge=dare_ties_pretrained", "merge.method=slerp"], ["merge", "slerp", "base=null"]),
     ("merge", ["merge.target_length_ratio=1.5"], ["merge.target_length_ratio=1.5", "below 1"]),
-    ("merge", ["sweep.weights=[0]"], ["sweep.weights=[0", "above 0"]),
-    ("merge", ["sweep.num_seeds=0"], ["sweep.num_seeds=0", "above 0"]),
+    ("merge", ["merge_sweep.weights=[0]"], ["merge_sweep.weights=[0", "above 0"]),
+    ("merge", ["merge_sweep.num_seeds=0"], ["merge_sweep.num_seeds=0", "above 0"]),
     ("evaluate", ["bench=[paper,nope]"], ["bench=nope", "math500"]),
     ("evaluate", ["bench.math500.num_rows=-1"], ["bench.math500.num_rows=-1", "above 0"]),
     ("evaluate", ["role=ta", "rank_shift=true"], ["rank_shift=true with role=ta", "data=micota"]),
@@ -160,9 +166,9 @@ BAD = [
     ("generate", ["engine=ray2"], ["engine=ray2", "hf, ray, server, vllm"]),
     ("pipeline", ["runner=inprocess", "jobs=2"], ["jobs=2", "inprocess", "subprocess"]),
     ("pipeline", ["runner=magic"], ["runner='magic'", "submitit"]),
-    ("pipeline", ["compare.measures=[speed]"], ["compare.measures=['speed']", "teacher, merges, probe"]),
-    ("pipeline", ["compare.arms=[]"], ["compare.arms=[]", "label"]),
-    ("pipeline", ["compare.arms=[strong,strong]"], ["compare.arms=['strong', 'strong']", "different"]),
+    ("pipeline", ["compare.measures=[speed]"], ["compare.measures=['speed']", "teacher, merges, merge_sweep"]),
+    ("pipeline", ["compare.recipes=[]"], ["compare.recipes=[]", "label"]),
+    ("pipeline", ["compare.recipes=[strong,strong]"], ["compare.recipes=['strong', 'strong']", "different"]),
     ("pipeline", ["compare.axes.student=[tiny]"], ["compare.axes.student", "+compare.axes.student=VALUE"]),
     ("pipeline", ["+compare.axes.student=[{a: [epochs]}]"], ["compare.axes", "epochs", "{label: [overrides]}"]),
     ("pipeline", ["+compare.axes.data=[strong]"], ["compare.axes", "other than data"]),
@@ -173,13 +179,14 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("door", "overrides", "named"), BAD, ids=[" ".join(bad[1]) for bad in BAD])
+@pytest.mark.parametrize(("command", "overrides", "named"), BAD, ids=[" ".join(bad[1]) for bad in BAD])
 def test_mistakes_give_one_clear_line(
-    composed: Callable[..., Any], door: str, overrides: list[str], named: list[str]
+    composed: Callable[..., Any], command: str, overrides: list[str], named: list[str]
 ) -> None:
-    with pytest.raises(doors.USER_ERRORS) as caught:
-        composed(door, *overrides)
-    text = doors.one_line(caught.value, SCHEMAS[door])
+    with pytest.raises(Exception) as caught:
+        composed(command, *overrides)
+    assert commands.is_users(caught.value)
+    text = commands.one_line(caught.value, SCHEMAS[command])
     assert "\n" not in text
     for part in named:
         assert part in text
@@ -187,25 +194,30 @@ def test_mistakes_give_one_clear_line(
 
 def test_mistakes_in_the_graph(composed: Callable[..., Any]) -> None:
     config = composed("train", "data=instruct")
-    with pytest.raises(ValueError, match="data=instruct is the untouched student"):
+    with pytest.raises(ConfigError, match="data=instruct is the student before SFT"):
         graph.trained(config, "student")
 
 
-@pytest.mark.parametrize(("door", "overrides", "named"), [BAD[0], BAD[3], BAD[36]])
+@pytest.mark.parametrize(("command", "overrides", "named"), [BAD[0], BAD[3], BAD[36]])
 def test_mistakes_exit_with_2_and_no_traceback(
-    run_door: Callable[..., subprocess.CompletedProcess[str]],
+    run_command: Callable[..., subprocess.CompletedProcess[str]],
     tmp_path: Path,
-    door: str,
+    command: str,
     overrides: list[str],
     named: list[str],
 ) -> None:
-    finished = run_door(door, *overrides)
+    finished = run_command(command, *overrides)
     assert finished.returncode == 2
     assert finished.stderr.startswith("error: ") and finished.stderr.count("\n") == 1
     assert "Traceback" not in finished.stderr
     assert not list(tmp_path.iterdir()), "a mistake left something behind"
-    assert "Traceback" in run_door(door, *overrides, HYDRA_FULL_ERROR="1").stderr
+    assert "Traceback" in run_command(command, *overrides, HYDRA_FULL_ERROR="1").stderr
 
 
 def test_errors_of_omegaconf_are_user_errors() -> None:
-    assert OmegaConfBaseException in doors.USER_ERRORS
+    assert commands.is_users(OmegaConfBaseException("no"))
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), RuntimeError("no"), OSError("no"), KeyError("no")])
+def test_other_errors_are_bugs(error: Exception) -> None:
+    assert not commands.is_users(error)

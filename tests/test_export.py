@@ -9,8 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, LlamaConfig, Qwen2Config
 from transformers.models.auto import AutoModelForCausalLM as FromConfig
 
-from micota.export import ExportError, export, export_streamed, named_weights, rehearse
-from micota.sources import model_folder
+from micota.data.sources import model_folder
+from micota.errors import ExportError
+from micota.export import export, export_streamed, named_weights, rehearse
 
 SHAPE = {
     "vocab_size": 128, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,

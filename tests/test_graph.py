@@ -8,7 +8,7 @@ import pytest
 from conftest import case_of
 
 from micota import graph
-from micota.config import ConfigError
+from micota.errors import ConfigError
 
 Composed = Callable[..., Any]
 
@@ -28,9 +28,9 @@ def test_micota_walks_back_to_the_teacher(composed: Composed) -> None:
 
 
 @pytest.mark.parametrize("override", [
-    "engine.batch_size=7", "trainer.pack_tokens=99", "trainer.row_batch=3", "trainer.checkpoint_every=5",
+    "engine.batch_size=7", "trainer.pack_length=99", "trainer.micro_batch_rows=3", "trainer.checkpoint_every=5",
     "tracker=none", "artifacts=/elsewhere", "num_threads=2", "name=other", "trainer.activation_checkpointing=none",
-    "trainer=gpu", "compare.arms=[strong]",
+    "trainer=gpu", "compare.recipes=[strong]",
 ])  # fmt: skip
 def test_where_and_how_things_run_does_not_enter_keys(composed: Composed, override: str) -> None:
     key = graph.model(composed("train", "data=micota"), "student").key
@@ -45,7 +45,7 @@ def test_where_and_how_things_run_does_not_enter_keys(composed: Composed, overri
     ("student.sft.epochs=9", {"student"}),
     ("seed=1", {"strong", "ta", "merged", "micota", "student"}),
     ("bench=[gsm8k]", set()),
-    ("bench@held_out=[gsm8k]", {"strong", "ta", "merged", "micota", "student"}),
+    ("bench@decontaminate_against=[gsm8k]", {"strong", "ta", "merged", "micota", "student"}),
     ("select.decontaminate=none", {"strong", "ta", "merged", "micota", "student"}),
 ])  # fmt: skip
 def test_a_change_redoes_what_depends_on_it_and_shares_the_rest(
@@ -72,14 +72,14 @@ def test_greedy_completions_are_shared_between_seeds(composed: Composed) -> None
 
 
 def test_decontamination_redoes_the_choice_of_data_and_no_completion(composed: Composed) -> None:
-    arms = [composed("generate", "data=strong", *more) for more in ([], ["select.decontaminate=none"])]
-    checked, unchecked = (graph.data(arm, arm.data) for arm in arms)
-    assert list(checked.spec.held_out) == ["aime24", "amc23", "olympiadbench", "math500", "gsm8k"]
-    assert unchecked.spec.held_out == {}
+    recipes = [composed("generate", "data=strong", *more) for more in ([], ["select.decontaminate=none"])]
+    checked, unchecked = (graph.data(recipe, recipe.data) for recipe in recipes)
+    assert list(checked.spec.decontaminate_against) == ["aime24", "amc23", "olympiadbench", "math500", "gsm8k"]
+    assert unchecked.spec.decontaminate_against == {}
     assert checked.inputs["completions"].key == unchecked.inputs["completions"].key
 
 
-def test_mixtures_share_their_parts_with_the_pure_arms(composed: Composed) -> None:
+def test_mixtures_share_their_parts_with_the_pure_recipes(composed: Composed) -> None:
     mixed = composed("train", "data=mix_long", "select.num_examples=10")
     strong = composed("train", "data=strong", "select.num_examples=10")
     parts = graph.data(mixed, mixed.data).inputs
@@ -100,40 +100,40 @@ def test_candidates_are_measured_under_the_student_who_is_to_learn_them(composed
     assert inputs["short"].spec.select.num_examples is None, "all that passed the filters can be chosen"
     assert graph.data(other, other.data).key != graph.data(config, config.data).key
     assert graph.data(other, other.data).inputs["short"].key == inputs["short"].key
-    author = inputs["half_size"].inputs["completions"].inputs["model"]
-    assert author.key == graph.model(config, "ta_sft").key, "the TA is tuned on as much data as ever"
+    generator = inputs["half_size"].inputs["completions"].inputs["model"]
+    assert generator.key == graph.model(config, "ta_sft").key, "the TA is tuned on as much data as ever"
 
 
 @pytest.mark.parametrize("calibrated", [[], ["merge.target_length_ratio=0.5"]])
 def test_commands_make_what_they_name(composed: Composed, calibrated: list[str]) -> None:
     """Each node's own command leads to the same key: missing inputs and pipelines in processes rely on it."""
-    from micota.config import command
+    from micota.config import command_line
 
     base = ["experiment=tiny", "seed=3", "merge.density=0.4", *calibrated]
-    arms = [
-        composed("generate", *base, f"data={arm}")
-        for arm in ("instruct", "strong", "mix_long", "most_likely", "micota")
+    recipes = [
+        composed("generate", *base, f"data={recipe}")
+        for recipe in ("instruct", "strong", "mix_long", "most_likely", "micota")
     ]
-    for node in graph.unique(graph.comparison(case_of(arms)).targets()):
-        door, *overrides = command(node.door, base, node.choose)
-        config = composed(door.removesuffix(".py"), *overrides)
-        match node.door:
+    for node in graph.unique(graph.comparison(case_of(recipes)).targets()):
+        command, *overrides = command_line(node.command, base, node.choose)
+        config = composed(command.removesuffix(".py"), *overrides)
+        match node.command:
             case "generate":
                 targets = [graph.data(config, config.data)]
             case "train":
                 targets = [graph.trained(config, config.role)]
             case "merge":
-                targets = [graph.probe(config) if config.probe else graph.merged(config)]
+                targets = [graph.merge_sweep(config) if config.merge_sweep else graph.merged(config)]
             case "evaluate":
                 targets = graph.evaluation(config)
-        assert node.folder in {made.folder for made in graph.unique(targets)}, (node.name, door, overrides)
+        assert node.folder in {made.folder for made in graph.unique(targets)}, (node.name, command, overrides)
 
 
 def test_the_untouched_student_has_no_data(composed: Composed) -> None:
     config = composed("train", "data=instruct")
     assert graph.model(config, "student").is_source
     assert graph.bpc(config) is None
-    with pytest.raises(ConfigError, match="untouched student"):
+    with pytest.raises(ConfigError, match="student before SFT"):
         graph.trained(config, "student")
 
 
@@ -143,9 +143,9 @@ def test_calibration_is_part_of_what_its_merge_is_made_from(composed: Composed) 
     assert list(node.inputs) == ["base", "tuned", "calibration"]
     assert graph.merged(composed("merge", "merge.target_length_ratio=0.5", "merge.weight=0.9")).key == node.key
     assert graph.merged(composed("merge", "merge.target_length_ratio=0.6")).key != node.key
-    fixed = [composed("merge", *overrides) for overrides in ([], ["sweep.num_problems=5"])]
+    fixed = [composed("merge", *overrides) for overrides in ([], ["merge_sweep.num_problems=5"])]
     assert graph.merged(fixed[0]).key == graph.merged(fixed[1]).key
-    assert graph.probe(fixed[0]).key != graph.probe(fixed[1]).key
+    assert graph.merge_sweep(fixed[0]).key != graph.merge_sweep(fixed[1]).key
 
 
 def test_with_a_pretrained_base_both_forms_of_the_ta_are_merged(composed: Composed) -> None:
@@ -167,10 +167,10 @@ def test_gradients_have_names_that_are_folders(composed: Composed) -> None:
 
 def test_a_calibrated_experiment_still_has_its_curve(composed: Composed) -> None:
     base = ["experiment=tiny", "merge.target_length_ratio=0.5", "compare.merge_weights=[0.3]"]
-    arms = [composed("generate", *base, "data=micota")]
-    assert list(graph.comparison(case_of(arms)).curve) == [0.0, 0.3, 1.0]
-    stages = {(node.stage, node.door) for node in graph.unique(graph.comparison(case_of(arms)).targets())}
-    assert ("probe", "merge") in stages
+    recipes = [composed("generate", *base, "data=micota")]
+    assert list(graph.comparison(case_of(recipes)).curve) == [0.0, 0.3, 1.0]
+    stages = {(node.stage, node.command) for node in graph.unique(graph.comparison(case_of(recipes)).targets())}
+    assert ("merge_sweep", "merge") in stages
 
 
 def test_the_curve_covers_the_weight_of_the_experiment(composed: Composed) -> None:
@@ -178,42 +178,44 @@ def test_the_curve_covers_the_weight_of_the_experiment(composed: Composed) -> No
     assert list(graph.comparison(case_of([config])).curve) == [0.0, 0.3, 0.45, 1.0]
 
 
-@pytest.mark.parametrize(("door", "overrides"), [
+@pytest.mark.parametrize(("command", "overrides"), [
     ("merge", ["merge.base={name: x, path: bundled:ta}"]),
     ("merge", ["merge.base.path=bundled:ta"]),
-    ("merge", ["probe=true", "sweep.problems.path=bundled:train.jsonl"]),
+    ("merge", ["sweep=true", "merge_sweep.problems.path=bundled:train.jsonl"]),
     ("evaluate", ["evaluation.judge={url: 'http://here/v1', model: m}"]),
     ("evaluate", ["evaluation.judge.url=http://here/v1", "evaluation.judge.model=m"]),
     ("evaluate", ["model={path: some/model}"]),
 ])  # fmt: skip
 def test_what_need_not_be_there_can_be_set_from_the_command_line(
-    composed: Composed, door: str, overrides: list[str]
+    composed: Composed, command: str, overrides: list[str]
 ) -> None:
-    plain, changed = composed(door, "data=instruct"), composed(door, "data=instruct", *overrides)
+    plain, changed = composed(command, "data=instruct"), composed(command, "data=instruct", *overrides)
 
     def keys(config: Any) -> list[str]:
-        if door == "evaluate":
+        if command == "evaluate":
             return [node.key for node in graph.evaluation(config)]
-        return [graph.merged(config).key, graph.probe(config).key]
+        return [graph.merged(config).key, graph.merge_sweep(config).key]
 
     assert keys(plain) != keys(changed)
 
 
-def test_matched_arms_depend_on_all_authors_and_the_ta_does_not(composed: Composed) -> None:
-    def configured(arm: str, *overrides: str) -> Any:
-        return composed("train", f"data={arm}", "select.num_examples=9", *overrides)
+def test_matched_recipes_depend_on_all_generators_and_the_ta_does_not(composed: Composed) -> None:
+    def configured(recipe: str, *overrides: str) -> Any:
+        return composed("train", f"data={recipe}", "select.num_examples=9", *overrides)
 
     matched = {
-        arm: graph.data(config, config.data)
-        for arm in ("strong", "micota", "mix_large")
-        for config in [configured(arm, "select.match=problems", "compare.arms=[instruct,strong,micota,mix_large]")]
+        recipe: graph.data(config, config.data)
+        for recipe in ("strong", "micota", "mix_large")
+        for config in [
+            configured(recipe, "select.match=problems", "compare.recipes=[instruct,strong,micota,mix_large]")
+        ]
     }
-    for arm, node in matched.items():
+    for recipe, node in matched.items():
         assert list(node.inputs) == ["strong", "micota", "large", "small"]
         assert {label: child.key for label, child in node.inputs.items()} == {
             label: child.key for label, child in matched["strong"].inputs.items()
         }
-        assert node.spec.compared["mix_large"] == {"large": 0.2, "small": 0.8} and node.choose == {"data": arm}
+        assert node.spec.compared["mix_large"] == {"large": 0.2, "small": 0.8} and node.choose == {"data": recipe}
     plain = configured("strong")
     (taught,) = [
         node for node in graph.unique([matched["micota"]]) if node.name == "strong" and node.spec.select.num_examples
@@ -222,30 +224,30 @@ def test_matched_arms_depend_on_all_authors_and_the_ta_does_not(composed: Compos
     assert taught.choose == {"data": "strong", "select.match": "none"}
 
 
-def test_every_command_for_matched_arms_makes_what_others_need(composed: Composed) -> None:
-    config = composed("train", "data=micota", "select.match=problems", "compare.arms=[strong,mix_long,micota]")
+def test_every_command_for_matched_recipes_makes_what_others_need(composed: Composed) -> None:
+    config = composed("train", "data=micota", "select.match=problems", "compare.recipes=[strong,mix_long,micota]")
     needed = [node for node in graph.unique([graph.data(config, config.data)]) if node.kind == "data"]
     for node in needed[:-1]:
         overrides = [f"{key}={value}" for key, value in node.choose.items()]
-        alone = composed("generate", "select.match=problems", "compare.arms=[strong,mix_long,micota]", *overrides)
+        alone = composed("generate", "select.match=problems", "compare.recipes=[strong,mix_long,micota]", *overrides)
         made = graph.unique([graph.data(alone, alone.data)])
         assert node.key in {other.key for other in made}, node.name
 
 
-def test_arms_outside_of_the_comparison_are_not_matched(composed: Composed) -> None:
-    config = composed("train", "data=short", "select.match=tokens", "compare.arms=[strong,micota]")
-    with pytest.raises(ConfigError, match=r"compare.arms alike \(strong, micota\), and data=short is none of them"):
+def test_recipes_outside_of_the_comparison_are_not_matched(composed: Composed) -> None:
+    config = composed("train", "data=short", "select.match=tokens", "compare.recipes=[strong,micota]")
+    with pytest.raises(ConfigError, match=r"compare.recipes alike \(strong, micota\), and data=short is none of them"):
         graph.data(config, config.data)
-    with pytest.raises(ConfigError, match=r"compare.arms names 'stong'; accepted: half_size, "):
-        composed("train", "select.match=tokens", "compare.arms=[stong]")
+    with pytest.raises(ConfigError, match=r"compare.recipes names 'stong'; accepted: half_size, "):
+        composed("train", "select.match=tokens", "compare.recipes=[stong]")
     config = composed(
         "train", "data=strong", "select.match=problems", "teacher.sampling={temperature: 1, num_samples: 2}"
     )
-    with pytest.raises(ConfigError, match=r"several samples a problem \(strong\) and select.best_of=all"):
+    with pytest.raises(ConfigError, match=r"several samples a problem \(strong\) and select.keep_sample=all"):
         graph.data(config, config.data)
 
 
-def test_a_mixture_leaves_the_training_of_its_authors_alone(composed: Composed) -> None:
+def test_a_mixture_leaves_the_training_of_its_generators_alone(composed: Composed) -> None:
     more = [
         "+data@data.parts.mid=half_size",
         "+data.weights={mid: 0.1}",
@@ -259,5 +261,5 @@ def test_a_mixture_leaves_the_training_of_its_authors_alone(composed: Composed) 
 
 @pytest.mark.parametrize(("method", "num_seeds"), [("dare_ties", 3), ("della", 3), ("ties", 1), ("slerp", 1)])
 def test_a_merge_that_draws_nothing_is_measured_once(composed: Composed, method: str, num_seeds: int) -> None:
-    node = graph.probe(composed("merge", f"merge={method}", "sweep.num_seeds=3"))
+    node = graph.merge_sweep(composed("merge", f"merge={method}", "merge_sweep.num_seeds=3"))
     assert node.spec.num_seeds == num_seeds

@@ -1,4 +1,4 @@
-"""The whole method in a miniature of the miniature: from the teacher to the page, killed, resumed, and swept."""
+"""The whole method in a toy of the toy: from the teacher to the page, killed, resumed, and swept."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from conftest import ROOT, SMALL
 from nbclient import NotebookClient
 from wandb_files import read_runs
 
-from micota.artifacts import ArtifactError, read_manifest
-from micota.notebook import load
+from micota.api import load
+from micota.artifacts.store import read_manifest
+from micota.errors import ArtifactError
 
-Door = Callable[..., subprocess.CompletedProcess[str]]
-ALL_MEASURES = "compare.measures=[teacher,merges,scores,bpc,rank_shift,probe]"
-GRID = ["sweep.num_problems=8", "sweep.densities=[0.5]", "sweep.weights=[0.4,0.6]"]
-FEW = "compare.arms=[instruct,strong,mix_long,micota]"
+Command = Callable[..., subprocess.CompletedProcess[str]]
+ALL_MEASURES = "compare.measures=[teacher,merges,scores,bpc,rank_shift,merge_sweep]"
+GRID = ["merge_sweep.num_problems=8", "merge_sweep.densities=[0.5]", "merge_sweep.weights=[0.4,0.6]"]
+FEW = "compare.recipes=[instruct,strong,mix_long,micota]"
 
 
 def results(artifacts: Path) -> dict[str, Any]:
@@ -78,19 +79,19 @@ def test_every_number_walks_back_to_the_teacher(undisturbed: tuple[Path, Any]) -
     assert score.versions["transformers"] and score.hardware["cpus"]
 
 
-def test_the_second_time_everything_is_there(undisturbed: tuple[Path, Any], run_door: Door) -> None:
+def test_the_second_time_everything_is_there(undisturbed: tuple[Path, Any], run_command: Command) -> None:
     artifacts = str(undisturbed[0] / "artifacts")
-    again = run_door("pipeline", *SMALL, FEW, MICOTA_ARTIFACTS=artifacts)
+    again = run_command("pipeline", *SMALL, FEW, MICOTA_ARTIFACTS=artifacts)
     assert again.returncode == 0 and ", 0 to make" in again.stdout
-    plan = run_door("pipeline", *SMALL, FEW, "plan=true", MICOTA_ARTIFACTS=artifacts)
+    plan = run_command("pipeline", *SMALL, FEW, "plan=true", MICOTA_ARTIFACTS=artifacts)
     assert plan.stdout.splitlines()[-1] == "0 to make"
-    shown = run_door("report", *SMALL, FEW, MICOTA_ARTIFACTS=artifacts)
+    shown = run_command("report", *SMALL, FEW, MICOTA_ARTIFACTS=artifacts)
     assert shown.returncode == 0 and shown.stdout.splitlines()[-1] == again.stdout.splitlines()[-1]
 
 
-def test_the_plan_says_what_a_change_would_redo(undisturbed: tuple[Path, Any], run_door: Door) -> None:
+def test_the_plan_says_what_a_change_would_redo(undisturbed: tuple[Path, Any], run_command: Command) -> None:
     artifacts = str(undisturbed[0] / "artifacts")
-    plan = run_door("pipeline", *SMALL, FEW, "merge.density=0.3", "plan=true", MICOTA_ARTIFACTS=artifacts)
+    plan = run_command("pipeline", *SMALL, FEW, "merge.density=0.3", "plan=true", MICOTA_ARTIFACTS=artifacts)
     lines = plan.stdout.splitlines()
     assert any("done" in line and "models/tiny_ta+strong-" in line for line in lines)
     assert any("make" in line and "tiny_ta+strong.dare_ties-d0.3-w0.5" in line for line in lines)
@@ -120,31 +121,31 @@ def test_killed_at_any_stage_it_goes_on_to_the_same_results(undisturbed: tuple[P
     assert not list(artifacts.rglob("*.partial"))
 
 
-def test_missing_inputs_name_the_commands_that_make_them(run_door: Door) -> None:
-    finished = run_door("train", *SMALL, "data=micota")
+def test_missing_inputs_name_the_commands_that_make_them(run_command: Command) -> None:
+    finished = run_command("train", *SMALL, "data=micota")
     assert finished.returncode == 2
     for command in ("python generate.py data=strong", "python train.py role=ta", "python merge.py", "data=micota"):
         assert command in finished.stderr
     assert finished.stderr.count("\n") == 1
 
 
-def test_damage_stops_before_any_work(undisturbed: tuple[Path, Any], run_door: Door, tmp_path: Path) -> None:
+def test_damage_stops_before_any_work(undisturbed: tuple[Path, Any], run_command: Command, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(undisturbed[0] / "artifacts", tmp_path / "artifacts")
     [weights] = (tmp_path / "artifacts").glob("models/tiny_ta+strong-*/model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-10])
-    finished = run_door("merge", *SMALL, "merge.density=0.9")
+    finished = run_command("merge", *SMALL, "merge.density=0.9")
     assert finished.returncode == 2 and "the artifact is damaged" in finished.stderr and str(weights) in finished.stderr
     assert finished.stderr.count("\n") == 1
 
 
 def test_a_sweep_shares_everything_upstream_and_compares_in_wandb(
-    undisturbed: tuple[Path, Any], run_door: Door
+    undisturbed: tuple[Path, Any], run_command: Command
 ) -> None:
     folder, artifacts = undisturbed[0], undisturbed[0] / "artifacts"
     before = set(results(artifacts))
-    finished = run_door(
+    finished = run_command(
         "merge", "-m", *SMALL, "tracker=wandb", "tracker.mode=offline", "merge.density=0.2,0.4,0.6",
         MICOTA_ARTIFACTS=str(artifacts), HOME=str(folder),
     )  # fmt: skip
@@ -156,7 +157,7 @@ def test_a_sweep_shares_everything_upstream_and_compares_in_wandb(
     assert finished.stdout.count("wandb sync") == 1
     told = f'tracked offline; to upload:  for run in {artifacts}/wandb/offline-run-*; do wandb sync "$run"; done'
     assert finished.stdout.splitlines()[-1] == told
-    failed = run_door(
+    failed = run_command(
         "train", *SMALL, "role=ta", "ta.sft.epochs=2", "trainer=gpu", "trainer.precision=32-true", "tracker=wandb",
         "tracker.mode=offline", MICOTA_ARTIFACTS=str(artifacts), HOME=str(folder), CUDA_VISIBLE_DEVICES="",
     )  # fmt: skip
@@ -165,18 +166,18 @@ def test_a_sweep_shares_everything_upstream_and_compares_in_wandb(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", [["runner=subprocess", "jobs=2"], ["runner=submitit", "cluster=local", "jobs=2"]])
-def test_runners_agree(undisturbed: tuple[Path, Any], run_door: Door, tmp_path: Path, runner: list[str]) -> None:
-    finished = run_door("pipeline", *SMALL, FEW, *runner)
+def test_runners_agree(undisturbed: tuple[Path, Any], run_command: Command, tmp_path: Path, runner: list[str]) -> None:
+    finished = run_command("pipeline", *SMALL, FEW, *runner)
     assert finished.returncode == 0, finished.stderr
     ours = {name: entry for name, entry in results(tmp_path / "artifacts").items() if "-d0.5-" in name or "+" in name}
     theirs = results(undisturbed[0] / "artifacts")
     assert ours and all(theirs[name] == entry for name, entry in ours.items())
 
 
-def test_a_gpu_that_is_not_there_is_refused_at_once(undisturbed: tuple[Path, Any], run_door: Door) -> None:
+def test_a_gpu_that_is_not_there_is_refused_at_once(undisturbed: tuple[Path, Any], run_command: Command) -> None:
     artifacts = undisturbed[0] / "artifacts"
     arguments = ["role=ta", "ta.sft.epochs=2", "trainer=gpu", "trainer.precision=32-true"]
-    finished = run_door("train", *SMALL, *arguments, MICOTA_ARTIFACTS=str(artifacts), CUDA_VISIBLE_DEVICES="")
+    finished = run_command("train", *SMALL, *arguments, MICOTA_ARTIFACTS=str(artifacts), CUDA_VISIBLE_DEVICES="")
     assert finished.returncode == 2
     assert finished.stderr.startswith("error: trainer='gpu', but PyTorch sees no GPU here")
 
@@ -188,10 +189,10 @@ def test_manifests_say_where_models_came_from(undisturbed: tuple[Path, Any]) -> 
 
 
 def test_a_stage_that_fails_in_its_own_process_is_told_on_one_line(
-    undisturbed: tuple[Path, Any], run_door: Door
+    undisturbed: tuple[Path, Any], run_command: Command
 ) -> None:
-    arguments = [*SMALL, "compare.arms=[strong]", "select.num_examples=99", "runner=subprocess"]
-    finished = run_door("pipeline", *arguments, MICOTA_ARTIFACTS=str(undisturbed[0] / "artifacts"))
+    arguments = [*SMALL, "compare.recipes=[strong]", "select.num_examples=99", "runner=subprocess"]
+    finished = run_command("pipeline", *arguments, MICOTA_ARTIFACTS=str(undisturbed[0] / "artifacts"))
     assert finished.returncode == 2 and finished.stderr.count("\n") == 1
     assert "generate.py data=strong" in finished.stderr and "failed: error: only 9" in finished.stderr
     assert "Traceback" not in finished.stderr

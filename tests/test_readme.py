@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-Door = Callable[..., subprocess.CompletedProcess[str]]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def commands(kind: str) -> list[str]:
@@ -34,21 +34,21 @@ def test_every_command_is_of_a_known_kind() -> None:
 
 
 @pytest.mark.parametrize("command", commands("python "))
-def test_doors_in_the_docs_plan(run_door: Door, tmp_path: Path, command: str) -> None:
-    door, *arguments = shlex.split(command.removeprefix("python "))
-    if door == "report.py":
-        finished = run_door("report", *arguments)
+def test_commands_in_the_docs_plan(run_command: Command, tmp_path: Path, command: str) -> None:
+    command, *arguments = shlex.split(command.removeprefix("python "))
+    if command == "report.py":
+        finished = run_command("report", *arguments)
         assert finished.returncode == 2 and "python pipeline.py experiment=tiny" in finished.stderr
         return
     if "grade=outputs.jsonl" in arguments:
         (tmp_path / "outputs.jsonl").write_text('{"id": 1, "completion": "so 7", "answer": "7"}\n')
-        assert run_door("evaluate", *arguments).stdout.splitlines()[-1].startswith('{"file": "outputs.scores.jsonl"')
+        assert run_command("evaluate", *arguments).stdout.splitlines()[-1].startswith('{"file": "outputs.scores.jsonl"')
         return
     if any(argument.startswith("hydra/launcher") for argument in arguments):
         arguments = [argument for argument in arguments if argument != "-m"] + ["--cfg", "hydra"]
     else:
         arguments = [*arguments, "plan=true"] if "plan=true" not in arguments else arguments
-    finished = run_door(door.removesuffix(".py"), *arguments)
+    finished = run_command(command.removesuffix(".py"), *arguments)
     assert finished.returncode == 0, finished.stderr
     assert "to make" in finished.stdout or "submitit_slurm" in finished.stdout or "slurm" in finished.stdout
     assert {entry.name for entry in tmp_path.rglob("*")} <= {"artifacts", "sweeps", "multirun.yaml"}
@@ -62,15 +62,15 @@ def test_make_targets_in_the_docs_exist(command: str) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
-def test_a_sweep_may_be_asked_for_anywhere_in_a_command(run_door: Door) -> None:
+def test_a_sweep_may_be_asked_for_anywhere_in_a_command(run_command: Command) -> None:
     for words in (["-m", "seed=0,1", "data=short"], ["seed=0,1", "-m", "data=short"], ["seed=0,1", "data=short", "-m"]):
-        finished = run_door("train", "experiment=tiny", "plan=true", *words)
+        finished = run_command("train", "experiment=tiny", "plan=true", *words)
         assert finished.returncode == 0 and finished.stdout.count("to make") == 2, finished.stderr
 
 
 @pytest.mark.skipif(shutil.which("srun") is not None, reason="this is a SLURM cluster")
-def test_without_slurm_its_launcher_is_refused_in_one_line(run_door: Door) -> None:
-    finished = run_door("train", "-m", "hydra/launcher=submitit_slurm", "experiment=tiny", "plan=true")
+def test_without_slurm_its_launcher_is_refused_in_one_line(run_command: Command) -> None:
+    finished = run_command("train", "-m", "hydra/launcher=submitit_slurm", "experiment=tiny", "plan=true")
     assert finished.returncode == 2 and "Traceback" not in finished.stderr
     assert finished.stderr.splitlines()[-1].endswith("Accepted elsewhere: hydra/launcher=submitit_local, or basic")
 

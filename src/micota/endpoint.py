@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from micota.config import ConfigError, EndpointConfig
+from micota.config import EndpointConfig
+from micota.errors import ConfigError
 
 AGAIN = (408, 409, 429, 500, 502, 503, 504, 529)
 LONGEST_WAIT_S = 30.0

@@ -13,12 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoTokenizer
 
+from micota.errors import ExportError
+
 FILE_BYTES = 4 * 2**30  # of weights in one file, and so in memory at a time
 INDEX = "model.safetensors.index.json"
-
-
-class ExportError(ValueError):
-    """What was written does not read back as what it should be."""
 
 
 def export(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass
 
 # Files of artifacts.
 COMPLETIONS, DATA, SCORES, BPC = "completions.jsonl", "data.jsonl", "scores.jsonl", "bpc.jsonl"
 RANKS, TOKEN_SHIFTS, POINTS = "ranks.jsonl", "token_shifts.jsonl", "points.jsonl"
-NOT_ASKED = "not_asked"  # the finish reason of a problem that does not fit the model's context
-SCHEMA_VERSION = 2  # of artifacts; part of every key, so that a new layout never meets an old one
+NOT_PROMPTED = "not_prompted"  # the finish reason of a problem that does not fit the model's context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +55,7 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One training example: chat messages and the completion to learn, from the arm named ``source``."""
+    """One training example: chat messages and the completion to learn, from the recipe named ``source``."""
 
     problem_id: str
     messages: list[dict[str, str]]
@@ -97,16 +91,17 @@ class Score:
 
     @property
     def outcome(self) -> str:
-        """One word: correct, incorrect, truncated (no answer before the limit), no_answer, ungradable, or not_asked."""
+        """One word: correct, incorrect, truncated (no answer before the limit), no_answer, ungradable, or
+        not_prompted."""
         if self.correct is not None:
             return "correct" if self.correct else "incorrect"
         if self.prediction is not None:
             return "ungradable"
-        return {"length": "truncated", NOT_ASKED: NOT_ASKED}.get(self.finish_reason, "no_answer")
+        return {"length": "truncated", NOT_PROMPTED: NOT_PROMPTED}.get(self.finish_reason, "no_answer")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbePoint:
+class MergePoint:
     """A merge measured in memory with the masks of one seed; ``form`` is merged, or before or after (SFT, unmerged, of
     which density and weight are null). ``num_tokens`` is the mean of an answer."""
 
@@ -176,50 +171,3 @@ class TokenShift:
     @property
     def share_shifted(self) -> float:
         return self.num_shifted / self.count
-
-
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """One artifact of the graph: what determines it, and the door that makes it.
-
-    ``spec`` is the dataclass of all settings that determine the result, and of nothing else; ``inputs`` are the nodes
-    it is made from. ``door`` and ``choose`` say which command makes it (``choose`` are its own overrides).
-    """
-
-    kind: str  # the folder below artifacts/; "source" for a model that is not ours to make
-    stage: str
-    name: str
-    spec: Any
-    inputs: Mapping[str, Node] = field(default_factory=dict)
-    door: str = ""
-    choose: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """What determines the result, for JSON."""
-        return {
-            "schema": SCHEMA_VERSION,
-            "stage": self.stage,
-            "spec": asdict(self.spec),
-            "inputs": {label: node.key for label, node in self.inputs.items()},
-        }
-
-    @cached_property
-    def key(self) -> str:
-        """Short hash of the canonical JSON of what determines the result."""
-        return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()[:10]
-
-    @property
-    def folder(self) -> str:
-        """Path below the artifacts folder."""
-        return f"{self.kind}/{self.name}-{self.key}"
-
-    @property
-    def is_source(self) -> bool:
-        return self.kind == "source"
-
-    def walk(self) -> Iterator[Node]:
-        """This node and all it is made from, inputs first; a node reached twice comes twice."""
-        for node in self.inputs.values():
-            yield from node.walk()
-        yield self

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from micota.sources import model_folder
+from micota.data.sources import model_folder
 
 SCRIPT = str(ROOT / "benchmarks" / "sft_throughput.py")
 

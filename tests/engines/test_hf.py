@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from micota.config import EngineConfig, SamplingConfig, SourceConfig
+from micota.data.sources import load_problems, model_folder
 from micota.engines import open_engine
 from micota.engines.base import Output, Request
 from micota.engines.hf import HFEngine
-from micota.sources import load_problems, model_folder
 
 GREEDY = SamplingConfig(temperature=0.0, max_tokens=150)
 SAMPLED = SamplingConfig(temperature=1.0, max_tokens=280)

@@ -9,10 +9,11 @@ from typing import Any
 import psutil
 import pytest
 
-from micota.config import ConfigError, EngineConfig, RayConfig, SamplingConfig, SourceConfig
+from micota.config import EngineConfig, RayConfig, SamplingConfig, SourceConfig
+from micota.data.sources import load_problems, model_folder
 from micota.engines import open_engine
 from micota.engines.base import Request
-from micota.sources import load_problems, model_folder
+from micota.errors import ConfigError
 
 SAMPLED = SamplingConfig(temperature=1.0, max_tokens=280)
 CONFIG = EngineConfig(name="ray", batch_size=8, dtype="float32", memory_fraction=0.05, ray=RayConfig(workers=2))

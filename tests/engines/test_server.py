@@ -19,10 +19,11 @@ import httpx
 import pytest
 
 from micota import endpoint
-from micota.config import ConfigError, EngineConfig, SamplingConfig, ServerConfig
+from micota.config import EngineConfig, SamplingConfig, ServerConfig
+from micota.data.sources import model_folder
 from micota.engines import open_engine
 from micota.engines.base import Request
-from micota.sources import model_folder
+from micota.errors import ConfigError
 
 TEACHER = model_folder("bundled:teacher")
 SAMPLING = SamplingConfig(temperature=0.0, max_tokens=100)

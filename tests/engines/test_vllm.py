@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from micota.artifacts import read_jsonl
-from micota.config import ConfigError, EngineConfig, SamplingConfig, SourceConfig
+from micota.artifacts.jsonl import read_jsonl
+from micota.config import EngineConfig, SamplingConfig, SourceConfig
+from micota.data.sources import load_problems, model_folder
 from micota.engines import open_engine
 from micota.engines.base import Output, Request
+from micota.errors import ConfigError
 from micota.records import COMPLETIONS, Completion
-from micota.sources import load_problems, model_folder
 
 GREEDY = SamplingConfig(temperature=0.0, max_tokens=150)
 SAMPLED = SamplingConfig(temperature=1.0, max_tokens=200)
@@ -80,8 +81,8 @@ def test_a_setting_that_this_build_cannot_follow_is_refused(engine: Any) -> None
 
 
 @pytest.mark.vllm
-def test_the_door(run_door: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
-    finished = run_door(
+def test_the_command(run_command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    finished = run_command(
         "generate", "experiment=tiny", "tracker=none", "data=strong", "engine=vllm", "engine.memory_fraction=0.05",
         "engine.batch_size=64", "problems.limit=64", "select.num_examples=8", "select.filters=[finished]",
     )  # fmt: skip

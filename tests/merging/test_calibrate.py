@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from micota.config import ConfigError
+from micota.errors import ConfigError
 from micota.merging.calibrate import Reading, calibrate
 
 BEFORE, AFTER = Reading(0.0, 0.0, 1.0, 40.0), Reading(0.0, 1.0, 0.9, 160.0)

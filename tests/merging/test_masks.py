@@ -9,7 +9,7 @@ import torch
 
 from micota.merging.masks import _signed, keep_mask, mask_key, numbers_on, philox, uniforms
 
-# Known answers of philox4x64 with 10 rounds, from kat_vectors of the authors' library Random123.
+# Known answers of philox4x64 with 10 rounds, from kat_vectors of the generators' library Random123.
 KNOWN = [
     ((0, 0, 0, 0), (0, 0),
      (0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B)),

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from miniature_models import ASK, family, model_of, save, spec, tensors
+from toy_models import ASK, family, model_of, save, spec, tensors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from micota.config import ConfigError
+from micota.errors import ConfigError
 from micota.merging import merge as merge_module
 from micota.merging import slices, verify
 from micota.merging.checkpoint import INDEX, WEIGHTS, Checkpoint, CheckpointWriter
@@ -292,7 +292,7 @@ def test_a_value_that_is_not_finite_is_found(pair: list[Path], tmp_path: Path, v
     refused(models, tmp_path, "bad", "layers.1.mlp.up_proj.weight has 1 values that are not finite", str(3 * 32 + 5))
 
 
-def test_too_small_a_disk_is_refused_before_anything_is_written(
+def test_too_small_a_disk_is_refused_before_anything_is_origin_line(
     pair: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=10_000)

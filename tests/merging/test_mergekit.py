@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from miniature_models import ASK, family, spec, tensors
+from toy_models import ASK, family, spec, tensors
 
-from micota.merging import recipe
+from micota.merging import plan as recipe
 from micota.merging.masks import uniforms
 from micota.merging.merge import merge_models
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from miniature_models import spec
+from toy_models import spec
 
 from micota.merging import slices
 from micota.merging.masks import keep_mask, mask_key, uniforms
 from micota.merging.methods import TensorMerge
-from micota.merging.recipe import Share
+from micota.merging.plan import Share
 from micota.merging.selection import Selection
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from miniature_models import family, spec
+from toy_models import family, spec
 
-from micota.config import ConfigError
+from micota.errors import ConfigError
 from micota.graph import MergeSpec
 from micota.merging import masks, selection
 from micota.merging.models import Model, open_models, tensor_names
@@ -101,7 +101,7 @@ def test_masks_are_made_once_for_all_points_of_a_seed(
         assert len(calls) == once
 
 
-def test_too_small_a_disk_is_refused_before_a_mask_is_written(
+def test_too_small_a_disk_is_refused_before_a_mask_is_origin_line(
     models: list[Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=100)
@@ -112,5 +112,5 @@ def test_too_small_a_disk_is_refused_before_a_mask_is_written(
 
 def test_more_densities_than_a_byte_can_count_are_refused(models: list[Model], tmp_path: Path) -> None:
     many = [index / 1000 for index in range(1, 300)]
-    with pytest.raises(ConfigError, match=r"sweep.densities has 299 values; accepted: at most 255"):
+    with pytest.raises(ConfigError, match=r"merge_sweep.densities has 299 values; accepted: at most 255"):
         Sweep(spec(), models[0].checkpoint, [models[1].checkpoint], tensor_names(models), many, tmp_path)

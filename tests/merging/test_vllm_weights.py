@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from miniature_models import ASK, spec
+from toy_models import ASK, spec
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from micota.config import EngineConfig, SamplingConfig, SourceConfig
+from micota.data.sources import load_problems, model_folder
 from micota.engines import open_engine
 from micota.engines.base import Request, WeightLoader
 from micota.export import export
 from micota.merging.merge import merge_models
 from micota.merging.models import open_models, tensor_names
 from micota.merging.sweep import Sweep
-from micota.sources import load_problems, model_folder
 
 CONFIG = EngineConfig(name="vllm", batch_size=16, dtype="float32", memory_fraction=0.05, prefix_caching=True)
 GREEDY = SamplingConfig(temperature=0.0, max_tokens=60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from synthetic_world import case_report
 
-from micota.artifacts import Store
+from micota.artifacts.store import Store
 from micota.report.collect import CaseReport
 from micota.report.page import render_page
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from micota.artifacts import Store, read_jsonl
-from micota.findings.lengths import reflections
+from micota.analysis.lengths import reflections
+from micota.artifacts.jsonl import read_jsonl
+from micota.artifacts.store import Store
 from micota.records import COMPLETIONS, Completion
 from micota.report.collect import CaseReport
 from micota.report.page import render_page
@@ -105,13 +106,15 @@ def test_page_fits_its_window(opened: Page, size: str) -> None:
 
 
 def test_pointing_at_a_figure_tells_its_number(opened: Page, finished: Finished) -> None:
-    arm = finished[1].summary.arms[-1]
+    recipe = finished[1].summary.recipes[-1]
     points = opened.locator(".plot[data-figure=accuracy] .scatterlayer .point")
-    points.nth(points.count() - 4).scroll_into_view_if_needed()  # the last arm's average, before its three benchmarks
+    points.nth(
+        points.count() - 4
+    ).scroll_into_view_if_needed()  # the last recipe's average, before its three benchmarks
     points.nth(points.count() - 4).hover(force=True)
     said = opened.locator(".plot[data-figure=accuracy] .hovertext").text_content()
     assert said is not None
-    assert said.startswith(f"{arm.name}, average: {100 * arm.average.value:.1f} [")
+    assert said.startswith(f"{recipe.name}, average: {100 * recipe.average.value:.1f} [")
 
 
 def test_clicking_a_figure_opens_the_lineage(opened: Page) -> None:
@@ -121,7 +124,7 @@ def test_clicking_a_figure_opens_the_lineage(opened: Page) -> None:
 
 
 def test_answers_are_filtered(opened: Page, finished: Finished) -> None:
-    scores = {arm.name: arm for arm in finished[1].by_seed[0].arms}
+    scores = {recipe.name: recipe for recipe in finished[1].by_seed[0].recipes}
     shown = opened.evaluate("answers.benchmark().problems.map(p => p.answers.map(a => a[0]))")
     names = list(scores)
     micota, instruct = names.index("micota"), names.index("instruct")
@@ -144,7 +147,7 @@ def test_answers_are_filtered(opened: Page, finished: Finished) -> None:
 
 def test_a_problem_is_read_side_by_side(opened: Page, finished: Finished) -> None:
     store, case = finished
-    assert opened.locator(".card").count() == 7  # the arms
+    assert opened.locator(".card").count() == 7  # the recipes
     opened.get_by_label("teacher", exact=True).check()
     assert opened.locator(".card").count() == 8
     opened.click("#next")
@@ -152,7 +155,7 @@ def test_a_problem_is_read_side_by_side(opened: Page, finished: Finished) -> Non
     opened.keyboard.press("ArrowRight")
     opened.keyboard.press("ArrowLeft")
     assert place_of(opened) == (2, 12)
-    node = case.by_seed[0].arms[1].scores["easy"].inputs["completions"]
+    node = case.by_seed[0].recipes[1].scores["easy"].inputs["completions"]
     written = read_jsonl(store.path(node) / COMPLETIONS, Completion)[1].completion
     card = opened.locator(".card").nth(1)
     assert card.locator("pre").inner_text().split() == written.split()
@@ -173,7 +176,7 @@ def test_every_number_is_walked_back(opened: Page, finished: Finished) -> None:
     step = opened.locator("#lineage-steps li > details").nth(2)
     step.locator("summary").first.click()
     assert step.locator("code").first.inner_text() == "python train.py data=micota experiment=tiny seed=0"
-    assert case.by_seed[0].arms[-1].scores["easy"].inputs["completions"].inputs["model"].folder in step.inner_text()
+    assert case.by_seed[0].recipes[-1].scores["easy"].inputs["completions"].inputs["model"].folder in step.inner_text()
     opened.get_by_role("radio", name="1", exact=True).check()
     assert step.locator("code").first.text_content() == "python train.py data=micota experiment=tiny seed=1"
     opened.keyboard.press("Escape")

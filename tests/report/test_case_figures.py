@@ -1,18 +1,18 @@
-"""Figures over cases: the papers' gaps, paired, for every student that has both arms."""
+"""Figures over cases: the papers' gaps, paired, for every student that has both recipes."""
 
 from dataclasses import replace
 
 import pytest
 from synthetic_world import score
 
-from micota.artifacts import Store
+from micota.analysis.statistics import paired_difference
+from micota.artifacts.store import Store
 from micota.report.case_figures import case_figures, case_gaps, published_gap
 from micota.report.collect import CaseReport, Summary
 from micota.report.rows import Row, row
-from micota.statistics import paired_difference
 
 
-def arm(name: str, right: int) -> Row:
+def recipe(name: str, right: int) -> Row:
     return row(name, [{"a": [score(f"p{index}", 0, index < right) for index in range(20)]}])
 
 
@@ -23,7 +23,7 @@ def case(student: str, **right: int) -> Summary:
         labels={"student": student},
         seeds=[0],
         benchmarks=["a"],
-        arms=[arm(name, count) for name, count in right.items()],
+        recipes=[recipe(name, count) for name, count in right.items()],
         curve={},
         teacher=None,
     )
@@ -37,11 +37,11 @@ def test_long_and_short_are_compared_where_they_are() -> None:
         ("small", pytest.approx(-0.4)),
         ("large", pytest.approx(0.3)),
     ]
-    small = {arm.name: arm.means for arm in cases[0].arms}
+    small = {recipe.name: recipe.means for recipe in cases[0].recipes}
     assert found["strong less short"][0].difference.low == paired_difference(small["strong"], small["short"]).low
 
 
-def test_without_such_a_pair_arms_are_compared_with_the_untouched_student() -> None:
+def test_without_such_a_pair_recipes_are_compared_with_the_untouched_student() -> None:
     cases = [case("small", instruct=8, strong=4, micota=12), case("large", instruct=8, strong=16)]
     assert {name: len(own) for name, own in case_gaps(cases).items()} == {
         "strong less instruct": 2,

@@ -6,10 +6,13 @@ from dataclasses import replace
 import pytest
 from synthetic_world import PROFILES, compare
 
-from micota.artifacts import ArtifactError, Store, read_jsonl, write_jsonl
-from micota.findings.lengths import reflections
+from micota.analysis.lengths import reflections
+from micota.artifacts.jsonl import read_jsonl, write_jsonl
+from micota.artifacts.store import Store
+from micota.errors import ArtifactError
 from micota.graph import Case, Experiment
-from micota.records import COMPLETIONS, POINTS, TOKEN_SHIFTS, Completion, Node, ProbePoint, TokenShift
+from micota.graph.node import Node
+from micota.records import COMPLETIONS, POINTS, TOKEN_SHIFTS, Completion, MergePoint, TokenShift
 from micota.report.collect import CaseReport, case_reports, mixes, summarise
 
 Finished = tuple[Store, CaseReport]
@@ -25,34 +28,34 @@ def test_a_notebook_gets_every_case(finished: Finished) -> None:
     }
     cases = case_reports(store, "tiny", experiments)
     assert [case.summary.place for case in cases] == ["tiny", "tiny"]
-    assert cases[0].summary.arms == made.summary.arms
+    assert cases[0].summary.recipes == made.summary.recipes
     assert cases[0].by_seed == made.by_seed
 
 
 def test_mixtures_and_their_parts_are_a_curve() -> None:
     [comparison] = compare((0,), limit=1).values()
     assert mixes(comparison) == {"long": {"mix_long": 0.2, "strong": 1.0, "short": 0.0}}
-    without = replace(comparison, arms=[arm for arm in comparison.arms if arm.name != "short"])
+    without = replace(comparison, recipes=[recipe for recipe in comparison.recipes if recipe.name != "short"])
     assert mixes(without) == {}
 
 
 def test_trials_are_gains_on_the_untouched_student(finished: Finished) -> None:
     summary = finished[1].summary
     assert len(summary.trials) == 2 * (len(PROFILES) - 1)
-    means = [trial.gain for trial in summary.trials if trial.arm == "micota"]
-    difference = next(arm.difference for arm in summary.arms if arm.name == "micota")
+    means = [trial.gain for trial in summary.trials if trial.recipe == "micota"]
+    difference = next(recipe.difference for recipe in summary.recipes if recipe.name == "micota")
     assert difference is not None and sum(means) / 2 == pytest.approx(difference.value)
 
 
 def test_reflection_is_counted_in_what_is_stored(finished: Finished) -> None:
     store, made = finished
-    nodes = [node for seed in made.by_seed.values() for node in seed.arms[1].scores.values()]
+    nodes = [node for seed in made.by_seed.values() for node in seed.recipes[1].scores.values()]
     texts = [
         row.completion
         for node in nodes
         for row in read_jsonl(store.path(node.inputs["completions"]) / COMPLETIONS, Completion)
     ]
-    lengths = made.summary.arms[1].lengths
+    lengths = made.summary.recipes[1].lengths
     assert lengths is not None
     expected = sum(sum(reflections(text).values()) for text in texts) / len(texts)
     assert lengths.num_reflections == pytest.approx(expected)
@@ -62,25 +65,25 @@ def test_deleted_completions_and_scores(finished: Finished, tmp_path: object) ->
     store, made = finished
     elsewhere = Store(f"{tmp_path}/artifacts")
     shutil.copytree(store.root, elsewhere.root)
-    arm = made.by_seed[0].arms[0]
-    shutil.rmtree(elsewhere.path(arm.scores["easy"].inputs["completions"]))
+    recipe = made.by_seed[0].recipes[0]
+    shutil.rmtree(elsewhere.path(recipe.scores["easy"].inputs["completions"]))
     summary = summarise(elsewhere, "tiny", "tiny_student", {0: made.by_seed[0]})
-    assert summary.arms[0].lengths is None and summary.arms[1].lengths is not None
-    shutil.rmtree(elsewhere.path(arm.scores["easy"]))
+    assert summary.recipes[0].lengths is None and summary.recipes[1].lengths is not None
+    shutil.rmtree(elsewhere.path(recipe.scores["easy"]))
     with pytest.raises(ArtifactError, match="is missing; run pipeline"):
         summarise(elsewhere, "tiny", "tiny_student", {0: made.by_seed[0]})
 
 
-def test_shifts_and_probes_are_read_where_they_were_measured(finished: Finished, tmp_path: object) -> None:
+def test_shifts_and_merge_sweeps_are_read_where_they_were_measured(finished: Finished, tmp_path: object) -> None:
     store, made = finished
     first = made.by_seed[0]
-    answered = first.arms[1].scores["easy"].inputs["completions"]
+    answered = first.recipes[1].scores["easy"].inputs["completions"]
     shifts = {
-        name: Node(kind="rank_shifts", stage="rank_shift", name=name, spec=answered.spec, inputs={"completions": node})
-        for name, node in first.arms[1].scores.items()
+        name: Node(name=name, spec=answered.spec, inputs={"completions": node})
+        for name, node in first.recipes[1].scores.items()
     }
-    probe = Node(kind="probes", stage="probe", name="ta", spec=answered.spec)
-    point = ProbePoint(
+    merge_sweep = Node(name="ta", spec=answered.spec)
+    point = MergePoint(
         form="merged",
         density=0.5,
         weight=0.5,
@@ -99,11 +102,11 @@ def test_shifts_and_probes_are_read_where_they_were_measured(finished: Finished,
         with store.build(node, 0) as build:
             assert build is not None
             write_jsonl(build.path / TOKEN_SHIFTS, [use])
-    with store.build(probe, 0) as build:
+    with store.build(merge_sweep, 0) as build:
         assert build is not None
         write_jsonl(build.path / POINTS, [point])
-    arms = [replace(arm, rank_shifts=shifts if arm.name == "strong" else {}) for arm in first.arms]
-    summary = summarise(store, "tiny", "tiny_student", {0: replace(first, arms=arms, probe=probe)})
+    recipes = [replace(recipe, rank_shifts=shifts if recipe.name == "strong" else {}) for recipe in first.recipes]
+    summary = summarise(store, "tiny", "tiny_student", {0: replace(first, recipes=recipes, merge_sweep=merge_sweep)})
     assert summary.points == [point]
     assert list(summary.token_shifts) == ["strong"]
     assert summary.token_shifts["strong"] == [

@@ -1,4 +1,5 @@
-"""The figures show the numbers of the summary, each arm in its own colour, and nothing that fixes the page's theme."""
+"""The figures show the numbers of the summary, each recipe in its own colour, and nothing that fixes the page's
+theme."""
 
 import json
 from dataclasses import replace
@@ -6,14 +7,14 @@ from dataclasses import replace
 import plotly.graph_objects as go
 import pytest
 
-from micota.findings.learnability import Trial
+from micota.analysis.learnability import Trial
+from micota.analysis.statistics import Difference, Estimate
 from micota.records import TokenShift
 from micota.report.collect import Summary
 from micota.report.data_figures import gain_figure, gain_in_words, shift_figure
 from micota.report.figures import accuracy_figure, captions, figures, length_figure, merge_figure
 from micota.report.rows import Row
-from micota.report.style import COLOURS, SPARE, arm_colours
-from micota.statistics import Difference, Estimate
+from micota.report.style import COLOURS, SPARE, recipe_colours
 
 BENCHMARKS = ["easy", "hard"]
 BITS = {"strong": 0.6, "half_size": 0.5, "micota": 0.4, "short": 0.2}
@@ -35,13 +36,13 @@ def row(name: str, share: float, tokens: list[int], bits: float | None = None, t
     )
 
 
-def summary(arms: list[Row]) -> Summary:
+def summary(recipes: list[Row]) -> Summary:
     return Summary(
         name="tiny",
         student="tiny_student",
         seeds=[0],
         benchmarks=BENCHMARKS,
-        arms=arms,
+        recipes=recipes,
         curve={1.0: row("1", 0.7, [150]), 0.0: row("0", 0.8, [40]), 0.5: row("0.5", 0.85, [90])},
         teacher=row("teacher", 0.9, [160]),
     )
@@ -54,7 +55,7 @@ def compared() -> Summary:
             row("instruct", 0.58, [30, 36, 42]),
             row("strong", 0.23, [100, 150, 280], bits=0.62, truncated=3),
             row("micota", 0.79, [80, 91, 95], bits=0.41),
-            row("my_arm", 0.60, [50, 60, 70], bits=0.40),
+            row("my_recipe", 0.60, [50, 60, 70], bits=0.40),
         ]
     )
 
@@ -63,9 +64,9 @@ def colours_of(figure: go.Figure) -> set[str]:
     return {trace.marker.color for trace in figure.data if isinstance(trace.marker.color, str)}
 
 
-def test_an_arm_keeps_its_colour(compared: Summary) -> None:
-    colours = arm_colours([arm.name for arm in compared.arms])
-    assert colours == {name: COLOURS.get(name, SPARE[0]) for name in ("instruct", "strong", "micota", "my_arm")}
+def test_an_recipe_keeps_its_colour(compared: Summary) -> None:
+    colours = recipe_colours([recipe.name for recipe in compared.recipes])
+    assert colours == {name: COLOURS.get(name, SPARE[0]) for name in ("instruct", "strong", "micota", "my_recipe")}
     assert len({*COLOURS.values(), *SPARE}) == len(COLOURS) + len(SPARE)
     for figure in (accuracy_figure(compared), length_figure(compared)):
         assert set(colours.values()) <= colours_of(figure)
@@ -86,7 +87,7 @@ def test_accuracy_has_a_point_for_every_measure(compared: Summary) -> None:
     points = [trace for trace in figure.data if trace.x[0] is not None]
     legend = [trace.name for trace in figure.data if trace.showlegend is not False]
     assert legend == ["average", *BENCHMARKS]
-    assert len(points) == len(compared.arms) * len(legend)
+    assert len(points) == len(compared.recipes) * len(legend)
     average = points[0]
     assert average.x[0] == pytest.approx(58)
     assert (average.error_x.array[0], average.error_x.arrayminus[0]) == pytest.approx((2, 3))
@@ -113,11 +114,11 @@ def test_lengths_show_quantiles_mean_and_truncation(compared: Summary) -> None:
     figure = length_figure(compared)
     boxes = [trace for trace in figure.data if trace.type == "box"]
     bars = [trace for trace in figure.data if trace.type == "bar"]
-    names = ["instruct, correct", "strong, correct", "strong, other", "micota, correct", "my_arm, correct"]
+    names = ["instruct, correct", "strong, correct", "strong, other", "micota, correct", "my_recipe, correct"]
     assert [box.name for box in boxes] == names
     assert [box.median[0] for box in boxes] == [36, 150, 280, 91, 60]
     assert [bar.x[0] for bar in bars] == pytest.approx([0, 50, 0, 0])
-    assert list(figure.layout.yaxis.ticktext) == ["instruct", "strong", "<b>micota</b>", "my_arm"]
+    assert list(figure.layout.yaxis.ticktext) == ["instruct", "strong", "<b>micota</b>", "my_recipe"]
 
 
 def test_merge_curve_is_sorted_by_weight(compared: Summary) -> None:
@@ -131,16 +132,16 @@ def test_merge_curve_is_sorted_by_weight(compared: Summary) -> None:
 def test_gain_is_the_paired_difference(compared: Summary) -> None:
     figure = gain_figure(compared)
     assert [trace.y[0] for trace in figure.data] == pytest.approx([10, 10, 10])
-    alone = summary([arm for arm in compared.arms if arm.name != "instruct"])
-    bare = replace(alone, arms=[replace(arm, difference=None) for arm in alone.arms])
+    alone = summary([recipe for recipe in compared.recipes if recipe.name != "instruct"])
+    bare = replace(alone, recipes=[replace(recipe, difference=None) for recipe in alone.recipes])
     assert [trace.y[0] for trace in gain_figure(bare).data] == pytest.approx([23, 79, 60])
 
 
 def test_words_say_how_bpc_goes_with_gain(compared: Summary) -> None:
-    trials = [Trial(arm=name, seed=0, known={"bits_per_byte": bits}, gain=-bits) for name, bits in BITS.items()]
+    trials = [Trial(recipe=name, seed=0, known={"bits_per_byte": bits}, gain=-bits) for name, bits in BITS.items()]
     assert gain_in_words(replace(compared, trials=trials[:2])) == ""
     told = gain_in_words(replace(compared, trials=trials))
-    assert told.startswith("Spearman's correlation over arms: -1.00 [") and "4 arms only" in told
+    assert told.startswith("Spearman's correlation over recipes: -1.00 [") and "4 recipes only" in told
     assert captions(replace(compared, trials=trials))["bpc"][1].endswith(told)
 
 
@@ -157,22 +158,22 @@ def shifted(token: int, text: str, ranks: list[int]) -> TokenShift:
     )
 
 
-def test_shifts_are_side_by_side_for_all_arms(compared: Summary) -> None:
+def test_shifts_are_side_by_side_for_all_recipes(compared: Summary) -> None:
     shifts = {
         "strong": [shifted(1, "Wait", [0, 9, 9, 9, 9]), shifted(2, "so", [1, 0, 0, 0, 0]), shifted(3, "5", [0] * 9)],
         "micota": [shifted(2, "so", [3, 3, 0, 0, 0]), shifted(4, "\n", [7, 0, 0, 0, 0])],
     }
     mean, share = shift_figure(replace(compared, token_shifts=shifts)).data
     assert list(mean.x) == ["strong", "<b>micota</b>"]
-    assert list(mean.y) == ["'so'", "'\\n' (4)", "'Wait'"]  # by the larger of the two arms, the most shifted on top
+    assert list(mean.y) == ["'so'", "'\\n' (4)", "'Wait'"]  # by the larger of the two recipes, the most shifted on top
     assert [list(line) for line in mean.z] == [[0.2, 1.2], [None, 1.4], [7.2, None]]
     assert share.z[list(share.y).index("'Wait'")][0] == 80
     assert mean.customdata[2][1] == "never used"
 
 
-def test_bpc_labels_every_trained_arm(compared: Summary) -> None:
+def test_bpc_labels_every_trained_recipe(compared: Summary) -> None:
     figure = gain_figure(compared)
-    assert [trace.text[0] for trace in figure.data] == ["strong", "<b>micota</b>", "my_arm"]
+    assert [trace.text[0] for trace in figure.data] == ["strong", "<b>micota</b>", "my_recipe"]
     assert [trace.x[0] for trace in figure.data] == [0.62, 0.41, 0.40]
     assert (
         figure.data[1].textposition != figure.data[2].textposition or abs(figure.data[1].y[0] - figure.data[2].y[0]) > 9
@@ -180,7 +181,7 @@ def test_bpc_labels_every_trained_arm(compared: Summary) -> None:
 
 
 @pytest.mark.parametrize("name", ["instruct", "micota"])
-def test_one_arm_is_enough(name: str) -> None:
+def test_one_recipe_is_enough(name: str) -> None:
     alone = summary([row(name, 0.5, [0, 10], bits=None if name == "instruct" else 0.4)])
     assert list(figures(alone)) == ["accuracy", "lengths", "merge", *([] if name == "instruct" else ["bpc"])]
 

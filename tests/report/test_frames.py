@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from micota.artifacts import Store
+from micota.artifacts.store import Store
 from micota.report.collect import CaseReport, summarise
 from micota.report.frames import export_files, exports, results_table, scores_frame, to_latex
 
@@ -17,12 +17,12 @@ def test_the_frame_has_every_number_in_percent(finished: Finished) -> None:
     frame = scores_frame([summary])
     assert len(frame) == 15 * 4
     micota = frame[(frame["model"] == "micota") & (frame["benchmark"] == "average")].iloc[0]
-    arm = summary.arms[-1]
-    assert arm.difference is not None
-    assert micota["accuracy"] == pytest.approx(100 * arm.average.value)
-    assert micota["difference_low"] == pytest.approx(100 * arm.difference.low)
-    assert micota["p_value"] == arm.difference.p_value
-    assert micota["num_seeds"] == 2 and micota["kind"] == "arm"
+    recipe = summary.recipes[-1]
+    assert recipe.difference is not None
+    assert micota["accuracy"] == pytest.approx(100 * recipe.average.value)
+    assert micota["difference_low"] == pytest.approx(100 * recipe.difference.low)
+    assert micota["p_value"] == recipe.difference.p_value
+    assert micota["num_seeds"] == 2 and micota["kind"] == "recipe"
     assert frame[frame["model"] == "teacher"]["p_value"].isna().all()
 
 
@@ -45,7 +45,7 @@ def test_csv_reads_back(finished: Finished) -> None:
 def test_markdown_has_a_row_for_every_model(finished: Finished) -> None:
     text = exports(finished[1].summary)["Markdown"]
     lines = text.splitlines()
-    assert lines[0] == "| arm | easy | medium | hard | average | sd of seeds | tokens | BPC |"
+    assert lines[0] == "| recipe | easy | medium | hard | average | sd of seeds | tokens | BPC |"
     assert lines[1].startswith("| --- | --: |")
     assert len(lines) == 2 + 15
     assert {line.count("|") for line in lines} == {9}

@@ -4,43 +4,44 @@ import shutil
 
 import pytest
 
-from micota.artifacts import Store
-from micota.records import Node
+from micota.artifacts.store import Store
+from micota.graph.node import AnyNode
+from micota.graph.stage import stage_of
 from micota.report.collect import CaseReport
-from micota.report.lineage import Steps, describe, trace
+from micota.report.lineage import Steps, trace
 
 Finished = tuple[Store, CaseReport]
 OVERRIDES = ["experiment=tiny", "seed=7"]
 
 
 @pytest.fixture
-def root(finished: Finished) -> Node:
-    return finished[1].by_seed[1].arms[-1].scores["easy"]
+def root(finished: Finished) -> AnyNode:
+    return finished[1].by_seed[1].recipes[-1].scores["easy"]
 
 
-def traced(store: Store, node: Node) -> Steps:
+def traced(store: Store, node: AnyNode) -> Steps:
     steps: Steps = {}
     trace(steps, store, [node], OVERRIDES, seed=1)
     return steps
 
 
-def test_all_that_a_number_is_made_from_is_there_once(finished: Finished, root: Node) -> None:
+def test_all_that_a_number_is_made_from_is_there_once(finished: Finished, root: AnyNode) -> None:
     steps = traced(finished[0], root)
     assert set(steps) == {node.folder for node in root.walk()}
     assert all(child in steps for step in steps.values() for child in step["inputs"].values())
-    sources = [step for step in steps.values() if step["stage"] == "source"]
+    sources = [step for step in steps.values() if step["label"] == "model"]
     assert {step["name"] for step in sources} == {"tiny_student", "tiny_ta", "tiny_teacher"}
     assert all(step["says"].startswith("bundled:") for step in sources)
 
 
-def test_commands_make_the_artifact_of_that_seed(finished: Finished, root: Node) -> None:
+def test_commands_make_the_artifact_of_that_seed(finished: Finished, root: AnyNode) -> None:
     steps = traced(finished[0], root)
     assert steps[root.folder]["command"] == "python evaluate.py data=micota experiment=tiny seed=1"
-    merge = next(step for step in steps.values() if step["stage"] == "merge")
+    merge = next(step for step in steps.values() if step["label"] == "merge")
     assert merge["command"].startswith("python merge.py") and merge["command"].endswith("seed=1")
 
 
-def test_a_step_says_how_it_was_made(finished: Finished, root: Node) -> None:
+def test_a_step_says_how_it_was_made(finished: Finished, root: AnyNode) -> None:
     store = finished[0]
     manifest = store.manifest(root)
     assert manifest is not None
@@ -50,23 +51,26 @@ def test_a_step_says_how_it_was_made(finished: Finished, root: Node) -> None:
     assert step["manifest"]["commit"] == manifest.commit
 
 
-def test_what_is_no_longer_stored_is_told_from_its_settings(finished: Finished, root: Node, tmp_path: object) -> None:
+def test_what_is_no_longer_stored_is_told_from_its_settings(
+    finished: Finished, root: AnyNode, tmp_path: object
+) -> None:
     store = finished[0]
     elsewhere = Store(f"{tmp_path}/artifacts")
     shutil.copytree(store.path(root), elsewhere.path(root))
     (elsewhere.path(root) / "scores.jsonl").write_text("cut")
     steps = traced(elsewhere, root)
     assert {step["manifest"] for step in steps.values()} == {None}
-    says = {step["stage"]: step["says"] for step in steps.values()}
-    assert says["grade"] == "graded by typed"
+    says = {step["label"]: step["says"] for step in steps.values()}
+    assert says["scores"] == "graded by typed"
     assert says["merge"] == "dare_ties, density 0.5, weight 0.5"
-    assert says["train"].startswith("full fine-tuning, learning rate 0.00")
+    assert says["training"].startswith("full fine-tuning, learning rate 0.00")
 
 
 def test_every_stage_has_words(finished: Finished) -> None:
     store, case = finished
     for target in case.by_seed[0].targets():
         for node in target.walk():
-            assert describe(node, None) != node.stage
+            assert stage_of(node).describe(node, {}) != node.stage
             if not node.is_source:
-                assert describe(node, store.manifest(node))
+                found = store.manifest(node)
+                assert found and stage_of(node).describe(node, {**found.counts, **found.metrics})

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from synthetic_world import HOSTILE, PROFILES
 
-from micota.artifacts import Store
+from micota.artifacts.store import Store
+from micota.data.sources import load_problems
 from micota.report import answers, page
 from micota.report.collect import CaseReport, summarise
 from micota.report.page import pack, render_page
 from micota.report.table import headline, interval, mark, tally, verdict
-from micota.sources import load_problems
 
 Finished = tuple[Store, CaseReport]
 LABELS = [*PROFILES, "TA before SFT", *(f"TA merged at 0.{n}" for n in (3, 4, 5, 6, 7)), "TA after SFT", "teacher"]
@@ -82,28 +82,28 @@ def test_page_loads_nothing(html: str) -> None:
 
 def test_every_model_is_shown_in_every_place(html: str) -> None:
     first_cells = [row[0] for row in Reader(html).rows]
-    assert first_cells == ["arm", *LABELS, "arm", *LABELS]
+    assert first_cells == ["recipe", *LABELS, "recipe", *LABELS]
     shown = payload(html)["answers"][0]["models"]
     assert [model["label"] for model in shown] == LABELS
-    assert [model["is_arm"] for model in shown] == [True] * 7 + [False] * 8
+    assert [model["is_recipe"] for model in shown] == [True] * 7 + [False] * 8
     assert [model["label"] for model in payload(html)["lineage"]["models"][0]] == LABELS
 
 
 def test_numbers_are_those_of_the_summary(html: str, finished: Finished) -> None:
     summary = finished[1].summary
     rows = {row[0]: row[1:] for row in reversed(Reader(html).rows)}  # the first table wins
-    for arm in summary.arms:
-        assert arm.seed_sd is not None
-        assert rows[arm.name] == [
-            *(f"{100 * arm.by_benchmark[bench].value:.1f}" for bench in summary.benchmarks),
-            interval(arm.average) + ("" if arm.difference is None else mark(arm.difference)),
-            f"{100 * arm.seed_sd:.1f}",
-            f"{arm.num_tokens:.0f}",
-            "–" if arm.bits_per_byte is None else f"{arm.bits_per_byte:.3f}",
-            "" if arm.difference is None else verdict(arm.difference),
+    for recipe in summary.recipes:
+        assert recipe.seed_sd is not None
+        assert rows[recipe.name] == [
+            *(f"{100 * recipe.by_benchmark[bench].value:.1f}" for bench in summary.benchmarks),
+            interval(recipe.average) + ("" if recipe.difference is None else mark(recipe.difference)),
+            f"{100 * recipe.seed_sd:.1f}",
+            f"{recipe.num_tokens:.0f}",
+            "–" if recipe.bits_per_byte is None else f"{recipe.bits_per_byte:.3f}",
+            "" if recipe.difference is None else verdict(recipe.difference),
         ]
     outcomes = {row[0]: row[1:5] for row in Reader(html).rows}
-    for row in summary.arms:
+    for row in summary.recipes:
         assert outcomes[row.name] == [str(row.outcomes.get(outcome, 0)) for outcome in page.OUTCOMES[:4]]
     assert headline(summary) in unescape(html)
 
@@ -112,7 +112,7 @@ def test_every_number_leads_to_a_lineage(html: str) -> None:
     models = payload(html)["lineage"]["models"][0]
     buttons = [tag for name, tag in Reader(html).tags if name == "button" and "data-measure" in tag]
     traced = Counter(button.get("data-about", "measure") for button in buttons)
-    assert traced.pop("measure") == 15 * 4 + 6  # three benchmarks and their average, and the BPC of six arms
+    assert traced.pop("measure") == 15 * 4 + 6  # three benchmarks and their average, and the BPC of six recipes
     assert {"tokens an answer", "standard deviation over seeds", "correct", "incorrect"} < traced.keys()
     assert set(traced.values()) == {15}
     for button in buttons:
@@ -128,7 +128,7 @@ def test_one_seed_is_compared_by_benchmark_too(finished: Finished, html: str) ->
     rows = Reader(render_page("tiny", [alone], store, seed=0)).rows
     shown = [row for row in rows if row[0] in PROFILES and len(row) == 4 and "(p " in row[1]]
     assert [row[0] for row in shown] == [name for name in PROFILES if name != "instruct"]
-    assert shown[-1][1:] == [tally(alone.summary.arms[-1].discordance[bench]) for bench in alone.summary.benchmarks]
+    assert shown[-1][1:] == [tally(alone.summary.recipes[-1].discordance[bench]) for bench in alone.summary.benchmarks]
     assert 'aria-label="table of single benchmarks"' not in html  # two seeds
 
 
@@ -143,7 +143,7 @@ def test_completions_cannot_break_the_page(html: str) -> None:
 def test_answers_are_those_of_the_artifacts(html: str, finished: Finished) -> None:
     made = finished[1].by_seed[0]
     benchmarks = payload(html)["answers"][0]["benchmarks"]
-    for shown, node in zip(benchmarks, made.arms[0].scores.values(), strict=True):
+    for shown, node in zip(benchmarks, made.recipes[0].scores.values(), strict=True):
         problems = load_problems(node.spec.problems)
         assert shown["total"] == len(problems) == 12
         assert [p["id"] for p in shown["problems"]] == [problem.id for problem in problems]
@@ -212,11 +212,13 @@ def test_several_cases_share_a_page(finished: Finished, small_page: pytest.Monke
 
 def test_what_was_not_measured_is_left_out(finished: Finished, small_page: pytest.MonkeyPatch) -> None:
     store, case = finished
-    arm = case.summary.arms[1]
-    bare = replace(case.summary, arms=[replace(arm, bits_per_byte=None)], curve={}, teacher=None, mixes={})
-    by_seed = {seed: replace(made, arms=made.arms[1:2], curve={}, teacher={}) for seed, made in case.by_seed.items()}
+    recipe = case.summary.recipes[1]
+    bare = replace(case.summary, recipes=[replace(recipe, bits_per_byte=None)], curve={}, teacher=None, mixes={})
+    by_seed = {
+        seed: replace(made, recipes=made.recipes[1:2], curve={}, teacher={}) for seed, made in case.by_seed.items()
+    }
     html = render_page("tiny", [CaseReport(summary=bare, by_seed=by_seed)], store, seed=7)
-    assert [row[0] for row in Reader(html).rows] == ["arm", "strong", "arm", "strong"]
+    assert [row[0] for row in Reader(html).rows] == ["recipe", "strong", "recipe", "strong"]
     assert set(payload(html)["figures"][0]) == {"accuracy", "lengths"}
     assert payload(html)["answers"][0]["seed"] == 0  # seed 7 was not run
 
@@ -228,15 +230,15 @@ def test_published_numbers_stand_beside_ours(finished: Finished, small_page: pyt
     assert set(summary.published) == {"instruct", "strong", "mix_long", "micota", "teacher"}  # five merges: no one TA
     html = render_page("micota", [CaseReport(summary=summary, by_seed=case.by_seed)], store, seed=0)
     [average] = [row[4] for row in Reader(html).rows if row[0] == "micota" and len(row) == 9]
-    arm = summary.arms[-1]
-    assert arm.difference is not None
-    assert average == f"{interval(arm.average)}{mark(arm.difference)}33.0"
+    recipe = summary.recipes[-1]
+    assert recipe.difference is not None
+    assert average == f"{interval(recipe.average)}{mark(recipe.difference)}33.0"
     assert "MiCoTA table 2" in html
     assert "are published:" not in render_page("tiny", [case], store, seed=0).split("<main")[1]
 
 
 def test_provenance_is_on_the_page(html: str, finished: Finished) -> None:
     store, case = finished
-    manifest = store.manifest(case.by_seed[0].arms[0].scores["easy"])
+    manifest = store.manifest(case.by_seed[0].recipes[0].scores["easy"])
     assert manifest is not None
     assert f"numpy {manifest.versions['numpy']}" in re.sub(r"\s+", " ", html)

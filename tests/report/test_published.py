@@ -15,7 +15,7 @@ from micota.report.published import PublishedTable, table_of, tables
 PAPERS = ROOT.parent / "shared" / "papers" / "tables.yaml"
 
 
-def test_figures_of_an_arm() -> None:
+def test_figures_of_an_recipe() -> None:
     table = table_of("micota")
     assert table is not None and table.source == "MiCoTA table 2"
     found = table.of({"student": "qwen3b"}, "micota")
@@ -30,13 +30,13 @@ def test_figures_of_an_arm() -> None:
 def test_tables_are_consistent(table: PublishedTable) -> None:
     for row in table.rows:
         assert len(row.values) == len(table.columns)
-        if len(table.columns) > 2 and (row.labels.get("student"), row.arm) != ("llama3b", "small"):  # see its note
+        if len(table.columns) > 2 and (row.labels.get("student"), row.recipe) != ("llama3b", "small"):  # see its note
             assert sum(row.values[:-1]) / 5 == pytest.approx(row.values[-1], abs=0.1), row
-    assert len({(tuple(row.labels.items()), row.arm) for row in table.rows}) == len(table.rows)
+    assert len({(tuple(row.labels.items()), row.recipe) for row in table.rows}) == len(table.rows)
 
 
 @pytest.mark.parametrize("table", tables(), ids=lambda table: table.experiment)
-def test_experiments_have_the_cases_and_arms_that_are_published(
+def test_experiments_have_the_cases_and_recipes_that_are_published(
     composed: Callable[..., Any], table: PublishedTable
 ) -> None:
     [path] = [
@@ -44,10 +44,10 @@ def test_experiments_have_the_cases_and_arms_that_are_published(
     ]
     config = composed("pipeline", f"experiment={path.relative_to(ROOT / 'conf' / 'experiment').with_suffix('')}")
     assert config.name == table.experiment
-    arms = {point.label for point in config.compare.points("data")} | {"teacher", "ta_merged"}
+    recipes = {point.label for point in config.compare.points("data")} | {"teacher", "ta_merged"}
     places = {axis: {point.label for point in config.compare.points(axis)} for axis in config.compare.axes}
     for row in table.rows:
-        assert row.arm in arms
+        assert row.recipe in recipes
         assert all(label in places[axis] for axis, label in row.labels.items()), row
     benchmarks = set(table.columns) - {"average", "gap_to_instruct", "bpc"}
     assert benchmarks <= set(config.bench)
@@ -66,8 +66,8 @@ def test_every_printed_row_is_there() -> None:
     for name in ("table2_main", "table3_ablation_half_size_cot", "table1_learnability_gap"):
         assert all(row in ours for row in rows(printed["micota"][name])), name
     assert all(row in ours for row in rows(printed["mix_distillation"]["table3_mix"]))
-    for name, arms in (("long_vs_short", "table1_long_vs_short"), ("large_vs_small", "table2_large_vs_small")):
+    for name, recipes in (("long_vs_short", "table1_long_vs_short"), ("large_vs_small", "table2_large_vs_small")):
         table = table_of(name)
         assert table is not None
         pairs = [[a.values[0], b.values[0]] for a, b in zip(table.rows[::2], table.rows[1::2], strict=True)]
-        assert pairs == [row[:2] for row in rows(printed["mix_distillation"][arms])]
+        assert pairs == [row[:2] for row in rows(printed["mix_distillation"][recipes])]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from synthetic_world import score
 
-from micota.records import NOT_ASKED
+from micota.analysis.statistics import Difference
+from micota.records import NOT_PROMPTED
 from micota.report.rows import Row, adjusted, mean_by_problem, row
 from micota.report.table import tally, verdict
-from micota.statistics import Difference
 
 
 def test_samples_and_seeds_are_averaged_within_problems() -> None:
@@ -19,7 +19,7 @@ def test_samples_and_seeds_are_averaged_within_problems() -> None:
 
 
 def test_a_problem_never_asked_is_wrong_in_every_sample() -> None:
-    graded = {"a": [score("p", 0, True), score("p", 1, True), score("q", 0, False, NOT_ASKED)]}
+    graded = {"a": [score("p", 0, True), score("p", 1, True), score("q", 0, False, NOT_PROMPTED)]}
     assert mean_by_problem([graded]) == {"a": {"p": 1.0, "q": 0.0}}
 
 
@@ -51,11 +51,11 @@ def test_single_answers_are_compared_by_benchmark() -> None:
     assert row("micota", [ours, ours], [theirs, theirs]).discordance == {}  # two seeds: means, not right or wrong
 
 
-def test_differences_are_corrected_for_the_number_of_arms() -> None:
-    arms = adjusted([compared("instruct", None), compared("short", 0.03), compared("micota", 0.02)])
-    found = [arm.difference for arm in arms if arm.difference is not None]
+def test_differences_are_corrected_for_the_number_of_recipes() -> None:
+    recipes = adjusted([compared("instruct", None), compared("short", 0.03), compared("micota", 0.02)])
+    found = [recipe.difference for recipe in recipes if recipe.difference is not None]
     assert [difference.p_value for difference in found] == [0.04, 0.04]
-    assert arms[0].difference is None
+    assert recipes[0].difference is None
     alone = adjusted([compared("short", 0.03)])[0].difference
     assert alone is not None and alone.p_value == 0.03
 

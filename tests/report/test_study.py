@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from synthetic_world import HOSTILE
 
-from micota.artifacts import Store
+from micota.artifacts.store import Store
 from micota.report.collect import CaseReport
 from micota.report.study import lineage_frame, merges_frame, outcomes_frame, shifts_frame, side_by_side, trials_frame
 
@@ -17,7 +17,9 @@ def test_frames_hold_the_numbers_of_the_summary(finished: Finished) -> None:
     merges = merges_frame(case.summary)
     assert merges.weight.tolist() == sorted(case.summary.curve) and merges.low.le(merges.accuracy).all()
     trials = trials_frame(case.summary)
-    assert set(trials.seed) == {0, 1} and set(trials.arm) == {arm.name for arm in case.summary.arms} - {"instruct"}
+    assert set(trials.seed) == {0, 1} and set(trials.recipe) == {recipe.name for recipe in case.summary.recipes} - {
+        "instruct"
+    }
     with pytest.raises(ValueError, match=r"token shifts of 'micota'; accepted: none was measured"):
         shifts_frame(case.summary, "micota")
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from packed_models import FAMILIES, model_of, sequences
 
-from micota.config import ConfigError
-from micota.losses import softcap, summed_nll, supervised, token_nll
-from micota.packing import borders, collate
+from micota.errors import ConfigError
 from micota.sft.attention import choose
+from micota.sft.losses import softcap, summed_nll, supervised, token_nll
+from micota.sft.packing import borders, collate
 
 
 def loss_and_gradients(model: Any, capacity: int) -> tuple[torch.Tensor, list[torch.Tensor]]:

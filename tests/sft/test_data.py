@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from micota.config import ConfigError, TrainerConfig
-from micota.packing import IGNORED, Tokens
+from micota.config import TrainerConfig
+from micota.data.sources import model_folder
+from micota.errors import ConfigError
 from micota.records import Example
 from micota.sft.data import Steps, TokenTable, check, split, tokenise_once
-from micota.sources import model_folder
+from micota.sft.packing import IGNORED, Tokens
 
-CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_tokens=20)
+CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_length=20)
 
 
 def example(completion: str = "1+1=2.") -> Example:
@@ -50,10 +51,10 @@ def test_a_vocabulary_larger_than_the_embedding_is_refused() -> None:
         check(tokens(4), [example()], 5)
 
 
-def test_what_is_held_out_is_not_trained_on() -> None:
-    kept, held_out = split(20, 0.25, seed=0)
-    assert len(held_out) == 5 and sorted(kept + held_out) == list(range(20))
-    assert split(20, 0.25, seed=0) == (kept, held_out) != split(20, 0.25, seed=1)
+def test_what_validates_is_not_trained_on() -> None:
+    kept, validation = split(20, 0.25, seed=0)
+    assert len(validation) == 5 and sorted(kept + validation) == list(range(20))
+    assert split(20, 0.25, seed=0) == (kept, validation) != split(20, 0.25, seed=1)
     assert split(3, 0.0, seed=0) == ([0, 1, 2], [])
     with pytest.raises(ConfigError, match=r"validation_fraction=0.01 holds out 0 of 20"):
         split(20, 0.01, seed=0)

@@ -10,13 +10,13 @@ from transformers import LlamaConfig
 from transformers.models.auto import AutoModelForCausalLM
 
 from micota.config import SftConfig, TrainerConfig
-from micota.packing import Tokens
+from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.data import SftDataModule, schedule
 from micota.sft.module import SftModule, learning_rate_factor
-from micota.sft.recompute import Recompute
+from micota.sft.packing import Tokens
 
 SFT = SftConfig(learning_rate=1e-2, batch_size=8, epochs=2, warmup_ratio=0.2)
-CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_tokens=40, row_batch=100)
+CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_length=40, micro_batch_rows=100)
 
 
 def tokens() -> list[Tokens]:
@@ -35,7 +35,7 @@ def fit(
     )
     data = SftDataModule(tokens(), sft, trainer, seed=0)
     seen: list[dict[str, float]] = []
-    recompute = None if most_tokens is None else Recompute(model, most_tokens)
+    recompute = None if most_tokens is None else ActivationCheckpointing(model, most_tokens)
     module = SftModule(
         model, sft, trainer, len(data.steps), lambda metrics, step: seen.append(dict(metrics)), recompute=recompute
     )
@@ -51,7 +51,9 @@ def test_it_learns() -> None:
     assert seen[-1]["train/loss"] < 0.5 * seen[0]["train/loss"]
 
 
-@pytest.mark.parametrize("layout", [{"row_batch": 1}, {"row_batch": 3}, {"pack_tokens": 1000}, {"pack_tokens": 1}])
+@pytest.mark.parametrize(
+    "layout", [{"micro_batch_rows": 1}, {"micro_batch_rows": 3}, {"pack_length": 1000}, {"pack_length": 1}]
+)
 def test_results_do_not_depend_on_how_the_work_is_cut_up(layout: dict[str, int]) -> None:
     whole, losses = fit()
     pieces, other = fit(TrainerConfig(**{**vars(CPU), **layout}))
@@ -61,7 +63,7 @@ def test_results_do_not_depend_on_how_the_work_is_cut_up(layout: dict[str, int])
 
 
 def test_what_is_computed_again_is_chosen_for_each_micro_batch_and_changes_nothing() -> None:
-    trainer = TrainerConfig(**{**vars(CPU), "pack_tokens": 1})  # a sequence each, of 6 to 29 tokens
+    trainer = TrainerConfig(**{**vars(CPU), "pack_length": 1})  # a sequence each, of 6 to 29 tokens
     kept, losses = fit(trainer)
     chosen, other = fit(trainer, most_tokens={"none": 12, "selective": 20, "full": 30})
     assert [m["train/loss"] for m in other] == [m["train/loss"] for m in losses]

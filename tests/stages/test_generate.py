@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from micota.config import ConfigError, QuestionsConfig, SamplingConfig, ThinkingConfig
+from micota.config import QuestionsConfig, SamplingConfig, ThinkingConfig
+from micota.data.sources import model_folder
 from micota.engines.base import Output
+from micota.engines.evaluator import completion_of, requests_for
+from micota.errors import ConfigError
 from micota.graph import CompletionsSpec, Prompt
 from micota.records import Question
-from micota.sources import model_folder
-from micota.stages.generate import completion_of, requests_for
 
 ASKED = CompletionsSpec(
     questions=QuestionsConfig(path="x"),

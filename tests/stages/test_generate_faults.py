@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from micota.artifacts import read_jsonl
+from micota.artifacts.jsonl import read_jsonl
 from micota.records import COMPLETIONS, Completion
 
 COMMAND = [
@@ -81,7 +81,7 @@ def test_killed_at_random_moments_it_loses_and_doubles_nothing(
     assert run_to_the_end(folder, overrides) == undisturbed
 
 
-def test_a_disk_that_is_full_is_one_clear_error_and_costs_nothing_that_was_written(tmp_path: Path) -> None:
+def test_a_disk_that_is_full_is_one_clear_error_and_costs_nothing_that_was_origin_line(tmp_path: Path) -> None:
     """The kernel refuses to let a file grow beyond a limit, which is what a full disk looks like to whoever writes."""
     overrides = ["problems.limit=48", "engine.batch_size=16"]
     undisturbed = run_to_the_end(tmp_path / "undisturbed", overrides)

@@ -1,4 +1,4 @@
-"""Rank shifts of stored answers: killed and resumed, and shown by the door."""
+"""Rank shifts of stored answers: killed and resumed, and shown by the command."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ import pytest
 from rich.console import Console
 
 from micota import graph
-from micota.artifacts import Store, read_jsonl, read_manifest, write_jsonl
-from micota.config import ConfigError
-from micota.records import RANKS, TOKEN_SHIFTS, Completion, Node, RankedResponse, TokenShift
-from micota.sources import load_questions
+from micota.artifacts.jsonl import read_jsonl, write_jsonl
+from micota.artifacts.store import Store, read_manifest
+from micota.data.sources import load_questions
+from micota.errors import ConfigError
+from micota.graph.node import AnyNode
+from micota.records import RANKS, TOKEN_SHIFTS, Completion, RankedResponse, TokenShift
+from micota.runtime.execute import perform
+from micota.runtime.plan import tasks_of
 from micota.stages import rank_shift as stage
-from micota.stages.make import perform, tasks_of
 
 Composed = Callable[..., Any]
-BATCHES = ["trainer.pack_tokens=80", "trainer.row_batch=2"]
+BATCHES = ["trainer.pack_length=80", "trainer.micro_batch_rows=2"]
 SETTINGS = ["experiment=tiny", "tracker=none", "bench=[tiny_easy]", "bench.easy.limit=8", "data=strong", *BATCHES]
 
 
-def answered(composed: Composed, artifacts: Path) -> tuple[Any, Node]:
+def answered(composed: Composed, artifacts: Path) -> tuple[Any, AnyNode]:
     """Config and node, with answers of the tuned student written by hand: half of them cut off, one of them empty."""
     config = composed("evaluate", *SETTINGS)
     [node] = graph.rank_shifts(config).values()
@@ -42,7 +45,7 @@ def answered(composed: Composed, artifacts: Path) -> tuple[Any, Node]:
     return config, node
 
 
-def run(config: Any, node: Node, artifacts: Path) -> Path:
+def run(config: Any, node: AnyNode, artifacts: Path) -> Path:
     [task] = [task for task in tasks_of([node]) if task.nodes == [node]]
     perform(config, Store(artifacts), task, Console(quiet=True))
     return Store(artifacts).path(node)
@@ -85,20 +88,20 @@ def test_a_killed_run_goes_on_and_gives_the_same_ranks(
     assert sum(calls) == 8 + calls[2], "a batch that was done was done again"
 
 
-def test_the_door_shows_the_most_shifted_tokens(
-    composed: Composed, run_door: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+def test_the_command_shows_the_most_shifted_tokens(
+    composed: Composed, run_command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     answered(composed, tmp_path / "artifacts")
-    finished = run_door("evaluate", *SETTINGS, "rank_shift=true")
+    finished = run_command("evaluate", *SETTINGS, "rank_shift=true")
     assert finished.returncode == 0, finished.stderr
     assert "tokens that tiny_student would not have chosen" in finished.stdout
     assert re.search(r"'Wait' +28 ", finished.stdout)
 
 
 def test_answers_must_be_there_and_greedy(
-    composed: Composed, run_door: Callable[..., subprocess.CompletedProcess[str]]
+    composed: Composed, run_command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    finished = run_door("evaluate", *SETTINGS, "rank_shift=true")
+    finished = run_command("evaluate", *SETTINGS, "rank_shift=true")
     assert finished.returncode == 2 and "python evaluate.py data=strong" in finished.stderr
     with pytest.raises(ConfigError, match=r"evaluation\.sampling\.temperature=0\.6: rank shifts are of greedy"):
         graph.rank_shifts(composed("evaluate", *SETTINGS, "temperature=0.6"))

@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from micota import graph
-from micota.artifacts import Manifest, Store, read_jsonl, write_jsonl, write_text
+from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
+from micota.artifacts.store import Manifest, Store
 from micota.config import (
     EvaluationConfig,
     ModelConfig,
@@ -20,28 +21,25 @@ from micota.config import (
     SourceConfig,
     ThinkingConfig,
 )
-from micota.datacard import CARD, CARD_PAGE
-from micota.decontamination import Match
-from micota.graph import CompletionsSpec, DataSpec, Prompt, source
-from micota.records import BPC, COMPLETIONS, DATA, Completion, Example, ExampleScore, Node, Problem, Verdict
-from micota.stages.make import perform, tasks_of
+from micota.data.datacard import CARD, CARD_PAGE
+from micota.data.decontamination import Match
+from micota.graph import CompletionsSpec, Prompt, source
+from micota.graph.node import Node
+from micota.graph.specs import FilteredSpec
+from micota.records import BPC, COMPLETIONS, DATA, Completion, Example, ExampleScore, Problem, Verdict
+from micota.runtime.execute import perform
+from micota.runtime.plan import tasks_of
 from micota.stages.select import CONTAMINATION, keep, select, verdicts
 from micota.tracking import NoRun
 
 SELECT = SelectConfig(filters=["finished", "correct", "length"], max_tokens=10)
-SPEC = DataSpec(
-    arm="strong",
+SPEC = FilteredSpec(
+    recipe="strong",
     problems=SourceConfig(path="x"),
-    held_out={},
+    decontaminate_against={},
     prompt=Prompt(template="{problem}?", system=None),
     select=SELECT,
     thinking=ThinkingConfig(),
-    weights={},
-    select_by=None,
-    compared={},
-    compared_as=None,
-    path=None,
-    fingerprint=None,
     seed=0,
 )
 ASKED = CompletionsSpec(
@@ -104,23 +102,28 @@ def test_each_drop_has_its_reason_and_filters_go_in_order() -> None:
 
 def test_contaminated_problems_are_counted_by_rule_and_go_first() -> None:
     rows = [completion(0, r"\boxed{7}"), completion(1, r"\boxed{8}"), completion(2, r"\boxed{7}")]
-    kept, dropped = keep(rows, PROBLEMS, SPEC, graded(rows), {"0": "restated", "1": "exact"})
+    kept, dropped = keep(rows, PROBLEMS, SPEC, graded(rows), {"0": "near_duplicate", "1": "exact"})
     assert [example.problem_id for example in kept] == ["2"]
-    assert dropped == {"dropped_contaminated_restated": 1, "dropped_contaminated_exact": 1}
+    assert dropped == {"dropped_contaminated_near_duplicate": 1, "dropped_contaminated_exact": 1}
 
 
 def select_from(folder: Path, decontaminate: str) -> tuple[Manifest, list[Example], list[Match]]:
     """Build data from four answered problems, two of which are in a benchmark, by the real stage."""
     for name, rows in {"pool": POOL, "gsm": HELD_OUT}.items():
         write_text(folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    pool, held_out = (SourceConfig(path=str(folder / f"{name}.jsonl"), id_column="id") for name in ("pool", "gsm"))
+    pool, decontaminate_against = (
+        SourceConfig(path=str(folder / f"{name}.jsonl"), id_column="id") for name in ("pool", "gsm")
+    )
     select_config = SelectConfig(filters=["correct"], decontaminate=decontaminate)
     spec = replace(
-        SPEC, problems=pool, select=select_config, held_out={"gsm": held_out} if decontaminate != "none" else {}
+        SPEC,
+        problems=pool,
+        select=select_config,
+        decontaminate_against={"gsm": decontaminate_against} if decontaminate != "none" else {},
     )
-    author = source(ModelConfig(name="teacher", path="hub/teacher"))
-    asked = Node(kind="completions", stage="generate", name="teacher@pool", spec=ASKED, inputs={"model": author})
-    node = Node(kind="data", stage="select", name="strong", spec=spec, inputs={"completions": asked})
+    generator = source(ModelConfig(name="teacher", path="hub/teacher"))
+    asked = Node(name="teacher@pool", spec=ASKED, inputs={"model": generator})
+    node = Node(name="strong", spec=spec, inputs={"completions": asked})
     store = Store(folder / "artifacts")
     with store.build(asked, 0) as build:
         assert build is not None
@@ -139,27 +142,29 @@ def select_from(folder: Path, decontaminate: str) -> tuple[Manifest, list[Exampl
 
 
 def test_data_are_decontaminated_and_every_pair_is_told(tmp_path: Path) -> None:
-    manifest, examples, pairs = select_from(tmp_path, "restated")
+    manifest, examples, pairs = select_from(tmp_path, "near_duplicate")
     assert [example.problem_id for example in examples] == ["fresh", "template"]
     assert manifest.counts["completions"] == 4 and manifest.counts["kept"] == 2
-    assert manifest.counts["dropped_contaminated_exact"] == manifest.counts["dropped_contaminated_restated"] == 1
+    assert manifest.counts["dropped_contaminated_exact"] == manifest.counts["dropped_contaminated_near_duplicate"] == 1
     assert [(pair.problem_id, pair.benchmark, pair.benchmark_id, pair.rule) for pair in pairs] == [
         ("template", "gsm", "b", "variant"),
         ("same", "gsm", "a", "exact"),
-        ("reworded", "gsm", "b", "restated"),
+        ("reworded", "gsm", "b", "near_duplicate"),
     ]
     assert pairs[1].problem == POOL[2]["problem"] and pairs[1].benchmark_problem == HELD_OUT[0]["problem"]
 
 
 def test_data_have_a_card_that_accounts_for_every_completion(tmp_path: Path) -> None:
-    manifest, examples, _ = select_from(tmp_path, "restated")
+    manifest, examples, _ = select_from(tmp_path, "near_duplicate")
     (folder,) = (tmp_path / "artifacts" / "data").iterdir()
     card = json.loads((folder / CARD).read_text())
     assert card["completions"] == card["num_examples"] + sum(card["dropped"].values()) == 4
-    assert card["dropped"] == {"contaminated_exact": 1, "contaminated_restated": 1} and card["held_out"] == ["gsm"]
+    assert card["dropped"] == {"contaminated_exact": 1, "contaminated_near_duplicate": 1} and card[
+        "decontaminate_against"
+    ] == ["gsm"]
     assert card["num_tokens"]["p50"] == 5 and card["num_tokens"]["total"] == 5 * len(examples)
-    author = card["made_from"][0]
-    assert author["author"]["path"] == "hub/teacher" and author["sampling"]["max_tokens"] == 99
+    generator = card["made_from"][0]
+    assert generator["generator"]["path"] == "hub/teacher" and generator["sampling"]["max_tokens"] == 99
     page = (folder / CARD_PAGE).read_text()
     for part in ("data_files: data.jsonl", "`hub/teacher`", "| contaminated exact | -1 |", "| passed | 2 |"):
         assert part in page
@@ -170,7 +175,7 @@ def test_decontamination_can_be_exact_or_none(tmp_path: Path) -> None:
     (tmp_path / "exact").mkdir()
     manifest, examples, pairs = select_from(tmp_path / "exact", "exact")
     assert [example.problem_id for example in examples] == ["fresh", "template", "reworded"]
-    assert "dropped_contaminated_restated" not in manifest.counts and len(pairs) == 3
+    assert "dropped_contaminated_near_duplicate" not in manifest.counts and len(pairs) == 3
     manifest, examples, pairs = select_from(tmp_path, "none")
     assert len(examples) == 4 and pairs == [] and "contamination.jsonl" not in manifest.files
 
@@ -178,7 +183,7 @@ def test_decontamination_can_be_exact_or_none(tmp_path: Path) -> None:
 THINKING = ThinkingConfig(open="<think>", close="</think>")
 
 
-def test_what_is_learnt_of_an_author_that_thinks_is_an_option() -> None:
+def test_what_is_learnt_of_an_generator_that_thinks_is_an_option() -> None:
     whole = replace(completion(0, "3 and 4\n</think>\n\n\\boxed{7}", tokens=9), prefilled="<think>\n", num_cot_tokens=6)
     endless = replace(completion(1, "\\boxed{7} so", tokens=9), prefilled="<think>\n")
     for form, text, num_tokens in [
@@ -200,7 +205,7 @@ def test_a_thought_without_the_answer_is_no_target() -> None:
     assert dropped == {"dropped_no_answer_in_cot": 1}
 
 
-def test_an_arm_of_candidates_is_measured_and_chosen_from(composed: Callable[..., Any], tmp_path: Path) -> None:
+def test_an_recipe_of_candidates_is_measured_and_chosen_from(composed: Callable[..., Any], tmp_path: Path) -> None:
     """The student says which: what it writes itself is likelier than noise."""
     ask = [{"role": "user", "content": "Mia has 3 pens:+4*2 mod 10?"}]
     texts = {
@@ -214,7 +219,7 @@ def test_an_arm_of_candidates_is_measured_and_chosen_from(composed: Callable[...
             Example(problem_id=str(i), messages=ask, completion=text, num_tokens=9, source=label)
             for i, text in enumerate(rows)
         ])  # fmt: skip
-        overrides += [f"data.parts.{label}.author=none", f"data.parts.{label}.path={path}"]
+        overrides += [f"data.parts.{label}.generator=none", f"data.parts.{label}.path={path}"]
     config = composed("generate", "experiment=tiny", "tracker=none", *overrides)
     node = graph.data(config, config.data)
     store = Store(tmp_path / "artifacts")

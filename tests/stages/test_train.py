@@ -23,19 +23,25 @@ from torch.distributed.checkpoint import FileSystemReader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from micota import graph
-from micota.artifacts import ArtifactError, Store, read_jsonl, write_jsonl
-from micota.config import Config, ConfigError, LoraConfig
-from micota.records import Example, Node
-from micota.sft import budget, data
+from micota.artifacts.jsonl import read_jsonl, write_jsonl
+from micota.artifacts.store import Store
+from micota.config import Config, LoraConfig
+from micota.errors import ArtifactError, ConfigError
+from micota.graph.node import AnyNode
+from micota.records import Example
+from micota.runtime.execute import perform
+from micota.runtime.launch import launch
+from micota.runtime.plan import tasks_of
+from micota.runtime.work import Work
+from micota.sft import data
+from micota.sft import memory as budget
 from micota.stages import train
-from micota.stages.make import Work, perform, tasks_of
-from micota.stages.ranks import launch
 from micota.tracking import NoRun
 
 TRAINING = [
     "experiment=tiny", "tracker=none", "data=strong", "select.num_examples=null", "select.filters=[]",
     "student.sft.batch_size=4", "student.sft.epochs=2", "student.sft.learning_rate=1e-3",
-    "trainer.pack_tokens=64", "trainer.row_batch=1", "trainer.attention=auto", "trainer.checkpoint_every=1",
+    "trainer.pack_length=64", "trainer.micro_batch_rows=1", "trainer.attention=auto", "trainer.checkpoint_every=1",
 ]  # fmt: skip
 Prepared = Callable[..., Config]
 
@@ -91,7 +97,7 @@ def prepared(composed: Callable[..., Any], tmp_path: Path) -> Prepared:
     return prepare
 
 
-def door(config: Config) -> list[str]:
+def train_command(config: Config) -> list[str]:
     return [sys.executable, str(ROOT / "train.py"), *config.overrides]
 
 
@@ -101,7 +107,7 @@ def fitted(config: Config) -> tuple[Path, Curve]:
     with store.build(node, config.seed) as build:
         assert build is not None
         if config.trainer.world_size > 1:
-            launch(config, node, build, curve)
+            launch(config, node, build, curve, "micota.stages.train")
         else:
             train.fit_here(Work(config, store, node, build, NoRun(), Console(quiet=True)), curve)
     return store.path(node), curve
@@ -136,7 +142,7 @@ def elsewhere(tmp_path: Path) -> Callable[[Config, str], Config]:
 
 def test_two_processes_equal_one(prepared: Prepared, elsewhere: Callable[[Config, str], Config]) -> None:
     # Examples of 35 to 49 tokens are longer than a row, and compute again what others keep: ranks differ in it.
-    options = ["student.sft.validation_fraction=0.1", "student.sft.batch_size=3", "trainer.pack_tokens=34"]
+    options = ["student.sft.validation_fraction=0.1", "student.sft.batch_size=3", "trainer.pack_length=34"]
     one, two = prepared(*options), elsewhere(prepared(*options, "trainer.devices=2"), "two")
     (alone, ours), (sharded, theirs) = fitted(one), fitted(two)
     assert ours.total == theirs.total == len(ours.losses) == 24
@@ -147,7 +153,7 @@ def test_two_processes_equal_one(prepared: Prepared, elsewhere: Callable[[Config
     assert_same(sharded, alone, tolerance=2e-4)
     manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (alone, sharded)]
     assert manifests[0]["counts"] == manifests[1]["counts"] == {
-        "examples": 36, "steps": 24, "dropped_too_long": 0, "held_out": 4,
+        "examples": 36, "steps": 24, "dropped_too_long": 0, "validation_examples": 4,
     }  # fmt: skip
     assert manifests[1]["metrics"] == pytest.approx(manifests[0]["metrics"], abs=1e-4)
     assert not list(sharded.glob("rank*")) and not (sharded / "checkpoints").exists()
@@ -167,10 +173,10 @@ def steps_in(config: Config) -> list[int]:
 
 
 def run_and(config: Config, act: Callable[[subprocess.Popen[str]], None], moments: list[int]) -> None:
-    """Start the door, and once the checkpoints have come as far as each of ``moments``, act on it."""
+    """Start the command, and once the checkpoints have come as far as each of ``moments``, act on it."""
     for moment in moments:
         with subprocess.Popen(
-            door(config),
+            train_command(config),
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -188,9 +194,9 @@ def test_killed_it_goes_on_to_the_same_weights(
     undisturbed, curve = fitted(elsewhere(config, "undisturbed"))
     first = random.Random(devices).randrange(2, 12)
     run_and(config, lambda process: process.kill(), [first, first + 9])
-    assert (finished := subprocess.run(door(config), capture_output=True, text=True, check=False)).returncode == 0, (
-        finished
-    )
+    assert (
+        finished := subprocess.run(train_command(config), capture_output=True, text=True, check=False)
+    ).returncode == 0, finished
     [model] = Path(config.artifacts).glob("models/*")
     assert_same(model, undisturbed, tolerance)
     resumed = json.loads((model / "manifest.json").read_text())["metrics"]
@@ -220,9 +226,9 @@ def test_checkpoints_of_adapters_hold_them_alone_and_go_on(
         ]
     saved = [name for name in names if name.startswith("objective.")]
     assert saved and all("lora_" in name for name in saved)
-    assert (finished := subprocess.run(door(config), capture_output=True, text=True, check=False)).returncode == 0, (
-        finished
-    )
+    assert (
+        finished := subprocess.run(train_command(config), capture_output=True, text=True, check=False)
+    ).returncode == 0, finished
     [model] = Path(config.artifacts).glob("models/*")
     assert_same(model, undisturbed, tolerance)
     resumed = json.loads((model / "manifest.json").read_text())["metrics"]
@@ -242,7 +248,7 @@ def test_asked_to_stop_it_writes_a_checkpoint_first(
 
     [log] = [Path(config.artifacts) / f"{graph.trained(config, 'student').folder}.partial" / "log.txt"]
     with subprocess.Popen(
-        door(config),
+        train_command(config),
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -262,7 +268,14 @@ def test_asked_to_stop_it_writes_a_checkpoint_first(
 @pytest.mark.slow
 def test_ranks_of_torchrun_share_one_artifact(prepared: Prepared, elsewhere: Callable[[Config, str], Config]) -> None:
     config = prepared("trainer.devices=2")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *door(config)[1:]]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        *train_command(config)[1:],
+    ]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.count("made: ") == 1
@@ -388,14 +401,14 @@ def test_adapters_over_two_processes_equal_those_of_one(
 
 def test_samples_show_what_is_supervised(prepared: Prepared) -> None:
     config = prepared("show_samples=2")
-    finished = subprocess.run(door(config), capture_output=True, text=True, check=False)
+    finished = subprocess.run(train_command(config), capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.count("⟦") == 3 and finished.stdout.count("<eos>⟧") == 2
     assert "Ana has 0 pens:+0 mod 10?\n⟦" in finished.stdout
     assert not list(Path(config.artifacts).glob("models/*"))
 
 
-def node_of(config: Config) -> Node:
+def node_of(config: Config) -> AnyNode:
     return graph.trained(config, "student")
 
 
@@ -416,7 +429,7 @@ def test_a_full_disk_is_one_error_and_keeps_the_checkpoint_before(prepared: Prep
     [kept] = Path(config.artifacts).glob(f"models/*.partial/checkpoints/step={before[-1]}.ckpt")
     limit = kept.stat().st_size // 2
     finished = subprocess.run(
-        ["bash", "-c", f"ulimit -f {limit // 1024} && exec \"$@\"", "bash", *door(config)],
+        ["bash", "-c", f"ulimit -f {limit // 1024} && exec \"$@\"", "bash", *train_command(config)],
         capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert finished.returncode == 2 and "Traceback" not in finished.stderr

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from micota.tiny.pretrain import build_model, evaluate_level
-from micota.tiny.problems import SPLITS, Split, held_out_chains, load_split, make_split
+from micota.tiny.problems import SPLITS, Split, excluded_chains, load_split, make_split
 from micota.tiny.recipes import HEAD_DIM, RECIPES
 from micota.tiny.task import LEVELS, Chain, parse_problem, write_short
 from micota.tiny.tokenizer import EOS, EOS_ID, PAD_ID, build_tokenizer
@@ -90,7 +90,7 @@ def test_bundled_problems_are_the_written_ones() -> None:
 def test_splits_are_disjoint() -> None:
     chains = [parse_problem(row["problem"]).chain for split in SPLITS for row in load_split(split.name)]
     assert len(chains) == len(set(chains)) == 1600 + 3 * 200 + 3 * 300
-    assert len(held_out_chains()) == 3 * 200 + 3 * 300
+    assert len(excluded_chains()) == 3 * 200 + 3 * 300
     assert len({split.seed for split in SPLITS}) == len(SPLITS)
 
 

@@ -1,4 +1,4 @@
-"""The workspace and the report that are built by code: what they hold, and that the door hands them over."""
+"""The workspace and the report that are built by code: what they hold, and that the command hands them over."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wandb_server import KEY, open_server
 
 from micota.tracking import dashboard
 
-Door = Callable[..., subprocess.CompletedProcess[str]]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def found(spec: Any, name: str) -> list[Any]:
@@ -26,14 +26,14 @@ def found(spec: Any, name: str) -> list[Any]:
     return own + [value for item in spec.values() for value in found(item, name)]
 
 
-def test_the_workspace_groups_arms_and_draws_sweeps() -> None:
+def test_the_workspace_groups_recipes_and_draws_sweeps() -> None:
     view = dashboard.workspace("someone", "micota", "sweep", ["gsm8k"])._to_model()
     spec = json.loads(view.spec.model_dump_json(by_alias=True, exclude_none=True))
     [section] = found(spec, "runSets")
-    assert section[0]["grouping"] == [{"section": "config", "name": "arm.value"}]
+    assert section[0]["grouping"] == [{"section": "config", "name": "recipe.value"}]
     assert "sweep" in json.dumps(section[0]["filters"])
     columns = [column["accessor"] for columns in found(spec, "columns") for column in columns]
-    assert {"config:student.value", "config:arm.value", "config:merge.value.density"} <= set(columns)
+    assert {"config:student.value", "config:recipe.value", "config:merge.value.density"} <= set(columns)
     assert {"config:merge.value.weight", "summary:eval/num_tokens", "summary:eval/average"} <= set(columns)
     axes = list(zip(found(spec, "xAxis"), found(spec, "yAxis"), strict=False))
     assert "config:merge.value.density" in found(spec, "xAxis") and axes
@@ -48,9 +48,9 @@ def test_curves_are_of_what_training_reports() -> None:
     assert len(drawn) == 4 and all(f'"{name}"' in source for name in drawn)
 
 
-def test_the_door_hands_both_over(run_door: Door, tmp_path: Path) -> None:
+def test_the_command_hands_both_over(run_command: Command, tmp_path: Path) -> None:
     with open_server() as server:
-        finished = run_door(
+        finished = run_command(
             "report", "experiment=tiny", "wandb=true", "tracker.mode=online", HOME=str(tmp_path),
             WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY,
         )  # fmt: skip
@@ -65,12 +65,14 @@ def test_the_door_hands_both_over(run_door: Door, tmp_path: Path) -> None:
     assert f"workspace: {server.url}/someone/micota?nw=abc" in lines and f"report: {server.url}/" in finished.stdout
 
 
-def test_offline_and_without_a_key_it_is_refused_at_once(run_door: Door, tmp_path: Path) -> None:
+def test_offline_and_without_a_key_it_is_refused_at_once(run_command: Command, tmp_path: Path) -> None:
     for arguments, error in [
         (["tracker.mode=offline"], "error: wandb=true with tracker.mode=offline: "),
         (["tracker=none"], "error: wandb=true with tracker=none: "),
         (["tracker.mode=online"], "error: tracker.mode=online, but there is no API key for "),
     ]:
-        finished = run_door("report", "experiment=tiny", "wandb=true", *arguments, HOME=str(tmp_path), WANDB_API_KEY="")
+        finished = run_command(
+            "report", "experiment=tiny", "wandb=true", *arguments, HOME=str(tmp_path), WANDB_API_KEY=""
+        )
         assert finished.returncode == 2 and finished.stderr.startswith(error), finished.stderr
         assert finished.stderr.count("\n") == 1

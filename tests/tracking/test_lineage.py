@@ -20,29 +20,35 @@ def of_evaluation(config: Any) -> dict[str, Any]:
 
 def test_a_student_is_described_back_to_the_teacher(composed: Compose) -> None:
     found = of_evaluation(composed("evaluate", "experiment=tiny", "data=micota", "merge.density=0.3"))
-    assert {name: found[name] for name in ("role", "student", "arm", "model", "author", "teacher")} == {
+    assert {name: found[name] for name in ("role", "student", "recipe", "model", "generator", "teacher")} == {
         "role": "student",
         "student": "tiny_student",
-        "arm": "micota",
+        "recipe": "micota",
         "model": "tiny_student+micota",
-        "author": "tiny_ta+strong.dare_ties-d0.3-w0.5",
+        "generator": "tiny_ta+strong.dare_ties-d0.3-w0.5",
         "teacher": "tiny_teacher",
     }
     assert found["merge"] == {"method": "dare_ties", "density": 0.3, "weight": 0.5}
     assert found["sft"]["learning_rate"] > 0
-    assert tags(found, 7) == ["student:tiny_student", "arm:micota", "teacher:tiny_teacher", "merge:dare_ties", "seed:7"]
+    assert tags(found, 7) == [
+        "student:tiny_student",
+        "recipe:micota",
+        "teacher:tiny_teacher",
+        "merge:dare_ties",
+        "seed:7",
+    ]
 
 
 @pytest.mark.parametrize(
     ("overrides", "expected", "absent"),
     [
-        (["data=instruct"], {"student": "tiny_student", "arm": "instruct"}, {"teacher", "merge", "sft"}),
-        (["data=short"], {"author": "tiny_ta", "teacher": "tiny_ta"}, {"merge"}),
-        (["data=half_size"], {"author": "tiny_ta+strong", "teacher": "tiny_teacher"}, {"merge"}),
-        (["data=mix_long"], {"arm": "mix_long", "teacher": "tiny_ta+tiny_teacher"}, {"merge"}),
-        (["role=ta_merged"], {"role": "ta_merged", "teacher": "tiny_teacher"}, {"student", "arm"}),
-        (["role=teacher"], {"role": "teacher", "model": "tiny_teacher"}, {"student", "arm", "teacher"}),
-        (["model=tiny_teacher"], {"model": "tiny_teacher"}, {"arm", "teacher"}),
+        (["data=instruct"], {"student": "tiny_student", "recipe": "instruct"}, {"teacher", "merge", "sft"}),
+        (["data=short"], {"generator": "tiny_ta", "teacher": "tiny_ta"}, {"merge"}),
+        (["data=half_size"], {"generator": "tiny_ta+strong", "teacher": "tiny_teacher"}, {"merge"}),
+        (["data=mix_long"], {"recipe": "mix_long", "teacher": "tiny_ta+tiny_teacher"}, {"merge"}),
+        (["role=ta_merged"], {"role": "ta_merged", "teacher": "tiny_teacher"}, {"student", "recipe"}),
+        (["role=teacher"], {"role": "teacher", "model": "tiny_teacher"}, {"student", "recipe", "teacher"}),
+        (["model=tiny_teacher"], {"model": "tiny_teacher"}, {"recipe", "teacher"}),
     ],
 )
 def test_what_does_not_apply_is_left_out(
@@ -58,7 +64,7 @@ def test_other_tasks_are_named_after_what_they_make(composed: Compose) -> None:
     assert describe([graph.trained(config, "ta")])["model"] == "tiny_ta+strong"
     assert describe([graph.merged(config)])["merge"]["weight"] == 0.5
     data = describe([graph.data(config, config.data)])
-    assert data["arm"] == "micota" and "model" not in data and "student" not in data
+    assert data["recipe"] == "micota" and "model" not in data and "student" not in data
 
 
 def test_numbers_and_artifacts_have_names_that_compare(composed: Compose) -> None:

@@ -17,22 +17,24 @@ from rich.console import Console
 from wandb_files import OfflineRun, read_runs
 from wandb_server import KEY, open_server
 
-from micota import doors, graph
-from micota.artifacts import Store
-from micota.config import SCHEMAS, ConfigError, TrackerConfig
-from micota.records import Node
-from micota.stages.make import make
+from micota import graph
+from micota.artifacts.store import Store
+from micota.cli import app as commands
+from micota.config import SCHEMAS, TrackerConfig
+from micota.errors import ConfigError
+from micota.graph.node import AnyNode
+from micota.runtime.execute import execute
 from micota.tracking import check_tracker, sync_command, track
 from micota.tracking.lineage import artifact_name
 from micota.tracking.runs import run_id
 
 TRACKED = [*SMALL, "tracker=wandb", "tracker.mode=offline", "tracker.table_rows=5", "merge.density=0.3"]
-Chain = tuple[Path, list[OfflineRun], list[Node]]
+Chain = tuple[Path, list[OfflineRun], list[AnyNode]]
 BOTH = ["bench=[tiny_easy,tiny_medium]", "bench.medium.limit=8"]
 
 
-def compose(door: str, *overrides: str) -> Any:
-    return doors.prepare(hydra.compose(door, overrides=list(overrides)), SCHEMAS[door], list(overrides))
+def compose(command: str, *overrides: str) -> Any:
+    return commands.prepare(hydra.compose(command, overrides=list(overrides)), SCHEMAS[command], list(overrides))
 
 
 @pytest.fixture(scope="module")
@@ -40,25 +42,25 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """Data of the teacher, the TA tuned on them, merged, and asked: of one benchmark, then of one more."""
     artifacts = tmp_path_factory.mktemp("tracked") / "artifacts"
     quiet = Console(quiet=True)
-    with pytest.MonkeyPatch.context() as patch, hydra.initialize_config_dir(str(doors.CONF), version_base="1.3"):
+    with pytest.MonkeyPatch.context() as patch, hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):
         for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
             patch.setenv(variable, "")  # so that what the runs set is undone
             patch.delenv(variable)
 
-        def composed(door: str, *overrides: str) -> Any:
-            return compose(door, *TRACKED, f"artifacts={artifacts}", *overrides)
+        def composed(command: str, *overrides: str) -> Any:
+            return compose(command, *TRACKED, f"artifacts={artifacts}", *overrides)
 
         config = composed("generate", "data=strong")
-        make(config, "generate", [graph.data(config, config.data)], quiet)
+        execute(config, "generate", [graph.data(config, config.data)], quiet)
         config = composed("train", "role=ta")
-        make(config, "train", [graph.trained(config, "ta")], quiet)
+        execute(config, "train", [graph.trained(config, "ta")], quiet)
         config = composed("merge", "tracker.log_models=true")
-        make(config, "merge", [graph.merged(config)], quiet)
+        execute(config, "merge", [graph.merged(config)], quiet)
         config = composed("evaluate", "role=ta_merged")
-        make(config, "evaluate", graph.evaluation(config), quiet)
+        execute(config, "evaluate", graph.evaluation(config), quiet)
         config = composed("evaluate", "role=ta_merged", *BOTH)
         targets = graph.evaluation(config)
-        make(config, "evaluate", targets, quiet)
+        execute(config, "evaluate", targets, quiet)
     return artifacts, read_runs(artifacts), targets
 
 
@@ -72,7 +74,7 @@ def test_a_task_is_a_run_with_group_job_type_and_tags(chain: Chain) -> None:
         ("evaluate", "tiny_ta+strong.dare_ties-d0.3-w0.5"),
     ]
     assert {(run.run["project"], run.run["run_group"], run.exit_code) for run in runs} == {("micota", "tiny", 0)}
-    assert runs[0].run["tags"] == ["arm:strong", "teacher:tiny_teacher", "seed:0"]
+    assert runs[0].run["tags"] == ["recipe:strong", "teacher:tiny_teacher", "seed:0"]
     assert runs[4].run["tags"] == ["teacher:tiny_teacher", "merge:dare_ties", "seed:0"]
 
 

@@ -1,1 +1,1 @@
-"""Measurements on stored artifacts."""
+"""What stored rows say, read without a model: statistics, lengths, gaps, likelihood, learnability, token shifts."""

@@ -4,10 +4,9 @@ A field is declared with ``where(accepted, check)``; ``parse`` walks the finishe
 value is not accepted by its full key, as a user would type it on the command line.
 """
 
-from micota.config.fields import ConfigError
-from micota.config.method import DRAWING_METHODS, CompareConfig, DataConfig, PartConfig, Point, SelectConfig
+from micota.config.method import SAMPLING_METHODS, CompareConfig, DataConfig, PartConfig, Point, SelectConfig
 from micota.config.models import LoraConfig, ModelConfig, OtherModelConfig, SamplingConfig, SftConfig, ThinkingConfig
-from micota.config.parse import command, explain, keys_of_doors, override_key, parse, unknown_key, without_keys
+from micota.config.parse import command_line, explain, keys_of_commands, override_key, parse, unknown_key, without_keys
 from micota.config.problems import ANSWER_TYPES, PromptConfig, QuestionsConfig, SourceConfig
 from micota.config.running import (
     EndpointConfig,
@@ -25,7 +24,7 @@ from micota.config.schemas import (
     Config,
     EvaluateConfig,
     GenerateConfig,
-    MergeDoorConfig,
+    MergeCommandConfig,
     PipelineConfig,
     ReportConfig,
     TrainConfig,
@@ -33,11 +32,10 @@ from micota.config.schemas import (
 
 __all__ = [
     "ANSWER_TYPES",
-    "DRAWING_METHODS",
+    "SAMPLING_METHODS",
     "SCHEMAS",
     "CompareConfig",
     "Config",
-    "ConfigError",
     "DataConfig",
     "EndpointConfig",
     "EngineConfig",
@@ -47,7 +45,7 @@ __all__ = [
     "HubConfig",
     "JudgeConfig",
     "LoraConfig",
-    "MergeDoorConfig",
+    "MergeCommandConfig",
     "ModelConfig",
     "OtherModelConfig",
     "PartConfig",
@@ -66,9 +64,9 @@ __all__ = [
     "TrackerConfig",
     "TrainConfig",
     "TrainerConfig",
-    "command",
+    "command_line",
     "explain",
-    "keys_of_doors",
+    "keys_of_commands",
     "override_key",
     "parse",
     "unknown_key",

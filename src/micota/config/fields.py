@@ -9,10 +9,6 @@ from dataclasses import field
 from typing import Any
 
 
-class ConfigError(ValueError):
-    """A mistake in the user's configuration; the text names the key, the value seen and the accepted form."""
-
-
 def where(
     accepted: str, check: Callable[[Any], bool], default: Any = REQUIRED, *, default_factory: Any = REQUIRED
 ) -> Any:

@@ -1,4 +1,4 @@
-"""Schemas of the method: arms of data, merges, and what is compared."""
+"""Schemas of the method: recipes of data, merges, and what is compared."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from micota.config.models import OtherModelConfig, SamplingConfig
 from micota.config.problems import OtherProblemsConfig
 
 FILTERS = ("finished", "correct", "length", "loops", "duplicates")
-AUTHORS = ("teacher", "ta", "ta_sft", "ta_merged", "large", "small")
-ROLES = ("student", *AUTHORS)
-ARM_AUTHORS = (*AUTHORS, "none")
+GENERATORS = ("teacher", "ta", "ta_sft", "ta_merged", "large", "small")
+ROLES = ("student", *GENERATORS)
+RECIPE_GENERATORS = (*GENERATORS, "none")
 
 
 @dataclass(kw_only=True)
 class SelectConfig:
-    """What makes completions into training data: the same for every arm, so that arms differ in their author only.
+    """What makes completions into training data: the same for every recipe, so that recipes differ in their generator
+    only.
 
     ``max_tokens`` is the limit of the ``length`` filter; ``loops`` drops a text of whose sequences of ``loop_words``
     words more than ``loop_share`` occurred in it before; ``duplicates`` what another sample of the problem says word
-    for word. Of the samples of a problem that pass, ``best_of`` takes the shortest, the one of median length, or all.
-    ``num_examples`` is the size of each arm (null: all there are).
-    ``decontaminate`` says which training problems are dropped for being in ``held_out``: those that restate one of its
-    problems, only those with the same text (``exact``), or none.
-    ``match`` makes the arms of ``compare.arms`` alike: of the same ``problems`` (those that every author solved), or of
-    as many ``tokens`` (those of the smallest arm). The TA's own data are never matched: other arms depend on them.
-    ``thinking`` says what is learnt of an author that thinks before it answers: all it wrote with its tags, the same
-    without them, the thought alone (``cot``), or the answer alone.
+    for word. Of the samples of a problem that pass, ``keep_sample`` takes the shortest, the one of median length, or
+    all. ``num_examples`` is the size of each recipe (null: all there are). ``decontaminate`` says which training
+    problems are dropped for being in ``decontaminate_against``: those that are near-duplicates of one of its problems,
+    only those with the same text (``exact``), or none. ``match`` makes the recipes of ``compare.recipes`` alike: of the
+    same ``problems`` (those that every generator solved), or of as many ``tokens`` (those of the smallest recipe). The
+    TA's own data are never matched: other recipes depend on them. ``thinking`` says what is learnt of a generator that
+    thinks before it answers: all it wrote with its tags, the same without them, the thought alone (``cot``), or the
+    answer alone.
     """
 
     filters: list[str] = where(
@@ -38,29 +39,29 @@ class SelectConfig:
     max_tokens: int = positive(16000)
     loop_words: int = positive(10)
     loop_share: float = fraction(0.5)
-    best_of: str = choice("shortest", "median", "all", default="all")
+    keep_sample: str = choice("shortest", "median", "all", default="all")
     num_examples: int | None = positive(None)
-    decontaminate: str = choice("restated", "exact", "none", default="restated")
+    decontaminate: str = choice("near_duplicate", "exact", "none", default="near_duplicate")
     match: str = choice("problems", "tokens", "none", default="none")
     thinking: str = choice("tagged", "untagged", "cot", "answer", default="tagged")
 
 
 @dataclass(kw_only=True)
 class PartConfig:
-    """One author's share of the training data, or rows of the user's own (``path``)."""
+    """One generator's share of the training data, or rows of the user's own (``path``)."""
 
     name: str = slug()
-    author: str = choice(*ARM_AUTHORS, default="none")
+    generator: str = choice(*RECIPE_GENERATORS, default="none")
     path: str | None = None
     fingerprint: str | None = None
 
 
 @dataclass(kw_only=True)
 class DataConfig(PartConfig):
-    """One arm. Either an author, or ``parts``, or ``path``; ``instruct`` has none of them.
+    """One recipe. Either a generator, or ``parts``, or ``path``; ``instruct`` has none of them.
 
     Parts are mixed by ``weights``, or are candidates: with ``select_by=student_bpc`` each problem gets the completion
-    of all parts' that has the fewest bits per byte under the untouched student.
+    of all parts' that has the fewest bits per byte under the student before SFT.
     """
 
     parts: dict[str, PartConfig] = field(default_factory=dict)
@@ -69,7 +70,7 @@ class DataConfig(PartConfig):
 
     @property
     def is_untuned(self) -> bool:
-        return self.author == "none" and not self.parts and self.path is None
+        return self.generator == "none" and not self.parts and self.path is None
 
     def conflicts(self) -> Iterator[str]:
         if self.select_by is not None:
@@ -82,8 +83,8 @@ class DataConfig(PartConfig):
             yield f"weights name {sorted(self.weights)} but parts are {sorted(self.parts)}; name the same parts in both"
         elif self.parts and (min(self.weights.values()) <= 0 or abs(sum(self.weights.values()) - 1) > 1e-6):
             yield f"weights={dict(self.weights)}; accepted: numbers above 0 that sum to 1"
-        if self.parts and (self.author != "none" or self.path):
-            yield "an arm of parts has neither author nor path"
+        if self.parts and (self.generator != "none" or self.path):
+            yield "a recipe of parts has neither generator nor path"
 
 
 MERGE_METHODS = (
@@ -96,7 +97,7 @@ MERGE_METHODS = (
     "della",
     "breadcrumbs",
 )  # fmt: skip
-DRAWING_METHODS = ("dare_ties", "dare_linear", "della")  # what they keep is drawn, so their results depend on the seed
+SAMPLING_METHODS = ("dare_ties", "dare_linear", "della")  # what they keep is drawn, so their results depend on the seed
 
 
 @dataclass(kw_only=True)
@@ -135,7 +136,7 @@ class MergeConfig:
 
 
 @dataclass(kw_only=True)
-class SweepConfig:
+class MergeSweepConfig:
     """Merges measured in memory, on the first ``num_problems`` of ``problems`` (null: those of training), at every pair
     of density and weight, with the masks of ``num_seeds`` seeds from ``seed`` on (one, where a method draws nothing).
 
@@ -153,12 +154,12 @@ class SweepConfig:
     num_steps: int = positive(4)
 
 
-MEASURES = ("teacher", "merges", "probe", "scores", "bpc", "rank_shift")
+MEASURES = ("teacher", "merges", "merge_sweep", "scores", "bpc", "rank_shift")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One place on an axis, or one arm: what it is called, and the overrides that lead to it."""
+    """One place on an axis, or one recipe: what it is called, and the overrides that lead to it."""
 
     label: str
     overrides: list[str]
@@ -180,21 +181,21 @@ def _are_points(items: Any) -> bool:
 
 @dataclass(kw_only=True)
 class CompareConfig:
-    """What an experiment compares and measures: at each point of the product of ``axes``, the ``arms`` of a student.
+    """What an experiment compares and measures: at each point of the product of ``axes``, the ``recipes`` of a student.
 
-    An axis is named by what it varies, and lists its options or values (``student: [qwen1.5b, qwen3b]``); arms are
+    An axis is named by what it varies, and lists its options or values (``student: [qwen1.5b, qwen3b]``); recipes are
     options of ``data``. Where one word is not enough, a point has a label and overrides instead
     (``{QwQ: [teacher=qwq32b, student.sft.epochs=2]}``). ``measures`` are the scores of the teacher, of the TA merged at
-    ``merge_weights`` and of each arm's student, merges over the grid of ``sweep`` (``probe``), the BPC of each
-    arm's data under the untouched student, and the ranks that its answers' tokens had there (``rank_shift``).
+    ``merge_weights`` and of each recipe's student, merges over the grid of ``sweep`` (``merge_sweep``), the BPC of each
+    recipe's data under the student before SFT, and the ranks that its answers' tokens had there (``rank_shift``).
     """
 
     axes: dict[str, list[Any]] = where(
-        f"a map from what varies (other than data, which arms vary) to {POINTS}",
+        f"a map from what varies (other than data, which recipes vary) to {POINTS}",
         lambda axes: "data" not in axes and all(map(_are_points, axes.values())),
         default_factory=dict,
     )
-    arms: list[Any] = where(f"{POINTS}, of the group data", _are_points)
+    recipes: list[Any] = where(f"{POINTS}, of the group data", _are_points)
     measures: list[str] = where(
         "a list of at least one of " + ", ".join(MEASURES), lambda value: bool(value) and set(value) <= set(MEASURES)
     )
@@ -203,9 +204,9 @@ class CompareConfig:
     )
 
     def points(self, axis: str) -> list[Point]:
-        """The places on an axis, or the arms (``axis="data"``)."""
+        """The places on an axis, or the recipes (``axis="data"``)."""
         found = []
-        for item in self.arms if axis == "data" else self.axes[axis]:
+        for item in self.recipes if axis == "data" else self.axes[axis]:
             label, overrides = next(iter(item.items())) if isinstance(item, dict) else (item, [f"{axis}={item}"])
             if axis == "data" and "data" not in {override.split("=")[0] for override in overrides}:
                 overrides = [f"data={label}", *overrides]

@@ -16,8 +16,8 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from micota.config.fields import ConfigError
 from micota.config.schemas import SCHEMAS, Config
+from micota.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -117,15 +117,15 @@ def without_keys(overrides: list[str], keys: set[str]) -> list[str]:
     return [item for item in overrides if override_key(item) not in keys]
 
 
-def keys_of_doors() -> set[str]:
-    """The keys that some door has and others do not."""
+def keys_of_commands() -> set[str]:
+    """The keys that some command has and others do not."""
     shared = {item.name for item in fields(Config)}
     return {item.name for schema in SCHEMAS.values() for item in fields(schema)} - shared
 
 
-def command(door: str, overrides: list[str], choose: Mapping[str, str]) -> list[str]:
-    """The arguments after ``python`` with which a door makes a node, given the overrides of the present command."""
+def command_line(command: str, overrides: list[str], choose: Mapping[str, str]) -> list[str]:
+    """The arguments after ``python`` with which a command makes a node, given the overrides of the present command."""
     # What is compared determines no artifact.
     compared = {key for item in overrides if (key := override_key(item)).partition(".")[0] == "compare"}
-    kept = without_keys(overrides, keys_of_doors() | compared | {"data", "plan", *map(override_key, choose)})
-    return [f"{door}.py", *(f"{key}={value}" for key, value in choose.items()), *kept]
+    kept = without_keys(overrides, keys_of_commands() | compared | {"data", "plan", *map(override_key, choose)})
+    return [f"{command}.py", *(f"{key}={value}" for key, value in choose.items()), *kept]

@@ -54,7 +54,7 @@ class SourceConfig(QuestionsConfig):
 
 @dataclass(kw_only=True)
 class ProblemsConfig(SourceConfig):
-    """The pool of training problems that every arm of a comparison draws from."""
+    """The pool of training problems that every recipe of a comparison draws from."""
 
     name: str = slug()
 

@@ -41,7 +41,7 @@ class JudgeConfig(EndpointConfig):
 class EvaluationConfig:
     """How answers are drawn for evaluation (greedy by default) and graded. All graders run; ``grader`` is the score.
 
-    ``answer_s`` and ``worker_bytes`` limit the time of one symbolic comparison and the memory of the process it runs
+    ``timeout_s`` and ``worker_bytes`` limit the time of one symbolic comparison and the memory of the process it runs
     in; ``num_workers`` null is one process a core.
     """
 
@@ -49,7 +49,7 @@ class EvaluationConfig:
     grader: str = choice(*GRADERS, default="typed")
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     num_workers: int | None = positive(None)
-    answer_s: float = positive(5.0)
+    timeout_s: float = positive(5.0)
     worker_bytes: int = where("a number of bytes of at least 512 MiB", lambda value: value >= 2**29, 2 * 2**30)
 
     def conflicts(self) -> Iterator[str]:
@@ -120,19 +120,19 @@ class EngineConfig:
 
 @dataclass(kw_only=True)
 class TrainerConfig:
-    """Where and how training runs: ``pack_tokens`` per packed row, ``row_batch`` rows per micro-batch, a checkpoint
-    every ``checkpoint_every`` steps, the validation loss every ``validate_every`` (null: at the end alone), and the
-    first ``evaluate_problems`` of each of ``bench`` asked every ``evaluate_every`` (null: never). Weights, gradients
-    and optimiser states are sharded over ``devices`` x ``num_nodes``. Of all this, ``precision`` alone changes
-    results."""
+    """Where and how training runs: ``pack_length`` per packed row, ``micro_batch_rows`` rows per micro-batch, a
+    checkpoint every ``checkpoint_every`` steps, the validation loss every ``validate_every`` (null: at the end alone),
+    and the first ``evaluate_problems`` of each of ``bench`` asked every ``evaluate_every`` (null: never). Weights,
+    gradients and optimiser states are sharded over ``devices`` x ``num_nodes``. Of all this, ``precision`` alone
+    changes results."""
 
     name: str = slug()
     accelerator: str = choice("cpu", "gpu")
     precision: str = choice("32-true", "bf16-mixed", "bf16-true")
     devices: int = positive(1)  # on each node
     num_nodes: int = positive(1)
-    pack_tokens: int = positive(16384)
-    row_batch: int = positive(1)
+    pack_length: int = positive(16384)
+    micro_batch_rows: int = positive(1)
     attention: str = choice("auto", "flash_attn", "varlen", "sequences", "flex", "sdpa", "eager", default="auto")
     loss: str = choice("auto", "chunked", "liger", default="auto")
     checkpoint_every: int = positive(100)

@@ -1,4 +1,4 @@
-"""What each door composes."""
+"""What each command composes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from micota.config.fields import choice, non_negative, positive, slug, where
-from micota.config.method import ROLES, CompareConfig, DataConfig, MergeConfig, SelectConfig, SweepConfig
+from micota.config.method import ROLES, CompareConfig, DataConfig, MergeConfig, MergeSweepConfig, SelectConfig
 from micota.config.models import ModelConfig, OtherModelConfig
 from micota.config.problems import BenchConfig, ProblemsConfig, PromptConfig
 from micota.config.running import EngineConfig, EvaluationConfig, HubConfig, TrackerConfig, TrainerConfig
@@ -14,7 +14,7 @@ from micota.config.running import EngineConfig, EvaluationConfig, HubConfig, Tra
 
 @dataclass(kw_only=True)
 class Config:
-    """What every door composes."""
+    """What every command composes."""
 
     name: str = slug()
     seed: int = where("an integer of at least 0", lambda value: 0 <= value < 2**31)
@@ -32,21 +32,23 @@ class Config:
     data: DataConfig
     ta_data: DataConfig
     merge: MergeConfig
-    sweep: SweepConfig
+    merge_sweep: MergeSweepConfig
     bench: dict[str, BenchConfig]
-    held_out: dict[str, BenchConfig]  # what training problems must not restate
+    decontaminate_against: dict[str, BenchConfig]  # benchmarks whose problems are left out of training
     evaluation: EvaluationConfig
     engine: EngineConfig
     trainer: TrainerConfig
     tracker: TrackerConfig
     compare: CompareConfig
-    overrides: list[str] = field(default_factory=list)  # of the command line; filled in by the door
-    compared: dict[str, DataConfig] = field(default_factory=dict)  # arms that select.match makes alike; by the door
+    overrides: list[str] = field(default_factory=list)  # of the command line; filled in by the command
+    compared: dict[str, DataConfig] = field(
+        default_factory=dict
+    )  # recipes that select.match makes alike; by the command
 
 
 @dataclass(kw_only=True)
 class GenerateConfig(Config):
-    """generate.py: ``show_prompts`` prints that many rendered prompts of each author instead, and makes nothing;
+    """generate.py: ``show_prompts`` prints that many rendered prompts of each generator instead, and makes nothing;
     ``push_to_hub`` uploads the data and their card."""
 
     show_prompts: int = non_negative(0)
@@ -64,16 +66,16 @@ class TrainConfig(Config):
 
 
 @dataclass(kw_only=True)
-class MergeDoorConfig(Config):
-    """merge.py: ``probe=true`` measures the points of ``sweep`` in memory and writes no model."""
+class MergeCommandConfig(Config):
+    """merge.py: ``sweep=true`` measures the points of ``sweep`` in memory and writes no model."""
 
-    probe: bool = False
+    sweep: bool = False
 
 
 @dataclass(kw_only=True)
 class EvaluateConfig(Config):
     """evaluate.py: whose answers are scored. ``regrade`` scores stored completions again; ``grade`` scores a file;
-    ``rank_shift`` ranks the tokens of a tuned student's stored answers under the untouched student."""
+    ``rank_shift`` ranks the tokens of a tuned student's stored answers under the student before SFT."""
 
     role: str = choice(*ROLES)
     model: OtherModelConfig = field(default_factory=OtherModelConfig)
@@ -86,7 +88,7 @@ class EvaluateConfig(Config):
     def conflicts(self) -> Iterator[str]:
         if self.rank_shift and (self.role != "student" or self.model.path is not None or self.data.is_untuned):
             subject = self.model.path or (f"data={self.data.name}" if self.role == "student" else f"role={self.role}")
-            yield f"rank_shift=true with {subject}; accepted: a student tuned on an arm's data, as data=micota"
+            yield f"rank_shift=true with {subject}; accepted: a student tuned on a recipe's data, as data=micota"
         if self.rank_shift and (self.regrade or self.grade is not None):
             yield "rank_shift=true grades nothing; drop regrade and grade"
 
@@ -115,7 +117,7 @@ class ReportConfig(Config):
 SCHEMAS: dict[str, type[Config]] = {
     "generate": GenerateConfig,
     "train": TrainConfig,
-    "merge": MergeDoorConfig,
+    "merge": MergeCommandConfig,
     "evaluate": EvaluateConfig,
     "pipeline": PipelineConfig,
     "report": ReportConfig,

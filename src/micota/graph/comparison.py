@@ -1,4 +1,4 @@
-"""A whole experiment as a graph: cases (one student, one teacher ... each), in each the arms that are compared."""
+"""A whole experiment as a graph: cases (one student, one teacher ... each), in each the recipes that are compared."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from micota.config import Config
-from micota.graph.measures import bpc, rank_shifts, scores
-from micota.graph.nodes import probe
-from micota.records import Node
+from micota.graph.evaluations import bpc, rank_shifts, scores
+from micota.graph.node import AnyNode
+from micota.graph.nodes import merge_sweep
 
-Chosen = Mapping[str, str]  # overrides, beside those of the command line, that lead to the config of a case or an arm
+Chosen = Mapping[str, str]  # overrides, beside those of the command line, that lead to the config of a case or a recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArmConfig:
-    """One arm of one case: its config as its own doors compose it. ``chosen`` includes that of the case."""
+class RecipeConfig:
+    """One recipe of one case: its config as its own commands compose it. ``chosen`` includes that of the case."""
 
     name: str
     config: Config
@@ -24,51 +24,52 @@ class ArmConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CaseConfig:
-    """One point of an experiment's axes (``labels`` by axis): its config before any arm is chosen, and its arms."""
+    """One point of an experiment's axes (``labels`` by axis): its config before any recipe is chosen, and its
+    recipes."""
 
     labels: dict[str, str] = field(default_factory=dict)
     config: Config
     chosen: Chosen = field(default_factory=dict)
-    arms: list[ArmConfig]
+    recipes: list[RecipeConfig]
 
     def at_seed(self, seed: int) -> CaseConfig:
         """The same case with another seed."""
-        arms = [replace(arm, config=replace(arm.config, seed=seed)) for arm in self.arms]
-        return replace(self, config=replace(self.config, seed=seed), arms=arms)
+        recipes = [replace(recipe, config=replace(recipe.config, seed=seed)) for recipe in self.recipes]
+        return replace(self, config=replace(self.config, seed=seed), recipes=recipes)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
-    """What one arm is measured by; ``scores`` and ``rank_shifts`` by benchmark."""
+class Recipe:
+    """What one recipe is measured by; ``scores`` and ``rank_shifts`` by benchmark."""
 
     name: str
-    scores: dict[str, Node]
-    bpc: Node | None
-    rank_shifts: dict[str, Node] = field(default_factory=dict)
+    scores: dict[str, AnyNode]
+    bpc: AnyNode | None
+    rank_shifts: dict[str, AnyNode] = field(default_factory=dict)
 
-    def targets(self) -> list[Node]:
+    def targets(self) -> list[AnyNode]:
         """All nodes to be made."""
         return [*self.scores.values(), *([self.bpc] if self.bpc else []), *self.rank_shifts.values()]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The arms of one student, their teacher, the TA merged at several weights (0: before SFT, 1: after), and merges
+    """The recipes of one student, their teacher, the TA merged at several weights (0: before SFT, 1: after), and merges
     over a grid. What is not among the experiment's measures is empty."""
 
-    teacher: dict[str, Node]
-    curve: dict[float, dict[str, Node]]
-    probe: Node | None
-    arms: list[Arm]
+    teacher: dict[str, AnyNode]
+    curve: dict[float, dict[str, AnyNode]]
+    merge_sweep: AnyNode | None
+    recipes: list[Recipe]
 
-    def targets(self) -> list[Node]:
+    def targets(self) -> list[AnyNode]:
         """All nodes to be made, in the order in which to show them."""
         found = [*self.teacher.values()]
         for nodes in self.curve.values():
             found += nodes.values()
-        found += [self.probe] if self.probe else []
-        for arm in self.arms:
-            found += arm.targets()
+        found += [self.merge_sweep] if self.merge_sweep else []
+        for recipe in self.recipes:
+            found += recipe.targets()
         return found
 
 
@@ -84,12 +85,12 @@ class Case:
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """All cases of an experiment. What several have in common is made once. ``configs`` has for the folder of each
-    node the config of a case or arm that needs it: where and how it is to be made."""
+    node the config of a case or recipe that needs it: where and how it is to be made."""
 
     cases: list[Case]
     configs: dict[str, Config]
 
-    def targets(self) -> list[Node]:
+    def targets(self) -> list[AnyNode]:
         """All nodes to be made, case by case."""
         return [node for case in self.cases for node in case.comparison.targets()]
 
@@ -101,10 +102,10 @@ def experiment(cases: Sequence[CaseConfig]) -> Experiment:
     agreed: dict[tuple[str, frozenset[tuple[str, str]]], Chosen] = {}
     configs: dict[str, Config] = {}
 
-    def key(node: Node) -> tuple[str, frozenset[tuple[str, str]]]:
+    def key(node: AnyNode) -> tuple[str, frozenset[tuple[str, str]]]:
         return node.folder, frozenset(node.choose.items())
 
-    def agree(target: Node, place: CaseConfig | ArmConfig) -> Node:
+    def agree(target: AnyNode, place: CaseConfig | RecipeConfig) -> AnyNode:
         for node in target.walk():
             own = _own(node, place)
             known = agreed.get(key(node), own)
@@ -112,7 +113,7 @@ def experiment(cases: Sequence[CaseConfig]) -> Experiment:
             configs.setdefault(node.folder, place.config)
         return target
 
-    def settle(node: Node, place: CaseConfig | ArmConfig) -> Node:
+    def settle(node: AnyNode, place: CaseConfig | RecipeConfig) -> AnyNode:
         inputs = {label: settle(child, place) for label, child in node.inputs.items()}
         return node if node.is_source else replace(node, inputs=inputs, choose={**node.choose, **agreed[key(node)]})
 
@@ -127,33 +128,35 @@ def experiment(cases: Sequence[CaseConfig]) -> Experiment:
     )
 
 
-def _own(node: Node, place: CaseConfig | ArmConfig) -> Chosen:
-    """The overrides of a case or arm that concern a node: those of its data only where it is of that arm, and not of
-    another whose completions the arm is made from."""
-    is_arm = isinstance(place, ArmConfig) and node.choose.get("data") == place.config.data.name
-    return {name: value for name, value in place.chosen.items() if is_arm or name.split(".")[0] != "data"}
+def _own(node: AnyNode, place: CaseConfig | RecipeConfig) -> Chosen:
+    """The overrides of a case or recipe that concern a node: those of its data only where it is of that recipe, and not
+    of another whose completions the recipe is made from."""
+    is_recipe = isinstance(place, RecipeConfig) and node.choose.get("data") == place.config.data.name
+    return {name: value for name, value in place.chosen.items() if is_recipe or name.split(".")[0] != "data"}
 
 
-def _each(made: Comparison, case: CaseConfig, change: Callable[[Node, CaseConfig | ArmConfig], Node]) -> Comparison:
-    """The comparison with each target changed, given the case or arm that needs it."""
+def _each(
+    made: Comparison, case: CaseConfig, change: Callable[[AnyNode, CaseConfig | RecipeConfig], AnyNode]
+) -> Comparison:
+    """The comparison with each target changed, given the case or recipe that needs it."""
 
-    def each(nodes: Mapping[str, Node], place: CaseConfig | ArmConfig = case) -> dict[str, Node]:
+    def each(nodes: Mapping[str, AnyNode], place: CaseConfig | RecipeConfig = case) -> dict[str, AnyNode]:
         return {name: change(node, place) for name, node in nodes.items()}
 
-    arms = [
+    recipes = [
         replace(
-            arm,
-            scores=each(arm.scores, own),
-            bpc=arm.bpc and change(arm.bpc, own),
-            rank_shifts=each(arm.rank_shifts, own),
+            recipe,
+            scores=each(recipe.scores, own),
+            bpc=recipe.bpc and change(recipe.bpc, own),
+            rank_shifts=each(recipe.rank_shifts, own),
         )
-        for own, arm in zip(case.arms, made.arms, strict=True)
+        for own, recipe in zip(case.recipes, made.recipes, strict=True)
     ]
     return Comparison(
         teacher=each(made.teacher),
         curve={weight: each(nodes) for weight, nodes in made.curve.items()},
-        probe=made.probe and change(made.probe, case),
-        arms=arms,
+        merge_sweep=made.merge_sweep and change(made.merge_sweep, case),
+        recipes=recipes,
     )
 
 
@@ -163,20 +166,20 @@ def comparison(case: CaseConfig) -> Comparison:
     return Comparison(
         teacher=scores(config, "teacher") if "teacher" in measures else {},
         curve=_curve(config) if "merges" in measures else {},
-        probe=probe(config) if "probe" in measures else None,
-        arms=[
-            Arm(
-                name=arm.name,
-                scores=scores(arm.config, "student") if "scores" in measures else {},
-                bpc=bpc(arm.config) if "bpc" in measures else None,
-                rank_shifts=rank_shifts(arm.config) if "rank_shift" in measures else {},
+        merge_sweep=merge_sweep(config) if "merge_sweep" in measures else None,
+        recipes=[
+            Recipe(
+                name=recipe.name,
+                scores=scores(recipe.config, "student") if "scores" in measures else {},
+                bpc=bpc(recipe.config) if "bpc" in measures else None,
+                rank_shifts=rank_shifts(recipe.config) if "rank_shift" in measures else {},
             )
-            for arm in case.arms
+            for recipe in case.recipes
         ],
     )
 
 
-def _curve(config: Config) -> dict[float, dict[str, Node]]:
+def _curve(config: Config) -> dict[float, dict[str, AnyNode]]:
     """Scores of the TA by merge weight."""
     curve = {0.0: scores(config, "ta")}
     for weight in _curve_weights(config):
@@ -197,16 +200,16 @@ def _curve_weights(config: Config) -> list[float]:
     return sorted({*config.compare.merge_weights, *([own] if known else [])})
 
 
-def _chosen(node: Node, chosen: dict[str, str]) -> Node:
+def _chosen(node: AnyNode, chosen: dict[str, str]) -> AnyNode:
     """The node with more overrides in the commands of all that depends on a merge."""
     inputs = {label: _chosen(child, chosen) for label, child in node.inputs.items()}
     touched = node.stage == "merge" or any(inputs[label] is not node.inputs[label] for label in inputs)
     return replace(node, inputs=inputs, choose={**node.choose, **chosen}) if touched else node
 
 
-def unique(nodes: Iterable[Node]) -> list[Node]:
+def unique(nodes: Iterable[AnyNode]) -> list[AnyNode]:
     """All nodes below ``nodes`` that are ours to make, each once, inputs before what is made from them."""
-    ordered: dict[str, Node] = {}
+    ordered: dict[str, AnyNode] = {}
     for root in nodes:
         for node in root.walk():
             if not node.is_source:

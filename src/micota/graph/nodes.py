@@ -2,194 +2,187 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from micota.config import (
-    DRAWING_METHODS,
-    Config,
-    ConfigError,
-    DataConfig,
-    PartConfig,
-    SelectConfig,
-    ThinkingConfig,
-)
-from micota.graph.leaves import (
-    author_config,
+from micota.config import SAMPLING_METHODS, Config, DataConfig, PartConfig, SelectConfig
+from micota.errors import ConfigError
+from micota.graph.models import (
     completions,
+    completions_spec,
     generation_prompt,
+    generator_config,
     likelihood,
     likelihood_of,
     named,
-    questions,
     rows,
     source,
     training_prompt,
 )
+from micota.graph.node import AnyNode, Node
 from micota.graph.specs import (
-    CompletionsSpec,
     DataSpec,
+    FilteredSpec,
+    MatchedSpec,
     MergeSpec,
-    ProbeSpec,
+    MergeSweepSpec,
+    MixtureSpec,
+    MostLikelySpec,
+    RowsSpec,
     TrainSpec,
 )
-from micota.records import Node
 
 
-def data(config: Config, arm: DataConfig, *, matched: bool = True) -> Node:
-    """The training data of one arm; ``matched=False`` leaves out what it is compared with.
+def data(config: Config, recipe: DataConfig, *, matched: bool = True) -> Node[DataSpec]:
+    """The training data of one recipe; ``matched=False`` leaves out what it is compared with.
 
     Raises:
-        ConfigError: the arm has no data (the untouched student), or cannot be matched with others.
+        ConfigError: the recipe has no data (the student before SFT), or cannot be matched with others.
     """
-    if arm.is_untuned:
-        raise ConfigError(f"data={arm.name} is the untouched student: it has no training data; choose another arm")
-    choose = {"data": arm.name}
+    if recipe.is_untuned:
+        raise ConfigError(
+            f"data={recipe.name} is the student before SFT: it has no training data; choose another recipe"
+        )
+    choose = {"data": recipe.name}
     if config.select.match != "none":
         if matched:
-            return _matched(config, arm)
+            return _matched(config, recipe)
         choose["select.match"] = "none"
     select = replace(config.select, match="none")
-    if not arm.parts:
-        return _written(config, arm, select, choose)
+    if not recipe.parts:
+        return _generated(config, recipe, select, choose)
     # Only the mixture as a whole is held to the number of examples: its parts are drawn from all that was kept.
     pool = replace(select, num_examples=None)
-    parts = {label: _written(config, part, pool, choose) for label, part in arm.parts.items()}
-    inputs = parts | (_likelihoods(config, parts, choose) if arm.select_by is not None else {})
-    return _data_node(config, arm, select, inputs, choose, weights=dict(arm.weights), select_by=arm.select_by)
+    parts = {label: _generated(config, part, pool, choose) for label, part in recipe.parts.items()}
+    shared = _shared(config, recipe, select)
+    if recipe.select_by is None:
+        return _data_node(recipe, MixtureSpec(**shared, weights=dict(recipe.weights)), parts, choose)
+    inputs = parts | _likelihoods(config, parts, choose)
+    return _data_node(recipe, MostLikelySpec(**shared, select_by=recipe.select_by), inputs, choose)
 
 
-def _likelihoods(config: Config, parts: dict[str, Node], choose: dict[str, str]) -> dict[str, Node]:
+def _likelihoods(config: Config, parts: Mapping[str, AnyNode], choose: dict[str, str]) -> dict[str, AnyNode]:
     """How likely the student finds what there is to choose from."""
     return {likelihood_of(label): likelihood(config, part, "generate", choose) for label, part in parts.items()}
 
 
-def _matched(config: Config, arm: DataConfig) -> Node:
-    """The data of an arm, chosen beside those of all arms that it is compared with."""
+def _matched(config: Config, recipe: DataConfig) -> Node[DataSpec]:
+    """The data of a recipe, chosen beside those of all recipes that it is compared with."""
     match = config.select.match
-    own_label = next((label for label, other in config.compared.items() if other == arm), None)
+    own_label = next((label for label, other in config.compared.items() if other == recipe), None)
     if own_label is None:
         raise ConfigError(
-            f"select.match={match} makes the arms of compare.arms alike ({', '.join(config.compared)}), and "
-            f"data={arm.name} is none of them; add it there, or use select.match=none"
+            f"select.match={match} makes the recipes of compare.recipes alike ({', '.join(config.compared)}), and "
+            f"data={recipe.name} is none of them; add it there, or use select.match=none"
         )
     pool = replace(config.select, match="none", num_examples=None)
-    pools: dict[str, Node] = {}
-    likelihoods: dict[str, Node] = {}
+    pools: dict[str, AnyNode] = {}
+    likelihoods: dict[str, AnyNode] = {}
     compared: dict[str, dict[str, float]] = {}
     for name, other in config.compared.items():
         choose = {"data": other.name, "select.match": "none", "select.num_examples": "null"}
         compared[name] = {}
-        own: dict[str, Node] = {}
+        own: dict[str, AnyNode] = {}
         for label, part in (other.parts or {other.name: other}).items():
-            node = _written(config, part, pool, choose)
+            node = _generated(config, part, pool, choose)
             if pools.setdefault(part.name, node).key != node.key:
                 raise ConfigError(
-                    f"select.match={match}: two authors of compare.arms are called {part.name}; rename one"
+                    f"select.match={match}: two generators of compare.recipes are called {part.name}; rename one"
                 )
             own[part.name] = pools[part.name]
             compared[name][part.name] = other.weights.get(label, 0.0) if other.parts else 1.0
             _check_one_each(config, part)
         if other.select_by is not None:
             likelihoods |= _likelihoods(config, own, choose)
-    chosen = {"data": arm.name}
-    own_weights = compared[own_label] if arm.select_by is None else {}
-    return _data_node(
-        config, arm, config.select, pools | likelihoods, chosen,
-        weights=own_weights, select_by=arm.select_by, compared=compared, compared_as=own_label,
-    )  # fmt: skip
+    spec = MatchedSpec(**_shared(config, recipe, config.select), compared=compared, compared_as=own_label)
+    return _data_node(recipe, spec, pools | likelihoods, {"data": recipe.name})
 
 
 def _check_one_each(config: Config, part: PartConfig) -> None:
-    """With several examples a problem, arms on the same problems would have more of one problem than of another."""
-    several = part.path is None and author_config(config, part.author).sampling.num_samples > 1
-    if several and config.select.match == "problems" and config.select.best_of == "all":
+    """With several examples a problem, recipes on the same problems would have more of one problem than of another."""
+    several = part.path is None and generator_config(config, part.generator).sampling.num_samples > 1
+    if several and config.select.match == "problems" and config.select.keep_sample == "all":
         raise ConfigError(
-            f"select.match=problems with several samples a problem ({part.name}) and select.best_of=all; accepted: "
-            "select.best_of=shortest or median"
+            f"select.match=problems with several samples a problem ({part.name}) and select.keep_sample=all; accepted: "
+            "select.keep_sample=shortest or median"
         )
 
 
-def _written(config: Config, arm: PartConfig, select: SelectConfig, choose: dict[str, str]) -> Node:
-    """What one author wrote and filters kept, or rows of the user's own."""
-    if arm.path is not None:
-        return _data_node(config, arm, select, {}, choose)
-    author = model(config, arm.author)
-    written = completions(
+def _generated(config: Config, recipe: PartConfig, select: SelectConfig, choose: dict[str, str]) -> Node[DataSpec]:
+    """What one generator wrote and filters kept, or rows of the user's own."""
+    shared = _shared(config, recipe, select)
+    if recipe.path is not None:
+        return _data_node(recipe, RowsSpec(**shared, path=recipe.path, fingerprint=recipe.fingerprint), {}, choose)
+    generator = generator_config(config, recipe.generator)
+    answers = completions(
         config,
-        author,
+        model(config, recipe.generator),
         config.problems,
         config.problems.name,
-        author_config(config, arm.author),
-        author_config(config, arm.author).sampling,
+        generator,
+        generator.sampling,
         generation_prompt(config.prompt),
-        door="generate",
-        choose={**choose, "data": arm.name},
+        command="generate",
+        choose={**choose, "data": recipe.name},
     )
-    held_out = {name: rows(bench) for name, bench in config.held_out.items() if select.decontaminate != "none"}
-    return _data_node(config, arm, select, {"completions": written}, choose, held_out=held_out)
+    against = config.decontaminate_against if select.decontaminate != "none" else {}
+    spec = FilteredSpec(
+        **shared,
+        decontaminate_against={name: rows(bench) for name, bench in against.items()},
+        thinking=generator.thinking,
+    )
+    return _data_node(recipe, spec, {"completions": answers}, choose)
+
+
+def _shared(config: Config, recipe: PartConfig, select: SelectConfig) -> dict[str, Any]:
+    """The fields that all specs of data have."""
+    return {
+        "recipe": recipe.name,
+        "problems": rows(config.problems),
+        "prompt": training_prompt(config.prompt),
+        "select": select,
+        "seed": config.seed,
+    }
 
 
 def _data_node(
-    config: Config, arm: PartConfig, select: SelectConfig, inputs: dict[str, Node], choose: dict[str, str], **more: Any
-) -> Node:
-    """A node of data; ``more`` are the fields of its spec that are empty for most."""
-    settings: dict[str, Any] = {
-        "held_out": {},
-        "weights": {},
-        "select_by": None,
-        "compared": {},
-        "compared_as": None,
-    } | more
-    settings["thinking"] = ThinkingConfig()
-    if "completions" in inputs:
-        settings["thinking"] = inputs["completions"].spec.thinking
-    spec = DataSpec(
-        arm=arm.name,
-        problems=rows(config.problems),
-        prompt=training_prompt(config.prompt),
-        select=select,
-        path=arm.path,
-        fingerprint=arm.fingerprint,
-        seed=config.seed,
-        **settings,
-    )
-    return Node(kind="data", stage="select", name=arm.name, spec=spec, inputs=inputs, door="generate", choose=choose)
+    recipe: PartConfig, spec: DataSpec, inputs: Mapping[str, AnyNode], choose: dict[str, str]
+) -> Node[DataSpec]:
+    return Node(name=recipe.name, spec=spec, inputs=inputs, command="generate", choose=choose)
 
 
-def model(config: Config, role: str) -> Node:
+def model(config: Config, role: str) -> AnyNode:
     """The model in a role: ``teacher``, ``ta``, ``ta_sft``, ``ta_merged``, ``large``, ``small``, or ``student``
-    (tuned on ``config.data``, or untouched where that arm has no data)."""
+    (tuned on ``config.data``, or untouched where that recipe has no data)."""
     if role == "ta_sft":
         return trained(config, "ta")
     if role == "ta_merged":
         return merged(config)
     if role == "student" and not config.data.is_untuned:
         return trained(config, "student")
-    return source(author_config(config, role))
+    return source(generator_config(config, role))
 
 
-def trained(config: Config, role: str) -> Node:
+def trained(config: Config, role: str) -> Node[TrainSpec]:
     """The TA tuned on ``ta_data`` (``role="ta"``), or the student tuned on ``data``.
 
     Raises:
-        ConfigError: the arm has no data, or the model no training settings.
+        ConfigError: the recipe has no data, or the model no training settings.
     """
-    base, arm = (config.ta, config.ta_data) if role == "ta" else (config.student, config.data)
+    base, recipe = (config.ta, config.ta_data) if role == "ta" else (config.student, config.data)
     if base.sft is None:
         raise ConfigError(f"{role}={base.name} has no training settings; add {role}.sft to its YAML")
     return Node(
-        kind="models",
-        stage="train",
-        name=f"{base.name}+{arm.name}",
+        name=f"{base.name}+{recipe.name}",
         spec=TrainSpec(sft=base.sft.settled(), precision=config.trainer.precision, seed=config.seed),
-        inputs={"model": source(base), "data": data(config, arm, matched=role != "ta")},
-        door="train",
-        choose={"role": role} if role == "ta" else {"data": arm.name},
+        inputs={"model": source(base), "data": data(config, recipe, matched=role != "ta")},
+        command="train",
+        choose={"role": role} if role == "ta" else {"data": recipe.name},
     )
 
 
-def merged(config: Config) -> Node:
+def merged(config: Config) -> Node[MergeSpec]:
     """The TA before and after SFT, merged; where a length is to be met, with the weight that calibration finds."""
     merge = config.merge
     inputs = _merge_inputs(config)
@@ -199,58 +192,46 @@ def merged(config: Config) -> Node:
     else:
         spec = _merge_spec(config, None, None)
         suffix = f"len{merge.target_length_ratio:g}"
-        inputs["calibration"] = probe(config)
+        inputs["calibration"] = merge_sweep(config)
     return Node(
-        kind="models",
-        stage="merge",
         name=f"{inputs['tuned'].name}.{merge.method}-{suffix}",
         spec=spec,
         inputs=inputs,
-        door="merge",
+        command="merge",
     )
 
 
-def probe(config: Config) -> Node:
+def merge_sweep(config: Config) -> Node[MergeSweepSpec]:
     """The merged TA measured at the points of ``sweep``; where a length is to be met, at those of a search for it."""
-    sweep, target = config.sweep, config.merge.target_length_ratio
+    sweep, target = config.merge_sweep, config.merge.target_length_ratio
     inputs = _merge_inputs(config)
     pool = config.problems if sweep.problems.path is None else sweep.problems
     problems = replace(rows(pool), limit=sweep.num_problems)
-    answers = CompletionsSpec(
-        questions=questions(problems),
-        prompt=generation_prompt(config.prompt),
-        sampling=sweep.sampling,
-        thinking=config.ta.thinking,
-        engine=config.engine.name,
-        dtype=config.engine.dtype,
-        seed=config.seed if sweep.sampling.temperature > 0 else None,
-    )
-    spec = ProbeSpec(
+    answers = completions_spec(config, problems, config.ta, sweep.sampling, generation_prompt(config.prompt))
+    spec = MergeSweepSpec(
         merge=_merge_spec(config, None, None),
         problems=problems,
         answers=answers,
         grader=config.evaluation.grader,
         densities=sweep.densities,
         weights=sweep.weights,
-        num_seeds=sweep.num_seeds if config.merge.method in DRAWING_METHODS else 1,
+        num_seeds=sweep.num_seeds if config.merge.method in SAMPLING_METHODS else 1,
         target_length_ratio=target,
         tolerance=None if target is None else sweep.tolerance,
         num_steps=None if target is None else sweep.num_steps,
     )
     suffix = "" if target is None else f"-len{target:g}"
     return Node(
-        kind="probes",
-        stage="probe",
         name=f"{inputs['tuned'].name}.{config.merge.method}{suffix}",
         spec=spec,
         inputs=inputs,
-        door="merge",
+        command="merge",
         # Calibration is part of the merge that needs it; a grid is a command of its own.
-        choose={"probe": "true"} if target is None else {},
+        choose={"sweep": "true"} if target is None else {},
     )
 
 
-def _merge_inputs(config: Config) -> dict[str, Node]:
+def _merge_inputs(config: Config) -> dict[str, AnyNode]:
     """What a merge starts from and what it merges: the TA's own form before SFT is the base, or one of the merged."""
     before, tuned = source(config.ta), model(config, "ta_sft")
     if config.merge.base.path is None:

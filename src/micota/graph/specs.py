@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from micota.config import QuestionsConfig, SamplingConfig, SelectConfig, SftConfig, SourceConfig, ThinkingConfig
+from micota.graph.node import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSpec:
+class SourceSpec(Spec):
     """A model that is not ours to make: on the hub, in a folder, or bundled."""
+
+    stage = "source"
+    kind = "source"
 
     path: str
     revision: str | None
@@ -27,9 +32,12 @@ class Prompt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompletionsSpec:
+class CompletionsSpec(Spec):
     """``seed`` is null for greedy decoding, which does not depend on it. How answers are graded stays out: completions
     are graded again, never drawn again. ``thinking`` is of the model that writes."""
+
+    stage = "generate"
+    kind = "completions"
 
     questions: QuestionsConfig
     prompt: Prompt
@@ -41,32 +49,113 @@ class CompletionsSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSpec:
-    """Filters over one author's completions, or a mixture of parts (``weights``), or of each problem one of the parts'
-    completions (``select_by``), or rows of the user (``path``).
+class DataSpec(Spec):
+    """The training data of a recipe: what all ways to build them have in common. ``seed`` orders the problems."""
 
-    ``held_out`` are the benchmarks that the problems of completions are checked against, ``thinking`` the tags of the
-    author. Where ``select.match`` makes arms alike, the inputs are the data of all their authors, and ``compared`` has
-    the weights of each arm (all 0: the likeliest of its candidates), of which this one is ``compared_as``."""
+    stage = "select"
+    kind = "data"
 
-    arm: str
+    recipe: str
     problems: SourceConfig
-    held_out: dict[str, SourceConfig]
     prompt: Prompt
     select: SelectConfig
-    thinking: ThinkingConfig
-    weights: dict[str, float]
-    select_by: str | None
-    compared: dict[str, dict[str, float]]
-    compared_as: str | None
-    path: str | None
-    fingerprint: str | None
     seed: int
+
+    @property
+    def how(self) -> str:
+        """How the rows were chosen, in a few words."""
+        raise AttributeError("how")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSpec:
+class FilteredSpec(DataSpec):
+    """Filters over one generator's completions.
+
+    ``decontaminate_against`` are the benchmarks that the problems are checked against, ``thinking`` the generator's
+    tags.
+    """
+
+    decontaminate_against: dict[str, SourceConfig]
+    thinking: ThinkingConfig
+
+    @property
+    def how(self) -> str:
+        return f"kept by {', '.join(self.select.filters)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureSpec(DataSpec):
+    """The data of several parts, mixed by ``weights``, which sum to 1."""
+
+    weights: dict[str, float]
+
+    @property
+    def how(self) -> str:
+        return f"mixed {shares(self.weights)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MostLikelySpec(DataSpec):
+    """Of each problem the completion, out of those of several parts, that ``select_by`` puts first."""
+
+    select_by: str
+
+    @property
+    def how(self) -> str:
+        return f"of each problem one by {self.select_by}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchedSpec(DataSpec):
+    """The data of one recipe out of several that ``select.match`` makes alike; the inputs are those of all of them.
+
+    ``compared`` has the weights of each recipe (all 0: the likeliest of its candidates), of which this one is
+    ``compared_as``.
+    """
+
+    compared: dict[str, dict[str, float]]
+    compared_as: str
+
+    @property
+    def how(self) -> str:
+        mixed = {part: share for part, share in self.compared[self.compared_as].items() if share}
+        return f"matched by {self.select.match}, {shares(mixed) or 'the most likely'}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowsSpec(DataSpec):
+    """Rows of the user's own file."""
+
+    path: str
+    fingerprint: str | None
+
+    @property
+    def how(self) -> str:
+        return f"rows of {self.path}"
+
+
+DATA_SPECS = (FilteredSpec, MixtureSpec, MostLikelySpec, MatchedSpec, RowsSpec)
+
+
+def shares(weights: Mapping[str, float]) -> str:
+    """``0.2 strong, 0.8 short``."""
+    return ", ".join(f"{share:g} {part}" for part, share in weights.items())
+
+
+def weights_of(spec: Spec) -> dict[str, float]:
+    """The share of each part in a mixture; empty for what is none."""
+    if isinstance(spec, MatchedSpec):
+        own = spec.compared[spec.compared_as]
+        return dict(own) if any(own.values()) else {}
+    return dict(spec.weights) if isinstance(spec, MixtureSpec) else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpec(Spec):
     """``seed`` orders the examples."""
+
+    stage = "train"
+    kind = "models"
 
     sft: SftConfig
     precision: str
@@ -74,8 +163,11 @@ class TrainSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MergeSpec:
+class MergeSpec(Spec):
     """The fields of MergeConfig that determine a merge; ``seed`` draws the masks."""
+
+    stage = "merge"
+    kind = "models"
 
     method: str
     density: Any
@@ -91,9 +183,12 @@ class MergeSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeSpec:
+class MergeSweepSpec(Spec):
     """Merges measured in memory. Of ``merge``, density and weight are open (null) and the seed is the first of
     ``num_seeds``; the last three fields are of a calibration alone."""
+
+    stage = "merge_sweep"
+    kind = "merge_sweeps"
 
     merge: MergeSpec
     problems: SourceConfig
@@ -108,8 +203,11 @@ class ProbeSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoresSpec:
+class ScoresSpec(Spec):
     """Whose answers count as right. Of the judge, the model that answers counts, not where it runs."""
+
+    stage = "grade"
+    kind = "scores"
 
     problems: SourceConfig
     grader: str
@@ -117,7 +215,20 @@ class ScoresSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadingSpec:
-    """How a model is run that reads and does not write: to measure BPC, or ranks of tokens."""
+class LikelihoodSpec(Spec):
+    """How the model is run that reads the data."""
+
+    stage = "likelihood"
+    kind = "bpc"
+
+    precision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankShiftSpec(Spec):
+    """How the model is run that ranks the tokens."""
+
+    stage = "rank_shift"
+    kind = "rank_shifts"
 
     precision: str

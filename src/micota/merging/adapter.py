@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from micota.config import ConfigError
+from micota.errors import ConfigError
 from micota.export import export_settings
 from micota.merging.checkpoint import ADAPTER_WEIGHTS, Checkpoint, CheckpointWriter
 from micota.merging.slices import slices

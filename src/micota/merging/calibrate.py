@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from micota.config import ConfigError
+from micota.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def calibrate(
             f"no merge within {tolerance:.0%} of {target_tokens:.0f} tokens was found (before SFT "
             f"{before.num_tokens:.0f}, after it {after.num_tokens:.0f}); the nearest is {nearest.num_tokens:.0f} at "
             f"density {nearest.density:g} and weight {nearest.weight:g}. Change merge.target_length_ratio, or raise "
-            "sweep.tolerance or sweep.num_steps"
+            "merge_sweep.tolerance or sweep.num_steps"
         )
     chosen = max(fitting, key=lambda reading: (reading.accuracy, -_error(reading, target_tokens)))
     return chosen, readings

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from micota.config import ConfigError
+from micota.errors import ConfigError
 
 WEIGHTS = "model.safetensors"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # peft's

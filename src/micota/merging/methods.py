@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 import torch
 
 from micota.graph import MergeSpec
+from micota.merging.plan import Share
 from micota.merging.pruning import Pruner, TaskVector, pruning_of
-from micota.merging.recipe import Share
 from micota.merging.slices import Read, slices
 
 NO_LENGTH = 1e-16  # the squared norm of a tensor that is taken for zero

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
 
-from micota.config import ConfigError
+from micota.errors import ConfigError
 from micota.merging.adapter import PLAIN, write_adapted
 from micota.merging.checkpoint import Checkpoint
 

@@ -10,7 +10,7 @@ import torch
 
 from micota.graph import MergeSpec
 from micota.merging.masks import keep_mask, uniforms
-from micota.merging.recipe import Share
+from micota.merging.plan import Share
 from micota.merging.selection import Selection
 from micota.merging.slices import Read, slices
 

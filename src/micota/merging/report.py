@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from micota.artifacts import write_text
+from micota.artifacts.jsonl import write_text
 from micota.graph import MergeSpec
 from micota.merging.methods import Tally
 

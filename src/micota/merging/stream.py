@@ -11,12 +11,12 @@ from typing import TypeVar
 
 import torch
 
-from micota.config import ConfigError
+from micota.errors import ConfigError
 from micota.graph import MergeSpec
 from micota.merging.checkpoint import Checkpoint, CheckpointWriter
 from micota.merging.methods import Tally, TensorMerge
+from micota.merging.plan import depths, shares
 from micota.merging.pruning import Pruner, pruning_of
-from micota.merging.recipe import depths, shares
 from micota.merging.slices import Read
 
 Item = TypeVar("Item")

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from micota.config import ConfigError
+from micota.errors import ConfigError
 from micota.graph import MergeSpec
 from micota.merging.checkpoint import Checkpoint
 from micota.merging.masks import drop_counts
@@ -89,7 +89,7 @@ class Sweep:
         self._names = names
         self._densities = sorted({density for density in densities if density < 1})
         if len(self._densities) > MOST_DENSITIES:
-            raise ConfigError(f"sweep.densities has {len(densities)} values; accepted: at most {MOST_DENSITIES}")
+            raise ConfigError(f"merge_sweep.densities has {len(densities)} values; accepted: at most {MOST_DENSITIES}")
         self._folder = folder
         sizes = [base.entries[name].num_elements for name in names]
         self._offsets = dict(zip(names, accumulate(sizes, initial=0), strict=False))

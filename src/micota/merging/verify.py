@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from micota.config import ConfigError
+from micota.errors import ConfigError
 from micota.merging.checkpoint import Checkpoint
 from micota.merging.models import Model
 

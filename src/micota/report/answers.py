@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from micota.artifacts import Store
-from micota.records import Node, Score
-from micota.report.reading import completions, load
+from micota.artifacts.store import Store
+from micota.data.sources import load_problems
+from micota.errors import SourceError
+from micota.graph.node import AnyNode
+from micota.records import Score
+from micota.report.read import completions, load
 from micota.report.rows import Graded
-from micota.sources import SourceError, load_problems
 
 MAX_PROBLEMS = 100  # of each benchmark whose answers are on the page
 MAX_COMPLETION_BYTES = 8_000_000  # of all completions on the page, before it is packed
 
 
-def answers(store: Store, models: Sequence[Mapping[str, Node]], budget: int = MAX_COMPLETION_BYTES) -> list[Any]:
+def answers(store: Store, models: Sequence[Mapping[str, AnyNode]], budget: int = MAX_COMPLETION_BYTES) -> list[Any]:
     """The first sample of every model for the first problems of each benchmark, by benchmark.
 
     ``models`` are the scores of each model by benchmark. An answer is a list of outcome, prediction, tokens and
@@ -39,7 +41,7 @@ def answers(store: Store, models: Sequence[Mapping[str, Node]], budget: int = MA
 
 
 def _problems(
-    store: Store, bench: str, models: Sequence[Mapping[str, Node]], graded: Sequence[Graded]
+    store: Store, bench: str, models: Sequence[Mapping[str, AnyNode]], graded: Sequence[Graded]
 ) -> list[dict[str, Any]]:
     """At most ``MAX_PROBLEMS`` of a benchmark with the answers of all models."""
     golds = {score.problem_id: score.answer for rows in graded for score in rows.get(bench, [])}
@@ -66,7 +68,7 @@ def _answer(score: Score | None, completion: str | None) -> list[Any] | None:
     return [score.outcome, score.prediction, score.num_tokens, completion] if score else None
 
 
-def _texts(node: Node) -> dict[str, str]:
+def _texts(node: AnyNode) -> dict[str, str]:
     """The text of each problem by id; empty where the source cannot be reached now (hub data sets, offline).
 
     A report of finished runs needs no network, so a text that cannot be had is no reason to fail.
@@ -77,7 +79,7 @@ def _texts(node: Node) -> dict[str, str]:
         return {}
 
 
-def _completions(store: Store, node: Node, ids: set[str]) -> dict[str, str]:
+def _completions(store: Store, node: AnyNode, ids: set[str]) -> dict[str, str]:
     """What a model wrote for some problems (first samples); empty where the raw completions have been deleted."""
     rows = completions(store, node) or []
     return {row.problem_id: row.completion for row in rows if row.sample == 0 and row.problem_id in ids}

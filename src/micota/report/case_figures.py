@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from micota.findings.gaps import BASE, LARGE_SMALL, LONG_SHORT, Gap, distilled, gaps
+from micota.analysis.gaps import BASE, LARGE_SMALL, LONG_SHORT, Gap, distilled, gaps
 from micota.report.collect import Summary
 from micota.report.style import COLOURS, REFERENCE, SPARE, error_bars, published_mark, styled
 from micota.report.table import verdict
 
-DISTILLED = ("strong", "half_size", "micota")  # whose gap to the untouched student MiCoTA reports
+DISTILLED = ("strong", "half_size", "micota")  # whose gap to the student before SFT MiCoTA reports
 GAP_CAPTION = (
     "What data are worth to each student",
-    "Difference between two arms of one student in points of average accuracy, paired by problem, with 95 % interval. "
+    "Difference between two recipes of one student in points of average accuracy, paired by problem, with 95 % "
+    "interval. "
     "Below 0 the first kind of data is the worse one for that student.",
 )
 
@@ -27,22 +28,23 @@ def case_figures(summaries: Sequence[Summary]) -> dict[str, go.Figure]:
 
 def case_gaps(summaries: Sequence[Summary]) -> dict[str, list[Gap]]:
     """The papers' gaps by name: long less short CoT, large less small teacher, or each kind of data less none."""
-    suites = {summary.place: {arm.name: arm.means for arm in summary.arms} for summary in summaries}
+    suites = {summary.place: {recipe.name: recipe.means for recipe in summary.recipes} for summary in summaries}
     pairs = [pair for pair in (LONG_SHORT, LARGE_SMALL) if gaps(suites, pair)]
-    pairs = pairs or [distilled(arm) for arm in DISTILLED]
+    pairs = pairs or [distilled(recipe) for recipe in DISTILLED]
     return {f"{ours} less {theirs}": found for ours, theirs in pairs if (found := gaps(suites, (ours, theirs)))}
 
 
 def published_gap(summary: Summary, ours: str, theirs: str) -> float | None:
-    """The gap between two arms in points as a paper has it, or as its averages have it; None where it has neither."""
-    own, other = (summary.published.get(arm, {}) for arm in (ours, theirs))
+    """The gap between two recipes in points as a paper has it, or as its averages have it; None where it has
+    neither."""
+    own, other = (summary.published.get(recipe, {}) for recipe in (ours, theirs))
     if "average" in own and "average" in other:
         return own["average"] - other["average"]
     return own.get("gap_to_instruct") if theirs == BASE else None
 
 
 def gap_figure(summaries: Sequence[Summary], found: dict[str, list[Gap]]) -> go.Figure:
-    """Cases from top to bottom, in each a point for every pair of arms, and a stroke for what is published of it."""
+    """Cases from top to bottom, in each a point for every pair of recipes, and a stroke for what is published of it."""
     figure = go.Figure()
     places = [summary.place for summary in summaries]
     strokes: list[tuple[float, float, str]] = []

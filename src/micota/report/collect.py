@@ -9,34 +9,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from micota.artifacts import Manifest, Store
-from micota.findings.learnability import Trial
-from micota.graph import Arm, Comparison, Experiment
-from micota.records import Node, ProbePoint, TokenShift
+from micota.analysis.learnability import Trial
+from micota.analysis.statistics import macro_average
+from micota.artifacts.store import Manifest, Store
+from micota.graph import Comparison, Experiment, Recipe
+from micota.graph.node import AnyNode
+from micota.graph.specs import ScoresSpec, weights_of
+from micota.records import MergePoint, TokenShift
 from micota.report.published import PublishedTable, table_of
-from micota.report.reading import lengths_of, load, manifest_of, probe_points, token_shifts_of
+from micota.report.read import lengths_of, load, manifest_of, sweep_points, token_shifts_of
 from micota.report.rows import Row, adjusted, mean_by_problem, mean_metric, row, ta_title
-from micota.statistics import macro_average
 
 BASELINE = "instruct"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """All that a report shows of one case: arms of the student, and the TA over merge weights (0: before SFT, 1:
-    after). What was not measured is empty. ``labels`` say which point of the experiment's axes it is;
-    ``bits_per_byte`` has the BPC of each arm's data, also where the arms have no scores; ``published`` is
-    what a paper reports of each model (in percent by benchmark, ``average`` and ``gap_to_instruct``; ``bpc``) and
-    ``source`` where; ``mixes`` as in :func:`mixes`; ``trials`` have the gain of
-    each arm at each seed beside what was known of its data, ``token_shifts`` each arm's tokens over all benchmarks,
-    ``points`` the merges of a probe."""
+    """All that a report shows of one case: recipes of the student, and the TA over merge weights (0: before SFT, 1:
+    after). What was not measured is empty. ``labels`` say which point of the experiment's axes it is; ``bits_per_byte``
+    has the BPC of each recipe's data, also where the recipes have no scores; ``published`` is what a paper reports of
+    each model (in percent by benchmark, ``average`` and ``gap_to_instruct``; ``bpc``) and ``source`` where; ``mixes``
+    as in :func:`mixes`; ``trials`` have the gain of each recipe at each seed beside what was known of its data,
+    ``token_shifts`` each recipe's tokens over all benchmarks, ``points`` the merges of a merge sweep."""
 
     name: str
     student: str
     labels: dict[str, str] = field(default_factory=dict)
     seeds: list[int]
     benchmarks: list[str]
-    arms: list[Row]
+    recipes: list[Row]
     curve: dict[float, Row]
     teacher: Row | None
     bits_per_byte: dict[str, float] = field(default_factory=dict)
@@ -45,7 +46,7 @@ class Summary:
     mixes: dict[str, dict[str, float]] = field(default_factory=dict)
     trials: list[Trial] = field(default_factory=list)
     token_shifts: dict[str, list[TokenShift]] = field(default_factory=dict)
-    points: list[ProbePoint] = field(default_factory=list)
+    points: list[MergePoint] = field(default_factory=list)
 
     @property
     def place(self) -> str:
@@ -95,16 +96,16 @@ def summarise(
     """
     comparisons = list(by_seed.values())
     first = comparisons[0]
-    scored = [*(arm.scores for arm in first.arms), *first.curve.values(), first.teacher]
+    scored = [*(recipe.scores for recipe in first.recipes), *first.curve.values(), first.teacher]
     table = table_of(name)
-    probes = {made.probe.folder: made.probe for made in comparisons if made.probe is not None}
+    merge_sweeps = {made.merge_sweep.folder: made.merge_sweep for made in comparisons if made.merge_sweep is not None}
     return Summary(
         name=name,
         student=student,
         labels=dict(labels or {}),
         seeds=sorted(by_seed),
         benchmarks=list(next((scores for scores in scored if scores), {})),
-        arms=_arms(store, comparisons) if first.arms and first.arms[0].scores else [],
+        recipes=_recipes(store, comparisons) if first.recipes and first.recipes[0].scores else [],
         curve={weight: _row(store, f"{weight:g}", [c.curve[weight] for c in comparisons]) for weight in first.curve},
         teacher=_row(store, "teacher", [c.teacher for c in comparisons]) if first.teacher else None,
         bits_per_byte={
@@ -115,87 +116,92 @@ def summarise(
         mixes=mixes(first),
         trials=_trials(store, by_seed),
         token_shifts={
-            arm.name: token_shifts_of(store, [c.arms[index].rank_shifts for c in comparisons])
-            for index, arm in enumerate(first.arms)
-            if arm.rank_shifts
+            recipe.name: token_shifts_of(store, [c.recipes[index].rank_shifts for c in comparisons])
+            for index, recipe in enumerate(first.recipes)
+            if recipe.rank_shifts
         },
-        points=[point for node in probes.values() for point in probe_points(store, node)],
+        points=[point for node in merge_sweeps.values() for point in sweep_points(store, node)],
     )
 
 
 def _published(table: PublishedTable, labels: Mapping[str, str], comparison: Comparison) -> dict[str, dict[str, float]]:
     """What the paper has of each model, by what the model is called here. Its merged TA is ours where there is one."""
-    named = {arm.name: arm.name for arm in comparison.arms} | ({"teacher": "teacher"} if comparison.teacher else {})
+    named = {recipe.name: recipe.name for recipe in comparison.recipes} | (
+        {"teacher": "teacher"} if comparison.teacher else {}
+    )
     merged = [weight for weight in comparison.curve if 0 < weight < 1]
     if len(merged) == 1:
         named[ta_title(merged[0])] = "ta_merged"
-    return {label: found for label, arm in named.items() if (found := table.of(labels, arm)) is not None}
+    return {label: found for label, recipe in named.items() if (found := table.of(labels, recipe)) is not None}
 
 
 def mixes(comparison: Comparison) -> dict[str, dict[str, float]]:
-    """The share of each mixture's first part in an arm's data, by the name of that part and by arm: also of the arms
-    that are one part alone. What has fewer than three points is no curve and is left out."""
-    data = {arm.name: node for arm in comparison.arms if (node := _data_of(arm)) is not None}
+    """The share of each mixture's first part in a recipe's data, by the name of that part and by recipe: also of the
+    recipes that are one part alone. What has fewer than three points is no curve and is left out."""
+    data = {recipe.name: node for recipe in comparison.recipes if (node := _data_of(recipe)) is not None}
     found: dict[str, dict[str, float]] = {}
     for name, node in data.items():
-        if len(node.spec.weights) != 2:
+        weights = weights_of(node.spec)
+        if len(weights) != 2:
             continue
-        first, second = node.spec.weights
+        first, second = weights
         curve = found.setdefault(first, {})
-        curve[name] = node.spec.weights[first]
+        curve[name] = weights[first]
         for part, share in ((first, 1.0), (second, 0.0)):
-            author = node.inputs[part].inputs.get("completions")
-            curve |= {alone: share for alone, own in data.items() if author and own.inputs.get("completions") == author}
+            generator = node.inputs[part].inputs.get("completions")
+            curve |= {
+                alone: share for alone, own in data.items() if generator and own.inputs.get("completions") == generator
+            }
     return {part: curve for part, curve in found.items() if len(curve) > 2}
 
 
-def _data_of(arm: Arm) -> Node | None:
-    """What the student of an arm was trained on; None for the untouched one."""
-    for node in [*arm.scores.values(), *([arm.bpc] if arm.bpc else [])]:
-        model = node.inputs["completions"].inputs["model"] if node.stage == "grade" else node
+def _data_of(recipe: Recipe) -> AnyNode | None:
+    """What the student of a recipe was trained on; None for the untouched one."""
+    for node in [*recipe.scores.values(), *([recipe.bpc] if recipe.bpc else [])]:
+        model = node.inputs["completions"].inputs["model"] if isinstance(node.spec, ScoresSpec) else node
         return model.inputs.get("data")
     return None
 
 
-def _row(store: Store, name: str, nodes: Sequence[Mapping[str, Node]], **compared: Any) -> Row:
+def _row(store: Store, name: str, nodes: Sequence[Mapping[str, AnyNode]], **compared: Any) -> Row:
     """One model from its scores at each seed, with what the texts of its answers say."""
     made = row(name, [load(store, scores) for scores in nodes], **compared)
     return replace(made, lengths=lengths_of(store, nodes))
 
 
-def _arms(store: Store, comparisons: Sequence[Comparison]) -> list[Row]:
-    """The arms' rows, compared with the untouched student where it is one of them."""
+def _recipes(store: Store, comparisons: Sequence[Comparison]) -> list[Row]:
+    """The recipes' rows, compared with the student before SFT where it is one of them."""
     measured = _bpc(store, comparisons)
-    baselines = [load(store, arm.scores) for c in comparisons for arm in c.arms if arm.name == BASELINE]
-    arms = []
-    for index, arm in enumerate(comparisons[0].arms):
-        nodes = [c.arms[index].scores for c in comparisons]
-        theirs = baselines if baselines and arm.name != BASELINE else None
-        arms.append(_row(store, arm.name, nodes, baselines=theirs, measures=measured.get(arm.name, [])))
-    return adjusted(arms)
+    baselines = [load(store, recipe.scores) for c in comparisons for recipe in c.recipes if recipe.name == BASELINE]
+    recipes = []
+    for index, recipe in enumerate(comparisons[0].recipes):
+        nodes = [c.recipes[index].scores for c in comparisons]
+        theirs = baselines if baselines and recipe.name != BASELINE else None
+        recipes.append(_row(store, recipe.name, nodes, baselines=theirs, measures=measured.get(recipe.name, [])))
+    return adjusted(recipes)
 
 
 def _bpc(store: Store, comparisons: Sequence[Comparison]) -> dict[str, list[Manifest]]:
-    """By arm, what was measured of its data at each seed."""
+    """By recipe, what was measured of its data at each seed."""
     found: dict[str, list[Manifest]] = {}
-    for arm in (arm for comparison in comparisons for arm in comparison.arms):
-        if arm.bpc is not None:
-            found.setdefault(arm.name, []).append(manifest_of(store, arm.bpc))
+    for recipe in (recipe for comparison in comparisons for recipe in comparison.recipes):
+        if recipe.bpc is not None:
+            found.setdefault(recipe.name, []).append(manifest_of(store, recipe.bpc))
     return found
 
 
 def _trials(store: Store, by_seed: Mapping[int, Comparison]) -> list[Trial]:
-    """Of each arm at each seed what is known of its data before training, and its gain on the untouched student."""
+    """Of each recipe at each seed what is known of its data before training, and its gain on the student before SFT."""
     found = []
     for seed, comparison in by_seed.items():
         averages = {
-            arm.name: macro_average(mean_by_problem([load(store, arm.scores)])).value
-            for arm in comparison.arms
-            if arm.scores
+            recipe.name: macro_average(mean_by_problem([load(store, recipe.scores)])).value
+            for recipe in comparison.recipes
+            if recipe.scores
         }
-        for arm in comparison.arms:
-            if arm.bpc is not None and arm.name in averages and BASELINE in averages:
-                known = manifest_of(store, arm.bpc).metrics
-                gain = averages[arm.name] - averages[BASELINE]
-                found.append(Trial(arm=arm.name, seed=seed, known=known, gain=gain))
+        for recipe in comparison.recipes:
+            if recipe.bpc is not None and recipe.name in averages and BASELINE in averages:
+                known = manifest_of(store, recipe.bpc).metrics
+                gain = averages[recipe.name] - averages[BASELINE]
+                found.append(Trial(recipe=recipe.name, seed=seed, known=known, gain=gain))
     return found

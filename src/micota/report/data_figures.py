@@ -7,8 +7,9 @@ from itertools import cycle
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from micota.findings.learnability import MIN_ARMS, correlation
-from micota.findings.shifts import MEASURES, most_shifted
+from micota.analysis.learnability import MIN_ARMS, correlation
+from micota.analysis.shifts import MEASURES, most_shifted
+from micota.analysis.statistics import Estimate
 from micota.records import TokenShift
 from micota.report.collect import BASELINE, Summary
 from micota.report.style import (
@@ -17,31 +18,30 @@ from micota.report.style import (
     METHOD,
     REFERENCE,
     SPARE,
-    arm_colours,
     baseline_of,
     error_bars,
     label_of,
     label_places,
     number,
+    recipe_colours,
     styled,
 )
 from micota.report.table import interval
-from micota.statistics import Estimate
 
 NUM_TOKENS = 16  # shown by each measure
 
 
 def gain_figure(summary: Summary) -> go.Figure:
-    """How foreign an arm's data are to the untouched student, against its gain on that student, in points; or against
-    its accuracy where the untouched student is not one of the arms."""
+    """How foreign a recipe's data are to the student before SFT, against its gain on that student, in points; or
+    against its accuracy where the student before SFT is not one of the recipes."""
     figure = go.Figure()
-    has_gain = any(arm.difference is not None for arm in summary.arms)
+    has_gain = any(recipe.difference is not None for recipe in summary.recipes)
     found: list[tuple[str, float, Estimate, Estimate]] = []
-    for arm in summary.arms:
-        shown = arm.difference if has_gain else arm.average
-        if arm.bits_per_byte is not None and shown is not None:
-            found.append((arm.name, arm.bits_per_byte, shown, arm.average))
-    colours = arm_colours([arm.name for arm in summary.arms])
+    for recipe in summary.recipes:
+        shown = recipe.difference if has_gain else recipe.average
+        if recipe.bits_per_byte is not None and shown is not None:
+            found.append((recipe.name, recipe.bits_per_byte, shown, recipe.average))
+    colours = recipe_colours([recipe.name for recipe in summary.recipes])
     places = label_places([(bpc, 100 * shown.value) for _, bpc, shown, _ in found], 0.0 if has_gain else None)
     unit = "points" if has_gain else "%"
     for (name, bpc, shown, average), place in zip(found, places, strict=True):
@@ -65,28 +65,28 @@ def gain_figure(summary: Summary) -> go.Figure:
     margin = 0.22 * (max(values) - min(values)) or 0.1 * max(values)  # room for the labels at both ends
     limits = [min(values) - margin, max(values) + margin]
     figure.update_xaxes(title="BPC of the training data (bits per byte)", range=limits)
-    figure.update_yaxes(title="gain on the untouched student (points)" if has_gain else "average accuracy (%)")
+    figure.update_yaxes(title="gain on the student before SFT (points)" if has_gain else "average accuracy (%)")
     return styled(figure, height=460)
 
 
 def gain_in_words(summary: Summary) -> str:
-    """Whether BPC goes with the gain over arms; empty where there are too few of them."""
-    if len({trial.arm for trial in summary.trials}) < MIN_ARMS:
+    """Whether BPC goes with the gain over recipes; empty where there are too few of them."""
+    if len({trial.recipe for trial in summary.trials}) < MIN_ARMS:
         return ""
     found = correlation(summary.trials, "bits_per_byte")
     size = f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}], p = {found.p_value:.2f}"
-    return f"Spearman's correlation over arms: {size}" + (f" ({found.caveat})." if found.caveat else ".")
+    return f"Spearman's correlation over recipes: {size}" + (f" ({found.caveat})." if found.caveat else ".")
 
 
 def mix_figure(summary: Summary) -> go.Figure:
     """Accuracy over the share of one part of the training data, a line a pair of parts."""
     figure = go.Figure()
-    rows = {arm.name: arm for arm in summary.arms}
+    rows = {recipe.name: recipe for recipe in summary.recipes}
     for (part, curve), colour in zip(summary.mixes.items(), cycle((COLOURS["strong"], *SPARE)), strict=False):
-        arms = sorted((name for name in curve if name in rows), key=lambda name: curve[name])
-        estimates = [rows[name].average for name in arms]
+        recipes = sorted((name for name in curve if name in rows), key=lambda name: curve[name])
+        estimates = [rows[name].average for name in recipes]
         figure.add_scatter(
-            x=[100 * curve[name] for name in arms],
+            x=[100 * curve[name] for name in recipes],
             y=[100 * estimate.value for estimate in estimates],
             error_y=error_bars(estimates, 1.5),
             mode="lines+markers",
@@ -94,7 +94,7 @@ def mix_figure(summary: Summary) -> go.Figure:
             marker={"size": 9, "color": colour},
             name=f"share of {part}",
             showlegend=True,
-            customdata=[number(name, "average", rows[name].average) for name in arms],
+            customdata=[number(name, "average", rows[name].average) for name in recipes],
             hovertemplate="%{customdata.model}, %{x:.0f} %: %{customdata.shown}<extra></extra>",
         )
     baseline = baseline_of(summary)
@@ -108,9 +108,10 @@ def mix_figure(summary: Summary) -> go.Figure:
 
 
 def shift_figure(summary: Summary) -> go.Figure:
-    """The most shifted tokens of the arms (down) under each arm (across): mean shift, and share of shifted uses."""
-    arms = list(summary.token_shifts)
-    by_id = {arm: {row.token_id: row for row in rows} for arm, rows in summary.token_shifts.items()}
+    """The most shifted tokens of the recipes (down) under each recipe (across): mean shift, and share of shifted
+    uses."""
+    recipes = list(summary.token_shifts)
+    by_id = {recipe: {row.token_id: row for row in rows} for recipe, rows in summary.token_shifts.items()}
     titles = ("mean shift (ranks)", "shifted uses (%)")
     figure = make_subplots(rows=1, cols=2, shared_yaxes=False, subplot_titles=titles, horizontal_spacing=0.3)
     figure.update_annotations(font={"size": FONT_SIZE})
@@ -124,9 +125,9 @@ def shift_figure(summary: Summary) -> go.Figure:
         }
         tokens = sorted(chosen, key=lambda token: largest[token])[-NUM_TOKENS:]
         longest = max(longest, len(tokens))
-        uses = [[by_id[arm].get(token) for arm in arms] for token in tokens]
+        uses = [[by_id[recipe].get(token) for recipe in recipes] for token in tokens]
         figure.add_heatmap(
-            x=[label_of(arm) for arm in arms],
+            x=[label_of(recipe) for recipe in recipes],
             y=[_visible(chosen[token].text, token) for token in tokens],
             z=[[None if use is None else scale * getattr(use, measure) for use in line] for line in uses],
             customdata=[[_in_words(use) for use in line] for line in uses],

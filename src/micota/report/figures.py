@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from micota.report.collect import Summary
 from micota.report.data_figures import gain_figure, gain_in_words, mix_figure, shift_figure
-from micota.report.probe import probe_figures
+from micota.report.merge_sweep import sweep_figures
 from micota.report.rows import Row, ta_title
 from micota.report.style import (
     FONT_SIZE,
@@ -19,12 +19,12 @@ from micota.report.style import (
     REFERENCE,
     SYMBOLS,
     TA_COLOUR,
-    arm_colours,
     baseline_of,
-    by_arm,
+    by_recipe,
     error_bars,
     number,
     published_mark,
+    recipe_colours,
     styled,
 )
 from micota.report.table import interval
@@ -33,9 +33,9 @@ PUBLISHED = "published"
 HORIZONTAL = {"orientation": "h", "showlegend": False}
 CAPTIONS = {
     "accuracy": (
-        "Accuracy by arm",
+        "Accuracy by recipe",
         "The filled circle is the unweighted average over benchmarks, open symbols are the single benchmarks; bars are "
-        "95 % intervals over problems. The dashed line is the untouched student. Click an entry of the legend to hide "
+        "95 % intervals over problems. The dashed line is the student before SFT. Click an entry of the legend to hide "
         "it, a symbol to see how its number was made.",
     ),
     "lengths": (
@@ -51,26 +51,26 @@ CAPTIONS = {
     "mix": (
         "Mixtures",
         "Average accuracy with 95 % interval over the share of long CoT, or of the large teacher, in the data. "
-        "At 0 and at 100 % are the arms of one part alone.",
+        "At 0 and at 100 % are the recipes of one part alone.",
     ),
     "bpc": (
         "How foreign the data are, and what they teach",
-        "Bits that the untouched student needs for a byte of each arm's training data (BPC; less is more familiar), "
-        "against what the student gained from them, with 95 % interval of the paired difference.",
+        "Bits that the student before SFT needs for a byte of each recipe's training data (BPC; less is more "
+        "familiar), against what the student gained from them, with 95 % interval of the paired difference.",
     ),
-    "probe": (
+    "merge_sweep": (
         "Merges over weight",
         "Accuracy and length of merges measured in memory: means over the seeds of masks, bars from the lowest to the "
         "highest; dashes are the TA before and after fine-tuning.",
     ),
-    "probe_density": ("Merges over density", "The same merges the other way round."),
-    "probe_surface": (
+    "sweep_density": ("Merges over density", "The same merges the other way round."),
+    "sweep_surface": (
         "Merges over density and weight",
         "The same merges at a glance: means over the seeds of the masks.",
     ),
     "shifts": (
         "Most shifted tokens",
-        "Tokens that the tuned students use although the untouched student found others more likely there. A use is "
+        "Tokens that the tuned students use although the student before SFT found others more likely there. A use is "
         "shifted where the token was below the third place. Tokens used fewer than 5 times are left out.",
     ),
 }
@@ -79,16 +79,16 @@ CAPTIONS = {
 def figures(summary: Summary) -> dict[str, go.Figure]:
     """All figures by name, in the order of ``CAPTIONS``; what was not measured is left out."""
     drawn: dict[str, go.Figure] = {}
-    if summary.arms:
+    if summary.recipes:
         drawn |= {"accuracy": accuracy_figure(summary), "lengths": length_figure(summary)}
     if summary.curve:
         drawn["merge"] = merge_figure(summary)
-    if summary.mixes and summary.arms:
+    if summary.mixes and summary.recipes:
         drawn["mix"] = mix_figure(summary)
-    if any(arm.bits_per_byte is not None for arm in summary.arms):
+    if any(recipe.bits_per_byte is not None for recipe in summary.recipes):
         drawn["bpc"] = gain_figure(summary)
     if summary.points:
-        drawn |= zip(("probe", "probe_density", "probe_surface"), probe_figures(summary.points), strict=False)
+        drawn |= zip(("merge_sweep", "sweep_density", "sweep_surface"), sweep_figures(summary.points), strict=False)
     if any(summary.token_shifts.values()):
         drawn["shifts"] = shift_figure(summary)
     return drawn
@@ -101,16 +101,18 @@ def captions(summary: Summary) -> dict[str, tuple[str, str]]:
 
 
 def accuracy_figure(summary: Summary) -> go.Figure:
-    """Of each arm the average accuracy, and that of each benchmark, with 95 % intervals."""
+    """Of each recipe the average accuracy, and that of each benchmark, with 95 % intervals."""
     figure = go.Figure()
     symbols = dict(zip(["average", *summary.benchmarks], chain(["circle"], cycle(SYMBOLS)), strict=False))
     for measure, symbol in symbols.items():
         marker = {"symbol": symbol, "color": NEUTRAL, "size": 11 if measure == "average" else 8}
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=measure, legendgroup=measure)
-    colours = arm_colours([arm.name for arm in summary.arms])
-    top = max(estimate.high for arm in summary.arms for estimate in (arm.average, *arm.by_benchmark.values()))
-    for index, arm in enumerate(summary.arms):
-        estimates = {"average": arm.average, **{bench: arm.by_benchmark[bench] for bench in summary.benchmarks}}
+    colours = recipe_colours([recipe.name for recipe in summary.recipes])
+    top = max(
+        estimate.high for recipe in summary.recipes for estimate in (recipe.average, *recipe.by_benchmark.values())
+    )
+    for index, recipe in enumerate(summary.recipes):
+        estimates = {"average": recipe.average, **{bench: recipe.by_benchmark[bench] for bench in summary.benchmarks}}
         for place, (measure, estimate) in enumerate(estimates.items()):
             is_average = measure == "average"
             height = index - 0.33 + 0.66 * place / max(1, len(estimates) - 1)
@@ -119,15 +121,15 @@ def accuracy_figure(summary: Summary) -> go.Figure:
                 y=[height],
                 error_x=error_bars([estimate], 2.5 if is_average else 1),
                 mode="markers",
-                marker={"symbol": symbols[measure], "color": colours[arm.name], "size": 11 if is_average else 8},
+                marker={"symbol": symbols[measure], "color": colours[recipe.name], "size": 11 if is_average else 8},
                 legendgroup=measure,
                 showlegend=False,
-                customdata=[number(arm.name, measure, estimate)],
-                hovertemplate=f"{arm.name}, {measure}: {interval(estimate)} %<extra></extra>",
+                customdata=[number(recipe.name, measure, estimate)],
+                hovertemplate=f"{recipe.name}, {measure}: {interval(estimate)} %<extra></extra>",
             )
-            published = summary.published.get(arm.name, {}).get(measure)
+            published = summary.published.get(recipe.name, {}).get(measure)
             if published is not None:
-                hover = f"{arm.name}, {measure}: {published:g} % published<extra></extra>"
+                hover = f"{recipe.name}, {measure}: {published:g} % published<extra></extra>"
                 mark = published_mark(14 if is_average else 10)
                 stroke = {"x": [published], "y": [height], "marker": mark, "hovertemplate": hover}
                 figure.add_scatter(**stroke, mode="markers", legendgroup=PUBLISHED, showlegend=False)
@@ -139,37 +141,37 @@ def accuracy_figure(summary: Summary) -> go.Figure:
     if baseline is not None:
         figure.add_vline(x=baseline, line=REFERENCE)
     figure.update_xaxes(title="accuracy (%)", range=[0, min(102.0, 10 * math.ceil(10 * top + 0.3))])
-    return by_arm(figure, summary)
+    return by_recipe(figure, summary)
 
 
 def length_figure(summary: Summary) -> go.Figure:
-    """Of each arm the distribution of tokens an answer, and the share of answers cut off at the limit."""
+    """Of each recipe the distribution of tokens an answer, and the share of answers cut off at the limit."""
     figure = make_subplots(rows=1, cols=2, column_widths=[0.74, 0.26], shared_yaxes=True, horizontal_spacing=0.05)
-    colours = arm_colours([arm.name for arm in summary.arms])
-    for index, arm in enumerate(summary.arms):
-        colour = colours[arm.name]
-        right = arm.tokens.get("correct", [])
-        wrong = [num for outcome, tokens in arm.tokens.items() if outcome != "correct" for num in tokens]
+    colours = recipe_colours([recipe.name for recipe in summary.recipes])
+    for index, recipe in enumerate(summary.recipes):
+        colour = colours[recipe.name]
+        right = recipe.tokens.get("correct", [])
+        wrong = [num for outcome, tokens in recipe.tokens.items() if outcome != "correct" for num in tokens]
         filled = {"marker": {"color": colour}}  # half transparent, so that the median shows
         open_box = {"fillcolor": "rgba(0,0,0,0)", "line": {"color": colour}}
         for name, tokens, shift, look in (("correct", right, -0.17, filled), ("other", wrong, 0.17, open_box)):
             if tokens:
-                box = {"y": [index + shift], "name": f"{arm.name}, {name}", "width": 0.28, **_quantiles(tokens)}
+                box = {"y": [index + shift], "name": f"{recipe.name}, {name}", "width": 0.28, **_quantiles(tokens)}
                 figure.add_box(**box, **look, **HORIZONTAL, row=1, col=1)
         mean = {"symbol": "diamond", "size": 9, "color": colour, "line": {"width": 1, "color": "white"}}
-        hover = f"{arm.name}: mean {arm.num_tokens:.0f} tokens<extra></extra>"
-        point = {"x": [arm.num_tokens], "y": [index], "marker": mean, "hovertemplate": hover}
+        hover = f"{recipe.name}: mean {recipe.num_tokens:.0f} tokens<extra></extra>"
+        point = {"x": [recipe.num_tokens], "y": [index], "marker": mean, "hovertemplate": hover}
         figure.add_scatter(**point, mode="markers", showlegend=False, row=1, col=1)
-        share = 100 * truncated_share(arm)
+        share = 100 * truncated_share(recipe)
         label = {"text": [f"{share:.1f}"], "textposition": "outside", "cliponaxis": False}
         bar = {"x": [share], "y": [index], "width": 0.5, "marker": {"color": colour}, **label}
-        hover = f"{arm.name}: {share:.1f} % truncated<extra></extra>"
+        hover = f"{recipe.name}: {share:.1f} % truncated<extra></extra>"
         figure.add_bar(**bar, **HORIZONTAL, hovertemplate=hover, row=1, col=2)
     ticks = [digit * 10**power for power in range(6) for digit in (1, 2, 5)]
     figure.update_xaxes(title="tokens per answer", type="log", tickvals=ticks, row=1, col=1)
-    largest = max(100 * truncated_share(arm) for arm in summary.arms)
+    largest = max(100 * truncated_share(recipe) for recipe in summary.recipes)
     figure.update_xaxes(title="truncated (%)", range=[0, max(5, 1.5 * largest)], nticks=3, row=1, col=2)
-    return by_arm(figure, summary)
+    return by_recipe(figure, summary)
 
 
 def _quantiles(tokens: list[int]) -> dict[str, list[float]]:
@@ -211,6 +213,6 @@ def merge_figure(summary: Summary) -> go.Figure:
     return styled(figure, height=460)
 
 
-def truncated_share(arm: Row) -> float:
+def truncated_share(recipe: Row) -> float:
     """Share of answers that reached the limit of tokens before they gave an answer."""
-    return arm.outcomes.get("truncated", 0) / sum(arm.outcomes.values())
+    return recipe.outcomes.get("truncated", 0) / sum(recipe.outcomes.values())

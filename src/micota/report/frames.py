@@ -16,7 +16,7 @@ from micota.report.table import mark
 def scores_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
     """All numbers, one row for each case, model and benchmark (and for their ``average``), with an axis a column.
 
-    Accuracies, their 95 % intervals and their paired differences to the untouched student are in percent (points).
+    Accuracies, their 95 % intervals and their paired differences to the student before SFT are in percent (points).
     What was not measured is missing.
     """
     return pd.DataFrame([record for summary in summaries for record in _records(summary)])
@@ -53,9 +53,9 @@ def _overall(row: Row) -> dict[str, Any]:
 
 
 def all_rows(summary: Summary) -> Iterator[tuple[str, str, Row]]:
-    """Kind (arm, ta or teacher), label and numbers of every model, in the order in which they are shown."""
-    for row in summary.arms:
-        yield "arm", row.name, row
+    """Kind (recipe, ta or teacher), label and numbers of every model, in the order in which they are shown."""
+    for row in summary.recipes:
+        yield "recipe", row.name, row
     for weight, row in sorted(summary.curve.items()):
         yield "ta", ta_title(weight), row
     if summary.teacher is not None:
@@ -64,8 +64,8 @@ def all_rows(summary: Summary) -> Iterator[tuple[str, str, Row]]:
 
 def results_table(summary: Summary) -> pd.DataFrame:
     """The main table as text, a model a row: accuracy in percent by benchmark, average with its 95 % interval and the
-    mark of the paired test against the untouched student, tokens an answer, BPC of the data; published numbers stand in
-    brackets."""
+    mark of the paired test against the student before SFT, tokens an answer, BPC of the data; published numbers stand
+    in brackets."""
     rows = {}
     for _, label, row in all_rows(summary):
         paper = {name: f" ({value:.1f})" for name, value in summary.published.get(label, {}).items()}
@@ -83,7 +83,7 @@ def results_table(summary: Summary) -> pd.DataFrame:
         rows[label] = cells
     order = [*summary.benchmarks, "average", "sd of seeds", "tokens", "BPC"]
     table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
-    table.index.name = "arm"
+    table.index.name = "recipe"
     return table[[column for column in order if column in table.columns]]
 
 
@@ -97,7 +97,7 @@ def to_markdown(table: pd.DataFrame) -> str:
 def to_latex(table: pd.DataFrame) -> str:
     r"""A table of text for LaTeX with booktabs; the method is bold, signs are math.
 
-    ``tabular`` alone: caption and label are the author's.
+    ``tabular`` alone: caption and label are the generator's.
     """
     signs = {"±": r"$\pm$", "▲": r"$^{\uparrow}$", "▼": r"$^{\downarrow}$", "≈": r"$^{\approx}$"}
     style = table.rename_axis(index=None).style.format(escape="latex").format_index(escape="latex", axis=0)

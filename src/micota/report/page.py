@@ -15,36 +15,37 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from micota import __version__
-from micota.artifacts import Store
-from micota.findings.lengths import REFLECTION_WORDS
-from micota.records import NOT_ASKED, Node
+from micota.analysis.lengths import REFLECTION_WORDS
+from micota.artifacts.store import Store
+from micota.graph.node import AnyNode
+from micota.records import NOT_PROMPTED
 from micota.report.answers import MAX_COMPLETION_BYTES, answers
 from micota.report.case_figures import GAP_CAPTION, case_figures
 from micota.report.collect import BASELINE, CaseReport
 from micota.report.figures import captions, figures
 from micota.report.frames import exports
 from micota.report.lineage import Steps, trace
-from micota.report.reading import manifest_of
+from micota.report.read import manifest_of
 from micota.report.rows import Row, ta_title
-from micota.report.style import METHOD, TA_COLOUR, TEACHER_COLOUR, arm_colours
+from micota.report.style import METHOD, TA_COLOUR, TEACHER_COLOUR, recipe_colours
 from micota.report.table import headline, interval, mark, tally, verdict
 
 ASSETS = "assets"
-OUTCOMES = ("correct", "incorrect", "truncated", "no_answer", "ungradable", NOT_ASKED)
+OUTCOMES = ("correct", "incorrect", "truncated", "no_answer", "ungradable", NOT_PROMPTED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One model of a case: an arm, the TA at a merge weight, or the teacher. ``scores`` are by seed and benchmark,
+    """One model of a case: a recipe, the TA at a merge weight, or the teacher. ``scores`` are by seed and benchmark,
     ``bpc`` (of its data) by seed; ``row`` is None where there are no scores."""
 
     index: int
     label: str
     colour: str
-    is_arm: bool
+    is_recipe: bool
     row: Row | None
-    scores: Mapping[int, Mapping[str, Node]]
-    bpc: Mapping[int, Node] = field(default_factory=dict)
+    scores: Mapping[int, Mapping[str, AnyNode]]
+    bpc: Mapping[int, AnyNode] = field(default_factory=dict)
 
 
 def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int, overrides: Sequence[str] = ()) -> str:
@@ -108,33 +109,34 @@ def _plain(drawn: Mapping[str, go.Figure]) -> dict[str, Any]:
 
 
 def list_models(case: CaseReport) -> list[Model]:
-    """Arms, then the TA by merge weight, then the teacher. Arms without scores have the BPC of their data alone."""
+    """Recipes, then the TA by merge weight, then the teacher. Recipes without scores have the BPC of their data
+    alone."""
     summary, by_seed = case.summary, case.by_seed
-    arms = next(iter(by_seed.values())).arms
-    colours = arm_colours([arm.name for arm in arms])
-    rows: dict[str, Row | None] = {arm.name: None for arm in arms}
-    rows |= {row.name: row for row in summary.arms}
+    recipes = next(iter(by_seed.values())).recipes
+    colours = recipe_colours([recipe.name for recipe in recipes])
+    rows: dict[str, Row | None] = {recipe.name: None for recipe in recipes}
+    rows |= {row.name: row for row in summary.recipes}
     found = [
         Model(
             index=index,
             label=name,
             colour=colours[name],
-            is_arm=True,
+            is_recipe=True,
             row=row,
-            scores={seed: made.arms[index].scores for seed, made in by_seed.items()},
-            bpc={seed: node for seed, made in by_seed.items() if (node := made.arms[index].bpc) is not None},
+            scores={seed: made.recipes[index].scores for seed, made in by_seed.items()},
+            bpc={seed: node for seed, made in by_seed.items() if (node := made.recipes[index].bpc) is not None},
         )
         for index, (name, row) in enumerate(rows.items())
     ]
     for weight, row in sorted(summary.curve.items()):
         scores = {seed: made.curve[weight] for seed, made in by_seed.items()}
         label = ta_title(weight)
-        found.append(Model(index=len(found), label=label, colour=TA_COLOUR, is_arm=False, row=row, scores=scores))
+        found.append(Model(index=len(found), label=label, colour=TA_COLOUR, is_recipe=False, row=row, scores=scores))
     if summary.teacher is not None:
         scores = {seed: made.teacher for seed, made in by_seed.items()}
         colour = TEACHER_COLOUR
         found.append(
-            Model(index=len(found), label="teacher", colour=colour, is_arm=False, row=summary.teacher, scores=scores)
+            Model(index=len(found), label="teacher", colour=colour, is_recipe=False, row=summary.teacher, scores=scores)
         )
     return found
 
@@ -149,7 +151,7 @@ def browse(
         found.append(
             {
                 "seed": shown,
-                "models": [{"label": m.label, "colour": m.colour, "is_arm": m.is_arm} for m in own],
+                "models": [{"label": m.label, "colour": m.colour, "is_recipe": m.is_recipe} for m in own],
                 "benchmarks": answers(store, [m.scores[shown] for m in own], MAX_COMPLETION_BYTES // len(cases)),
             }
         )
@@ -160,15 +162,19 @@ def trace_all(
     store: Store, cases: Sequence[CaseReport], models: Sequence[Sequence[Model]], overrides: Sequence[str]
 ) -> dict[str, Any]:
     """The steps behind every number, and for each case and model the folders that each of its numbers is made from, by
-    seed. An average is made from all benchmarks. The merges of a probe come last, as if they were one model."""
+    seed. An average is made from all benchmarks. The merges of a merge sweep come last, as if they were one model."""
     steps: Steps = {}
     roots = []
     for case, own in zip(cases, models, strict=True):
         for seed, made in case.by_seed.items():
             trace(steps, store, made.targets(), overrides, seed)
-        probes = {seed: [made.probe.folder] for seed, made in case.by_seed.items() if made.probe is not None}
+        merge_sweeps = {
+            seed: [made.merge_sweep.folder] for seed, made in case.by_seed.items() if made.merge_sweep is not None
+        }
         found = [{"label": model.label, "measures": _measures(model)} for model in own]
-        roots.append([*found, {"label": "merges", "measures": {"probe": probes}}] if probes else found)
+        roots.append(
+            [*found, {"label": "merges", "measures": {"merge_sweep": merge_sweeps}}] if merge_sweeps else found
+        )
     return {"steps": steps, "models": roots}
 
 

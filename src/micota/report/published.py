@@ -12,11 +12,11 @@ from omegaconf import OmegaConf
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedRow:
-    """One arm of one case, or the ``teacher`` or ``ta_merged``. ``labels`` are those of the experiment's axes (of a
+    """One recipe of one case, or the ``teacher`` or ``ta_merged``. ``labels`` are those of the experiment's axes (of a
     model that all cases share, none)."""
 
     labels: dict[str, str] = field(default_factory=dict)
-    arm: str
+    recipe: str
     values: list[float]
 
 
@@ -31,10 +31,10 @@ class PublishedTable:
     columns: list[str]
     rows: list[PublishedRow]
 
-    def of(self, labels: Mapping[str, str], arm: str) -> dict[str, float] | None:
-        """The figures of an arm in a case by column; None where the paper has none."""
+    def of(self, labels: Mapping[str, str], recipe: str) -> dict[str, float] | None:
+        """The figures of a recipe in a case by column; None where the paper has none."""
         for row in self.rows:
-            if row.arm == arm and row.labels.items() <= labels.items():
+            if row.recipe == recipe and row.labels.items() <= labels.items():
                 return dict(zip(self.columns, row.values, strict=True))
         return None
 

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from micota.artifacts import Manifest
-from micota.findings.lengths import Lengths
-from micota.records import NOT_ASKED, Score
-from micota.statistics import (
+from micota.analysis.lengths import Lengths
+from micota.analysis.statistics import (
     Difference,
     Discordance,
     Estimate,
@@ -23,6 +21,8 @@ from micota.statistics import (
     paired_difference,
     problem_means,
 )
+from micota.artifacts.store import Manifest
+from micota.records import NOT_PROMPTED, Score
 
 Graded = dict[str, list[Score]]  # by benchmark
 
@@ -32,8 +32,8 @@ class Row:
     """One model of a comparison, over all seeds. Accuracies are fractions; tokens are means per answer.
 
     ``by_benchmark`` and ``average`` have 95 % intervals over problems; ``seed_sd`` is the standard deviation of the
-    average over seeds (None for one seed). ``difference`` is to the untouched student, paired by problem; in a summary
-    its p-value is Holm's over all arms. ``discordance`` is the same by benchmark, where each problem has one sample.
+    average over seeds (None for one seed). ``difference`` is to the student before SFT, paired by problem; in a summary
+    its p-value is Holm's over all recipes. ``discordance`` is the same by benchmark, where each problem has one sample.
     ``tokens`` has the tokens of each answer by outcome, ``means`` each problem's share of right answers by benchmark,
     ``lengths`` what the answers' texts say of them (None where they are no longer stored).
     """
@@ -98,12 +98,14 @@ def mean_metric(manifests: Sequence[Manifest], metric: str) -> float:
     return float(np.mean([manifest.metrics[metric] for manifest in manifests]))
 
 
-def adjusted(arms: Sequence[Row]) -> list[Row]:
-    """Arms with the p-values of their differences corrected for there being so many."""
-    p_values = holm({arm.name: arm.difference.p_value for arm in arms if arm.difference is not None})
+def adjusted(recipes: Sequence[Row]) -> list[Row]:
+    """Recipes with the p-values of their differences corrected for there being so many."""
+    p_values = holm({recipe.name: recipe.difference.p_value for recipe in recipes if recipe.difference is not None})
     return [
-        arm if arm.difference is None else replace(arm, difference=replace(arm.difference, p_value=p_values[arm.name]))
-        for arm in arms
+        recipe
+        if recipe.difference is None
+        else replace(recipe, difference=replace(recipe.difference, p_value=p_values[recipe.name]))
+        for recipe in recipes
     ]
 
 
@@ -130,6 +132,6 @@ def samples_by_problem(graded: Sequence[Graded]) -> dict[str, dict[str, list[boo
                 by_problem[score.problem_id].append(score)
             most = max(len(rows) for rows in by_problem.values())
             for identity, rows in by_problem.items():
-                asked = rows[0].finish_reason != NOT_ASKED
+                asked = rows[0].finish_reason != NOT_PROMPTED
                 found[bench][identity] += [row.correct is True for row in rows] if asked else [False] * most
     return found

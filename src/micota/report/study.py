@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup, escape
 
-from micota.artifacts import Store
-from micota.findings.lengths import reflection_spans
-from micota.findings.shifts import most_shifted
+from micota.analysis.lengths import reflection_spans
+from micota.analysis.shifts import most_shifted
+from micota.artifacts.store import Store
 from micota.report.answers import answers
 from micota.report.collect import CaseReport, Summary
 from micota.report.lineage import Steps, trace
@@ -36,28 +36,30 @@ def merges_frame(summary: Summary) -> pd.DataFrame:
 
 
 def points_frame(summary: Summary) -> pd.DataFrame:
-    """The merges that a probe measured, one a row, with their accuracy in percent."""
+    """The merges that a merge sweep measured, one a row, with their accuracy in percent."""
     rows = [asdict(point) | {"accuracy": 100 * point.num_correct / point.num_problems} for point in summary.points]
     columns = ["form", "density", "weight", "seed", "accuracy", "num_tokens", "num_truncated", "num_problems"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def trials_frame(summary: Summary) -> pd.DataFrame:
-    """Each arm at each seed: what was known of its data before training, and the student's gain in points."""
-    rows = [{"arm": t.arm, "seed": t.seed, **t.known, "gain": 100 * t.gain} for t in summary.trials]
+    """Each recipe at each seed: what was known of its data before training, and the student's gain in points."""
+    rows = [{"recipe": t.recipe, "seed": t.seed, **t.known, "gain": 100 * t.gain} for t in summary.trials]
     return pd.DataFrame(rows).drop(columns="tokens_per_s", errors="ignore")  # of measuring, not of the data
 
 
-def shifts_frame(summary: Summary, arm: str, by: str = "mean_rank", limit: int = 20) -> pd.DataFrame:
-    """The most shifted tokens of an arm, by mean rank before tuning (``mean_rank``) or by the share of uses that the
-    untouched student would not have made (``share_shifted``).
+def shifts_frame(summary: Summary, recipe: str, by: str = "mean_rank", limit: int = 20) -> pd.DataFrame:
+    """The most shifted tokens of a recipe, by mean rank before tuning (``mean_rank``) or by the share of uses that the
+    student before SFT would not have made (``share_shifted``).
 
     Raises:
-        ValueError: the arm has no token shifts.
+        ValueError: the recipe has no token shifts.
     """
-    if arm not in summary.token_shifts:
-        raise ValueError(f"token shifts of {arm!r}; accepted: {', '.join(summary.token_shifts) or 'none was measured'}")
-    rows = most_shifted(summary.token_shifts[arm], by, limit=limit)
+    if recipe not in summary.token_shifts:
+        raise ValueError(
+            f"token shifts of {recipe!r}; accepted: {', '.join(summary.token_shifts) or 'none was measured'}"
+        )
+    rows = most_shifted(summary.token_shifts[recipe], by, limit=limit)
     return pd.DataFrame(
         [
             {"token": row.text, "uses": row.count, "mean_rank": row.mean_rank, "share_shifted": row.share_shifted}
@@ -117,18 +119,18 @@ def _marked(text: str) -> Markup:
     return Markup("").join([*parts, escape(text[at:])])
 
 
-def lineage_frame(store: Store, case: CaseReport, arm: str, overrides: Sequence[str]) -> pd.DataFrame:
-    """All that an arm's scores are made from, back to the models that are not ours: what was done, and the command.
+def lineage_frame(store: Store, case: CaseReport, recipe: str, overrides: Sequence[str]) -> pd.DataFrame:
+    """All that a recipe's scores are made from, back to the models that are not ours: what was done, and the command.
 
     Raises:
-        ValueError: there is no such arm, or it has no scores.
+        ValueError: there is no such recipe, or it has no scores.
     """
     seed = min(case.by_seed)
     models = {model.label: model for model in list_models(case)}
-    if arm not in models or not models[arm].scores[seed]:
-        raise ValueError(f"lineage of {arm!r}; accepted: {', '.join(models)}")
+    if recipe not in models or not models[recipe].scores[seed]:
+        raise ValueError(f"lineage of {recipe!r}; accepted: {', '.join(models)}")
     steps: Steps = {}
-    trace(steps, store, models[arm].scores[seed].values(), overrides, seed)
+    trace(steps, store, models[recipe].scores[seed].values(), overrides, seed)
     rows = [{"artifact": folder, "what": step["says"], "command": step["command"]} for folder, step in steps.items()]
     return pd.DataFrame(rows)
 

@@ -1,4 +1,4 @@
-"""What the figures of a report share: colours, the arms from top to bottom, error bars, fonts.
+"""What the figures of a report share: colours, the recipes from top to bottom, error bars, fonts.
 
 Backgrounds are transparent and no text has a colour of its own, so that a page can show them light or dark.
 """
@@ -11,9 +11,9 @@ from itertools import cycle
 
 import plotly.graph_objects as go
 
+from micota.analysis.statistics import Estimate
 from micota.report.collect import BASELINE, Summary
 from micota.report.table import interval
-from micota.statistics import Estimate
 
 METHOD = "micota"
 NEUTRAL = "#808080"
@@ -39,8 +39,8 @@ FONT_SIZE = 13
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 
 
-def arm_colours(names: Sequence[str]) -> dict[str, str]:
-    """The colour of each arm, the same in every figure; arms of the user's own take the spare ones."""
+def recipe_colours(names: Sequence[str]) -> dict[str, str]:
+    """The colour of each recipe, the same in every figure; recipes of the user's own take the spare ones."""
     spare = cycle(SPARE)
     return {name: COLOURS.get(name) or next(spare) for name in names}
 
@@ -65,9 +65,9 @@ def styled(figure: go.Figure, **layout: object) -> go.Figure:
     return figure
 
 
-def by_arm(figure: go.Figure, summary: Summary) -> go.Figure:
-    """Arms from top to bottom, in rows of the same height in every figure, on a band where the method is."""
-    names = [arm.name for arm in summary.arms]
+def by_recipe(figure: go.Figure, summary: Summary) -> go.Figure:
+    """Recipes from top to bottom, in rows of the same height in every figure, on a band where the method is."""
+    names = [recipe.name for recipe in summary.recipes]
     if METHOD in names:
         index = names.index(METHOD)
         figure.add_hrect(
@@ -114,8 +114,8 @@ def published_mark(size: int) -> dict[str, object]:
 
 
 def baseline_of(summary: Summary) -> float | None:
-    """Average accuracy of the untouched student in percent, where it is part of the comparison."""
-    return next((100 * arm.average.value for arm in summary.arms if arm.name == BASELINE), None)
+    """Average accuracy of the student before SFT in percent, where it is part of the comparison."""
+    return next((100 * recipe.average.value for recipe in summary.recipes if recipe.name == BASELINE), None)
 
 
 def label_of(name: str) -> str:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
+from micota.analysis.statistics import Difference, Discordance, Estimate
 from micota.report.collect import BASELINE, Summary
 from micota.report.rows import Row, ta_title
-from micota.statistics import Difference, Discordance, Estimate
 
 
 def comparison_table(summary: Summary) -> Table:
-    """Arms by accuracy per benchmark, average, length, BPC, and the difference to the untouched student."""
+    """Recipes by accuracy per benchmark, average, length, BPC, and the difference to the student before SFT."""
     seeds = "1 seed" if len(summary.seeds) == 1 else f"{len(summary.seeds)} seeds"
-    measured = "accuracy in % with 95 % intervals" if summary.benchmarks else "bits per byte of the arms' data (BPC)"
+    measured = "accuracy in % with 95 % intervals" if summary.benchmarks else "bits per byte of the recipes' data (BPC)"
     title = f"{summary.title}, {measured}, {seeds}"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("arm", no_wrap=True)
+    table.add_column("recipe", no_wrap=True)
     if not summary.benchmarks:
         table.add_column("BPC", justify="right", no_wrap=True)
         for name, bits_per_byte in summary.bits_per_byte.items():
@@ -26,10 +26,12 @@ def comparison_table(summary: Summary) -> Table:
     for column in (*summary.benchmarks, "average", *seed_sd, "tokens", "BPC"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("against instruct, paired")
-    table.caption = "p by Holm over all arms; detectable: the true difference that would be found in 4 of 5 repetitions"
+    table.caption = (
+        "p by Holm over all recipes; detectable: the true difference that would be found in 4 of 5 repetitions"
+    )
     table.caption_justify = "left"
-    for arm in summary.arms:
-        table.add_row(*_cells(arm.name, arm, summary), style="bold" if arm.name == "micota" else None)
+    for recipe in summary.recipes:
+        table.add_row(*_cells(recipe.name, recipe, summary), style="bold" if recipe.name == "micota" else None)
     table.add_section()
     for weight in sorted(summary.curve):
         table.add_row(*_cells(ta_title(weight), summary.curve[weight], summary), style="dim")
@@ -39,19 +41,20 @@ def comparison_table(summary: Summary) -> Table:
 
 
 def headline(summary: Summary) -> str:
-    """One sentence: the best arm, and whether it is better than the untouched student; empty where none has scores."""
-    if not summary.arms:
+    """One sentence: the best recipe, and whether it is better than the student before SFT; empty where none has
+    scores."""
+    if not summary.recipes:
         return ""
-    best = max(summary.arms, key=lambda arm: arm.average.value)
+    best = max(summary.recipes, key=lambda recipe: recipe.average.value)
     result = f"{100 * best.average.value:.1f} % on average with {best.num_tokens:.0f} tokens an answer"
-    if best.name == BASELINE and len(summary.arms) > 1:
-        return f"No arm is better than the untouched student ({BASELINE}), which is right in {result}."
-    sentence = f"Of {len(summary.arms)} arms, {best.name} is the most accurate: {result}"
+    if best.name == BASELINE and len(summary.recipes) > 1:
+        return f"No recipe is better than the student before SFT ({BASELINE}), which is right in {result}."
+    sentence = f"Of {len(summary.recipes)} recipes, {best.name} is the most accurate: {result}"
     difference = best.difference
     if difference is None:
         return f"{sentence}."
     size = f"{100 * difference.value:.1f} points [{100 * difference.low:.1f}, {100 * difference.high:.1f}]"
-    above = f"{sentence}, {size} above the untouched student ({BASELINE})"
+    above = f"{sentence}, {size} above the student before SFT ({BASELINE})"
     if not difference.is_distinguishable:
         return f"{above}; the two cannot be distinguished (p = {difference.p_value:.2f})."
     return f"{above}; the two are distinguishable (p {p_text(difference.p_value)})."
@@ -91,7 +94,8 @@ def mark(difference: Difference | Discordance) -> str:
 
 
 def tally(discordance: Discordance) -> str:
-    """``+12 -3, better (p = 0.035)``: problems that this arm alone solves, that the other alone solves, McNemar's p."""
+    """``+12 -3, better (p = 0.035)``: problems that this recipe alone solves, that the other alone solves, McNemar's
+    p."""
     counts = f"+{discordance.num_better} -{discordance.num_worse}"
     return f"{counts}, {discordance.label} (p {p_text(discordance.p_value)})"
 

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface
 
-from micota.config import ConfigError
+from micota.errors import ConfigError
 
 BY_SEQUENCE = {"flash_attn": "micota_flash_attn", "varlen": "micota_varlen", "sequences": "micota_sequences"}
 OF_TRANSFORMERS = {"sdpa": "sdpa", "flex": "flex_attention", "eager": "eager"}

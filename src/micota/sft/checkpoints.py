@@ -20,7 +20,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import distributed
 from torch.distributed.checkpoint.api import CheckpointException
 
-from micota.config import ConfigError
+from micota.errors import ConfigError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 OWNER = "micota_key"  # in a checkpoint: the key of the artifact that it belongs to

@@ -17,10 +17,11 @@ from lightning.pytorch import LightningDataModule
 from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from micota.artifacts import versions
-from micota.config import ConfigError, SftConfig, TrainerConfig
-from micota.packing import IGNORED, Batch, Tokens, micro_batches, tokenise
+from micota.artifacts.provenance import versions
+from micota.config import SftConfig, TrainerConfig
+from micota.errors import ConfigError
 from micota.records import Example
+from micota.sft.packing import IGNORED, Batch, Tokens, micro_batches, tokenise
 
 
 class TokenTable(Sequence[Tokens]):
@@ -178,7 +179,7 @@ class Steps(Dataset[Step]):
     def __getitem__(self, index: int) -> Step:
         chosen = [self.sequences[i] for i in self.steps[index]]
         lengths = [len(tokens.ids) for tokens in chosen]
-        pieces = micro_batches(chosen, self.trainer.pack_tokens, self.trainer.row_batch)
+        pieces = micro_batches(chosen, self.trainer.pack_length, self.trainer.micro_batch_rows)
         # The largest first: what it frees has room for the others, and ranks get ones alike in size at a time.
         pieces.sort(key=lambda piece: -piece["input_ids"].numel())
         rounds = -(-len(pieces) // self.world_size)
@@ -228,9 +229,9 @@ class SftDataModule(LightningDataModule):
         self.sequences = sequences
         chosen = range(len(sequences)) if chosen is None else chosen
         self.config = trainer
-        kept, held_out = ([chosen[i] for i in part] for part in split(len(chosen), sft.validation_fraction, seed))
+        kept, validation = ([chosen[i] for i in part] for part in split(len(chosen), sft.validation_fraction, seed))
         self.steps = [[kept[i] for i in step] for step in schedule(len(kept), sft.batch_size, sft.epochs, seed)]
-        self.held_out = [held_out[i : i + sft.batch_size] for i in range(0, len(held_out), sft.batch_size)]
+        self.validation_steps = [validation[i : i + sft.batch_size] for i in range(0, len(validation), sft.batch_size)]
 
     def train_dataloader(self) -> DataLoader[Step]:
         assert self.trainer is not None
@@ -239,7 +240,7 @@ class SftDataModule(LightningDataModule):
 
     def validation(self) -> Iterator[Step]:
         """The held-out examples, a batch at a time."""
-        steps = self._of_this_rank(self.held_out)
+        steps = self._of_this_rank(self.validation_steps)
         return (steps[index] for index in range(len(steps)))
 
     def transfer_batch_to_device(self, batch: Step, device: torch.device, dataloader_idx: int) -> Step:

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from micota.config import ConfigError, LoraConfig
+from micota.config import LoraConfig
+from micota.errors import ConfigError
 from micota.export import named_weights
 
 ALL_LINEAR = "all-linear"

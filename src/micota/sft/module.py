@@ -15,11 +15,11 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from micota.config import SftConfig, TrainerConfig
-from micota.losses import liger_nll, softcap, summed_nll, supervised
-from micota.packing import Batch, borders
-from micota.sft.budget import Shape, peak_memory_bytes
 from micota.sft.checkpoints import trained_state
 from micota.sft.data import Step
+from micota.sft.losses import liger_nll, softcap, summed_nll, supervised
+from micota.sft.memory import Shape, peak_memory_bytes
+from micota.sft.packing import Batch, borders
 from micota.sft.sharding import shard
 
 
@@ -182,7 +182,7 @@ class SftModule(LightningModule):
         """Where it is due, the mean negative log-likelihood of the supervised tokens that are held out, in nats."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         every, done = self.config.validate_every, self.global_step
-        if not data.held_out or not (done == self.num_steps or (every and done % every == 0)):
+        if not data.validation_steps or not (done == self.num_steps or (every and done % every == 0)):
             return
         self.objective.eval()
         total, count = torch.zeros((), device=self._place), 0

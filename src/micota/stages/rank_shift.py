@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from micota.analysis.rank_shift import token_ranks
-from micota.artifacts import read_jsonl, write_jsonl
-from micota.findings.shifts import KINDS, token_shifts
+from micota.analysis.shifts import KINDS, token_shifts
+from micota.artifacts.jsonl import read_jsonl, write_jsonl
+from micota.data.prompts import prompt_text
+from micota.data.sources import load_questions
+from micota.forward.token_ranks import token_ranks
 from micota.graph import CompletionsSpec
-from micota.packing import Tokens
-from micota.prompts import prompt_text
+from micota.graph.specs import RankShiftSpec
 from micota.records import COMPLETIONS, RANKS, TOKEN_SHIFTS, Completion, RankedResponse
-from micota.sources import load_questions
-from micota.stages.inputs import input_path
-from micota.stages.make import Work
-from micota.stages.reading import open_model, open_tokenizer, read_sequences
+from micota.runtime.forward import open_model, open_tokenizer, read_sequences
+from micota.runtime.inputs import input_path
+from micota.runtime.work import Work
+from micota.sft.packing import Tokens
 
 
-def rank_shift(work: Work) -> None:
+def rank_shift(work: Work[RankShiftSpec]) -> None:
     """Ranks of all tokens, a row an answer, and what they come to for each token."""
     before, answered = work.node.inputs["model"], work.node.inputs["completions"]
     rows = read_jsonl(input_path(work.store, answered) / COMPLETIONS, Completion)

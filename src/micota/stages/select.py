@@ -1,67 +1,49 @@
-"""Raw completions -> the training data of an arm."""
+"""Raw completions -> the training data of a recipe."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from micota.answers.grading import prediction
-from micota.artifacts import read_jsonl, write_jsonl, write_text
+from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
 from micota.config import EvaluationConfig
-from micota.datacard import CARD, CARD_PAGE, card, markdown
-from micota.decontamination import find_matches, reasons
-from micota.filters import Filters, best
-from micota.graph import DataSpec, likelihood_of
-from micota.prompts import messages, split, target
+from micota.data.datacard import CARD, CARD_PAGE, card, markdown
+from micota.data.decontamination import find_matches, reasons
+from micota.data.filters import Filters, best
+from micota.data.mixtures import choose, match, mixture, most_likely
+from micota.data.prompts import messages, split, target
+from micota.data.sources import load_problems
+from micota.grading.graders import graders_of, prediction, submission
+from micota.graph import DataSpec, FilteredSpec, MatchedSpec, MixtureSpec, MostLikelySpec, RowsSpec, likelihood_of
 from micota.records import BPC, COMPLETIONS, DATA, Completion, Example, ExampleScore, Problem, Verdict
-from micota.sources import load_problems
-from micota.stages.grading import graders_of, submission
-from micota.stages.inputs import input_path
-from micota.stages.make import Work
-from micota.stages.matching import choose, match, mixture, most_likely
+from micota.runtime.inputs import input_path
+from micota.runtime.work import Work
 
 CONTAMINATION = "contamination.jsonl"
 logger = logging.getLogger(__name__)
 
 
-def select(work: Work) -> None:
-    """Build the data of an arm: filter one author's completions, mix parts, match what others have, or take the user's
-    own rows."""
-    spec: DataSpec = work.node.spec
-    problems = {problem.id: problem for problem in load_problems(spec.problems)}
-    more: dict[str, Any] = {}
-    if spec.weights or spec.select_by:
-        parts = read_parts(work)
-        chosen_from = candidates(work, parts)
-        if spec.compared:
-            whole = {arm: {arm: 1.0} if arm in chosen_from else weights for arm, weights in spec.compared.items()}
-            arms, more["match"] = match(parts | chosen_from, whole, spec.select, spec.seed)
-            examples = arms[str(spec.compared_as)]
-        elif spec.weights:
-            examples = mixture(parts, spec.weights, spec.select.num_examples, spec.seed)
-        else:
-            examples = choose(chosen_from[spec.arm], spec.select.num_examples, spec.seed)
-        sources = Counter(example.source for example in examples)
-        own = spec.compared[str(spec.compared_as)] if spec.compared else parts
-        work.build.counts |= {f"from_{label}": sources[parts[label][0].source] for label in own}
-    elif spec.path is not None:
-        examples = choose(read_jsonl(Path(spec.path), Example), spec.select.num_examples, spec.seed)
-    else:
-        rows = read_jsonl(input_path(work.store, work.node.inputs["completions"]) / COMPLETIONS, Completion)
-        contaminated = decontaminate(work, list(problems.values()))
-        graded = verdicts(rows, problems, work.config.evaluation)
-        kept, dropped = keep(rows, problems, spec, graded, contaminated)
-        work.build.counts |= {"completions": len(rows), "kept": len(kept)} | dropped
-        examples = choose(kept, spec.select.num_examples, spec.seed)
-    order = {identity: index for index, identity in enumerate(problems)}
-    examples.sort(key=lambda example: order.get(example.problem_id, len(order)))
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The rows of a recipe; ``card`` is what its data card says beside the usual."""
+
+    examples: list[Example]
+    card: dict[str, Any] = field(default_factory=dict)
+
+
+def select(work: Work[DataSpec]) -> None:
+    """Build the data of a recipe, in the way that its spec says; ``BUILDERS`` has one function for each."""
+    problems = load_problems(work.node.spec.problems)
+    chosen = BUILDERS[type(work.node.spec)](work, problems)
+    order = {problem.id: index for index, problem in enumerate(problems)}
+    examples = sorted(chosen.examples, key=lambda example: order.get(example.problem_id, len(order)))
     work.build.counts["examples"] = write_jsonl(work.build.path / DATA, examples)
-    described = card(work.node, work.build.counts, examples) | more
+    described = card(work.node, work.build.counts, examples) | chosen.card
     write_text(work.build.path / CARD, json.dumps(described, indent=2, ensure_ascii=False) + "\n")
     write_text(work.build.path / CARD_PAGE, markdown(described))
     work.build.metrics["num_tokens"] = described["num_tokens"]["mean"]
@@ -70,25 +52,83 @@ def select(work: Work) -> None:
     work.run.table("data/examples", columns, table)
 
 
-def read_parts(work: Work) -> dict[str, list[Example]]:
-    """The examples of all parts of an arm."""
-    nodes = {label: node for label, node in work.node.inputs.items() if node.kind == "data"}
+def filtered(work: Work[FilteredSpec], problems: list[Problem]) -> Chosen:
+    """Completions of one generator that pass all filters."""
+    spec, by_id = work.node.spec, {problem.id: problem for problem in problems}
+    rows = read_jsonl(input_path(work.store, work.node.inputs["completions"]) / COMPLETIONS, Completion)
+    contaminated = decontaminate(work, problems)
+    graded = verdicts(rows, by_id, work.config.evaluation)
+    kept, dropped = keep(rows, by_id, spec, graded, contaminated)
+    work.build.counts |= {"completions": len(rows), "kept": len(kept)} | dropped
+    return Chosen(examples=choose(kept, spec.select.num_examples, spec.seed))
+
+
+def mixed(work: Work[MixtureSpec], problems: list[Problem]) -> Chosen:
+    """Examples of several parts, in the shares that the spec says."""
+    spec, parts = work.node.spec, read_parts(work)
+    examples = mixture(parts, spec.weights, spec.select.num_examples, spec.seed)
+    _count_parts(work, examples, parts, parts)
+    return Chosen(examples=examples)
+
+
+def most_likely_of(work: Work[MostLikelySpec], problems: list[Problem]) -> Chosen:
+    """Of each problem the completion that the student finds most likely."""
+    spec, parts = work.node.spec, read_parts(work)
+    work.build.counts["candidates"] = sum(len(rows) for rows in parts.values())
+    examples = choose(candidates(work, parts, parts), spec.select.num_examples, spec.seed)
+    _count_parts(work, examples, parts, parts)
+    return Chosen(examples=examples)
+
+
+def matched(work: Work[MatchedSpec], problems: list[Problem]) -> Chosen:
+    """The rows of one recipe, chosen beside those of all that it is compared with."""
+    spec, parts = work.node.spec, read_parts(work)
+    found = {
+        recipe: candidates(work, parts, weights)
+        for recipe, weights in spec.compared.items()
+        if not any(weights.values())
+    }
+    whole = {recipe: {recipe: 1.0} if recipe in found else weights for recipe, weights in spec.compared.items()}
+    recipes, account = match(parts | found, whole, spec.select, spec.seed)
+    examples = recipes[spec.compared_as]
+    _count_parts(work, examples, parts, spec.compared[spec.compared_as])
+    return Chosen(examples=examples, card={"match": account})
+
+
+def own_rows(work: Work[RowsSpec], problems: list[Problem]) -> Chosen:
+    """Rows of the user's own file."""
+    spec = work.node.spec
+    return Chosen(examples=choose(read_jsonl(Path(spec.path), Example), spec.select.num_examples, spec.seed))
+
+
+BUILDERS: dict[type[DataSpec], Callable[[Work[Any], list[Problem]], Chosen]] = {
+    FilteredSpec: filtered,
+    MixtureSpec: mixed,
+    MostLikelySpec: most_likely_of,
+    MatchedSpec: matched,
+    RowsSpec: own_rows,
+}
+
+
+def read_parts(work: Work[Any]) -> dict[str, list[Example]]:
+    """The examples of all parts of a recipe."""
+    nodes = {label: node for label, node in work.node.inputs.items() if isinstance(node.spec, DataSpec)}
     return {label: read_jsonl(input_path(work.store, node) / DATA, Example) for label, node in nodes.items()}
 
 
-def candidates(work: Work, parts: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:
-    """Of every arm that takes the likeliest completion of each problem, what it takes, by arm."""
-    spec: DataSpec = work.node.spec
-    arms = {arm: list(weights) for arm, weights in spec.compared.items() if not any(weights.values())}
-    if spec.select_by and not spec.compared:
-        arms = {spec.arm: list(parts)}
-        work.build.counts["candidates"] = sum(len(rows) for rows in parts.values())
-    found = {}
-    for arm, labels in arms.items():
-        nodes = {label: work.node.inputs[likelihood_of(label)] for label in labels}
-        scores = {label: read_jsonl(input_path(work.store, node) / BPC, ExampleScore) for label, node in nodes.items()}
-        found[arm] = most_likely({label: parts[label] for label in labels}, scores)
-    return found
+def candidates(work: Work[Any], parts: Mapping[str, Sequence[Example]], labels: Iterable[str]) -> list[Example]:
+    """Of each problem the completion that the student finds most likely, out of those of the parts ``labels``."""
+    nodes = {label: work.node.inputs[likelihood_of(label)] for label in labels}
+    scores = {label: read_jsonl(input_path(work.store, node) / BPC, ExampleScore) for label, node in nodes.items()}
+    return most_likely({label: parts[label] for label in nodes}, scores)
+
+
+def _count_parts(
+    work: Work[Any], examples: Sequence[Example], parts: Mapping[str, Sequence[Example]], labels: Iterable[str]
+) -> None:
+    """How many rows come from each part."""
+    sources = Counter(example.source for example in examples)
+    work.build.counts |= {f"from_{label}": sources[parts[label][0].source] for label in labels}
 
 
 def verdicts(rows: list[Completion], problems: dict[str, Problem], evaluation: EvaluationConfig) -> list[Verdict]:
@@ -97,12 +137,12 @@ def verdicts(rows: list[Completion], problems: dict[str, Problem], evaluation: E
         return graders.typed([(problems[row.problem_id], prediction(submission(row, problems))) for row in rows])
 
 
-def decontaminate(work: Work, problems: list[Problem]) -> dict[str, str]:
+def decontaminate(work: Work[FilteredSpec], problems: list[Problem]) -> dict[str, str]:
     """The problems to drop for being in a benchmark, by the rule that found them; all pairs are written for people."""
-    spec: DataSpec = work.node.spec
-    if not spec.held_out:
+    spec = work.node.spec
+    if not spec.decontaminate_against:
         return {}
-    matches = find_matches(problems, {name: load_problems(rows) for name, rows in spec.held_out.items()})
+    matches = find_matches(problems, {name: load_problems(rows) for name, rows in spec.decontaminate_against.items()})
     write_jsonl(work.build.path / CONTAMINATION, matches)
     found = reasons(matches, spec.select.decontaminate)
     logger.info("%d of %d problems are in a benchmark; all pairs: %s", len(found), len(problems), CONTAMINATION)
@@ -112,7 +152,7 @@ def decontaminate(work: Work, problems: list[Problem]) -> dict[str, str]:
 def keep(
     rows: list[Completion],
     problems: dict[str, Problem],
-    spec: DataSpec,
+    spec: FilteredSpec,
     graded: list[Verdict],
     contaminated: Mapping[str, str],
 ) -> tuple[list[Example], dict[str, int]]:
@@ -129,13 +169,13 @@ def keep(
             passed.append(row)
         else:
             dropped[f"dropped_{reason}"] += 1
-    chosen = best(passed, spec.select.best_of)
+    chosen = best(passed, spec.select.keep_sample)
     if len(chosen) < len(passed):
-        dropped[f"dropped_not_{spec.select.best_of}"] = len(passed) - len(chosen)
+        dropped[f"dropped_not_{spec.select.keep_sample}"] = len(passed) - len(chosen)
     return [_example(row, problems, spec) for row in chosen], dict(dropped)
 
 
-def unlearnable(row: Completion, verdict: Verdict, problems: dict[str, Problem], spec: DataSpec) -> str | None:
+def unlearnable(row: Completion, verdict: Verdict, problems: dict[str, Problem], spec: FilteredSpec) -> str | None:
     """Why no target can be made of what a model wrote that thinks: its thought does not end, or what is to be learnt of
     it lacks the answer that the whole has."""
     if split(row.completion, spec.thinking, row.prefilled).answer is None:
@@ -148,8 +188,8 @@ def unlearnable(row: Completion, verdict: Verdict, problems: dict[str, Problem],
     return None
 
 
-def _example(row: Completion, problems: dict[str, Problem], spec: DataSpec) -> Example:
-    """What is to be learnt of a completion; its length is that of the part of it, in the author's tokens."""
+def _example(row: Completion, problems: dict[str, Problem], spec: FilteredSpec) -> Example:
+    """What is to be learnt of a completion; its length is that of the part of it, in the generator's tokens."""
     form = spec.select.thinking
     num_cot = row.num_cot_tokens
     lengths = {} if num_cot is None else {"cot": num_cot, "answer": row.num_tokens - num_cot}
@@ -158,5 +198,5 @@ def _example(row: Completion, problems: dict[str, Problem], spec: DataSpec) -> E
         messages=messages(problems[row.problem_id].problem, spec.prompt),
         completion=target(row.completion, spec.thinking, row.prefilled, form),
         num_tokens=lengths.get(form, row.num_tokens),
-        source=spec.arm,
+        source=spec.recipe,
     )

@@ -20,25 +20,29 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch import Trainer, seed_everything
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from micota import losses
-from micota.artifacts import Store, read_jsonl, write_text
-from micota.config import ConfigError, TrainerConfig
+from micota.artifacts.jsonl import read_jsonl, write_text
+from micota.artifacts.store import Store
+from micota.config import TrainerConfig
 from micota.console import progress_bar
+from micota.errors import ConfigError
 from micota.export import export, export_streamed, named_weights, rehearse
 from micota.graph import TrainSpec
-from micota.packing import fits
-from micota.records import DATA, Example, Node
-from micota.sft import attention, budget, loading, lora
+from micota.graph.node import AnyNode
+from micota.records import DATA, Example
+from micota.runtime.distributed import Watcher, check_launch, outer_rank, stop
+from micota.runtime.inputs import check_device, close_engine, input_path, model_location
+from micota.runtime.launch import launch, run_rank
+from micota.runtime.work import Work
+from micota.sft import attention, loading, lora, losses
+from micota.sft import memory as budget
+from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.checkpoints import Checkpoints, StoppedError, StreamedCheckpoints
+from micota.sft.cpu_kernels import use_cpu_kernels
 from micota.sft.data import SftDataModule, TokenTable, check, tokenise_once
-from micota.sft.lean import keep_less
+from micota.sft.eval_during_training import EvalDuringTraining
 from micota.sft.module import NonFiniteError, SftModule
-from micota.sft.recompute import Recompute
+from micota.sft.packing import fits
 from micota.sft.sharding import Sharding, whole
-from micota.stages.inputs import check_device, close_engine, input_path, model_location
-from micota.stages.make import Work
-from micota.stages.midway import Midway
-from micota.stages.ranks import Watcher, check_launch, launch, outer_rank, stop
 
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.float32, "bf16-true": torch.bfloat16}
 CHECKPOINTS = "checkpoints"
@@ -47,7 +51,7 @@ logger = logging.getLogger(__name__)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its import turns tips and notes on
 
 
-def train(work: Work) -> None:
+def train(work: Work[TrainSpec]) -> None:
     """Fine-tune; a killed run goes on from its last checkpoint, to the same weights.
 
     Raises:
@@ -63,7 +67,7 @@ def train(work: Work) -> None:
     close_engine()
     with _watched(work) as watcher:
         if work.config.trainer.world_size > 1 and outer_rank() is None:
-            launch(work.config, work.node, work.build, watcher)
+            launch(work.config, work.node, work.build, watcher, __name__)
             return
         try:
             fit_here(work, watcher)
@@ -72,7 +76,7 @@ def train(work: Work) -> None:
 
 
 @contextmanager
-def _watched(work: Work) -> Iterator[Watcher]:
+def _watched(work: Work[TrainSpec]) -> Iterator[Watcher]:
     """A progress bar, the tracker's run, and the log."""
     with progress_bar(work.console) as bar:
         task = bar.add_task(work.node.name, total=None, note="")
@@ -112,7 +116,7 @@ class Inputs:
         return max(self.tokens.lengths[index] for index in self.chosen)
 
 
-def read_inputs(store: Store, train_node: Node) -> Inputs:
+def read_inputs(store: Store, train_node: AnyNode) -> Inputs:
     """Tokenizer, examples and their tokens.
 
     Raises:
@@ -134,15 +138,15 @@ def read_inputs(store: Store, train_node: Node) -> Inputs:
     return Inputs(tokenizer, location, examples, tokens, chosen)
 
 
-def fit_here(work: Work, watcher: Watcher) -> None:
+def fit_here(work: Work[TrainSpec], watcher: Watcher) -> None:
     """Train in this process, which is one rank where there are several, and export."""
-    spec: TrainSpec = work.node.spec
+    spec = work.node.spec
     seed_everything(spec.seed, verbose=False)
     inputs = read_inputs(work.store, work.node)
     data = SftDataModule(inputs.tokens, spec.sft, work.config.trainer, spec.seed, inputs.chosen)
     loaded = _load(inputs, spec, work.config.trainer, work.build.path)
     model, config = loaded.model, work.config.trainer
-    keep_less(model, config)
+    use_cpu_kernels(model, config)
     if _leads():
         rehearse(model, inputs.tokenizer, work.build.path / "rehearsal")
         (work.build.path / NON_FINITE).unlink(missing_ok=True)
@@ -151,17 +155,17 @@ def fit_here(work: Work, watcher: Watcher) -> None:
     module = SftModule(
         model, spec.sft, config, len(data.steps), watcher.step,
         seed=spec.seed, peak_flops=budget.peak_flops(config), loss=losses.choose(config.loss, _device(config)),
-        recompute=Recompute(model, loaded.most_tokens), fill=loaded.fill,
-        evaluate=Midway(work, model, inputs.tokenizer) if config.evaluate_every else None,
+        recompute=ActivationCheckpointing(model, loaded.most_tokens), fill=loaded.fill,
+        evaluate=EvalDuringTraining(work.config, work.node, model, inputs.tokenizer) if config.evaluate_every else None,
     )  # fmt: skip
     _fit(work, module, data, inputs.examples)
     _export(work, loaded, inputs.tokenizer)
-    held_out = sum(len(step) for step in data.held_out)
-    work.build.counts |= {"examples": len(inputs.chosen) - held_out, "steps": len(data.steps)}
+    num_validation = sum(len(step) for step in data.validation_steps)
+    work.build.counts |= {"examples": len(inputs.chosen) - num_validation, "steps": len(data.steps)}
     work.build.counts |= {"dropped_too_long": len(inputs.examples) - len(inputs.chosen)}
     work.build.metrics["loss"] = float(module.last_loss)
-    if held_out:
-        work.build.counts["held_out"] = held_out
+    if num_validation:
+        work.build.counts["validation_examples"] = num_validation
         work.build.metrics["validation_loss"] = float(module.validation_loss)
 
 
@@ -224,7 +228,7 @@ def _fill(model: Any, location: tuple[str, str | None], dtype: torch.dtype, seed
     loading.fill(model, read, device)
 
 
-def _fit(work: Work, module: SftModule, data: SftDataModule, examples: list[Example]) -> None:
+def _fit(work: Work[TrainSpec], module: SftModule, data: SftDataModule, examples: list[Example]) -> None:
     """Run Lightning's loop over all steps that are left."""
     config = work.config.trainer
     folder = work.build.path / CHECKPOINTS
@@ -265,7 +269,7 @@ def _placement(config: TrainerConfig) -> dict[str, Any]:
     return ranks | {"strategy": Sharding(config)}  # which sees to the precision, too
 
 
-def _export(work: Work, loaded: Loaded, tokenizer: Any) -> None:
+def _export(work: Work[TrainSpec], loaded: Loaded, tokenizer: Any) -> None:
     """Write the model, merged where adapters were trained, and drop what a resume would have needed."""
     folder, model, writes = work.build.path, loaded.model, _leads()
     if loaded.adapted is not None:
@@ -287,3 +291,7 @@ def _leads() -> bool:
 
 def _device(config: TrainerConfig) -> str:
     return "cuda" if config.accelerator == "gpu" else "cpu"
+
+
+if __name__ == "__main__":  # one rank of several, started by launch
+    run_rank(fit_here)

@@ -1,4 +1,4 @@
-"""The miniature world: the whole method on a laptop CPU, offline, in minutes.
+"""The toy setting: the whole method on a laptop CPU, offline, in minutes.
 
 A toy arithmetic task (`task`), a word-level tokenizer for it (`tokenizer`), bundled problems (`problems`) and
 four bundled Qwen2 models of 57k to 302k parameters (`models/`, made once by `pretrain` from `recipes`): a

@@ -27,7 +27,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from micota.tiny.problems import held_out_chains, load_split
+from micota.tiny.problems import excluded_chains, load_split
 from micota.tiny.recipes import HEAD_DIM, RECIPES, Corpus, Recipe, Stage
 from micota.tiny.task import LEVELS, Chain, sample_habits, sample_question, write_solution
 from micota.tiny.tokenizer import EOS, EOS_ID, MAX_LENGTH, PAD_ID, build_tokenizer
@@ -88,24 +88,24 @@ def initialise(name: str, parameter: nn.Parameter) -> None:
         nn.init.ones_(parameter)
 
 
-def sample_pair(rng: random.Random, corpus: Corpus, held_out: set[Chain]) -> tuple[str, str]:
+def sample_pair(rng: random.Random, corpus: Corpus, excluded: set[Chain]) -> tuple[str, str]:
     """Prompt and response, as the chat template renders them."""
     weights = [weight for weight, _ in corpus]
     mix = rng.choices([mix for _, mix in corpus], weights)[0]
     while True:
         question = sample_question(rng, rng.randint(1, MAX_STEPS_OF_CHAIN))
-        if question.chain not in held_out:
+        if question.chain not in excluded:
             break
     habits = sample_habits(rng, mix, len(question.chain.ops))
     return question.problem + "\n", write_solution(question, habits) + EOS
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerFast, corpus: Corpus, rng: random.Random, held_out: set[Chain]
+    tokenizer: PreTrainedTokenizerFast, corpus: Corpus, rng: random.Random, excluded: set[Chain]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless pairs of token ids and labels, both (batch, tokens) and padded on the right."""
     while True:
-        pairs = [sample_pair(rng, corpus, held_out) for _ in range(BATCH_SIZE)]
+        pairs = [sample_pair(rng, corpus, excluded) for _ in range(BATCH_SIZE)]
         prompts = tokenizer([prompt for prompt, _ in pairs])["input_ids"]
         responses = tokenizer([response for _, response in pairs])["input_ids"]
         length = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
@@ -212,9 +212,9 @@ def pretrain(name: str) -> Iterator[str]:
     model = build_model(recipe)
     yield f"{sum(p.numel() for p in model.parameters())} parameters"
     rng = random.Random(f"{name}-{recipe.seed}")
-    held_out = held_out_chains()
+    excluded = excluded_chains()
     for number, stage in enumerate(recipe.stages, start=1):
-        for line in train_stage(model, stage, batches(tokenizer, stage.corpus, rng, held_out)):
+        for line in train_stage(model, stage, batches(tokenizer, stage.corpus, rng, excluded)):
             yield f"stage {number} {line}"
     train_s = time.perf_counter() - started
     model.save_pretrained(FOLDER / name)

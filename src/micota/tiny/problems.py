@@ -58,7 +58,7 @@ def load_split(name: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in lines]
 
 
-def held_out_chains() -> set[Chain]:
+def excluded_chains() -> set[Chain]:
     """All chains of the development and test splits: pre-training never sees them."""
     names = [split.name for split in SPLITS if split.name != "train"]
     return {parse_problem(row["problem"]).chain for name in names for row in load_split(name)}

@@ -1,4 +1,4 @@
-r"""The task of the miniature world: chains of single-digit arithmetic, and ways of writing their solutions.
+r"""The task of the toy setting: chains of single-digit arithmetic, and ways of writing their solutions.
 
 A chain starts at a digit and applies `+`, `-` and `*` with operands 2 to 9, taking the value modulo 10 each
 time. A solution is the same computation with more or fewer *habits*:
@@ -105,7 +105,7 @@ def parse_problem(problem: str) -> Question:
     """Read a problem text back; ValueError if it is none."""
     match = _PROBLEM.fullmatch(problem)
     if match is None:
-        raise ValueError(f"not a problem of the miniature world: {problem!r}")
+        raise ValueError(f"not a problem of the toy setting: {problem!r}")
     name, start, item, ops = match.groups()
     pairs = tuple((operator, int(operand)) for operator, operand in zip(ops[::2], ops[1::2], strict=True))
     return Question(Chain(int(start), pairs), name, item)

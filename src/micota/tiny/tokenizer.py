@@ -1,4 +1,4 @@
-"""The word-level tokenizer of the miniature world: 58 tokens, lossless on its own texts.
+"""The word-level tokenizer of the toy setting: 58 tokens, lossless on its own texts.
 
 Every text of `task` splits into whole words, digits and marks; a mark keeps the space after it and a word the
 space before it, so that joining the tokens gives the text back. Text outside the world is an error, never silently

@@ -1,4 +1,4 @@
-"""A workspace and a report of one experiment in W&B, built by code: arms grouped, sweeps as parallel coordinates.
+"""A workspace and a report of one experiment in W&B, built by code: recipes grouped, sweeps as parallel coordinates.
 
 They show whatever runs of the experiment there are, also later ones; the names of what they plot are those of
 ``lineage`` and ``runs``.
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from micota.config import ConfigError, TrackerConfig
+from micota.config import TrackerConfig
+from micota.errors import ConfigError
 from micota.tracking.runs import check_tracker
 
-SWEPT = ("student", "arm", "merge.method", "merge.density", "merge.weight", "sft.learning_rate", "seed")
+SWEPT = ("student", "recipe", "merge.method", "merge.density", "merge.weight", "sft.learning_rate", "seed")
 MEASURED = ("eval/num_tokens", "eval/average")
 
 
@@ -40,12 +41,12 @@ def save(tracker: TrackerConfig, experiment: str, benchmarks: Sequence[str]) -> 
 
 
 def workspace(entity: str, project: str, experiment: str, benchmarks: Sequence[str]) -> Any:
-    """A ``wandb_workspaces`` Workspace, to explore: evaluations of the experiment grouped by arm, so that seeds become
-    a mean and a range."""
+    """A ``wandb_workspaces`` Workspace, to explore: evaluations of the experiment grouped by recipe, so that seeds
+    become a mean and a range."""
     import wandb_workspaces.workspaces as ws
 
     sections = [
-        ("Arms", arm_panels(benchmarks)),
+        ("Recipes", recipe_panels(benchmarks)),
         ("Sweeps", sweep_panels()),
         ("Training", training_panels()),
         ("Answers", table_panels(benchmarks)),
@@ -57,7 +58,7 @@ def workspace(entity: str, project: str, experiment: str, benchmarks: Sequence[s
         sections=[ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections],
         runset_settings=ws.RunsetSettings(
             filters=f"Metric('Group') == '{experiment}'",
-            groupby=[ws.Config("arm")],
+            groupby=[ws.Config("recipe")],
             pinned_columns=["run:displayName", "run:jobType", *(f"summary:{name}" for name in MEASURED)],
         ),
     )
@@ -73,11 +74,12 @@ def report(entity: str, project: str, experiment: str, benchmarks: Sequence[str]
 
     students = "Metric('JobType') == 'evaluate' and Config('role') == 'student'"
     blocks = [
-        wr.H1("Arms"),
+        wr.H1("Recipes"),
         wr.P(
-            "Each student after training on the data of one arm. Bars are means over an arm's runs, marks their range."
+            "Each student after training on the data of one recipe. Bars are means over a recipe's runs, marks their "
+            "range."
         ),
-        wr.PanelGrid(runsets=[runs("students", students)], panels=arm_panels(benchmarks)),
+        wr.PanelGrid(runsets=[runs("students", students)], panels=recipe_panels(benchmarks)),
         wr.H1("Sweeps"),
         wr.P("Every model with a merge upstream: the merged TA itself, and students that learnt from it."),
         wr.PanelGrid(
@@ -90,14 +92,14 @@ def report(entity: str, project: str, experiment: str, benchmarks: Sequence[str]
         wr.H1("Training"),
         wr.PanelGrid(runsets=[runs("training", "Metric('JobType') == 'train'")], panels=training_panels()),
         wr.H1("Answers"),
-        wr.P("The same problems for every arm, so that answers can be read beside each other."),
+        wr.P("The same problems for every recipe, so that answers can be read beside each other."),
         wr.PanelGrid(runsets=[runs("students", students)], panels=table_panels(benchmarks)),
     ]
     return wr.Report(entity=entity, project=project, title=f"micota: {experiment}", blocks=blocks, width="fluid")
 
 
-def arm_panels(benchmarks: Sequence[str]) -> list[Any]:
-    """Accuracy and length by arm."""
+def recipe_panels(benchmarks: Sequence[str]) -> list[Any]:
+    """Accuracy and length by recipe."""
     import wandb_workspaces.reports.v2 as wr
 
     metrics = [*MEASURED[::-1], *(f"eval/{bench}/accuracy" for bench in benchmarks), "bpc/bits_per_byte"]
@@ -105,7 +107,7 @@ def arm_panels(benchmarks: Sequence[str]) -> list[Any]:
         wr.BarPlot(
             title=name,
             metrics=[wr.SummaryMetric(name)],
-            groupby=wr.Config("arm"),
+            groupby=wr.Config("recipe"),
             groupby_aggfunc="mean",
             groupby_rangefunc="minmax",
             layout=_place(index, columns=3),

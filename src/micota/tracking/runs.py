@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from micota.artifacts import Manifest
-from micota.config import Config, ConfigError, TrackerConfig, command
-from micota.records import Node
+from micota.artifacts.store import Manifest
+from micota.config import Config, TrackerConfig, command_line
+from micota.errors import ConfigError
+from micota.graph.node import AnyNode
+from micota.graph.specs import ScoresSpec
 from micota.tracking.lineage import artifact_name, describe, headline, section, subject, tags
 
 OFFLINE_RUNS = "offline-run-*"
@@ -32,7 +34,7 @@ class Run(Protocol):
     def histogram(self, name: str, values: Sequence[float]) -> None:
         """How a quantity is distributed."""
 
-    def made(self, node: Node, path: Path, manifest: Manifest) -> None:
+    def made(self, node: AnyNode, path: Path, manifest: Manifest) -> None:
         """An artifact of the task is there: its numbers, and what it was made from."""
 
 
@@ -48,7 +50,7 @@ class NoRun:
     def histogram(self, name: str, values: Sequence[float]) -> None:
         pass
 
-    def made(self, node: Node, path: Path, manifest: Manifest) -> None:
+    def made(self, node: AnyNode, path: Path, manifest: Manifest) -> None:
         pass
 
 
@@ -76,7 +78,7 @@ class WandbRun:
 
         self._run.log({name: wandb.Histogram(list(values))})
 
-    def made(self, node: Node, path: Path, manifest: Manifest) -> None:
+    def made(self, node: AnyNode, path: Path, manifest: Manifest) -> None:
         for child in node.inputs.values():
             if child.folder not in self._told:
                 self._told.add(child.folder)
@@ -89,8 +91,8 @@ class WandbRun:
         self._run.config.update({"made": self._made}, allow_val_change=True)
         numbers = {**manifest.counts, **manifest.metrics}
         self._run.summary.update({f"{section(node)}/{name}": value for name, value in numbers.items()})
-        if node.stage == "grade":
-            self._scores[section(node).rpartition("/")[2]] = manifest
+        if isinstance(node.spec, ScoresSpec):
+            self._scores[str(node.benchmark)] = manifest
 
     def close(self) -> None:
         """Sum up over benchmarks, and hand everything over."""
@@ -102,7 +104,7 @@ class WandbRun:
             self._run.summary.update({"eval/average": means["accuracy"], "eval/num_tokens": means["num_tokens"]})
         self._run.finish()
 
-    def _use(self, node: Node) -> None:
+    def _use(self, node: AnyNode) -> None:
         """Say that the run reads an artifact. It is described anew, in the same bytes as by the run that made it, and
         so W&B takes it for the same; it need not be there yet."""
         artifact = _artifact(node, {})
@@ -114,7 +116,7 @@ class WandbRun:
             self._run.use_artifact(artifact)
 
 
-def _artifact(node: Node, about: Mapping[str, Any]) -> Any:
+def _artifact(node: AnyNode, about: Mapping[str, Any]) -> Any:
     """The node as W&B keeps it: one small file with what its key is the hash of."""
     import wandb
 
@@ -130,7 +132,7 @@ def _about(path: Path, manifest: Manifest) -> dict[str, Any]:
     return {"path": str(path.absolute()), **{name: getattr(manifest, name) for name in kept}}
 
 
-def _weights(node: Node, path: Path) -> Any:
+def _weights(node: AnyNode, path: Path) -> Any:
     """A model itself, beside what stands for it in the lineage."""
     import wandb
 
@@ -140,7 +142,7 @@ def _weights(node: Node, path: Path) -> Any:
 
 
 @contextmanager
-def track(config: Config, nodes: Sequence[Node]) -> Iterator[Run]:
+def track(config: Config, nodes: Sequence[AnyNode]) -> Iterator[Run]:
     """Open a run for the nodes of one task; a run that fails is marked as failed."""
     if config.tracker.name == "none":
         yield NoRun()
@@ -153,14 +155,14 @@ def track(config: Config, nodes: Sequence[Node]) -> Iterator[Run]:
         os.environ.setdefault(variable, str(folder / "wandb" / place))
     node = headline(nodes)
     about = describe(nodes)
-    steps = "python " + shlex.join(command(node.door, config.overrides, node.choose))
+    steps = "python " + shlex.join(command_line(node.command, config.overrides, node.choose))
     run = wandb.init(
         project=config.tracker.project,
         entity=config.tracker.entity,
         mode=config.tracker.mode,  # type: ignore[arg-type]
         dir=str(folder),
         group=config.name,
-        job_type=node.door,
+        job_type=node.command,
         name=subject(node).name,
         id=run_id(),
         tags=tags(about, config.seed),

@@ -42,7 +42,7 @@ const answers = {
     choose("bench", data.benchmarks.map((bench) => bench.name), 0);
     choose("first", labels, Math.max(labels.indexOf("micota"), 0));
     choose("second", labels, Math.max(labels.indexOf("instruct"), 0));
-    answers.shown = new Set(data.models.flatMap((model, index) => (model.is_arm ? [index] : [])));
+    answers.shown = new Set(data.models.flatMap((model, index) => (model.is_recipe ? [index] : [])));
     const legend = element("shown").firstElementChild;
     element("shown").replaceChildren(legend, ...data.models.map(modelBox));
     answers.select();
@@ -103,7 +103,7 @@ function passes(problem, filter, first, second, text) {
   if (filter === "pair" && (a !== "correct" || b === undefined || b === "correct")) return false;
   if (filter === "differ" && (a === undefined || b === undefined || a === b)) return false;
   if (filter in WORDS && a !== filter) return false;
-  if (filter === "not_asked" && a !== undefined && a !== filter) return false;
+  if (filter === "not_prompted" && a !== undefined && a !== filter) return false;
   if (!text) return true;
   const texts = [problem.id, problem.problem, problem.gold, ...problem.answers.map((answer) => answer?.[COMPLETION])];
   return texts.some((part) => part?.toLowerCase().includes(text));
@@ -124,7 +124,7 @@ function modelBox(model, index) {
 }
 
 function card(model, answer) {
-  const [verdict, prediction, tokens, completion] = answer ?? ["not_asked"];
+  const [verdict, prediction, tokens, completion] = answer ?? ["not_prompted"];
   const node = make("section", "", "card", verdict);
   const head = make("header");
   const title = make("h3");

@@ -1,18 +1,6 @@
 "use strict";
 // Lineage: from a number down to the models that were there already.
 
-const STAGES = {
-  source: "model",
-  generate: "answers",
-  select: "data",
-  train: "training",
-  merge: "merge",
-  probe: "probe",
-  grade: "scores",
-  measure: "BPC",
-  rank_shift: "rank shift",
-};
-
 const OBVIOUS = new Set(["", "completions", "model", "data"]); // roles that the stage beside them says already
 
 const lineage = {
@@ -66,9 +54,8 @@ function stepItem(role, folder, seen) {
   const step = lineage.data.steps[folder];
   const item = make("li");
   const summary = make("summary");
-  const stage = STAGES[step.stage] ?? step.stage;
   summary.append(make("b", OBVIOUS.has(role) ? "" : `${role}: `, "role"), make("b", step.name), ` ${step.says}`);
-  summary.prepend(make("span", stage, "stage"));
+  summary.prepend(make("span", step.label, "stage"));
   if (seen.has(folder)) {
     summary.append(make("span", " (as above)", "note"));
     const line = make("div", "", "repeated");

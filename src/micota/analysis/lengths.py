@@ -1,0 +1,142 @@
+"""How long responses are, and how often they turn back on themselves: from stored completions and scores, no model."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from micota.analysis.statistics import PairingError
+from micota.records import Completion, Example, Score
+
+# MiCoTA's case study (arXiv 2507.01887) counts "wait"; Mix Distillation (2502.12143) knows long CoT by "alternatively".
+REFLECTION_WORDS = ("wait", "but", "alternatively", "let me check")
+DATA_OUTCOME = "data"  # of a completion to train on, which nobody scored
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """One response: its length, what became of it (``Score.outcome``, or ``data``), and how often it has each
+    reflection word."""
+
+    problem_id: str
+    sample: int
+    num_tokens: int
+    outcome: str
+    is_truncated: bool
+    reflections: dict[str, int]
+
+    @property
+    def num_reflections(self) -> int:
+        return sum(self.reflections.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Of many responses: tokens each (mean and quantiles), the share that hit the limit, and reflection words: the mean
+    number in a response, by word and together, the share of responses with any, and the number in 1,000 tokens."""
+
+    num_responses: int
+    num_tokens: float
+    p10: float
+    p50: float
+    p90: float
+    share_truncated: float
+    reflections: dict[str, float]
+    num_reflections: float
+    share_reflecting: float
+    reflections_per_1000_tokens: float
+
+
+@cache
+def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
+    # Longest first, so that of two words that begin alike the longer is found; spaces of a phrase may be line breaks.
+    spelt = [r"\s+".join(map(re.escape, word.split())) for word in sorted(words, key=len, reverse=True)]
+    return re.compile(rf"(?<!\w)(?:{'|'.join(spelt)})(?!\w)", re.IGNORECASE)
+
+
+def reflections(text: str, words: tuple[str, ...] = REFLECTION_WORDS) -> dict[str, int]:
+    """How often ``text`` has each word, whole and in any case."""
+    found = Counter(" ".join(match.group().lower().split()) for match in _pattern(words).finditer(text))
+    return {word: found[word] for word in words}
+
+
+def reflection_spans(text: str, words: tuple[str, ...] = REFLECTION_WORDS) -> list[tuple[int, int]]:
+    """Where the words stand (start, end), in order: what a page marks."""
+    return [match.span() for match in _pattern(words).finditer(text)]
+
+
+def responses(completions: Iterable[Completion], scores: Iterable[Score]) -> list[Response]:
+    """The responses of one model to one benchmark, in the order of the completions.
+
+    Raises:
+        PairingError: a completion has no score.
+    """
+    by_id = {(score.problem_id, score.sample): score for score in scores}
+    found = []
+    for row in completions:
+        score = by_id.get((row.problem_id, row.sample))
+        if score is None:
+            raise PairingError(f"sample {row.sample} of problem {row.problem_id!r} has no score")
+        found.append(
+            Response(
+                problem_id=row.problem_id,
+                sample=row.sample,
+                num_tokens=row.num_tokens,
+                outcome=score.outcome,
+                is_truncated=row.finish_reason == "length",
+                reflections=reflections(row.completion),
+            )
+        )
+    return found
+
+
+def data_responses(examples: Iterable[Example]) -> list[Response]:
+    """The completions of training data as responses; of several to one problem, ``sample`` counts them."""
+    seen: Counter[str] = Counter()
+    found = []
+    for row in examples:
+        found.append(
+            Response(
+                problem_id=row.problem_id,
+                sample=seen[row.problem_id],
+                num_tokens=row.num_tokens,
+                outcome=DATA_OUTCOME,
+                is_truncated=False,
+                reflections=reflections(row.completion),
+            )
+        )
+        seen[row.problem_id] += 1
+    return found
+
+
+def lengths(rows: Sequence[Response]) -> Lengths:
+    """Sum up responses, of which there must be at least one."""
+    tokens = np.array([row.num_tokens for row in rows])
+    words = {word: sum(row.reflections[word] for row in rows) for word in rows[0].reflections}
+    p10, p50, p90 = (float(value) for value in np.percentile(tokens, (10, 50, 90)))
+    return Lengths(
+        num_responses=len(rows),
+        num_tokens=float(tokens.mean()),
+        p10=p10,
+        p50=p50,
+        p90=p90,
+        share_truncated=sum(row.is_truncated for row in rows) / len(rows),
+        reflections={word: count / len(rows) for word, count in words.items()},
+        num_reflections=sum(words.values()) / len(rows),
+        share_reflecting=sum(row.num_reflections > 0 for row in rows) / len(rows),
+        reflections_per_1000_tokens=1000 * sum(words.values()) / max(1, int(tokens.sum())),
+    )
+
+
+def lengths_by_outcome(rows: Sequence[Response]) -> dict[str, Lengths]:
+    """All responses (``all``), and those of each outcome that occurs, the most frequent first."""
+    by_outcome: dict[str, list[Response]] = {}
+    for row in rows:
+        by_outcome.setdefault(row.outcome, []).append(row)
+    ordered: Mapping[str, list[Response]] = dict(sorted(by_outcome.items(), key=lambda item: -len(item[1])))
+    return {"all": lengths(rows)} | {outcome: lengths(group) for outcome, group in ordered.items()}

@@ -1,0 +1,45 @@
+"""How likely a data set is under a model, as a whole and over its examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from micota.records import ExampleScore
+
+QUANTILES = (10, 50, 90)  # percent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihood:
+    """Of a whole data set: total bits (or nats) over total UTF-8 bytes or characters, which long completions dominate.
+    ``mean`` and the quantiles are of each example's own bits per byte, which count all examples alike."""
+
+    bits_per_byte: float
+    bits_per_character: float
+    nats_per_byte: float
+    mean: float
+    p10: float
+    p50: float
+    p90: float
+    num_tokens: float  # mean of a completion with eos
+
+
+def bits_of(rows: Sequence[ExampleScore]) -> Likelihood:
+    """Sum up the rows of one data set, of which there must be at least one."""
+    nats = sum(row.nll_nats for row in rows)
+    num_bytes = sum(row.num_bytes for row in rows)
+    bits = np.array([row.bits_per_byte for row in rows])
+    p10, p50, p90 = (float(value) for value in np.percentile(bits, QUANTILES))
+    return Likelihood(
+        bits_per_byte=nats / np.log(2) / num_bytes,
+        bits_per_character=nats / np.log(2) / sum(row.num_characters for row in rows),
+        nats_per_byte=nats / num_bytes,
+        mean=float(bits.mean()),
+        p10=p10,
+        p50=p50,
+        p90=p90,
+        num_tokens=sum(row.num_tokens for row in rows) / len(rows),
+    )

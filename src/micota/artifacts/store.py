@@ -1,0 +1,248 @@
+"""Artifacts on disk: ``artifacts/<kind>/<name>-<key>/`` with a payload and a manifest, complete or not there at all.
+
+An artifact is built in ``<folder>.partial`` and renamed when its manifest is written, so a folder without the suffix is
+done. A killed build leaves its partial folder, which the next run resumes from. One process builds it at a time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from micota.artifacts.jsonl import DRAFT, write_text
+from micota.artifacts.provenance import commit, hardware, sha256, versions
+from micota.errors import ArtifactError
+from micota.graph.node import SCHEMA_VERSION, AnyNode
+
+MANIFEST = "manifest.json"
+LOCK = ".lock"
+LOG = "log.txt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What an artifact is and how it came to be. ``files`` maps paths to size in bytes and SHA-256."""
+
+    schema_version: int
+    stage: str
+    name: str
+    key: str
+    config: dict[str, Any]
+    inputs: dict[str, dict[str, Any]]
+    counts: dict[str, int]
+    metrics: dict[str, float]
+    seed: int
+    versions: dict[str, str]
+    commit: str | None
+    seconds: float
+    hardware: dict[str, Any]
+    finished_at: str
+    files: dict[str, dict[str, Any]]
+
+
+@dataclass
+class Build:
+    """An artifact in the making: write the payload below ``path``, counts and metrics into the dicts."""
+
+    path: Path
+    counts: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Store:
+    """All artifacts below one folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def path(self, node: AnyNode) -> Path:
+        return self.root / node.folder
+
+    def manifest(self, node: AnyNode) -> Manifest | None:
+        """The manifest of a finished artifact, or None where it has not been made.
+
+        Raises:
+            ArtifactError: it is there but unreadable, of another schema, or a file of it is missing or cut short.
+        """
+        path = self.path(node)
+        if not path.exists():
+            return None
+        manifest = read_manifest(path)
+        for name, entry in manifest.files.items():
+            size = (path / name).stat().st_size if (path / name).exists() else None
+            if size != entry["bytes"]:
+                seen = "is missing" if size is None else f"has {size} bytes"
+                raise ArtifactError(
+                    f"{path / name} {seen}, its manifest says {entry['bytes']}: the artifact is damaged. "
+                    f"Delete {path} and run the command again"
+                )
+        return manifest
+
+    def is_done(self, node: AnyNode) -> bool:
+        return node.is_source or self.manifest(node) is not None
+
+    def progress(self, node: AnyNode) -> bool:
+        """Whether a killed build of this artifact is there to be resumed."""
+        return self.path(node).with_name(self.path(node).name + ".partial").exists()
+
+    @contextmanager
+    def build(self, node: AnyNode, seed: int) -> Iterator[Build | None]:
+        """Make the artifact of ``node``: yields where to write, or None if another process finished it meanwhile.
+
+        The manifest is written and the folder renamed when the block ends without an exception.
+        """
+        final = self.path(node)
+        partial = final.with_name(final.name + ".partial")
+        with _locked(partial):
+            if final.exists():
+                shutil.rmtree(partial)
+                yield None
+                return
+            build = Build(partial)
+            start = time.perf_counter()
+            with _logged(partial / LOG):
+                yield build
+            _write_manifest(node, build, seed, time.perf_counter() - start)
+            partial.rename(final)
+            (final / LOCK).unlink()
+            _sync_folder(final.parent)
+
+    def forget(self, node: AnyNode) -> None:
+        """Take a finished artifact away, so that it is made again."""
+        if self.path(node).exists():
+            doomed = self.path(node).with_name(self.path(node).name + ".forgotten")
+            self.path(node).rename(doomed)
+            shutil.rmtree(doomed)
+
+    def siblings(self, node: AnyNode) -> Iterator[Manifest]:
+        """Finished artifacts of the same name and another key: what the config was changed from."""
+        for path in sorted(self.path(node).parent.glob(f"{node.name}-*/{MANIFEST}")):
+            if path.parent != self.path(node) and path.parent.name == f"{node.name}-{path.parent.name[-10:]}":
+                yield read_manifest(path.parent)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read the manifest of the artifact folder ``path``.
+
+    Raises:
+        ArtifactError: missing, not JSON, or of another schema version.
+    """
+    try:
+        content = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{path} has no {MANIFEST}: it is not a finished artifact. Delete it and run again"
+        ) from None
+    except ValueError as error:
+        raise ArtifactError(f"{path / MANIFEST} is not valid JSON ({error}). Delete {path} and run again") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path} has artifact schema {version}, this version of micota reads schema {SCHEMA_VERSION}: "
+            "delete the folder and run again, or use the version of micota that made it"
+        )
+    try:
+        return Manifest(**content)
+    except TypeError as error:
+        raise ArtifactError(
+            f"{path / MANIFEST} does not fit its schema ({error}). Delete {path} and run again"
+        ) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the build lock of a partial folder; the kernel frees it when the process dies, however it dies."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = open(folder / LOCK, "a+", encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot write to {folder} ({error.strerror}); choose a writable folder with artifacts=FOLDER"
+        ) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            raise ArtifactError(
+                f"{folder} is being made by another run ({handle.read().strip() or 'unknown'}); "
+                "wait for it, or stop it, and run again"
+            ) from None
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {platform.node()}")
+        handle.flush()
+        yield
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Send all log records to a file for as long as the block runs."""
+    handler = _LogFile(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        with suppress(OSError):
+            handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log that holds up nobody: of a full disk they are told who write what matters."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name is logging's)
+        pass
+
+
+def _write_manifest(node: AnyNode, build: Build, seed: int, seconds: float) -> None:
+    for draft in build.path.rglob("*" + DRAFT):
+        draft.unlink()  # of a run that was killed while it wrote; it must not be counted among the files
+    files = {
+        str(path.relative_to(build.path)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(build.path.rglob("*"))
+        if path.is_file() and path.name not in (LOCK, LOG)
+    }
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        stage=node.stage,
+        name=node.name,
+        key=node.key,
+        config=asdict(node.spec),
+        inputs={label: _identity(child) for label, child in node.inputs.items()},
+        counts=build.counts,
+        metrics=build.metrics,
+        seed=seed,
+        versions=versions(),
+        commit=commit(),
+        seconds=round(seconds, 3),
+        hardware=hardware(),
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        files=files,
+    )
+    write_text(build.path / MANIFEST, json.dumps(asdict(manifest), indent=2) + "\n")
+
+
+def _identity(node: AnyNode) -> dict[str, Any]:
+    """Name and key of an input; of a model that is not ours to make also where it comes from."""
+    return {"name": node.name, "key": node.key} | (asdict(node.spec) if node.is_source else {})
+
+
+def _sync_folder(path: Path) -> None:
+    """Make a rename in ``path`` durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,176 @@
+"""What the entry scripts share: compose and check the config, call one stage, turn user errors into one line.
+
+Nothing here imports torch, so that ``--help``, ``--cfg job`` and ``plan=true`` answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import micota.stages.registry  # noqa: F401  (every command knows all stages)
+from micota.artifacts.provenance import fingerprint
+from micota.config import SCHEMAS, Config, DataConfig, explain, parse, unknown_key
+from micota.console import quieten
+from micota.errors import ConfigError, UserError
+from micota.tracking import sync_command
+
+# With its schema below it, a config can be overridden in keys that no YAML mentions, and a typo is found in any.
+for _name, _schema in SCHEMAS.items():
+    ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
+
+CONF = Path(__file__).resolve().parents[3] / "conf"
+USER_ERROR = 2  # exit code for the user's mistakes
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def run(script: str, stage: Callable[[Any], object]) -> None:
+    """Run an entry script, whose ``__file__`` is ``script``: its name is that of its config, which ``stage`` gets."""
+    name = Path(script).stem
+    wants_traceback = bool(os.environ.get(FULL_ERROR))
+    ran: list[Config] = []
+
+    def task(composed: DictConfig) -> None:
+        quieten()
+        if not wants_traceback:
+            del os.environ[FULL_ERROR]  # commands that this one starts must not inherit it
+        try:
+            ran.append(prepare(composed, SCHEMAS[name], list(HydraConfig.get().overrides.task)))
+            stage(ran[-1])
+        except Exception as error:
+            # A SLURM job must hand its exception back; elsewhere it is printed here, before Hydra adds words of its
+            # own.
+            if wants_traceback or "SUBMITIT_EXECUTOR" in os.environ or not is_users(error):
+                raise
+            fail(error, SCHEMAS[name])
+        finally:
+            os.environ[FULL_ERROR] = "1"
+
+    # Hydra takes overrides in one piece alone: not some before -m and some after it.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)
+    os.environ[FULL_ERROR] = "1"  # or Hydra would print the error in its own way and exit with 1
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if wants_traceback or not is_users(error):
+            raise
+        fail(error, SCHEMAS[name])
+    finally:  # runs of a command that failed are tracked too
+        for line in dict.fromkeys(map(sync_command, ran)):  # once, however many jobs a sweep had
+            if line is not None:
+                print(f"tracked offline; to upload:  {line}")
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether an exception is the user's to mend; any other is a bug of ours, which shows its traceback."""
+    if isinstance(error, RuntimeError) and "srun" in str(error):  # of submitit, which has no type of its own for it
+        return True
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException):
+        return True
+    return isinstance(error, OSError) and error.filename is not None  # of a file, not of a socket
+
+
+def fail(error: Exception, schema: type[Config]) -> NoReturn:
+    """Say what the user can mend, on one line, and stop."""
+    print(f"error: {one_line(error, schema)}", file=sys.stderr)
+    sys.exit(USER_ERROR)
+
+
+def prepare(composed: DictConfig, schema: type[Any], overrides: list[str]) -> Any:
+    """A checked config that knows its command-line overrides and the fingerprints of local input."""
+    config = parse(composed, schema)
+    config.overrides = overrides
+    if config.select.match != "none":
+        config.compared = compared(config)
+    for path, owner in local_inputs(config):
+        if not Path(owner.path).exists():
+            raise ConfigError(f"{path}.path={owner.path!r}: there is no such file or folder")
+        owner.fingerprint = fingerprint(Path(owner.path))
+    return config
+
+
+def compared(config: Config) -> dict[str, DataConfig]:
+    """The recipes of ``compare.recipes`` that have data, by label, whatever the config at hand chose.
+
+    Raises:
+        ConfigError: there is no option of that name, or the recipe differs in more than its data.
+    """
+    found = {}
+    for point in config.compare.points("data"):
+        option = next(override for override in point.overrides if override.startswith("data="))
+        others = [override for override in point.overrides if override != option]
+        strange = [override for override in others if not override.lstrip("+~").startswith("data.")]
+        if strange:
+            raise ConfigError(
+                f"compare.recipes: {point.label} has {strange[0]}; accepted with select.match={config.select.match}: "
+                "recipes that differ in their data alone"
+            )
+        name = option.removeprefix("data=")
+        if not (CONF / "data" / f"{name}.yaml").exists():
+            options = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
+            raise ConfigError(f"compare.recipes names {name!r}; accepted: {', '.join(options)}")
+        # The file alone has no schema: what it does not mention has to be forced in.
+        forced = [override if override.startswith(("+", "~")) else f"++{override}" for override in others]
+        composed = hydra.compose(f"data/{name}", overrides=forced)
+        recipe = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), composed.data))
+        assert isinstance(recipe, DataConfig)
+        if not recipe.is_untuned:
+            found[point.label] = recipe
+    return found
+
+
+def local_inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every part of a config whose ``path`` names a file or folder here, with its dotted key."""
+    if isinstance(node, dict):
+        for key, child in node.items():
+            yield from local_inputs(child, f"{path}.{key}")
+    if not is_dataclass(node):
+        return
+    where = getattr(node, "path", None)
+    if where is not None and hasattr(node, "fingerprint"):
+        looks_local = where.startswith((".", "/", "~")) or where.endswith((".jsonl", ".json"))
+        if not where.startswith("bundled:") and (looks_local or Path(where).exists()):
+            owner: Any = node
+            owner.path = str(Path(where).expanduser()) if where.startswith("~") else where
+            yield path.lstrip("."), owner
+    for item in fields(node):
+        yield from local_inputs(getattr(node, item.name), f"{path}.{item.name}")
+
+
+def one_line(error: BaseException, schema: type[Config]) -> str:
+    """The text of a user's error: the key or file, the value seen and the accepted form, on one line."""
+    if isinstance(error, OmegaConfBaseException):
+        return explain(error, schema)
+    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
+        return one_line(error.__cause__, schema)
+    if isinstance(error, RuntimeError):
+        return f"{error} Accepted elsewhere: hydra/launcher=submitit_local, or basic"
+    text = " ".join(str(error).split())
+    option = re.search(r"Could not (?:find|load) '([^'/]+)/([^']+)'", text)
+    if option:
+        group, name = option.groups()
+        paths = [path.relative_to(CONF / group).with_suffix("") for path in (CONF / group).rglob("*.yaml")]
+        options = sorted(str(path) for path in paths if not path.name.startswith("_"))
+        return f"{group}={name}: no such option; accepted: {', '.join(options)}"
+    key = re.match(r"Could not override '([^']+)'", text)
+    if key:
+        return unknown_key(schema, key.group(1))
+    if text.startswith("Error parsing override"):
+        return f"{text}; accepted: KEY=VALUE"
+    return text or type(error).__name__

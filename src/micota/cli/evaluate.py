@@ -1,0 +1,118 @@
+"""evaluate.py: answers drawn and graded, stored answers graded again, or a file of anyone's answers graded."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from micota import graph
+from micota.analysis.shifts import KINDS, most_shifted
+from micota.analysis.statistics import macro_average, problem_means
+from micota.artifacts.jsonl import read_jsonl
+from micota.artifacts.store import Store
+from micota.cli.grade_file import grade_file
+from micota.config import EvaluateConfig, without_keys
+from micota.console import open_console
+from micota.errors import ArtifactError
+from micota.grading.scores import by_problem, summarise
+from micota.graph.node import AnyNode
+from micota.graph.specs import ScoresSpec
+from micota.records import SCORES, TOKEN_SHIFTS, Score, TokenShift
+from micota.runtime.execute import execute
+
+OUTCOMES = ("incorrect", "truncated", "no_answer", "ungradable", "not_prompted")
+NUM_TOKENS_SHOWN = 12
+
+
+def evaluate(config: EvaluateConfig) -> None:
+    """Make the scores, or the rank shifts, that the config asks for and show them as tables."""
+    if config.grade is not None:
+        grade_file(config)
+        return
+    console = open_console()
+    targets = graph.evaluation(config)
+    if config.regrade and not config.plan:
+        forget_scores(config, targets)
+    execute(config, "evaluate", targets, console)
+    if config.plan:
+        return
+    store = Store(config.artifacts)
+    for table in (
+        [shift_table(store, node) for node in targets] if config.rank_shift else [results_table(store, targets)]
+    ):
+        console.print(table)
+
+
+def forget_scores(config: EvaluateConfig, targets: list[AnyNode]) -> None:
+    """Take away finished scores, so that they are made again from the completions.
+
+    Raises:
+        ArtifactError: there are no completions; nothing is taken away.
+    """
+    store = Store(config.artifacts)
+    graded = [node for node in targets if isinstance(node.spec, ScoresSpec)]
+    for node in graded:
+        completions = node.inputs["completions"]
+        if not store.is_done(completions):
+            again = " ".join(["python evaluate.py", *without_keys(config.overrides, {"regrade"})])
+            raise ArtifactError(
+                f"regrade=true needs completions {completions.name} ({completions.folder}), which do not exist; "
+                f"draw them with:  {again}"
+            )
+    for node in graded:
+        store.forget(node)
+
+
+def results_table(store: Store, targets: list[AnyNode]) -> Table:
+    """Accuracy with interval and the ways of not being right, by benchmark."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left", title_justify="left", title_style="bold")
+    graded = [node for node in targets if isinstance(node.spec, ScoresSpec)]
+    rows = {str(node.benchmark): read_jsonl(store.path(node) / SCORES, Score) for node in graded}
+    summaries = {bench: summarise(scores) for bench, scores in rows.items()}
+    num_samples = max(summary["num_samples"] for summary in summaries.values())
+    graders = sorted({name for summary in summaries.values() for name in summary["graders"]})
+    grader = graded[0].spec.grader
+    measure = "accuracy" if num_samples == 1 else f"avg@{num_samples}"
+    table.title = f"{graded[0].name.rpartition('@')[0]}: {measure} in % by {grader}, with 95 % intervals"
+    table.add_column("benchmark", no_wrap=True)
+    for column in ("problems", measure, "interval", *OUTCOMES, "tokens", *(f"by {n}" for n in graders if n != grader)):
+        table.add_column(column.replace("_", " "), justify="right", no_wrap=True)
+    for bench, found in summaries.items():
+        table.add_row(
+            bench,
+            str(found["num_problems"]),
+            f"{100 * found['accuracy']:.1f}",
+            f"{100 * found['low']:.1f} to {100 * found['high']:.1f}",
+            *(str(found["outcomes"].get(outcome, 0)) for outcome in OUTCOMES),
+            f"{found['num_tokens']:.0f}",
+            *(f"{100 * found['graders'].get(name, 0):.1f}" for name in graders if name != grader),
+        )
+    if len(rows) > 1:
+        average = macro_average({bench: problem_means(by_problem(scores)) for bench, scores in rows.items()})
+        interval = f"{100 * average.low:.1f} to {100 * average.high:.1f}"
+        table.add_section()
+        table.add_row("average", "", f"{100 * average.value:.1f}", interval, style="bold")
+    table.caption = str(Text("where graders differ: disagreements.md beside the scores"))
+    return table
+
+
+def shift_table(store: Store, node: AnyNode) -> Table:
+    """The most shifted tokens of one benchmark, by mean and by share."""
+    shifts = read_jsonl(store.path(node) / TOKEN_SHIFTS, TokenShift)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold", caption_justify="left")
+    manifest = store.manifest(node)
+    assert manifest is not None
+    kinds = ", ".join(f"{100 * manifest.metrics[f'share_{kind}']:.1f} % {kind}" for kind in KINDS)
+    table.title = f"{node.name}: tokens that {node.inputs['model'].name} would not have chosen"
+    table.caption = f"{manifest.counts['tokens']} tokens: {kinds}; rank 0 is the first choice, shifted is 3 or more"
+    for column in ("by mean", "uses", "mean rank", "by share", "uses", "shifted"):
+        table.add_column(column, justify="left" if column.startswith("by") else "right", no_wrap=True)
+    by_mean, by_share = (most_shifted(shifts, by, limit=NUM_TOKENS_SHOWN) for by in ("mean_rank", "share_shifted"))
+    means = [(repr(row.text), str(row.count), f"{row.mean_rank:.2f}") for row in by_mean]
+    shares = [(repr(row.text), str(row.count), f"{100 * row.share_shifted:.1f} %") for row in by_share]
+    for one, other in zip_longest(means, shares, fillvalue=("", "", "")):
+        table.add_row(*one, *other)
+    return table

@@ -1,0 +1,90 @@
+"""generate.py: the data of one recipe made, accounted for and, where asked for, uploaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from micota import graph
+from micota.artifacts.store import Store
+from micota.cli.show_prompts import show_prompts
+from micota.config import GenerateConfig
+from micota.console import open_console
+from micota.data.datacard import CARD
+from micota.data.hub import check_hub, push
+from micota.graph.node import AnyNode
+from micota.graph.specs import DataSpec
+from micota.runtime.execute import execute
+
+
+def make_recipe(config: GenerateConfig) -> None:
+    """Make the data of the recipe and say what was lost to what; or show prompts, or a plan, and make nothing."""
+    console = open_console()
+    if config.show_prompts and not config.plan:
+        show_prompts(config, console)
+        return
+    node = graph.data(config, config.data)
+    account = check_hub() if config.push_to_hub and not config.plan else None
+    execute(config, "generate", [node], console)
+    if config.plan:
+        return
+    store = Store(config.artifacts)
+    for table in accounts(store, node):
+        console.print(table)
+    if account is not None:
+        console.print(f"uploaded: {push(config.hub, account, store, node)}")
+
+
+def accounts(store: Store, node: AnyNode) -> Iterator[Table]:
+    """What was lost to what: of each generator that the data come from, and of each recipe where recipes are
+    matched."""
+    match = json.loads((store.path(node) / CARD).read_text(encoding="utf-8")).get("match")
+    pools = {label: child for label, child in node.inputs.items() if isinstance(child.spec, DataSpec)} or {
+        node.name: node
+    }
+    yield generators_table(store, pools, match["generators"] if match and match["by"] == "problems" else {})
+    if match:
+        yield recipes_table(match, node.name)
+
+
+def generators_table(store: Store, pools: dict[str, AnyNode], lost: dict[str, dict[str, int]]) -> Table:
+    """Completions of each generator: drawn, dropped by each reason, passed, and lost where another generator has
+    none."""
+    counts = {}
+    for label, pool in pools.items():
+        manifest = store.manifest(pool)
+        counts[label] = manifest.counts if manifest is not None else {}
+    reasons = sorted({name for found in counts.values() for name in found if name.startswith("dropped_")})
+    table = _table("generator", "drawn", *(name.removeprefix("dropped_") for name in reasons), "passed")
+    for column in ("lost_to_others", "it_alone_lacks") if lost else ():
+        table.add_column(column.replace("_", " "), justify="right")
+    for label, found in counts.items():
+        cells = [found.get("completions", found["examples"]), *(-found.get(name, 0) for name in reasons)]
+        cells.append(found.get("kept", found["examples"]))
+        if lost:
+            cells += [-lost[label]["lost"], lost[label]["alone_lacks"]]
+        table.add_row(label, *map(str, cells))
+    return table
+
+
+def recipes_table(match: dict[str, Any], own: str) -> Table:
+    """The recipes that were made alike."""
+    by = "the problems that every generator solved" if match["by"] == "problems" else f"{match['budget_tokens']} tokens"
+    table = _table("recipe", "examples", "tokens", "lost_to_budget")
+    table.title = f"matched by {by}"
+    for recipe, row in match["recipes"].items():
+        cells = row["num_examples"], row["num_tokens"], -row["lost_to_budget"]
+        table.add_row(recipe, *map(str, cells), style="bold" if recipe == own else None)
+    return table
+
+
+def _table(first: str, *columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
+    return table

@@ -1,0 +1,130 @@
+"""Anyone's outputs, graded: ``python evaluate.py grade=FILE.jsonl``. No model, no artifact, no torch."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from micota.analysis.statistics import wilson
+from micota.artifacts.jsonl import json_line, write_text
+from micota.config import ANSWER_TYPES, EvaluateConfig
+from micota.console import open_console, progress_bar
+from micota.data.sources import read_rows
+from micota.errors import SourceError
+from micota.grading.gold import GoldError
+from micota.grading.graders import Submission, gold_for, graders_of
+from micota.grading.judge import judged
+from micota.records import Problem, Verdict
+from micota.stages.grade import CHUNK
+
+FORM = '{"id", "completion", "answer"} and, if wanted, "answer_type", "tolerance", "finish_reason", "problem"'
+
+
+def grade_file(config: EvaluateConfig, console: Console | None = None) -> dict[str, Any]:
+    """Grade the rows of ``config.grade`` by every grader into ``FILE.scores.jsonl`` beside it, and print a summary as
+    JSON on the last line; returns the summary.
+
+    Raises:
+        SourceError: a line is broken, or a row lacks a field; the text names the file and line. Nothing is written.
+    """
+    assert config.grade is not None
+    console = console or open_console()
+    path = Path(config.grade)
+    rows = list(_rows(path))
+    evaluation = config.evaluation
+    verdicts: list[dict[str, Verdict]] = []
+    with graders_of(evaluation) as graders, progress_bar(console) as bar:
+        task = bar.add_task(f"grade {path.name}", total=len(rows), note="")
+        for start in range(0, len(rows), CHUNK):
+            chunk = [
+                Submission(problem, row["completion"], row.get("finish_reason") != "length")
+                for problem, row in rows[start : start + CHUNK]
+            ]
+            verdicts += graders.grade(chunk)
+            bar.update(task, completed=len(verdicts), note="")
+    if evaluation.judge.url is not None:
+        asked = [(problem, by["typed"].prediction) for (problem, _), by in zip(rows, verdicts, strict=True)]
+        for index, verdict in judged(asked, evaluation.judge):
+            verdicts[index]["judge"] = verdict
+    scored = [_scored(row, by, evaluation.grader) for (_, row), by in zip(rows, verdicts, strict=True)]
+    target = path.with_name(path.name.removesuffix(".jsonl") + ".scores.jsonl")
+    write_text(target, "".join(json_line(row) for row in scored))
+    summary = _summary(scored, evaluation.grader, target)
+    print(json.dumps(summary))
+    return summary
+
+
+def _rows(path: Path) -> Iterator[tuple[Problem, dict[str, Any]]]:
+    """Every row of the file with the problem it answers, checked."""
+    if not path.is_file():
+        raise SourceError(f"grade={str(path)!r}: there is no such file; accepted: a .jsonl file with rows {FORM}")
+    seen: dict[str, int] = {}
+    for number, row in enumerate(read_rows(path), start=1):
+        where = f"{path}:{number}"
+        for name in ("id", "completion", "answer"):
+            if name not in row:
+                raise SourceError(f"{where}: no {name!r}; a row is {FORM}")
+        if not isinstance(row["completion"], str):
+            raise SourceError(f"{where}: completion is {type(row['completion']).__name__}; accepted: a string")
+        if not isinstance(row["answer"], str | int | float) or isinstance(row["answer"], bool):
+            raise SourceError(f"{where}: answer is {type(row['answer']).__name__}; accepted: a string or a number")
+        if row.get("answer_type") not in (None, *ANSWER_TYPES):
+            raise SourceError(f"{where}: answer_type={row['answer_type']!r}; accepted: {', '.join(ANSWER_TYPES)}")
+        identity = str(row["id"])
+        if identity in seen:
+            raise SourceError(f"{where}: id {identity!r} stands on line {seen[identity]} too; ids must be unique")
+        seen[identity] = number
+        tolerance = row.get("tolerance")
+        problem = Problem(
+            id=identity,
+            problem=str(row.get("problem", "")),
+            answer=str(row["answer"]).strip(),
+            answer_type=row.get("answer_type") or "auto",
+            tolerance=None if tolerance is None else str(tolerance),
+        )
+        try:
+            gold_for(problem)
+        except GoldError as error:
+            raise SourceError(f"{where}: {error}") from None
+        yield problem, row
+    if not seen:
+        raise SourceError(f"{path} has no rows; a row is {FORM}")
+
+
+def _scored(row: dict[str, Any], by: dict[str, Verdict], grader: str) -> dict[str, Any]:
+    """A row of the output."""
+    chosen = by[grader]
+    is_cut = chosen.prediction is None and row.get("finish_reason") == "length"
+    return {
+        "id": row["id"],
+        "prediction": chosen.prediction,
+        "correct": chosen.correct,
+        "reason": "truncated" if is_cut else chosen.reason,
+        "graders": {name: verdict.correct for name, verdict in by.items()},
+    }
+
+
+def _summary(scored: list[dict[str, Any]], grader: str, target: Path) -> dict[str, Any]:
+    right = sum(row["correct"] is True for row in scored)
+    accuracy = wilson(right, len(scored))
+    outcomes: Counter[str] = Counter()
+    for row in scored:
+        missing = "ungradable" if row["prediction"] is not None else row["reason"]
+        outcomes[{True: "correct", False: "incorrect", None: missing}[row["correct"]]] += 1
+    return {
+        "file": str(target),
+        "rows": len(scored),
+        "grader": grader,
+        "accuracy": accuracy.value,
+        "low": accuracy.low,
+        "high": accuracy.high,
+        "outcomes": dict(outcomes),
+        "graders": {
+            name: sum(row["graders"][name] is True for row in scored) / len(scored) for name in scored[0]["graders"]
+        },
+    }

@@ -1,0 +1,35 @@
+"""pipeline.py: the whole method, walked along its graph, then reported."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from micota.artifacts.store import Store
+from micota.cli.report import report
+from micota.config import PipelineConfig
+from micota.console import open_console
+from micota.graph import CaseConfig, experiment, unique
+from micota.runtime.plan import finished, pending, show_plan, tasks_of
+from micota.runtime.runners import default_jobs, open_runner, run_tasks
+from micota.tracking import check_tracker
+
+
+def pipeline(config: PipelineConfig, cases: list[CaseConfig], console: Console | None = None) -> None:
+    """Make everything that the experiment needs, then report."""
+    console = console or open_console()
+    made = experiment(cases)
+    targets = made.targets()
+    store = Store(config.artifacts)
+    if config.plan:
+        show_plan(config, store, targets, console)
+        return
+    todo = pending(store, targets)
+    cached = len(unique(targets)) - len(todo)
+    console.print(Text(f"{config.name}: {cached} artifacts are there already, {len(todo)} to make", "bold"))
+    jobs = config.jobs or default_jobs(config)
+    if todo:
+        check_tracker(config.tracker)
+    with open_runner(config, jobs, store, console, made.configs) as runner:
+        run_tasks(tasks_of(todo, finished(store, targets)), runner, jobs, console)
+    report(config, cases, console)

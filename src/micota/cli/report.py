@@ -1,0 +1,71 @@
+"""Finished experiments -> tables here and pages; every seed that was run with the same settings is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from micota.artifacts.jsonl import write_text
+from micota.artifacts.store import Store
+from micota.config import Config
+from micota.console import open_console
+from micota.errors import ArtifactError
+from micota.graph import CaseConfig, Experiment, experiment
+from micota.report.collect import case_reports
+from micota.report.table import comparison_table
+from micota.runtime.plan import pending
+
+SEEDS = "seeds.json"
+PAGE = "index.html"
+
+
+def report(config: Config, cases: list[CaseConfig], console: Console | None = None) -> Path:
+    """Show a table for each case, write one page of all and their tables beside it, and print where it is last.
+
+    Raises:
+        ArtifactError: the experiment has not been run.
+    """
+    from micota.report.frames import export_files
+    from micota.report.page import render_page  # plotly takes its time, which a plan need not wait for
+
+    console = console or open_console()
+    store = Store(config.artifacts)
+    folder = report_folder(config, cases)
+    by_seed = finished_seeds(config, cases, store, folder)
+    if not by_seed:
+        arguments = " ".join(item for item in config.overrides)
+        raise ArtifactError(f"there is nothing to report yet; run:  python pipeline.py {arguments}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / SEEDS, json.dumps(sorted(by_seed)) + "\n")
+    reports = case_reports(store, config.name, by_seed)
+    page = folder / PAGE
+    write_text(page, render_page(config.name, reports, store, config.seed, config.overrides))
+    for name, text in export_files([case.summary for case in reports]).items():
+        write_text(folder / name, text)
+    for case in reports:
+        console.print(comparison_table(case.summary))
+    console.print(Text(f"report: {page}"))
+    return page
+
+
+def finished_seeds(config: Config, cases: list[CaseConfig], store: Store, folder: Path) -> dict[int, Experiment]:
+    """The experiment at every seed, of this run and of those before it, at which it is finished."""
+    known = json.loads((folder / SEEDS).read_text()) if (folder / SEEDS).exists() else []
+    found: dict[int, Experiment] = {}
+    for seed in sorted({*known, config.seed}):
+        candidate = experiment([case.at_seed(seed) for case in cases])
+        if not pending(store, candidate.targets()):
+            found[seed] = candidate
+    return found
+
+
+def report_folder(config: Config, cases: list[CaseConfig]) -> Path:
+    """One folder for all seeds of one experiment."""
+    targets = experiment([case.at_seed(0) for case in cases]).targets()
+    key = hashlib.sha256(" ".join(node.key for node in targets).encode()).hexdigest()[:10]
+    name = f"{config.name}.{cases[0].config.student.name}" if len(cases) == 1 else config.name
+    return Path(config.artifacts) / "reports" / f"{name}-{key}"

@@ -1,0 +1,46 @@
+"""generate.py show_prompts=N: what a model will see, before hours are spent on it."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from micota import graph
+from micota.config import GenerateConfig
+from micota.data.prompts import prompt_hash, prompt_text
+from micota.data.sources import load_questions, model_folder
+from micota.errors import ConfigError
+from micota.graph import CompletionsSpec
+from micota.graph.node import AnyNode
+
+
+def show_prompts(config: GenerateConfig, console: Console) -> None:
+    """Print the first prompts that each generator of the data is sent, exactly as rendered.
+
+    Raises:
+        ConfigError: the data have no generator, being rows of the user's own.
+    """
+    data = graph.data(config, config.data, matched=False)
+    asked = [node.inputs["completions"] for node in (data, *data.inputs.values()) if "completions" in node.inputs]
+    if not asked:
+        raise ConfigError(f"show_prompts={config.show_prompts}: data={data.name} are rows of a file; nobody is asked")
+    for node in asked:
+        _show(node, config.show_prompts, console)
+
+
+def _show(node: AnyNode, number: int, console: Console) -> None:
+    from transformers import AutoTokenizer
+
+    spec: CompletionsSpec = node.spec
+    generator = node.inputs["model"]
+    while not generator.is_source:  # a tuned or merged model keeps the tokenizer of the one it was made from
+        generator = generator.inputs["base"] if "base" in generator.inputs else generator.inputs["model"]
+    bundled = generator.spec.path.startswith("bundled:")
+    revision = None if bundled else generator.spec.revision
+    tokenizer = AutoTokenizer.from_pretrained(model_folder(generator.spec.path), revision=revision)
+    for problem in load_questions(spec.questions)[:number]:
+        text = prompt_text(tokenizer, problem.problem, spec.prompt)
+        num_tokens = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        head = f"{node.name}, problem {problem.id}: {num_tokens} tokens, hash {prompt_hash(text)}"
+        console.print(Text(head, "bold"))
+        console.print(Text(text))

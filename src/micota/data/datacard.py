@@ -1,0 +1,138 @@
+"""The card of a data set: what it is, how it was made and what was lost on the way, for people and for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from micota.artifacts.provenance import versions
+from micota.graph import CompletionsSpec, DataSpec, FilteredSpec, MostLikelySpec, RowsSpec, weights_of
+from micota.graph.node import AnyNode
+from micota.records import DATA, Example
+
+CARD, CARD_PAGE = "card.json", "README.md"  # the hub shows a README as the card of a data set
+PERCENTILES = (0, 10, 25, 50, 75, 90, 100)
+ROWS = f"""
+## Rows
+
+`{DATA}`: `problem_id`, `messages` (chat), `completion` (to be learnt), `num_tokens` (of that), `source` (recipe).
+`manifest.json` has all settings and versions. The licences of the problems and of the model that wrote the completions
+apply.
+"""
+
+
+def card(node: AnyNode, counts: Mapping[str, int], examples: Sequence[Example]) -> dict[str, Any]:
+    """All that the card says, as JSON. ``counts`` are those of the artifact, ``num_tokens`` percentiles by rank."""
+    spec: DataSpec = node.spec
+    lengths = [example.num_tokens for example in examples]
+    prefix = "dropped_"
+    return {
+        "name": node.name,
+        "key": node.key,
+        "num_examples": len(examples),
+        "num_problems": len({example.problem_id for example in examples}),
+        "num_tokens": {"total": sum(lengths), "mean": sum(lengths) / len(lengths)}
+        | {f"p{rank}": int(np.percentile(lengths, rank, method="lower")) for rank in PERCENTILES},
+        "sources": dict(Counter(example.source for example in examples)),
+        "problems": {"path": spec.problems.path, "revision": spec.problems.revision, "split": spec.problems.split},
+        "prompt": asdict(spec.prompt),
+        "select": asdict(spec.select),
+        "decontaminate_against": sorted(spec.decontaminate_against) if isinstance(spec, FilteredSpec) else [],
+        "seed": spec.seed,
+        "completions": counts.get("completions"),
+        "dropped": {name.removeprefix(prefix): n for name, n in counts.items() if name.startswith(prefix)},
+        "weights": weights_of(spec),
+        "select_by": spec.select_by if isinstance(spec, MostLikelySpec) else None,
+        "made_from": [_origin(label, child) for label, child in node.inputs.items()],
+        "rows_of": spec.path if isinstance(spec, RowsSpec) else None,
+        "versions": versions(),
+    }
+
+
+def _origin(label: str, node: AnyNode) -> dict[str, Any]:
+    """An input; of completions also who wrote them and how."""
+    origin: dict[str, Any] = {"label": label, "kind": node.kind, "name": node.name, "key": node.key}
+    if isinstance(node.spec, CompletionsSpec):
+        generator = node.inputs["model"]
+        origin["generator"] = {"name": generator.name, "key": generator.key}
+        if generator.is_source:
+            origin["generator"] |= {"path": generator.spec.path, "revision": generator.spec.revision}
+        origin |= {"sampling": asdict(node.spec.sampling), "engine": node.spec.engine, "dtype": node.spec.dtype}
+        origin["prompt"] = asdict(node.spec.prompt)
+    return origin
+
+
+def markdown(card: Mapping[str, Any]) -> str:
+    """The card as a page, with the front matter by which the hub finds the rows."""
+    tokens = card["num_tokens"]
+    lines = [
+        "---", "configs:", "- config_name: default", f"  data_files: {DATA}", "tags: [micota, reasoning, distillation]",
+        "---", "", f"# {card['name']}", "",
+        f"{card['num_examples']} examples on {card['num_problems']} problems of `{card['problems']['path']}` "
+        f"({card['problems']['split']}), {tokens['total']} tokens in their completions. "
+        f"Made by micota; key `{card['key']}`.",
+        "", "| tokens a completion | mean | " + " | ".join(f"{rank} %" for rank in PERCENTILES) + " |",
+        "|---" * (len(PERCENTILES) + 2) + "|",
+        f"| | {tokens['mean']:.1f} | " + " | ".join(str(tokens[f"p{rank}"]) for rank in PERCENTILES) + " |",
+        "", "## Who wrote it", "",
+        *(_origin_line(origin) for origin in card["made_from"]),
+        *([f"- rows of the file `{card['rows_of']}`"] if card["rows_of"] else []),
+    ]  # fmt: skip
+    if card["weights"]:
+        mixed = ", ".join(f"{label} {weight:g}" for label, weight in card["weights"].items())
+        lines += ["", f"Mixed by weight: {mixed}."]
+    if card["select_by"]:
+        lines += [
+            "",
+            "Of each problem's completions that with the fewest bits per byte under the student before SFT.",
+        ]
+    if "match" in card:
+        lines += _matched(card["match"])
+    if card["completions"] is not None:
+        lines += ["", "## What was lost", "", "| | completions |", "|---|---|", f"| drawn | {card['completions']} |"]
+        lines += [f"| {reason.replace('_', ' ')} | -{number} |" for reason, number in card["dropped"].items()]
+        kept = card["completions"] - sum(card["dropped"].values())
+        lines += [f"| passed | {kept} |", f"| chosen | {card['num_examples']} |"]
+        lines += ["", f"Filters, in order: {', '.join(card['select']['filters']) or 'none'}."]
+        decontaminate_against = ", ".join(card["decontaminate_against"])
+        lines += (
+            [f"Problems of {decontaminate_against} are left out ({card['select']['decontaminate']})."]
+            if decontaminate_against
+            else []
+        )
+    return "\n".join([*lines, ROWS])
+
+
+def _matched(match: Mapping[str, Any]) -> list[str]:
+    """What the recipes of a comparison lost to being made alike."""
+    by = {"problems": "the problems that every generator solved", "tokens": "one budget of tokens"}[match["by"]]
+    lines = ["", f"## Matched with other recipes by {by}", ""]
+    if match["by"] == "problems":
+        lines += ["| generator | passed | lost for want of an answer of others | problems that it alone lacks |"]
+        lines += ["|---|---|---|---|"]
+        lines += [
+            f"| {label} | {row['passed']} | {-row['lost']} | {row['alone_lacks']} |"
+            for label, row in match["generators"].items()
+        ]
+    else:
+        lines += [f"Budget: {match['budget_tokens']} tokens, those of the smallest recipe."]
+    lines += ["", "| recipe | examples | tokens | examples lost to the budget |", "|---|---|---|---|"]
+    return lines + [
+        f"| {recipe} | {row['num_examples']} | {row['num_tokens']} | {-row['lost_to_budget']} |"
+        for recipe, row in match["recipes"].items()
+    ]
+
+
+def _origin_line(origin: Mapping[str, Any]) -> str:
+    if "generator" not in origin:
+        return f"- {origin['label'].replace('_', ' ')}: {origin['kind']} `{origin['name']}` (key `{origin['key']}`)"
+    generator, sampling = origin["generator"], origin["sampling"]
+    drawn = (
+        f"temperature {sampling['temperature']:g}, top-p {sampling['top_p']:g}, "
+        f"at most {sampling['max_tokens']} tokens, {sampling['num_samples']} sample(s) a problem"
+    )
+    return f"- `{generator.get('path') or generator['name']}`: {drawn}, by {origin['engine']} in {origin['dtype']}"

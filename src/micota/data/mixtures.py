@@ -1,0 +1,155 @@
+"""Which examples a recipe takes of those that passed: a number of them, a mixture, or as others have them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import Any
+
+from micota.config import SelectConfig
+from micota.errors import ArtifactError
+from micota.records import Example, ExampleScore
+from micota.seeding import seed_of
+
+Pools = Mapping[str, Sequence[Example]]  # by generator
+
+
+def choose(examples: Sequence[Example], num_examples: int | None, seed: int) -> list[Example]:
+    """``num_examples`` of them: those whose problems rank first in an order that depends on the seed alone, so that
+    recipes and sizes share as many problems as they can."""
+    if num_examples is None:
+        if not examples:
+            raise ArtifactError("no completion passed the filters; there is nothing to train on")
+        return list(examples)
+    if len(examples) < num_examples:
+        raise ArtifactError(
+            f"only {len(examples)} examples passed the filters, select.num_examples={num_examples}; lower it, "
+            "or add problems (nothing is lost: completions are kept)"
+        )
+    return ranked(examples, seed)[:num_examples]
+
+
+def ranked(examples: Sequence[Example], seed: int) -> list[Example]:
+    """In an order that depends on the seed and each problem alone."""
+    return sorted(examples, key=lambda example: seed_of("rank", seed, example.problem_id))
+
+
+def mixture(parts: Pools, weights: Mapping[str, float], num_examples: int | None, seed: int) -> list[Example]:
+    """Examples of all parts in the proportion of ``weights``; no problem comes from two of them.
+
+    Without ``num_examples`` the mixture is as large as the parts allow. The rarest part chooses first.
+    """
+    ordered = {label: ranked(parts[label], seed) for label in sorted(weights, key=lambda label: weights[label])}
+    if num_examples is None:
+        upper = min(int(len(rows) / weights[label]) for label, rows in ordered.items())
+        num_examples = bisect_left(
+            range(1, upper + 1), True, key=lambda total: isinstance(_filled(ordered, weights, total), str)
+        )
+        if num_examples == 0:
+            raise ArtifactError(f"no mixture of {', '.join(weights)} can be made: a part has no example")
+    filled = _filled(ordered, weights, num_examples)
+    if isinstance(filled, str):
+        raise ArtifactError(f"{filled} (select.num_examples={num_examples}); lower it")
+    return filled
+
+
+def _filled(ordered: Pools, weights: Mapping[str, float], total: int) -> list[Example] | str:
+    """The mixture of this size, or which part is too small for it."""
+    chosen: list[Example] = []
+    taken: set[str] = set()
+    *_, last = ordered
+    for label, rows in ordered.items():
+        share = round(total * weights[label]) if label != last else total - len(chosen)
+        free = [example for example in rows if example.problem_id not in taken]
+        if len(free) < share:
+            return f"part {label!r} has {len(free)} problems that no other part uses, and {share} are wanted"
+        chosen += free[:share]
+        taken |= {example.problem_id for example in free[:share]}
+    return chosen
+
+
+def match(
+    pools: Pools, compared: Mapping[str, Mapping[str, float]], select: SelectConfig, seed: int
+) -> tuple[dict[str, list[Example]], dict[str, Any]]:
+    """The examples of every recipe of a comparison, and an account of what was lost to what.
+
+    Args:
+        pools: what passed the filters, by generator. compared: of each recipe the weights of its generators. select:
+        ``match`` is ``problems``: recipes are made of the problems that every generator solved, the same ones where
+            they are of one size; or ``tokens``: recipes are cut to as many tokens as the smallest has.
+
+    Raises:
+        ArtifactError: no problem was solved by every generator, or a recipe cannot be made as large as asked for.
+    """
+    if select.match == "problems":
+        pools, generators = _shared(pools)
+    else:
+        generators = {label: {"passed": len(rows)} for label, rows in pools.items()}
+    recipes = {recipe: mixture(pools, weights, select.num_examples, seed) for recipe, weights in compared.items()}
+    budget = min(num_tokens(rows) for rows in recipes.values()) if select.match == "tokens" else None
+    account = {}
+    for recipe, rows in recipes.items():
+        if budget is not None:
+            recipes[recipe] = within(ranked(rows, seed), budget)
+        account[recipe] = {
+            "weights": dict(compared[recipe]),
+            "num_examples": len(recipes[recipe]),
+            "num_tokens": num_tokens(recipes[recipe]),
+            "lost_to_budget": len(rows) - len(recipes[recipe]),
+        }
+    return recipes, {"by": select.match, "budget_tokens": budget, "generators": generators, "recipes": account}
+
+
+def _shared(pools: Pools) -> tuple[dict[str, list[Example]], dict[str, dict[str, int]]]:
+    """What all generators solved, and of each generator how much that is: examples that ``passed``, those ``lost`` for
+    want of an answer of others, and the problems that all others solved and it ``alone_lacks``."""
+    solved = {label: {example.problem_id for example in rows} for label, rows in pools.items()}
+    repeated = next((label for label, rows in pools.items() if len(rows) > len(solved[label])), None)
+    if repeated is not None:
+        raise ArtifactError(
+            f"select.match=problems: {repeated} has several examples on one problem; accepted: one each, as with "
+            "select.keep_sample=shortest"
+        )
+    common = set.intersection(*solved.values())
+    if not common:
+        raise ArtifactError(
+            f"select.match=problems: no problem was solved by all of {', '.join(pools)}; compare fewer recipes "
+            "(compare.recipes), or match by tokens"
+        )
+    kept = {label: [row for row in rows if row.problem_id in common] for label, rows in pools.items()}
+    account = {}
+    for label, rows in pools.items():
+        others = [ids for other, ids in solved.items() if other != label]
+        alone = set.intersection(*others) - solved[label] if others else set()
+        account[label] = {"passed": len(rows), "lost": len(rows) - len(kept[label]), "alone_lacks": len(alone)}
+    return kept, account
+
+
+def within(examples: Sequence[Example], budget: int) -> list[Example]:
+    """As many of the first examples as have at most ``budget`` tokens together."""
+    total = 0
+
+    def fits(example: Example) -> bool:
+        nonlocal total
+        total += example.num_tokens
+        return total <= budget
+
+    return list(takewhile(fits, examples))
+
+
+def num_tokens(examples: Sequence[Example]) -> int:
+    """Tokens of all completions, as their generators count them."""
+    return sum(example.num_tokens for example in examples)
+
+
+def most_likely(parts: Mapping[str, Sequence[Example]], scores: Mapping[str, Sequence[ExampleScore]]) -> list[Example]:
+    """Of each problem's completions, by any generator, the one with the fewest bits per byte; of equals the first."""
+    keep_sample: dict[str, tuple[float, Example]] = {}
+    for label, examples in parts.items():
+        for example, score in zip(examples, scores[label], strict=True):
+            assert example.problem_id == score.problem_id, f"{label}: row {score.index} is about another problem"
+            known = keep_sample.get(example.problem_id)
+            if known is None or score.bits_per_byte < known[0]:
+                keep_sample[example.problem_id] = (score.bits_per_byte, example)
+    return [example for _, example in keep_sample.values()]

@@ -1,0 +1,145 @@
+"""Where problems and models come from: the hub, local files, or what is bundled with the package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from micota.config import QuestionsConfig, SourceConfig
+from micota.errors import SourceError
+from micota.records import Problem, Question
+
+BUNDLED = "bundled:"
+
+
+def model_folder(path: str) -> str:
+    """A folder or hub id for ``from_pretrained``, with ``bundled:NAME`` resolved."""
+    return str(_bundled("models", path)) if path.startswith(BUNDLED) else path
+
+
+def load_questions(source: QuestionsConfig) -> list[Question]:
+    """All problems of a source, in its order, without their answers.
+
+    Raises:
+        SourceError: a column is missing or empty, or ids repeat.
+    """
+    return [question for question, _ in _questions(source)][: source.limit]
+
+
+def load_problems(source: SourceConfig) -> list[Problem]:
+    """All problems of a source with their gold answers, in its order, checked.
+
+    Raises:
+        SourceError: a column is missing or empty, ids repeat, a gold is not of its type, or the number of rows is not
+        the
+            declared one.
+    """
+    problems = []
+    for number, (question, row) in enumerate(_questions(source)):
+        answer = _column(source, number, row, source.answer_column)
+        if isinstance(answer, list) and len(answer) == 1:
+            answer = answer[0]
+        answer = str(answer)
+        if source.answer_after:
+            answer = answer.rpartition(source.answer_after)[2]
+        if not answer.strip():
+            raise SourceError(f"{source.path}: row {number} has an empty {source.answer_column}")
+        problems.append(
+            Problem(
+                id=question.id,
+                problem=question.problem,
+                answer=answer.strip(),
+                answer_type=_answer_type(source, number, row),
+                tolerance=_optional(source, number, row, source.tolerance_column),
+                unit=_optional(source, number, row, source.unit_column),
+            )
+        )
+    if source.num_rows is not None and len(problems) != source.num_rows:
+        raise SourceError(f"{source.path} has {len(problems)} rows; num_rows says {source.num_rows}")
+    return problems[: source.limit]
+
+
+def _questions(source: QuestionsConfig) -> list[tuple[Question, Mapping[str, Any]]]:
+    """Every problem with the row it comes from, checked."""
+    found = []
+    for number, row in enumerate(_rows(source)):
+        problem = str(_column(source, number, row, source.problem_column))
+        if not problem.strip():
+            raise SourceError(f"{source.path}: row {number} has an empty {source.problem_column}")
+        identity = number if source.id_column is None else _column(source, number, row, source.id_column)
+        found.append((Question(id=str(identity), problem=problem), row))
+    if not found:
+        raise SourceError(f"{source.path} has no rows")
+    if len({question.id for question, _ in found}) != len(found):
+        raise SourceError(f"{source.path}: values of the column {source.id_column!r} repeat; ids must be unique")
+    return found
+
+
+def _column(source: QuestionsConfig, number: int, row: Mapping[str, Any], column: str) -> Any:
+    """The value of a column, whose name may be a dotted path."""
+    value: Any = row
+    for name in column.split(".") if column not in row else [column]:
+        if not isinstance(value, Mapping) or name not in value:
+            raise SourceError(f"{source.path}: row {number} has no column {column!r}; it has {', '.join(sorted(row))}")
+        value = value[name]
+    return value
+
+
+def _optional(source: QuestionsConfig, number: int, row: Mapping[str, Any], column: str | None) -> str | None:
+    value = None if column is None else _column(source, number, row, column)
+    return None if value is None or not str(value).strip() else str(value).strip()
+
+
+def _answer_type(source: SourceConfig, number: int, row: Mapping[str, Any]) -> str:
+    if source.list_column is not None and _column(source, number, row, source.list_column) in (True, "True", "true"):
+        return "list"
+    if source.type_column is None:
+        return source.answer_type
+    word = str(_column(source, number, row, source.type_column))
+    if word not in source.types:
+        raise SourceError(
+            f"{source.path}: row {number} has {source.type_column}={word!r}; types knows {', '.join(source.types)}"
+        )
+    return source.types[word]
+
+
+def _rows(source: QuestionsConfig) -> Iterable[Mapping[str, Any]]:
+    if source.path.startswith(BUNDLED):
+        return read_rows(_bundled("problems", source.path))
+    if source.path.endswith((".jsonl", ".json")):
+        return read_rows(Path(source.path))
+    import datasets
+
+    rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(
+        source.path, source.subset, split=source.split, revision=source.revision
+    )
+    return rows
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file, one a line.
+
+    Raises:
+        SourceError: a line is not a JSON object; the text names the file and line.
+    """
+    with open(path, encoding="utf-8") as handle:
+        for number, line in enumerate(handle, start=1):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise SourceError(f"{path}:{number}: not valid JSON ({error})") from None
+            if not isinstance(row, dict):
+                raise SourceError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+            yield row
+
+
+def _bundled(folder: str, path: str) -> Path:
+    root = Path(str(resources.files("micota.tiny"))) / folder
+    found = root / path.removeprefix(BUNDLED)
+    if not found.exists():
+        options = ", ".join(sorted(BUNDLED + entry.name for entry in root.iterdir() if entry.suffix in ("", ".jsonl")))
+        raise SourceError(f"{path!r} is not bundled; accepted: {options}")
+    return found

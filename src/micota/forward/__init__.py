@@ -1,0 +1,1 @@
+"""One forward pass of a model over given text: batches, negative log-likelihood, token ranks."""

@@ -1,0 +1,29 @@
+"""Bits per character of training completions under a model: how well the model predicts what it is to learn.
+
+MiCoTA (arXiv 2507.01887) divides bits by "characters" and counts UTF-8 bytes; both counts are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from micota.forward.batches import batch_of
+from micota.sft.losses import token_nll
+from micota.sft.packing import IGNORED, Tokens
+
+
+@torch.inference_mode()
+def completion_nll(model: Any, sequences: Sequence[Tokens]) -> list[float]:
+    """Negative log-likelihood in nats of each completion with eos, given its prompt; summed in float64.
+
+    The sequences are one batch. Logits are built of completions alone, a chunk at a time.
+    """
+    batch = batch_of(sequences, model.device)
+    nll = token_nll(model, batch).double()
+    row_of = (batch["labels"] != IGNORED).nonzero()[:, 0]
+    totals = torch.zeros(len(sequences), dtype=torch.double, device=nll.device).index_add_(0, row_of, nll)
+    found: list[float] = totals.tolist()
+    return found

@@ -1,0 +1,176 @@
+"""Completions -> verdicts of every grader, side by side.
+
+``typed`` asks the worker processes only what its cheap rules leave open, and never the same question twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from micota.artifacts.provenance import num_cores
+from micota.config import EvaluationConfig
+from micota.grading import paper_rule
+from micota.grading.extract import extract
+from micota.grading.gold import Gold, GoldError, gold_of, is_settled
+from micota.grading.pool import Workers
+from micota.grading.symbolic import is_worth_trying
+from micota.grading.typed import compare
+from micota.records import Completion, Problem, Verdict
+
+
+class Submission(NamedTuple):
+    """A completion to be graded. One that was cut off has no answer but a declared one: its last number is just the
+    last."""
+
+    problem: Problem
+    completion: str
+    is_finished: bool = True
+
+
+class _DeferredError(Exception):
+    """The cheap rules leave a question open."""
+
+
+def _defer(gold: str, prediction: str, tolerance: Fraction | None) -> bool | None:
+    if not is_worth_trying(gold) or not is_worth_trying(prediction):
+        return None
+    raise _DeferredError
+
+
+@dataclass
+class Graders:
+    """The rule graders, with their worker processes; a context manager.
+
+    ``seconds`` is the time limit of one symbolic comparison, ``memory_bytes`` that of each worker process.
+    """
+
+    num_workers: int = 1
+    seconds: float = 5.0
+    memory_bytes: int = 2 * 2**30
+
+    def __post_init__(self) -> None:
+        self._workers = Workers(self.num_workers, self.seconds, self.memory_bytes)
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def __enter__(self) -> Graders:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._workers.__exit__(kind, error, trace)
+
+    @property
+    def num_replaced(self) -> int:
+        """Worker processes that broke a limit and were replaced."""
+        return self._workers.num_replaced
+
+    def forget(self) -> None:
+        """Forget the answers to questions asked so far."""
+        self._known.clear()
+
+    def grade(self, rows: Sequence[Submission], rule: str = "hendrycks") -> list[dict[str, Verdict]]:
+        """The verdicts on completions, by grader."""
+        typed = self.typed([(row.problem, prediction(row)) for row in rows])
+        return [
+            {"typed": verdict, "paper_rule": by_paper_rule(row.problem, row.completion, rule)}
+            for row, verdict in zip(rows, typed, strict=True)
+        ]
+
+    def typed(self, rows: Iterable[tuple[Problem, str | None]]) -> list[Verdict]:
+        """The verdicts of ``typed`` on ``(problem, prediction)`` rows."""
+        verdicts: list[Verdict | None] = []
+        questions: dict[str, list[int]] = {}
+        for problem, predicted in rows:
+            verdict = cheap_verdict(problem, predicted)
+            if verdict is None:
+                questions.setdefault(_question(problem, predicted), []).append(len(verdicts))
+            verdicts.append(verdict)
+        asked = [question for question in questions if question not in self._known]
+        for index, reply in self._workers.map((index, json.loads(question)) for index, question in enumerate(asked)):
+            self._known[asked[index]] = reply
+        for question, places in questions.items():
+            reply = self._known[question]
+            for place in places:
+                verdicts[place] = _verdict(json.loads(question)["prediction"], reply["verdict"], reply["reason"])
+        return [verdict for verdict in verdicts if verdict is not None]
+
+    def unreadable(self, problems: Iterable[Problem]) -> list[Problem]:
+        """Problems whose gold is neither plain nor readable as mathematics, so that only the same text equals it.
+
+        Raises:
+            GoldError: an answer is not of its declared type.
+        """
+        doubtful = [problem for problem in problems if not is_settled(gold_for(problem))]
+        requests = ((index, _request(problem)) for index, problem in enumerate(doubtful))
+        return [doubtful[index] for index, reply in self._workers.map(requests) if not reply["verdict"]]
+
+
+def gold_for(problem: Problem) -> Gold:
+    """The gold of a problem, by its type.
+
+    Raises:
+        GoldError: the answer is not of its declared type.
+    """
+    return gold_of(problem.answer, problem.answer_type, problem.tolerance, problem.unit)
+
+
+def prediction(row: Submission) -> str | None:
+    """What ``typed`` takes for the answer."""
+    try:
+        gold = gold_for(row.problem)
+    except GoldError:
+        return extract(row.completion, is_number=False)
+    return extract(row.completion, is_number=gold.is_number and row.is_finished, is_list=gold.kind == "list")
+
+
+def cheap_verdict(problem: Problem, predicted: str | None) -> Verdict | None:
+    """The verdict where the cheap rules reach one."""
+    if predicted is None:
+        return Verdict(prediction=None, correct=None, reason="no_answer")
+    try:
+        verdict = compare(gold_for(problem), predicted, _defer)
+    except _DeferredError:
+        return None
+    except GoldError as error:
+        return _verdict(predicted, None, str(error))
+    return _verdict(predicted, verdict, "rule" if verdict is not None else "not mathematics")
+
+
+def by_paper_rule(problem: Problem, completion: str, rule: str) -> Verdict:
+    """The verdict of the published rule."""
+    predicted = paper_rule.extract(completion, rule)
+    if predicted is None:
+        return Verdict(prediction=None, correct=None, reason="no_answer")
+    return Verdict(prediction=predicted, correct=paper_rule.is_correct(predicted, problem.answer, rule), reason="rule")
+
+
+def _verdict(predicted: str, correct: bool | None, reason: str) -> Verdict:
+    return Verdict(
+        prediction=predicted, correct=correct, reason=reason if correct is not None else f"ungradable: {reason}"
+    )
+
+
+def _request(problem: Problem) -> dict[str, Any]:
+    fields = {"answer": problem.answer, "answer_type": problem.answer_type}
+    return {"gold": fields | {"tolerance": problem.tolerance, "unit": problem.unit}}
+
+
+def _question(problem: Problem, predicted: str | None) -> str:
+    return json.dumps(_request(problem) | {"prediction": predicted})
+
+
+def graders_of(evaluation: EvaluationConfig) -> Graders:
+    """Graders with the limits of a config."""
+    workers = evaluation.num_workers or num_cores()
+    return Graders(num_workers=workers, seconds=evaluation.timeout_s, memory_bytes=evaluation.worker_bytes)
+
+
+def submission(row: Completion, problems: dict[str, Problem]) -> Submission:
+    """A completion as graders take it."""
+    return Submission(problems[row.problem_id], row.completion, row.finish_reason != "length")

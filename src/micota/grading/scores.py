@@ -1,0 +1,86 @@
+"""Verdicts -> scores: one grader's view of each completion, and what a benchmark's scores sum up to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from micota.analysis.statistics import average_at_k
+from micota.errors import ConfigError
+from micota.records import NOT_PROMPTED, Completion, Problem, Score, Verdict
+
+
+def check_ids(rows: Sequence[Completion], problems: dict[str, Problem], where: str, benchmark: str) -> None:
+    """Refuse completions of another benchmark.
+
+    Raises:
+        ConfigError: a completion answers a problem that the benchmark does not have.
+    """
+    foreign = [row.problem_id for row in rows if row.problem_id not in problems]
+    if foreign:
+        raise ConfigError(
+            f"{where}: {len(foreign)} of {len(rows)} completions answer problems that {benchmark} does not have, as "
+            f"{foreign[0]!r}; these are completions of another benchmark"
+        )
+
+
+def score_of(row: Completion, problem: Problem, by: dict[str, Verdict], grader: str) -> Score:
+    """A graded completion, scored by one of the graders."""
+    chosen = by[grader]
+    return Score(
+        problem_id=row.problem_id,
+        sample=row.sample,
+        prediction=chosen.prediction,
+        correct=chosen.correct,
+        reason=chosen.reason,
+        answer=problem.answer,
+        grader=grader,
+        graders={name: verdict.correct for name, verdict in by.items()},
+        finish_reason=row.finish_reason,
+        num_tokens=row.num_tokens,
+    )
+
+
+def _not_asked(problem: Problem, sample: int, grader: str) -> Score:
+    """The score of a problem whose prompt leaves no room for an answer."""
+    return Score(
+        problem_id=problem.id,
+        sample=sample,
+        prediction=None,
+        correct=None,
+        reason=NOT_PROMPTED,
+        answer=problem.answer,
+        grader=grader,
+        graders={},
+        finish_reason=NOT_PROMPTED,
+        num_tokens=0,
+    )
+
+
+def summarise(scores: Sequence[Score]) -> dict[str, Any]:
+    """What ``scores.json`` holds: accuracy (avg@k over problems) with its 95 % interval, the four ways of not being
+    right, and the accuracy by each grader."""
+    rights = by_problem(scores)
+    accuracy = average_at_k(rights)
+    names = sorted({name for score in scores for name in score.graders})
+    return {
+        "grader": scores[0].grader,
+        "accuracy": accuracy.value,
+        "low": accuracy.low,
+        "high": accuracy.high,
+        "standard_error": accuracy.standard_error,
+        "num_problems": len(rights),
+        "num_samples": accuracy.num_samples,
+        "outcomes": dict(Counter(score.outcome for score in scores)),
+        "graders": {name: sum(score.graders.get(name) is True for score in scores) / len(scores) for name in names},
+        "num_tokens": sum(score.num_tokens for score in scores) / len(scores),
+    }
+
+
+def by_problem(scores: Sequence[Score]) -> dict[str, list[float]]:
+    """1 or 0 for each sample of each problem."""
+    rights: dict[str, list[float]] = {}
+    for score in scores:
+        rights.setdefault(score.problem_id, []).append(float(score.correct is True))
+    return rights

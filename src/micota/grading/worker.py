@@ -1,0 +1,70 @@
+"""A process that compares answers symbolically, for ``pool.Workers``: one JSON line in, one JSON line out.
+
+It limits its own memory, keeps the pipe to itself (libraries may print), and leaves as soon as memory has run out, for
+a process that failed to allocate is not to be trusted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from typing import Any
+
+from micota.grading import symbolic
+from micota.grading.gold import GoldError, gold_of, without_left_side
+from micota.grading.typed import compare
+
+RECURSION_LIMIT = 2_000
+
+
+def main() -> None:
+    """Serve until the pipe closes; ``argv[1]`` is the memory limit in bytes."""
+    limit = int(sys.argv[1])
+    requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    silence = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(silence, stream)
+    symbolic.warm_up()
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.setrecursionlimit(RECURSION_LIMIT)
+    print(json.dumps({"ready": True}), file=replies, flush=True)
+    for line in requests:
+        reply, is_healthy = answer(json.loads(line))
+        print(json.dumps(reply), file=replies, flush=True)
+        if not is_healthy:
+            return
+
+
+def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The verdict on one request, and whether this process may take another."""
+    try:
+        if "prediction" not in request:
+            return {"verdict": readable(request)}, True
+        gold = gold_of(**request["gold"])
+        verdict = compare(gold, request["prediction"], symbolic.equivalent)
+        return {"verdict": verdict, "reason": "not mathematics" if verdict is None else "symbolic"}, True
+    except MemoryError:
+        return {"verdict": None, "reason": "memory limit"}, False
+    except RecursionError:
+        return {"verdict": None, "reason": "nested too deep"}, True
+    except Exception as error:  # whatever a parser does with hostile text, it costs one answer
+        return {"verdict": None, "reason": f"comparison failed ({type(error).__name__})"}, True
+
+
+def readable(request: dict[str, Any]) -> bool:
+    """Whether a gold can be compared with: each of its parts alone, as a prediction equal to it would be."""
+    try:
+        gold = gold_of(**request["gold"])
+    except GoldError:
+        return False
+    if gold.kind == "text" or symbolic.is_readable(gold.text):
+        return True
+    return all(map(symbolic.is_readable, [without_left_side(part) for part in gold.parts or [gold.text]]))
+
+
+if __name__ == "__main__":
+    main()

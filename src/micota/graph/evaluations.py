@@ -1,0 +1,83 @@
+"""What models are measured by: scores, the BPC of their data, rank shifts."""
+
+from __future__ import annotations
+
+from micota.config import Config, EvaluateConfig, ModelConfig
+from micota.errors import ConfigError
+from micota.graph.models import completions, evaluation_prompt, generator_config, likelihood, named, rows, source
+from micota.graph.node import AnyNode, Node
+from micota.graph.nodes import data, model
+from micota.graph.specs import LikelihoodSpec, RankShiftSpec, ScoresSpec
+
+
+def scores(
+    config: Config, role: str, subject: AnyNode | None = None, generator: ModelConfig | None = None
+) -> dict[str, Node[ScoresSpec]]:
+    """The graded answers of a role, or of any other model (``subject``, which writes as ``generator``
+    does), by benchmark."""
+    own = {"role": role} if role != "student" else {"data": config.data.name}
+    choose = own if subject is None else {}  # another model is named in the overrides of the command
+    subject = subject or model(config, role)
+    generator = generator or generator_config(config, role)
+    prompt = evaluation_prompt(config.prompt)
+    judge = config.evaluation.judge
+    nodes = {}
+    for name, bench in config.bench.items():
+        sampling = config.evaluation.sampling
+        answers = completions(
+            config, subject, bench, name, generator, sampling, prompt, command="evaluate", choose=choose
+        )
+        nodes[name] = Node(
+            name=answers.name,
+            spec=ScoresSpec(problems=rows(bench), grader=config.evaluation.grader, judge=judge.model),
+            inputs={"completions": answers},
+            command="evaluate",
+            choose=choose,
+            benchmark=name,
+        )
+    return nodes
+
+
+def evaluation(config: EvaluateConfig) -> list[AnyNode]:
+    """All that evaluate.py makes: scores, and for a student's recipe the BPC of its data; or its rank shifts alone."""
+    if config.rank_shift:
+        return list(rank_shifts(config).values())
+    if config.model.path is not None:
+        other = named(config.model)
+        return list(scores(config, config.role, source(other), other).values())
+    measured = bpc(config) if config.role == "student" else None
+    return [*scores(config, config.role).values(), *([measured] if measured else [])]
+
+
+def bpc(config: Config) -> Node[LikelihoodSpec] | None:
+    """Bits per character of the recipe's data under the student before SFT; None for the recipe without data."""
+    if config.data.is_untuned:
+        return None
+    return likelihood(config, data(config, config.data), "evaluate", {"data": config.data.name})
+
+
+def rank_shifts(config: Config) -> dict[str, Node[RankShiftSpec]]:
+    """By benchmark, the ranks that the tuned student's tokens had under the student before SFT; none for the latter.
+
+    Raises:
+        ConfigError: answers are sampled; only in greedy ones is each token the tuned model's own first choice, so that
+            its rank before is the shift.
+    """
+    if config.data.is_untuned:
+        return {}
+    temperature = config.evaluation.sampling.temperature
+    if temperature > 0:
+        raise ConfigError(
+            f"evaluation.sampling.temperature={temperature:g}: rank shifts are of greedy answers; accepted: 0"
+        )
+    return {
+        name: Node(
+            name=graded.name,
+            spec=RankShiftSpec(precision=config.trainer.precision),
+            inputs={"model": source(config.student), "completions": graded.inputs["completions"]},
+            command="evaluate",
+            choose={"data": config.data.name, "rank_shift": "true"},
+            benchmark=name,
+        )
+        for name, graded in scores(config, "student").items()
+    }

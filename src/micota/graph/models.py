@@ -1,0 +1,119 @@
+"""Models that are there already, what they are asked and how, and what is read off them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, replace
+
+from micota.config import (
+    Config,
+    ModelConfig,
+    OtherModelConfig,
+    PromptConfig,
+    QuestionsConfig,
+    SamplingConfig,
+    SourceConfig,
+)
+from micota.graph.node import AnyNode, Node
+from micota.graph.specs import CompletionsSpec, LikelihoodSpec, Prompt, SourceSpec
+
+
+def rows(named: SourceConfig) -> SourceConfig:
+    """The fields that say which rows, without the name they go by."""
+    return SourceConfig(**{item.name: getattr(named, item.name) for item in fields(SourceConfig)})
+
+
+def questions(named: QuestionsConfig) -> QuestionsConfig:
+    """The fields that say what is asked, without the answers."""
+    return QuestionsConfig(**{item.name: getattr(named, item.name) for item in fields(QuestionsConfig)})
+
+
+def training_prompt(prompt: PromptConfig) -> Prompt:
+    """The prompt of training examples: always a chat turn, since that is what the tuned model will see."""
+    return Prompt(template=prompt.template, system=prompt.training_system or prompt.system)
+
+
+def generation_prompt(prompt: PromptConfig) -> Prompt:
+    return Prompt(template=prompt.template, system=prompt.system, as_chat=prompt.generation_as_chat)
+
+
+def evaluation_prompt(prompt: PromptConfig) -> Prompt:
+    return Prompt(template=prompt.evaluation_template or prompt.template, system=prompt.system)
+
+
+def source(model: ModelConfig) -> Node[SourceSpec]:
+    """A model that is there already."""
+    spec = SourceSpec(path=model.path, revision=model.revision, fingerprint=model.fingerprint)
+    return Node(name=model.name, spec=spec)
+
+
+def named(model: OtherModelConfig) -> ModelConfig:
+    """A model of any name by that name, or by the last part of its path."""
+    assert model.path is not None
+    last = model.path.rstrip("/").rpartition("/")[2]
+    return replace(model, name=model.name or re.sub(r"[^\w.-]", "-", last) or "model")
+
+
+def generator_config(config: Config, role: str) -> ModelConfig:
+    """The model config behind a role; every form of the TA writes as the TA does."""
+    by_role = {
+        "teacher": config.teacher,
+        "large": config.large,
+        "small": config.small,
+        "student": config.student,
+    }
+    return by_role.get(role, config.ta)
+
+
+def completions(
+    config: Config,
+    model: AnyNode,
+    problems: SourceConfig,
+    name: str,
+    generator: ModelConfig,
+    sampling: SamplingConfig,
+    prompt: Prompt,
+    *,
+    command: str,
+    choose: dict[str, str],
+) -> Node[CompletionsSpec]:
+    """The answers of ``model``, which writes as ``generator`` does, to ``problems``, which are called ``name``."""
+    return Node(
+        name=f"{model.name}@{name}",
+        spec=completions_spec(config, problems, generator, sampling, prompt),
+        inputs={"model": model},
+        command=command,
+        choose=choose,
+        benchmark=name,
+    )
+
+
+def completions_spec(
+    config: Config, problems: SourceConfig, generator: ModelConfig, sampling: SamplingConfig, prompt: Prompt
+) -> CompletionsSpec:
+    """What determines answers, wherever they are generated: in an artifact of their own, or in memory for a sweep."""
+    return CompletionsSpec(
+        questions=questions(problems),
+        prompt=prompt,
+        sampling=sampling,
+        thinking=generator.thinking,
+        engine=config.engine.numerics,
+        dtype=config.engine.dtype,
+        seed=config.seed if sampling.temperature > 0 else None,
+    )
+
+
+def likelihood_of(label: str) -> str:
+    """The input of a recipe with ``select_by`` that holds the likelihoods of the part ``label``."""
+    return f"likelihood_of_{label}"
+
+
+def likelihood(config: Config, examples: AnyNode, command: str, choose: dict[str, str]) -> Node[LikelihoodSpec]:
+    """The likelihood of ``examples`` under the student before SFT."""
+    return Node(
+        name=f"{examples.name}@{config.student.name}",
+        spec=LikelihoodSpec(precision=config.trainer.precision),
+        inputs={"model": source(config.student), "data": examples},
+        command=command,
+        choose=choose,
+    )

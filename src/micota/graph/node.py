@@ -1,0 +1,84 @@
+"""One artifact of the graph: what determines it, what it is made from, and the command that makes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar
+
+SCHEMA_VERSION = 3  # of artifacts; part of every key, so that a new layout never meets an old one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """All settings that determine the result of one kind of node, and nothing else.
+
+    A subclass names the ``stage`` that makes it and the ``kind`` of artifact, which is the folder below the artifacts
+    (``source``: a model that is there already).
+    """
+
+    stage: ClassVar[str]
+    kind: ClassVar[str]
+
+
+SpecT = TypeVar("SpecT", bound=Spec, covariant=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node(Generic[SpecT]):
+    """One artifact of the graph.
+
+    ``inputs`` are the nodes it is made from, by role. ``command`` and ``choose`` say which command makes it (``choose``
+    are its own overrides). ``benchmark`` names the problem set that the artifact is about, where it is about one.
+    """
+
+    name: str
+    spec: SpecT
+    inputs: Mapping[str, Node[Any]] = field(default_factory=dict)
+    command: str = ""
+    choose: Mapping[str, str] = field(default_factory=dict)
+    benchmark: str | None = None
+
+    @property
+    def stage(self) -> str:
+        return self.spec.stage
+
+    @property
+    def kind(self) -> str:
+        return self.spec.kind
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What determines the result, for JSON."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "stage": self.stage,
+            "spec": asdict(self.spec),
+            "inputs": {label: node.key for label, node in self.inputs.items()},
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """Short hash of the canonical JSON of what determines the result."""
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()[:10]
+
+    @property
+    def folder(self) -> str:
+        """Path below the artifacts folder."""
+        return f"{self.kind}/{self.name}-{self.key}"
+
+    @property
+    def is_source(self) -> bool:
+        return self.kind == "source"
+
+    def walk(self) -> Iterator[Node[Any]]:
+        """This node and all it is made from, inputs first; a node reached twice comes twice."""
+        for node in self.inputs.values():
+            yield from node.walk()
+        yield self
+
+
+AnyNode = Node[Any]

@@ -1,0 +1,89 @@
+"""What a kind of node says of itself, once, for the runner, the console, the report and the tracker alike."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from micota.graph.node import AnyNode, Spec
+
+Counts = Mapping[str, Any]  # counts and metrics of a finished artifact, in one mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One kind of node. Nothing here imports torch: ``run`` and ``check`` are named, and imported when they are used.
+
+    Args:
+        name: as in the ``stage`` of its specs; it enters keys and manifests.
+        specs: the dataclasses of its settings.
+        run: ``module:function`` that makes the artifact, given a ``Work``; empty where nothing is to be made.
+        check: ``module:function`` of config and node that refuses what is known to fail, before anything is made.
+        label: what people read, on the page and in lineage.
+        section: the first part of its metrics' names in the tracker.
+        headline: of a node and its results, the numbers for one line of the console.
+        describe: of a node and its results (empty where they are no longer stored), what it did, in one line.
+        has_ranks: it runs in several processes at once, where the trainer has several devices.
+        module: what a worker process imports to know this stage.
+    """
+
+    name: str
+    specs: tuple[type[Spec], ...]
+    label: str
+    section: str
+    describe: Callable[[AnyNode, Counts], str]
+    headline: Callable[[AnyNode, Counts], str] = lambda node, found: ""
+    run: str = ""
+    check: str = ""
+    has_ranks: bool = False
+    module: str
+
+
+_stages: dict[str, Stage] = {}
+
+
+def register(stage: Stage) -> Stage:
+    """Make a kind of node known.
+
+    Raises:
+        TypeError: a spec names another stage, so that its nodes would not be found, or the name is taken.
+    """
+    for spec in stage.specs:
+        if spec.stage != stage.name:
+            raise TypeError(f"{spec.__name__}.stage is {spec.stage!r}, and it is registered for stage {stage.name!r}")
+    if stage.name in _stages:
+        raise TypeError(f"stage {stage.name!r} is registered twice")
+    _stages[stage.name] = stage
+    return stage
+
+
+def stage_of(node: AnyNode) -> Stage:
+    """The record of a node's kind.
+
+    Raises:
+        LookupError: nobody has registered it.
+    """
+    try:
+        return _stages[node.stage]
+    except KeyError:
+        known = ", ".join(_stages) or "none; import micota.stages.registry"
+        raise LookupError(f"no stage is called {node.stage!r}; registered: {known}") from None
+
+
+def registered() -> set[str]:
+    """The names of all stages."""
+    return set(_stages)
+
+
+def stage_modules() -> list[str]:
+    """The modules that registered stages, for processes that must know the same ones."""
+    return list(dict.fromkeys(stage.module for stage in _stages.values()))
+
+
+def function(place: str) -> Callable[..., Any]:
+    """The function at ``module:name``."""
+    module, _, name = place.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found

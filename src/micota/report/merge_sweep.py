@@ -1,0 +1,178 @@
+"""Merges measured in memory as a page: accuracy and length over weight, and over density where there are several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+from typing import Any
+
+import plotly.graph_objects as go
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from plotly.subplots import make_subplots
+
+from micota.records import MergePoint
+from micota.report.style import FONT_SIZE, REFERENCE, styled
+
+MEASURES = ("accuracy (%)", "tokens per answer")
+LINES = ("#0072b2", "#d55e00", "#009e73", "#c8699b", "#b98500", "#7b68ee", "#2e8b9a", "#8a8a2b")
+PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{{ title }}</title>
+<style>
+:root { color-scheme: light dark; }
+body {
+  max-width: 1240px; margin: 0 auto; padding: 16px 20px 40px;
+  background: light-dark(#ffffff, #14171c); color: light-dark(#1b1f24, #e4e7eb);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif;
+}
+h1 { font-size: 22px; line-height: 1.25; overflow-wrap: anywhere; }
+code { overflow-wrap: anywhere; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 24px; }
+.plots > div { min-width: 0; }
+</style>
+</head>
+<body>
+<h1>{{ title }}</h1>
+<p>Means over the seeds of the masks, bars from the lowest to the highest. Dashed: the TA before and after SFT.</p>
+{% if command %}
+<p>{{ best }} This writes it as a model:<br><code>{{ command }}</code></p>
+{% endif %}
+<div class="plots">{% for plot in plots %}<div>{{ plot }}</div>{% endfor %}</div>
+<script>
+const plots = document.querySelectorAll(".plotly-graph-div");
+const ink = () => getComputedStyle(document.body).color;
+const paint = () => plots.forEach((plot) => Plotly.relayout(plot, { "font.color": ink() }));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+addEventListener("load", () => {
+  plots.forEach((plot) => Plotly.Plots.resize(plot)); // the first was drawn before the second made room for itself
+  paint();
+});
+</script>
+</body>
+</html>
+"""
+
+
+def most_accurate(points: Sequence[MergePoint]) -> tuple[float, float, float, float]:
+    """Density and weight of the most accurate merge (the mean over seeds), of equals the shortest; its accuracy from 0
+    to 1 and its tokens per answer."""
+    found: dict[tuple[float, float], list[MergePoint]] = {}
+    for point in points:
+        if point.density is not None and point.weight is not None:
+            found.setdefault((point.density, point.weight), []).append(point)
+    rows = [
+        (
+            sum(point.num_correct for point in own) / sum(point.num_problems for point in own),
+            -sum(point.num_tokens for point in own) / len(own),
+            place,
+        )
+        for place, own in found.items()
+    ]
+    accuracy, tokens, (density, weight) = max(rows)
+    return density, weight, accuracy, -tokens
+
+
+def sweep_page(title: str, points: Sequence[MergePoint], command: str | None = None) -> str:
+    """A page of HTML that loads nothing from anywhere; ``command`` writes the most accurate merge as a model."""
+    density, weight, accuracy, tokens = most_accurate(points)
+    best = (
+        f"The most accurate merge, and the shortest if there are several: density {density:g}, weight {weight:g} "
+        f"({100 * accuracy:.1f} %, {tokens:.0f} tokens)."
+    )
+    options = {"displaylogo": False, "responsive": True, "modeBarButtons": [["toImage"]]}
+    plots = [
+        Markup(figure.to_html(full_html=False, include_plotlyjs=number == 0, config=options))
+        for number, figure in enumerate(sweep_figures(points))
+    ]
+    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(PAGE)
+    return page.render(title=title, plots=plots, best=best, command=command)
+
+
+def sweep_figures(points: Sequence[MergePoint]) -> list[go.Figure]:
+    """A figure over weight with a line for each density; and, if there are several, one over density by weight and the
+    surface over both."""
+    merged = [point for point in points if point.form == "merged"]
+    figures = [_figure(points, merged, "weight", "density")]
+    if len({point.density for point in merged}) > 1:
+        figures += [_figure(points, merged, "density", "weight"), _surface(merged)]
+    return figures
+
+
+def _figure(points: Sequence[MergePoint], merged: Sequence[MergePoint], axis: str, line: str) -> go.Figure:
+    """Means over seeds as lines, bars from the lowest seed to the highest; the TA before and after SFT as dashes."""
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
+    values = sorted({getattr(point, line) for point in merged})
+    for value, colour in zip(values, cycle(LINES), strict=False):
+        own = [point for point in merged if getattr(point, line) == value]
+        for row, measure in enumerate(MEASURES, start=1):
+            style = {"name": f"{line} {value:g}", "legendgroup": f"{value:g}", "line": {"color": colour}}
+            curve = _curve(own, axis, measure)
+            figure.add_scatter(**style, **curve, showlegend=row == 1, mode="lines+markers", row=row, col=1)
+    for point in points:
+        if point.form != "merged":
+            for row, measure in enumerate(MEASURES, start=1):
+                # At opposite ends and sides, so that they never cover each other.
+                place = "top left" if point.form == "before" else "bottom right"
+                text = {"annotation_text": f"{point.form} SFT", "annotation_position": place}
+                figure.add_hline(y=_value(point, measure), line=REFERENCE, **text, row=row, col=1)
+    for row, measure in enumerate(MEASURES, start=1):
+        figure.update_yaxes(title=measure, row=row)
+    figure.update_xaxes(title=f"merge {axis}", row=2)
+    figure.update_yaxes(rangemode="tozero", row=2)
+    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.04, "x": 0, "font": {"size": FONT_SIZE}}
+    return styled(figure, height=620, legend=legend)
+
+
+def _surface(merged: Sequence[MergePoint]) -> go.Figure:
+    """Density by weight as two maps, with the mean over seeds written in each place; unmeasured places stay empty."""
+    weights, densities = (sorted({getattr(point, axis) for point in merged}) for axis in ("weight", "density"))
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.1, subplot_titles=MEASURES)
+    figure.update_annotations(x=0, xanchor="left", font={"size": FONT_SIZE + 1})
+    for row, measure in enumerate(MEASURES, start=1):
+        found: dict[tuple[Any, Any], list[float]] = {}
+        for point in merged:
+            found.setdefault((point.density, point.weight), []).append(_value(point, measure))
+        means = {place: sum(values) / len(values) for place, values in found.items()}
+        cells = [[means.get((density, weight)) for weight in weights] for density in densities]
+        figure.add_heatmap(
+            x=[f"{weight:g}" for weight in weights],
+            y=[f"{density:g}" for density in densities],
+            z=cells,
+            colorscale="Viridis",
+            showscale=False,  # the numbers stand in their places
+            xgap=2,
+            ygap=2,
+            texttemplate="%{z:.1f}" if row == 1 else "%{z:.0f}",
+            hovertemplate=f"density %{{y}}, weight %{{x}}: %{{z:.1f}} {measure}<extra></extra>",
+            row=row,
+            col=1,
+        )
+    figure.update_xaxes(type="category", showgrid=False)
+    figure.update_yaxes(type="category", showgrid=False, title="merge density")
+    figure.update_xaxes(title="merge weight", row=2)
+    return styled(figure, height=620)
+
+
+def _curve(points: Sequence[MergePoint], axis: str, measure: str) -> dict[str, Any]:
+    """Mean over seeds at each place on the axis, with the spread of the seeds as error bars."""
+    places = sorted({getattr(point, axis) for point in points})
+    seeds = [[_value(point, measure) for point in points if getattr(point, axis) == place] for place in places]
+    means = [sum(values) / len(values) for values in seeds]
+    above = [max(values) - mean for values, mean in zip(seeds, means, strict=True)]
+    below = [mean - min(values) for values, mean in zip(seeds, means, strict=True)]
+    bars = {"array": above, "arrayminus": below, "thickness": 1.2, "width": 3}
+    # Which number a point is, for a page on which the merges stand as one model.
+    known = {"model": "merges", "measure": "merge_sweep"}
+    about = [known | {"shown": f"{mean:.1f}", "about": f"{measure} at {axis} {place:g}"}
+             for place, mean in zip(places, means, strict=True)]  # fmt: skip
+    return {"x": places, "y": means, "error_y": bars, "customdata": about}
+
+
+def _value(point: MergePoint, measure: str) -> float:
+    return 100 * point.num_correct / point.num_problems if measure == MEASURES[0] else point.num_tokens

@@ -1,0 +1,83 @@
+"""What artifacts hold, as a report needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from micota.analysis.lengths import Lengths, lengths, responses
+from micota.artifacts.jsonl import read_jsonl
+from micota.artifacts.store import Manifest, Store
+from micota.errors import ArtifactError
+from micota.graph.node import AnyNode
+from micota.records import COMPLETIONS, POINTS, SCORES, TOKEN_SHIFTS, Completion, MergePoint, Score, TokenShift
+from micota.report.rows import Graded
+
+
+def manifest_of(store: Store, node: AnyNode) -> Manifest:
+    """The manifest of an artifact that a report needs.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    manifest = store.manifest(node)
+    if manifest is None:
+        raise ArtifactError(f"{store.path(node)} is missing; run pipeline.py again")
+    return manifest
+
+
+def load(store: Store, nodes: Mapping[str, AnyNode]) -> Graded:
+    """The scores of every benchmark."""
+    found = {}
+    for bench, node in nodes.items():
+        manifest_of(store, node)
+        found[bench] = read_jsonl(store.path(node) / SCORES, Score)
+    return found
+
+
+def completions(store: Store, scores: AnyNode) -> list[Completion] | None:
+    """What was graded, or None where the raw completions have been deleted."""
+    source = scores.inputs["completions"]
+    return None if store.manifest(source) is None else read_jsonl(store.path(source) / COMPLETIONS, Completion)
+
+
+def lengths_of(store: Store, nodes: Sequence[Mapping[str, AnyNode]]) -> Lengths | None:
+    """Lengths and reflection words of all answers of a model, or None where some are no longer stored."""
+    found = []
+    for scores in nodes:
+        for bench, graded in load(store, scores).items():
+            written = completions(store, scores[bench])
+            if written is None:
+                return None
+            found += responses(written, graded)
+    return lengths(found) if found else None
+
+
+def token_shifts_of(store: Store, nodes: Sequence[Mapping[str, AnyNode]]) -> list[TokenShift]:
+    """The shifts of each token over all benchmarks and seeds."""
+    found: dict[int, list[TokenShift]] = {}
+    for node in (node for by_benchmark in nodes for node in by_benchmark.values()):
+        manifest_of(store, node)
+        for row in read_jsonl(store.path(node) / TOKEN_SHIFTS, TokenShift):
+            found.setdefault(row.token_id, []).append(row)
+    return [_together(rows) for rows in found.values()]
+
+
+def _together(rows: Sequence[TokenShift]) -> TokenShift:
+    """One token in several sets of answers."""
+    count = sum(row.count for row in rows)
+    return TokenShift(
+        token_id=rows[0].token_id,
+        text=rows[0].text,
+        count=count,
+        num_unshifted=sum(row.num_unshifted for row in rows),
+        num_marginal=sum(row.num_marginal for row in rows),
+        num_shifted=sum(row.num_shifted for row in rows),
+        mean_rank=sum(row.mean_rank * row.count for row in rows) / count,
+        max_rank=max(row.max_rank for row in rows),
+    )
+
+
+def sweep_points(store: Store, node: AnyNode) -> list[MergePoint]:
+    """The merges that a merge sweep measured."""
+    manifest_of(store, node)
+    return read_jsonl(store.path(node) / POINTS, MergePoint)

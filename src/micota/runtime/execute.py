@@ -1,0 +1,103 @@
+"""Make nodes: find what is not done, plan, and run each stage in the artifact it makes. No torch until a stage runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from micota.artifacts.store import Build, Manifest, Store
+from micota.config import Config
+from micota.console import open_console
+from micota.errors import ArtifactError
+from micota.graph.node import AnyNode
+from micota.graph.stage import function, stage_of
+from micota.runtime.distributed import outer_rank
+from micota.runtime.plan import Task, finished, missing, pending, show_plan, tasks_of
+from micota.runtime.work import Work
+from micota.tracking import NoRun, Run, check_tracker, track
+
+
+def execute(config: Config, command: str, targets: list[AnyNode], console: Console | None = None) -> None:
+    """Make ``targets`` by the stages of one command.
+
+    Raises:
+        ArtifactError: an input is missing that another command makes; the text has the commands, in order.
+    """
+    console = console or open_console()
+    store = Store(config.artifacts)
+    if config.plan:
+        show_plan(config, store, targets, console)
+        return
+    if outer_rank():
+        follow(config, store, targets)
+        return
+    todo = pending(store, targets)
+    own = tasks_of(targets)
+    assert [task.command for task in own] == [command], "the targets of a command are made by one command"
+    foreign = [task for task in tasks_of(todo) if task.id != own[0].id]
+    if foreign:
+        raise ArtifactError(missing(config, foreign, targets))
+    if todo:
+        check_tracker(config.tracker)
+    for task in tasks_of(todo, finished(store, targets)):
+        perform(config, store, task, console)
+    made = {node.folder for node in todo}
+    for node in targets:
+        console.print(Text(f"{'made' if node.folder in made else 'done already'}: {store.path(node)}"))
+
+
+def perform(config: Config, store: Store, task: Task, console: Console) -> list[Manifest]:
+    """Run the stages of one task, each in the artifact it makes; returns their manifests."""
+    manifests = []
+    # What can be known to fail is checked for all nodes before the first of them is made.
+    for node in task.nodes:
+        if (check := stage_of(node).check) and not store.is_done(node):
+            function(check)(config, node)
+    with ExitStack() as stack:
+        run: Run | None = None
+        for node in task.nodes:
+            with store.build(node, config.seed) as build:
+                if build is not None:
+                    run = run or stack.enter_context(_tracked(config, store, task))
+                    run_stage(Work(config, store, node, build, run, console))
+            manifest = store.manifest(node)
+            assert manifest is not None
+            if run is not None:
+                run.made(node, store.path(node), manifest)
+            manifests.append(manifest)
+    return manifests
+
+
+@contextmanager
+def _tracked(config: Config, store: Store, task: Task) -> Iterator[Run]:
+    """A run that knows also what an earlier run of the same command made, and so sums up over all benchmarks."""
+    with track(config, [*task.done, *task.nodes]) as run:
+        for node in task.done:
+            manifest = store.manifest(node)
+            assert manifest is not None
+            run.made(node, store.path(node), manifest)
+        yield run
+
+
+def follow(config: Config, store: Store, targets: list[AnyNode]) -> None:
+    """Be one of the ranks beside rank 0, which holds the artifact's lock and writes it. Not every stage has ranks."""
+    for node in targets:
+        if stage_of(node).has_ranks and not store.is_done(node):
+            partial = store.path(node).with_name(store.path(node).name + ".partial")
+            run_stage(Work(config, store, node, Build(partial), NoRun(), Console(quiet=True)))
+
+
+def run_stage(work: Work[Any]) -> None:
+    """Import the stage of a node, which imports torch, and run it."""
+    stage = function(stage_of(work.node).run)
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # ours shows the whole stage
+    if work.config.num_threads is not None:
+        torch.set_num_threads(work.config.num_threads)
+    stage(work)

@@ -1,0 +1,95 @@
+"""What stages share whose model reads and does not write: rows appended as they finish, so that a restart goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from micota.artifacts.jsonl import JsonlAppender, read_jsonl, write_jsonl
+from micota.console import progress_bar
+from micota.forward.batches import batches
+from micota.graph.node import AnyNode
+from micota.runtime.inputs import check_device, close_engine, model_location
+from micota.runtime.work import Work
+from micota.sft.packing import Tokens
+
+CPU_TOKENS = 2048  # in a batch, at most: with more, intermediate results no longer fit the caches
+
+
+class Indexed(Protocol):
+    """A row that knows which sequence it is about."""
+
+    @property
+    def index(self) -> int: ...
+
+
+Row = TypeVar("Row", bound=Indexed)
+
+
+def open_tokenizer(work: Work[Any], node: AnyNode) -> Any:
+    """The tokenizer of a model."""
+    folder, revision = model_location(work.store, node)
+    return AutoTokenizer.from_pretrained(folder, revision=revision)
+
+
+def open_model(work: Work[Any], node: AnyNode) -> Any:
+    """A model to read with, on the device and in the precision of the trainer.
+
+    Raises:
+        ConfigError: the trainer's device is not here.
+    """
+    check_device(work.config.trainer.accelerator, "trainer")
+    close_engine()  # the model that wrote makes room for the one that reads
+    folder, revision = model_location(work.store, node)
+    dtype = torch.float32 if work.node.spec.precision == "32-true" else torch.bfloat16
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, revision=revision, dtype=dtype)
+    return model.to("cuda" if work.config.trainer.accelerator == "gpu" else "cpu").eval()
+
+
+def read_sequences(
+    work: Work[Any],
+    file: str,
+    row_type: Callable[..., Row],
+    sequences: Sequence[Tokens],
+    rows_of: Callable[[list[int]], list[Row]],
+) -> list[Row]:
+    """Rows of all sequences, in their order, in ``file`` of the artifact; those that a killed run left are not redone.
+
+    A batch holds as many tokens as one of training, which a GPU can take with gradients on top. All batches are
+    formed, done or not, since a row's numbers can depend on the shape of its batch: so a resumed run gives the same
+    bits as an undisturbed one.
+
+    Args:
+        rows_of: the rows of one batch, given the indices of its sequences.
+    """
+    path, trainer = work.build.path / file, work.config.trainer
+    appender = JsonlAppender(path)
+    rows = {row.index: row for row in read_jsonl(path, row_type)}
+    work.build.counts["resumed"] = len(rows)
+    lengths = [len(tokens.ids) for tokens in sequences]
+    max_tokens = trainer.pack_length * trainer.micro_batch_rows
+    max_tokens = max_tokens if trainer.accelerator == "gpu" else min(max_tokens, CPU_TOKENS)
+    began, tokens = time.perf_counter(), 0
+    with progress_bar(work.console) as bar:
+        task = bar.add_task(work.node.name, total=len(sequences), completed=len(rows), note="")
+        for batch in batches(lengths, max_tokens):
+            missing = {index for index in batch if index not in rows}
+            if not missing:
+                continue
+            new = [row for row in rows_of(batch) if row.index in missing]
+            appender.append(new)
+            rows |= {row.index: row for row in new}
+            tokens += sum(lengths[index] for index in batch)
+            speed = tokens / (time.perf_counter() - began)
+            bar.update(task, advance=len(new), note=f"{speed:.0f} tokens/s")
+    appender.close()
+    assert rows.keys() == set(range(len(sequences))), f"{path} is about other sequences"
+    if tokens:
+        work.build.metrics["tokens_per_s"] = tokens / (time.perf_counter() - began)
+    ordered = [rows[index] for index in range(len(sequences))]
+    write_jsonl(path, ordered)
+    return ordered

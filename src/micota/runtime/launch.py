@@ -1,0 +1,198 @@
+"""Training on several devices: ranks as processes of their own, so that sweeps and pipelines stay what they are.
+
+Where ``trainer.devices`` asks for more than one, the stage starts a process for each and listens to rank 0. Under
+torchrun or SLURM every rank runs the command instead: rank 0 as ever, the others beside the artifact that rank 0 makes
+(``make.follow``). Ranks of our own making are not left to torchrun because it kills them 30 seconds after a signal,
+when a large checkpoint is not written yet, and because they must die with the command that holds the artifact's lock.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from micota.artifacts.store import Build, Store
+from micota.config import Config
+from micota.console import quieten
+from micota.errors import ArtifactError, UserError
+from micota.graph.node import AnyNode
+from micota.runtime.distributed import Watcher, stop
+from micota.runtime.work import Work
+from micota.sft.checkpoints import StoppedError
+from micota.tracking import NoRun
+
+HANDOVER = "ranks.pickle"
+MARK = "micota-event "
+PR_SET_PDEATHSIG = 1  # of prctl(2)
+
+
+def launch(config: Config, node: AnyNode, build: Build, watcher: Watcher, module: str) -> None:
+    """Run the stage of ``node`` in ``trainer.devices`` processes, and take over what rank 0 found.
+
+    ``module`` is what each process runs as its main program; it calls ``run_rank``.
+
+    Raises:
+        ArtifactError: a rank failed; the text has what it said.
+    """
+    handover = build.path / HANDOVER
+    handover.write_bytes(pickle.dumps((config, node)))
+    with ExitStack() as stack:
+        errors = [
+            stack.enter_context(open(build.path / f"rank{rank}.txt", "w+")) for rank in range(config.trainer.devices)
+        ]
+        processes = list(_start(config, handover, errors, module))
+        stack.callback(_end, processes)
+        stack.enter_context(_passing_on(processes))
+        threading.Thread(target=_end_with_the_first_that_fails, args=(processes,), daemon=True).start()
+        listening = processes[0].stdout
+        assert listening is not None
+        for line in listening:
+            if line.startswith(MARK):
+                _take(json.loads(line.removeprefix(MARK)), build, watcher)
+        codes = [process.wait() for process in processes]
+        if any(codes):
+            _fail(codes, errors)
+    for file in [handover, *(build.path / f"rank{rank}.txt" for rank in range(config.trainer.devices))]:
+        file.unlink()
+
+
+def _start(config: Config, handover: Path, errors: list[Any], module: str) -> Iterator[subprocess.Popen[str]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = config.trainer.devices
+    common = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+    }
+    common["OMP_NUM_THREADS"] = str(config.num_threads or os.environ.get("OMP_NUM_THREADS", 1))
+    for rank in range(world):
+        yield subprocess.Popen(
+            [sys.executable, "-m", module, str(handover)],
+            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
+            stderr=errors[rank],
+            text=True,
+            start_new_session=True,  # the terminal's Ctrl-C comes through us, once
+        )
+
+
+def _end(processes: list[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def _end_with_the_first_that_fails(processes: list[subprocess.Popen[str]]) -> None:
+    """The others would wait for it in vain."""
+    failed = threading.Event()
+
+    def watch(process: subprocess.Popen[str]) -> None:
+        if process.wait():
+            failed.set()
+
+    for process in processes:
+        threading.Thread(target=watch, args=(process,), daemon=True).start()
+    failed.wait()
+    for process in processes:
+        try:
+            process.wait(timeout=10)  # that may be about to say what is wrong, too
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+@contextmanager
+def _passing_on(processes: list[subprocess.Popen[str]]) -> Iterator[None]:
+    """Hand signals that ask to stop to the ranks, which write a checkpoint first."""
+
+    def pass_on(signum: int, _frame: Any) -> None:
+        for process in processes:
+            process.send_signal(signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.signal(signum, pass_on) for signum in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _take(event: dict[str, Any], build: Build, watcher: Watcher) -> None:
+    """What rank 0 says: how many steps there are, metrics of a step, or what belongs into the manifest."""
+    if "total" in event:
+        watcher.begin(event["total"])
+    elif "step" in event:
+        watcher.step(event["metrics"], event["step"])
+    else:
+        build.counts |= event["counts"]
+        build.metrics |= event["metrics"]
+
+
+def _fail(codes: list[int], errors: list[Any]) -> NoReturn:
+    said = []
+    for file in errors:
+        file.seek(0)
+        said += [line.strip() for line in file if line.strip()]
+    for line in said:
+        if line.startswith("error: "):
+            raise ArtifactError(line.removeprefix("error: "))
+        if line.startswith("stopped by "):
+            stop(128 + int(line.rsplit(" ", 1)[1]), line.rsplit(",", 1)[0])
+    raise ArtifactError(f"training processes ended with {codes}; the last words were: {said[-1] if said else 'none'}")
+
+
+class Events:
+    """Rank 0 speaks to the command that started it; the other ranks keep quiet."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+    def begin(self, total: int) -> None:
+        self.say(total=total)
+
+    def step(self, metrics: Mapping[str, float], step: int) -> None:
+        self.say(step=step, metrics=dict(metrics))
+
+    def say(self, **event: Any) -> None:
+        if self.rank == 0:
+            print(MARK + json.dumps(event), flush=True)
+
+
+def run_rank(fit: Callable[[Work[Any], Events], None]) -> None:
+    """Be one rank: what to do is in the file named on the command line, who we are in the environment."""
+    if sys.platform == "linux":  # a command that is killed takes its ranks with it
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    quieten()
+    handover = Path(sys.argv[1])
+    config, node = pickle.loads(handover.read_bytes())
+    build = Build(handover.parent)
+    events = Events(int(os.environ["RANK"]))
+    work = Work(config, Store(config.artifacts), node, build, NoRun(), Console(quiet=True))
+    try:
+        fit(work, events)
+    except (UserError, OSError) as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+    except StoppedError as stopped:
+        print(f"{stopped}, {int(stopped.signum)}", file=sys.stderr)
+        sys.exit(128 + stopped.signum)
+    events.say(counts=build.counts, metrics=build.metrics)

@@ -1,0 +1,129 @@
+"""What is done, what is to do, in which order and by which commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from micota.artifacts.store import Store
+from micota.config import Config, command_line
+from micota.graph import unique
+from micota.graph.node import AnyNode
+
+
+@dataclass
+class Task:
+    """The nodes that one command of a command makes, in order; ``done`` are those of the same command that are
+    there."""
+
+    command: str
+    choose: dict[str, str]
+    nodes: list[AnyNode] = field(default_factory=list)
+    done: list[AnyNode] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return " ".join([self.command, *(f"{key}={value}" for key, value in sorted(self.choose.items()))])
+
+    def needs(self) -> Iterator[str]:
+        """Folders of all artifacts from outside that the task reads."""
+        own = {node.folder for node in self.nodes}
+        for node in self.nodes:
+            yield from (n.folder for n in node.inputs.values() if not n.is_source and n.folder not in own)
+
+
+def tasks_of(nodes: Iterable[AnyNode], done: Iterable[AnyNode] = ()) -> list[Task]:
+    """Group nodes by the command that makes them; commands come after those whose results they read."""
+    tasks: dict[str, Task] = {}
+    for node in nodes:
+        task = Task(node.command, dict(node.choose))
+        tasks.setdefault(task.id, task).nodes.append(node)
+    for node in done:
+        sibling = tasks.get(Task(node.command, dict(node.choose)).id)
+        if sibling is not None:
+            sibling.done.append(node)
+    waiting = list(tasks.values())
+    unmade = {node.folder for task in waiting for node in task.nodes}
+    ordered = []
+    while waiting:
+        task = next(task for task in waiting if unmade.isdisjoint(task.needs()))
+        waiting.remove(task)
+        unmade -= {node.folder for node in task.nodes}
+        ordered.append(task)
+    return ordered
+
+
+def pending(store: Store, targets: Iterable[AnyNode]) -> list[AnyNode]:
+    """The nodes to make for ``targets``, inputs first: what is done hides what it was made from."""
+    found: dict[str, AnyNode] = {}
+
+    def visit(node: AnyNode) -> None:
+        if node.folder in found or store.is_done(node):
+            return
+        for child in node.inputs.values():
+            visit(child)
+        found[node.folder] = node
+
+    for target in targets:
+        visit(target)
+    return list(found.values())
+
+
+def finished(store: Store, targets: Iterable[AnyNode]) -> list[AnyNode]:
+    """All that is done of what ``targets`` are made from, themselves included."""
+    return [node for node in unique(targets) if store.is_done(node)]
+
+
+def missing(config: Config, tasks: list[Task], targets: list[AnyNode]) -> str:
+    """The error for inputs that are not there, with the commands that make them."""
+    steps = ["python " + " ".join(command_line(task.command, config.overrides, task.choose)) for task in tasks]
+    last = tasks[-1].nodes[-1]
+    return (
+        f"{targets[0].kind[:-1] if targets[0].kind.endswith('s') else targets[0].kind} {targets[0].name} needs "
+        f"{last.kind} {last.name} ({last.folder}), which does not exist yet; make it with:  " + "  &&  ".join(steps)
+    )
+
+
+def show_plan(config: Config, store: Store, targets: list[AnyNode], console: Console) -> None:
+    """Print what is done, what would be made, by which command, and what a change of config would redo."""
+    todo = {node.folder for node in pending(store, targets)}
+    for task in tasks_of(unique(targets)):
+        console.print(Text("python " + " ".join(command_line(task.command, config.overrides, task.choose)), "bold"))
+        for node in task.nodes:
+            if store.is_done(node):
+                console.print(Text(f"  done    {node.folder}", "green"))
+            elif node.folder not in todo:
+                console.print(Text(f"  skip    {node.folder} (nothing that is to be made needs it)", "dim"))
+            else:
+                state = "resume" if store.progress(node) else "make  "
+                console.print(Text(f"  {state}  {node.folder}{why(store, node)}", "yellow"))
+    console.print(f"{len(todo)} to make")
+
+
+def why(store: Store, node: AnyNode) -> str:
+    """What differs between a node and the nearest finished artifact of its name, if there is one."""
+    new = flatten(asdict(node.spec) | {"inputs": {label: child.key for label, child in node.inputs.items()}})
+    differences: list[list[str]] = []
+    for manifest in store.siblings(node):
+        inputs = {label: entry["key"] for label, entry in manifest.inputs.items()}
+        old = flatten(manifest.config | {"inputs": inputs})
+        changed = [key for key in new.keys() | old.keys() if new.get(key) != old.get(key)]
+        differences.append([f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(changed)])
+    if not differences:
+        return ""
+    nearest = min(differences, key=len)
+    return "  changed: " + ", ".join(nearest)
+
+
+def flatten(node: Any, path: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict with dotted keys."""
+    if not isinstance(node, dict):
+        return {path: node}
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found |= flatten(value, f"{path}.{key}" if path else str(key))
+    return found

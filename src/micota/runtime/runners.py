@@ -1,0 +1,163 @@
+"""The whole method: walk the graph, skip what is done, run each task where the runner says, show how it goes."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from micota.artifacts.provenance import num_cores
+from micota.artifacts.store import Manifest, Store
+from micota.config import Config, PipelineConfig, command_line
+from micota.console import quieten
+from micota.errors import StageError
+from micota.graph.stage import stage_modules, stage_of
+from micota.runtime.execute import perform
+from micota.runtime.plan import Task
+
+MAX_WORKERS = 4
+Runner = Callable[[Task], list[Manifest]]
+
+
+def default_jobs(config: PipelineConfig) -> int:
+    """Stages at a time where the user does not say: on CPU as many as have cores of their own, else one."""
+    if config.trainer.accelerator != "cpu" or config.num_threads is None or config.runner != "auto":
+        return 1
+    # Not every system can say which cores are this process's own.
+    cores = num_cores()
+    return max(1, min(MAX_WORKERS, cores // config.num_threads))
+
+
+@contextmanager
+def open_runner(
+    config: PipelineConfig, jobs: int, store: Store, console: Console, configs: Mapping[str, Config]
+) -> Iterator[Runner]:
+    """What runs one task: in this process, in a pool of workers, in a process of its own, or as a SLURM job.
+
+    ``configs`` says by folder how to make each node, in an experiment whose cases differ in that.
+    """
+    kind = config.runner
+    if kind == "auto":
+        on_cpu = "inprocess" if jobs == 1 else "workers"
+        kind = on_cpu if config.trainer.accelerator == "cpu" else "subprocess"
+    if kind == "inprocess":
+        yield lambda task: perform(configs[task.nodes[-1].folder], store, task, console)
+    elif kind == "workers":
+        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+        with ProcessPoolExecutor(
+            jobs, mp_context=context, initializer=_start_worker, initargs=(stage_modules(),)
+        ) as pool:
+            yield lambda task: _in_pool(pool, configs[task.nodes[-1].folder], task)
+    else:
+        launcher = [] if kind == "subprocess" else ["-m", f"hydra/launcher=submitit_{config.cluster}"]
+        yield lambda task: _in_process(launcher, config, store, task)
+
+
+def _start_worker(modules: list[str]) -> None:
+    """Set up a worker that knows the same stages, and that ends with the pipeline: else, after ``kill -9``, it would
+    hold the lock of its build."""
+    quieten()
+    for module in modules:
+        importlib.import_module(module)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _in_worker(config: Config, task: Task) -> list[Manifest]:
+    return perform(config, Store(config.artifacts), task, Console(quiet=True))
+
+
+def _in_pool(pool: ProcessPoolExecutor, config: Config, task: Task) -> list[Manifest]:
+    try:
+        return pool.submit(_in_worker, config, task).result()
+    except BrokenProcessPool as error:
+        raise StageError(f"a worker died while it ran {task.id}; was it killed, or is memory short?") from error
+
+
+def _in_process(launcher: list[str], config: Config, store: Store, task: Task) -> list[Manifest]:
+    # argv[0] is the command that runs now; its siblings are the other commands.
+    command, *arguments = command_line(task.command, config.overrides, task.choose)
+    process = [sys.executable, str(Path(sys.argv[0]).resolve().with_name(command)), *launcher, *arguments]
+    finished = subprocess.run(process, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        said = (finished.stderr.strip() or finished.stdout.strip()).splitlines()
+        raise StageError(f"python {command} {' '.join(arguments)} failed: " + "\n".join(said[-20:]))
+    return [manifest for node in task.nodes if (manifest := store.manifest(node)) is not None]
+
+
+def run_tasks(tasks: list[Task], runner: Runner, jobs: int, console: Console) -> None:
+    """Run tasks, which come after what they need, up to ``jobs`` at a time; stop at the first that fails.
+
+    Of those that could start together, the one goes first that most others wait for.
+    """
+    lines = Lines(len(tasks), console)
+    if jobs == 1:  # in this thread, where Ctrl-C is heard
+        for task in tasks:
+            lines.run(task, runner)
+        return
+    maker = {node.folder: task.id for task in tasks for node in task.nodes}
+    by_id = {task.id: task for task in tasks}
+    needs = {task.id: {maker[need] for need in task.needs() if need in maker} for task in tasks}
+    waiting_for = dict.fromkeys(by_id, 0)
+    for name in reversed(list(by_id)):
+        for need in needs[name]:
+            waiting_for[need] += 1 + waiting_for[name]
+    sorter = TopologicalSorter(needs)
+    sorter.prepare()
+    ready: list[str] = []
+    running: dict[Future[None], str] = {}
+    with ThreadPoolExecutor(jobs) as pool, console.status("") as status:
+        while sorter.is_active():
+            ready = sorted([*ready, *sorter.get_ready()], key=lambda name: -waiting_for[name])
+            while ready and len(running) < jobs:
+                name = ready.pop(0)
+                running[pool.submit(lines.run, by_id[name], runner)] = name
+            status.update("running: " + ", ".join(running.values()))
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+                sorter.done(running.pop(future))
+
+
+class Lines:
+    """One line for each finished task: number, command, seconds, headline."""
+
+    def __init__(self, total: int, console: Console) -> None:
+        self._numbers = itertools.count(1)
+        self._total = total
+        self._console = console
+
+    def run(self, task: Task, runner: Runner) -> None:
+        """Run the task and print its line."""
+        start = time.perf_counter()
+        manifests = runner(task)
+        seconds = time.perf_counter() - start
+        number = f"{next(self._numbers)}/{self._total}"
+        self._console.print(Text(f"{number:>7}  {task.id:<36} {seconds:6.1f} s  {headline(task, manifests)}"))
+
+
+def headline(task: Task, manifests: list[Manifest]) -> str:
+    """The numbers of a task that a person wants to see first: those of what it makes last, or of each benchmark."""
+    nodes = [node for node in task.nodes if node.stage == task.nodes[-1].stage]
+    found = {manifest.key: {**manifest.counts, **manifest.metrics} for manifest in manifests}
+    return ", ".join(stage_of(node).headline(node, found[node.key]) for node in nodes if node.key in found)

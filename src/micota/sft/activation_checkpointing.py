@@ -1,0 +1,62 @@
+"""Activation checkpointing: what the backward pass needs is kept, or computed again from what is kept.
+
+``selective`` keeps the results of matrix products and of attention, which are most of the work of a layer, and computes
+again what lies between them (norms, activation functions, rotations), which is most of its memory and hardly any of its
+work. ``full`` keeps the input of each layer alone (Chen et al. 2016, arXiv 1604.06174), for a third more of work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+KINDS = ("none", "selective", "full")  # what is kept falls
+
+# Batched products are not among them: those are the scores of eager attention, length x length.
+PRODUCTS = ("aten.mm", "aten.addmm", "aten.linear", "aten._grouped_mm")
+ATTENTION = ("scaled_dot_product", "flash_attn", "varlen_attn", "flex_attention")
+
+
+class ActivationCheckpointing:
+    """Sets the layers of a Hugging Face model up for a micro-batch. Results are the same to the bit."""
+
+    def __init__(self, model: Any, most_tokens: Mapping[str, int]) -> None:
+        """``most_tokens``: see :func:`kind_for`."""
+        self._most_tokens = most_tokens
+        if any(kind != "none" for kind in most_tokens):
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self._layers = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False)]
+
+    def __call__(self, num_tokens: int) -> None:
+        """Before the forward pass over a micro-batch of ``num_tokens`` positions."""
+        kind = kind_for(num_tokens, self._most_tokens)
+        for layer in self._layers:
+            layer.gradient_checkpointing = kind != "none"
+            layer._gradient_checkpointing_func = _FUNCTIONS[kind]
+
+
+def kind_for(num_tokens: int, most_tokens: Mapping[str, int]) -> str:
+    """The first kind that is good for a micro-batch of this size, or else the last.
+
+    Args:
+        most_tokens: what each kind is good for, in the order of ``KINDS``; see :func:`micota.sft.memory.most_tokens`.
+    """
+    return next((kind for kind, most in most_tokens.items() if num_tokens <= most), [*most_tokens][-1])
+
+
+def _policy(_context: Any, operator: Any, *_: Any, **__: Any) -> CheckpointPolicy:
+    name = str(operator)  # as aten.mm.default
+    keeps = name.rpartition(".")[0] in PRODUCTS or any(part in name for part in ATTENTION)
+    return CheckpointPolicy.MUST_SAVE if keeps else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+_FUNCTIONS = {
+    "none": None,
+    "selective": partial(
+        checkpoint, use_reentrant=False, context_fn=partial(create_selective_checkpoint_contexts, _policy)
+    ),
+    "full": partial(checkpoint, use_reentrant=False),
+}

@@ -1,0 +1,124 @@
+"""Norms, gated MLPs and embeddings that hold less for the backward pass, where no fused kernels are: on CPU in float32.
+
+Autograd keeps what every operation of a module read. The functions here keep what the module read, and compute again
+what lies between, which is elementwise: a third of what a layer of Llama keeps, and its passes over memory with it.
+Outputs are the same to the bit; gradients are summed in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from micota.config import TrainerConfig
+
+# Classes of transformers by what they compute: weight * x / rms(x), and down(silu(gate(x)) * up(x)). Gemma's differ.
+NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
+MLPS = ("LlamaMLP", "MistralMLP", "Qwen2MLP", "Qwen3MLP")
+
+
+def use_cpu_kernels(model: Any, trainer: TrainerConfig) -> None:
+    """Put the functions here in the place of the modules that they stand for."""
+    if trainer.accelerator != "cpu" or trainer.precision != "32-true":
+        return
+    for module in model.modules():
+        name = type(module).__name__
+        if name in NORMS:
+            _replace(module, _norm)
+        elif name in MLPS and _is_plain(module):
+            _replace(module, _mlp)
+    embedding = model.get_input_embeddings()
+    if trainer.world_size == 1 and type(embedding) is torch.nn.Embedding:
+        _replace(embedding, _embed)
+
+
+def _replace(module: Any, forward: Callable[..., torch.Tensor]) -> None:
+    module.forward = MethodType(forward, module)
+
+
+def _is_plain(mlp: Any) -> bool:
+    """Whether its last product is a matrix product alone (no adapter is on it) and its activation is SiLU."""
+    return type(mlp.down_proj) is torch.nn.Linear and mlp.down_proj.bias is None and mlp.config.hidden_act == "silu"
+
+
+def _norm(module: Any, hidden_states: torch.Tensor) -> torch.Tensor:
+    scaled: torch.Tensor = _RmsNorm.apply(hidden_states, module.weight, module.variance_epsilon)  # type: ignore[no-untyped-call]
+    return scaled
+
+
+def _mlp(module: Any, x: torch.Tensor) -> torch.Tensor:
+    gate, up = module.gate_proj(x), module.up_proj(x)
+    down: torch.Tensor = _GatedDown.apply(gate, up, module.down_proj.weight)  # type: ignore[no-untyped-call]
+    return down
+
+
+def _embed(module: Any, ids: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = _Rows.apply(ids, module.weight, module.padding_idx)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _RmsNorm(torch.autograd.Function):
+    """weight * x / sqrt(mean(x^2) + eps), as in Zhang & Sennrich 2019 (arXiv 1910.07467)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        scale = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
+        ctx.save_for_backward(x, weight, scale)
+        return (x * scale).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight, scale = ctx.saved_tensors
+        [grad] = grads
+        normed = x * scale
+        grad_weight = (grad * normed).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        if not ctx.needs_input_grad[0]:
+            return None, grad_weight, None
+        inner = grad * weight
+        projection = (inner * normed).mean(-1, keepdim=True)
+        return inner.sub_(normed.mul_(projection)).mul_(scale), grad_weight, None
+
+
+class _GatedDown(torch.autograd.Function):
+    """(silu(gate) * up) @ weight.T, the end of SwiGLU (Shazeer 2020, arXiv 2002.05202)."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gate, up, weight)
+        return functional.linear(functional.silu(gate).mul_(up), weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gate, up, weight = ctx.saved_tensors
+        [grad] = grads
+        active = functional.silu(gate)
+        grad_weight = None
+        if ctx.needs_input_grad[2]:
+            grad_weight = grad.flatten(0, -2).T @ (active * up).flatten(0, -2)
+        grad_product = grad @ weight
+        grad_up = active.mul_(grad_product)
+        return torch.ops.aten.silu_backward(grad_product.mul_(up), gate), grad_up, grad_weight
+
+
+class _Rows(torch.autograd.Function):
+    """Rows of a table, whose gradient is added to the sum at once: autograd would fill a table of zeros with it first.
+    The row of ``padding_idx`` gets none, as in torch.nn.Embedding."""
+
+    @staticmethod
+    def forward(ctx: Any, ids: torch.Tensor, weight: torch.Tensor, padding_idx: int | None) -> torch.Tensor:
+        ctx.save_for_backward(ids)
+        ctx.weight, ctx.padding_idx = weight, padding_idx
+        return functional.embedding(ids, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[None, ...]:
+        [ids], [grad], weight = ctx.saved_tensors, grads, ctx.weight
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+        learns = torch.ones_like(ids, dtype=torch.bool) if ctx.padding_idx is None else ids != ctx.padding_idx
+        weight.grad.index_add_(0, ids[learns], grad[learns])
+        return None, None, None

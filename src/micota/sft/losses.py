@@ -1,0 +1,211 @@
+"""Negative log-likelihood of packed batches, without ever building the logits of more than a chunk of tokens.
+
+The output head is applied to labelled positions alone, so that prompts and padding cost no logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from micota.errors import ConfigError
+from micota.sft.packing import IGNORED, Batch
+
+# Logits held at a time, by device: float32 values. On CPU what the caches can hold helps; on GPU large products do.
+CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}
+
+
+def supervised(model: Any, batch: Batch, borders: Mapping[str, Any] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Final hidden states of labelled positions (tokens x hidden), row by row, and their labels (tokens).
+
+    ``attention_mask`` must be absent and the cache off: only then do transformers' models read restarting position ids
+    as the borders of packed sequences. ``borders`` (of ``packing.borders``) are for kernels that go by sequence.
+    """
+    hidden = model.base_model(
+        input_ids=batch["input_ids"],
+        position_ids=batch["position_ids"],
+        attention_mask=None,
+        use_cache=False,
+        **(borders or {}),
+    ).last_hidden_state
+    labelled = batch["labels"] != IGNORED
+    return hidden[labelled], batch["labels"][labelled]
+
+
+def softcap(model: Any) -> float | None:
+    """The bound of Gemma 2's logits, cap * tanh(logits / cap) (arXiv 2408.00118, section 2), or None."""
+    return getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+
+
+def chunked_logits(model: Any, batch: Batch) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits of labelled positions (tokens x vocabulary, float32), a chunk at a time, row by row, with their labels."""
+    hidden, labels = supervised(model, batch)
+    head, cap = model.get_output_embeddings(), softcap(model)
+    for part, targets in _chunks(hidden, labels, _rows(head.weight, hidden)):
+        logits = head(part).float()
+        yield logits if cap is None else cap * torch.tanh(logits / cap), targets
+
+
+def token_nll(model: Any, batch: Batch) -> torch.Tensor:
+    """Negative log-likelihood, in nats, of every labelled token of a packed batch, row by row (float32, 1-d)."""
+    pieces = [
+        functional.cross_entropy(logits, targets, reduction="none") for logits, targets in chunked_logits(model, batch)
+    ]
+    return torch.cat(pieces) if pieces else torch.zeros(0, device=batch["labels"].device)
+
+
+def summed_nll(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    labels: torch.Tensor,
+    divisor: float,
+    *,
+    bias: torch.Tensor | None = None,
+    cap: float | None = None,
+    rows: int | None = None,
+    into: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Sum of the negative log-likelihoods of ``labels`` over ``divisor``, in nats: a float32 scalar to train on.
+
+    Args:
+        hidden: tokens x hidden. ``weight``: of the output head, vocabulary x hidden; ``bias``: vocabulary.
+        labels: tokens.
+        divisor: what the sum is divided by, as the supervised tokens of a whole optimiser step.
+        cap: bound of the logits by tanh, as in Gemma 2.
+        rows: tokens whose logits are held at a time; by default what the device takes well.
+        into: where the gradient of ``weight`` is to be added (float32, of its shape), in this call and for a loss that
+            nothing rescales; autograd then gets none. It saves a copy of the output head, which would be there while
+            the activations of all layers are.
+    """
+    if torch.is_autocast_enabled(hidden.device.type):
+        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    rows = rows or _rows(weight, hidden)
+    head = weight if into is None else weight.detach()
+    total: torch.Tensor = _SummedNll.apply(hidden, head, bias, labels, divisor, cap, rows, into)  # type: ignore[no-untyped-call]
+    return total
+
+
+def liger_nll(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    labels: torch.Tensor,
+    divisor: float,
+    *,
+    bias: torch.Tensor | None = None,
+    cap: float | None = None,
+) -> torch.Tensor:
+    """As :func:`summed_nll`, by Liger Kernel's fused Triton kernel (GPU)."""
+    if not len(labels):  # Liger divides by the number of tokens
+        return summed_nll(hidden, weight, labels, divisor, bias=bias, cap=cap)
+    from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
+
+    if torch.is_autocast_enabled(hidden.device.type):
+        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    total: torch.Tensor = liger_fused_linear_cross_entropy(
+        hidden,
+        weight.to(hidden.dtype),
+        labels,
+        bias=None if bias is None else bias.to(hidden.dtype),
+        reduction="sum",
+        softcap=cap,
+        accum_dtype=torch.float32,
+    )
+    return total / divisor
+
+
+def choose(wanted: str, device: str) -> str:
+    """``liger`` or ``chunked``; ``auto`` is Liger on a GPU where it is installed.
+
+    Raises:
+        ConfigError: Liger is asked for where it cannot run.
+    """
+    there = device == "cuda" and find_spec("liger_kernel") is not None and find_spec("triton") is not None
+    if wanted == "liger" and not there:
+        raise ConfigError(
+            "trainer.loss='liger' needs a GPU, triton and the package liger-kernel; accepted: auto, chunked"
+        )
+    return "liger" if there and wanted != "chunked" else "chunked"
+
+
+class _SummedNll(torch.autograd.Function):
+    """Loss and gradients of a chunk at a time: gradients are computed in the forward pass, while the logits are there,
+    as in Liger Kernel (arXiv 2410.10989, section 3.2), so that no logits are kept and none is computed twice."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        labels: torch.Tensor,
+        divisor: float,
+        cap: float | None,
+        rows: int,
+        into: torch.Tensor | None,
+    ) -> torch.Tensor:
+        used = weight.to(hidden.dtype)
+        wants = ctx.needs_input_grad
+        grad_hidden = torch.empty_like(hidden) if wants[0] else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants[1] else None
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wants[2] else None
+        weight_sum = grad_weight if into is None else into
+        total = hidden.new_zeros((), dtype=torch.float32)
+        for start in range(0, len(labels), rows):
+            part, targets = hidden[start : start + rows], labels[start : start + rows, None]
+            logits = functional.linear(part, used, None if bias is None else bias.to(hidden.dtype)).float()
+            slope = None
+            if cap is not None:
+                logits = logits.div_(cap).tanh_()
+                slope = 1 - logits.square() if any(wants[:3]) else None
+                logits = logits.mul_(cap)
+            # In place from here: logits, their exponentials, and then their gradients, (softmax - one-hot) / divisor.
+            logits -= logits.amax(dim=-1, keepdim=True)
+            picked = logits.gather(1, targets)
+            sums = logits.exp_().sum(dim=-1, keepdim=True)
+            total += (sums.log() - picked).sum()
+            if not any(wants[:3]):
+                continue
+            grad = logits.div_(sums * divisor).scatter_add_(1, targets, torch.full_like(picked, -1 / divisor))
+            grad = (grad if slope is None else grad.mul_(slope)).to(hidden.dtype)
+            if grad_hidden is not None:
+                torch.mm(grad, used, out=grad_hidden[start : start + rows])
+            if weight_sum is not None:
+                _add_product(weight_sum, grad.T, part)
+            if grad_bias is not None:
+                grad_bias += grad.sum(0)
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+        ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
+        return total / divisor
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
+        hidden, weight, bias = ctx.saved_tensors
+        [factor] = grads
+        return (
+            None if hidden is None else hidden * factor.to(hidden.dtype),
+            None if weight is None else weight.mul_(factor).to(ctx.dtypes[0]),
+            None if bias is None else bias.mul_(factor).to(ctx.dtypes[1]),
+            *[None] * 5,
+        )
+
+
+def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """Add ``left @ right`` to a float32 sum, without a copy where the dtypes agree."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
+
+
+def _rows(weight: torch.Tensor, hidden: torch.Tensor) -> int:
+    """Tokens in a chunk."""
+    return max(1, CHUNK_LOGITS.get(hidden.device.type, CHUNK_LOGITS["cpu"]) // len(weight))
+
+
+def _chunks(hidden: torch.Tensor, labels: torch.Tensor, rows: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for start in range(0, len(labels), rows):
+        yield hidden[start : start + rows], labels[start : start + rows]

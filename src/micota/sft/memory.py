@@ -1,0 +1,267 @@
+"""What a training run costs: floating-point operations of a step, memory of a device, room for checkpoints."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from micota.config import SftConfig, TrainerConfig
+from micota.errors import ConfigError
+from micota.sft.activation_checkpointing import KINDS, kind_for
+from micota.sft.losses import CHUNK_LOGITS
+
+# Dense bf16 FLOP/s, as the makers' data sheets have them.
+PEAK_TFLOPS = {
+    "H200": 989.0, "H100 NVL": 835.0, "H100 PCIe": 756.0, "H100": 989.0, "H800": 989.0, "GH200": 989.0,
+    "B200": 2250.0, "A100": 312.0, "A800": 312.0, "L40S": 362.0, "A10": 125.0, "4090": 165.0,
+}  # fmt: skip
+PROCESS_BYTES = {"cpu": 700 * 2**20, "gpu": 2**30}  # libraries on CPU, CUDA context and kernels' workspace on GPU
+USABLE = 0.95  # of a device's memory: the allocator leaves gaps
+# What ``activation_checkpointing=auto`` chooses from. On CPU the gaps that malloc leaves between what is kept and what
+# is not take what selective checkpointing saves.
+AUTOMATIC = {"cpu": ("none", "full"), "gpu": KINDS}
+COMFORTABLE = 0.8  # what an estimate must stay below before it is relied on where there is a safer choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """The sizes of a model that costs depend on; weights are counted in elements."""
+
+    weights: int
+    trained: int
+    linear: int  # weights of linear layers without the output head
+    head: int  # weights of the output head, and ``outside`` with the embedding: what is in no layer
+    outside: int
+    num_layers: int
+    hidden: int
+    intermediate: int
+    attention: int  # heads x size of a head
+
+    @classmethod
+    def of(cls, model: Any) -> Shape:
+        """Read off a Hugging Face model, which may be on the meta device."""
+        config = model.config.get_text_config()
+        head = model.get_output_embeddings().weight
+        outside = {id(weight): weight.numel() for weight in (head, model.get_input_embeddings().weight)}
+        linear = sum(
+            m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear) and m.weight is not head
+        )
+        heads = config.num_attention_heads
+        return cls(
+            weights=sum(weight.numel() for weight in model.parameters()),
+            trained=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+            linear=linear,
+            head=head.numel(),
+            outside=sum(outside.values()),
+            num_layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            intermediate=getattr(config, "intermediate_size", 4 * config.hidden_size),
+            attention=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
+        )
+
+    def flops(self, lengths: Sequence[int], num_supervised: int) -> float:
+        """Floating-point operations of a step over sequences of these lengths, forward and backward.
+
+        Two for each weight and token forward, four backward (two where weights are frozen), as in PaLM (arXiv
+        2204.02311, appendix B), but for the output head, which sees supervised tokens alone, and with half of the
+        attention matrix, as it is causal. What gradient checkpointing computes again is not counted.
+        """
+        factor = 6 if self.trained > self.weights / 2 else 4
+        dense = self.linear * sum(lengths) + self.head * num_supervised
+        attention = self.num_layers * self.attention * sum(length**2 for length in lengths)
+        return float(factor * dense + 6 * attention)
+
+
+def peak_flops(trainer: TrainerConfig) -> float | None:
+    """Peak FLOP/s of one device, if it is known; None on CPU unless told."""
+    if trainer.peak_tflops is not None:
+        return trainer.peak_tflops * 1e12
+    if trainer.accelerator == "cpu":
+        return None
+    name = torch.cuda.get_device_name()
+    return next((1e12 * tflops for known, tflops in PEAK_TFLOPS.items() if known in name), None)
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process has held so far: of the GPU where there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def memory_bytes(
+    shape: Shape, trainer: TrainerConfig, longest: int, limits: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """An estimate of the memory of one device, by what it is for.
+
+    Args:
+        longest: tokens of the longest example.
+        limits: of :func:`most_tokens`; may be left out where ``trainer.activation_checkpointing`` is not ``auto``.
+    """
+    limits = most_tokens(shape, trainer, longest) if limits is None else limits
+    ranks = trainer.world_size
+    stored = 2 if trainer.precision == "bf16-true" else 4
+    computed = 4 if trainer.precision == "32-true" else 2
+    kept = 0 if trainer.cpu_offload else 1
+    sizes = _sizes(trainer, longest)
+    activations, cast = max(
+        (_held(shape, trainer, kind_for(size, limits), size) for size in sizes), key=lambda held: sum(held)
+    )
+    gathered = cast
+    if ranks > 1:  # the weights outside of layers, and those of the layer at work and the next, with gradients
+        per_layer = (shape.weights - shape.outside) // shape.num_layers
+        gathered = (shape.outside + 2 * per_layer) * computed + (shape.outside + per_layer) * computed
+    trains_head = shape.trained > shape.weights / 2
+    chunk = CHUNK_LOGITS["cuda" if trainer.accelerator == "gpu" else "cpu"]
+    chunk = min(chunk, max(sizes) * shape.head // shape.hidden)
+    return {
+        "weights": kept * shape.weights * stored // ranks,
+        "gradients": kept * shape.trained * stored // ranks,
+        "optimiser": kept * 2 * shape.trained * stored // ranks,
+        "gathered or cast weights": gathered,
+        "activations": activations,
+        "logits of a chunk": chunk * (4 + computed) + (shape.head * 4 if ranks > 1 and trains_head else 0),
+        "process": PROCESS_BYTES[trainer.accelerator],
+    }
+
+
+def _held(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) -> tuple[int, int]:
+    """Bytes that are there when the backward pass of a micro-batch begins, with one layer computed again: of
+    activations, and of weights that autocast has cast."""
+    computed = 4 if trainer.precision == "32-true" else 2
+    # Norms and residuals (in float32 within the norms of transformers' models), queries, keys and values before and
+    # after rotation, and four of the width of the MLP.
+    layer = 10 * shape.hidden + 6 * shape.attention + 4 * shape.intermediate
+    products = 2 * shape.hidden + 4 * shape.attention + 2 * shape.intermediate if kind == "selective" else 0
+    each = shape.num_layers * layer if kind == "none" else layer + shape.num_layers * (shape.hidden + products)
+    cast = 0
+    if trainer.world_size == 1 and trainer.precision == "bf16-mixed":  # of the layer at work, or of all
+        cast = shape.linear // (1 if kind == "none" else shape.num_layers) + shape.head
+    return num_tokens * each * computed, cast * computed
+
+
+def _sizes(trainer: TrainerConfig, longest: int) -> tuple[int, int]:
+    """Tokens of a full micro-batch, and of the largest: an example that is longer than a row has one of its own."""
+    return trainer.pack_length * trainer.micro_batch_rows, max(trainer.pack_length, longest) * trainer.micro_batch_rows
+
+
+def most_tokens(shape: Shape, trainer: TrainerConfig, longest: int, capacity: int | None = None) -> dict[str, int]:
+    """The most tokens of a micro-batch that each kind of activation checkpointing is good for.
+
+    With ``auto`` a full micro-batch has the first kind with which the estimate stays comfortable. Others have the first
+    with which they need no more memory than a full one: examples that are longer than a row compute more again.
+
+    Args:
+        longest: tokens of the longest example.
+        capacity: bytes of a device; by default what this one has.
+    """
+    full, largest = _sizes(trainer, longest)
+    if trainer.activation_checkpointing != "auto":
+        return {trainer.activation_checkpointing: largest}
+    room = COMFORTABLE * (device_bytes(trainer) if capacity is None else capacity)
+    limits: dict[str, int] = {}
+    for kind in AUTOMATIC[trainer.accelerator]:
+        budget = sum(_held(shape, trainer, kind, full))
+        for other in AUTOMATIC[trainer.accelerator]:
+            each, cast = _held(shape, trainer, other, 1)
+            limits[other] = max(0, budget - cast) // each
+        if sum(memory_bytes(shape, trainer, longest, limits).values()) <= room:
+            break
+    needed = kind_for(largest, limits)
+    used = {kind: most for kind, most in limits.items() if KINDS.index(kind) <= KINDS.index(needed)}
+    return {kind: most for kind, most in used.items() if most or kind == needed}
+
+
+def check_memory(
+    shape: Shape,
+    sft: SftConfig,
+    trainer: TrainerConfig,
+    longest: int,
+    limits: Mapping[str, int],
+    capacity: int | None = None,
+) -> None:
+    """Refuse a run that is not likely to fit.
+
+    Args:
+        longest: tokens of the longest example.
+        limits: of :func:`most_tokens`.
+        capacity: bytes of a device; by default what this one has.
+
+    Raises:
+        ConfigError: the text has the estimate, what there is, and which changes would make it fit.
+    """
+    parts = memory_bytes(shape, trainer, longest, limits)
+    trainer = replace(trainer, activation_checkpointing=[*limits][-1])
+    room = int(USABLE * (device_bytes(trainer) if capacity is None else capacity))
+    if sum(parts.values()) <= room or not trainer.check_memory:
+        return
+    ways = [
+        words for words, other in _ways(trainer, longest) if sum(memory_bytes(shape, other, longest).values()) <= room
+    ][:2]
+    ways += ["sft.lora.r=16 (adapters)"] if sft.lora is None else []
+    listing = ", ".join(f"{name} {gib(count)}" for name, count in parts.items() if count)
+    each = "each GPU" if trainer.accelerator == "gpu" else "each process"
+    raise ConfigError(
+        f"training needs about {gib(sum(parts.values()))} GiB on {each} ({listing}), and {gib(room)} GiB can be used; "
+        f"what would help: {'; '.join(ways)}; or trainer.check_memory=false to try all the same"
+    )
+
+
+def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerConfig]]:
+    """Changes that save memory, cheapest first; each comes on top of checkpointing and the smallest micro-batches."""
+    for kind in KINDS[KINDS.index(trainer.activation_checkpointing) + 1 :]:
+        yield f"trainer.activation_checkpointing={kind}", replace(trainer, activation_checkpointing=kind)
+    least = replace(trainer, activation_checkpointing="full")
+    small = replace(least, micro_batch_rows=1, pack_length=min(trainer.pack_length, longest))
+    if (small.micro_batch_rows, small.pack_length) != (trainer.micro_batch_rows, trainer.pack_length):
+        words = (
+            f"trainer.micro_batch_rows=1 trainer.pack_length={small.pack_length} trainer.activation_checkpointing=full"
+        )
+        yield words, small
+    if trainer.accelerator == "gpu":
+        for devices in (2, 4, 8, 16):
+            if devices > trainer.devices:
+                yield f"trainer=fsdp trainer.devices={devices}", replace(small, devices=devices)
+    if trainer.accelerator == "gpu" and not trainer.cpu_offload:
+        devices = max(2, trainer.devices)
+        words = f"trainer=fsdp trainer.devices={devices} trainer.cpu_offload=true"
+        yield words, replace(small, devices=devices, cpu_offload=True)
+
+
+def device_bytes(trainer: TrainerConfig) -> int:
+    """Memory of one GPU, or this process' share of what the machine has available."""
+    if trainer.accelerator == "gpu":
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    import psutil
+
+    return int(psutil.virtual_memory().available) // trainer.devices
+
+
+def check_disk(folder: Path, shape: Shape, trainer: TrainerConfig, free: int) -> None:
+    """Refuse to start where the checkpoints and the export would not find room.
+
+    Two checkpoints are there for a moment when one replaces the other, each of the trained weights and twice as much
+    of optimiser states.
+
+    Raises:
+        ConfigError: the text has the folder, what is needed, and what there is.
+    """
+    stored = 2 if trainer.precision == "bf16-true" else 4
+    needed = stored * (2 * 3 * shape.trained + shape.weights)
+    if needed > free:
+        raise ConfigError(
+            f"{folder}: checkpoints and export need {gib(needed)} GiB and {gib(free)} GiB are free; "
+            "make room, or choose another disk with artifacts=FOLDER"
+        )
+
+
+def gib(count: int) -> str:
+    """Bytes as GiB, for people."""
+    return f"{count / 2**30:.1f}" if count >= 2**28 else f"{count / 2**30:.3f}"

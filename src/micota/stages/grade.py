@@ -1,0 +1,133 @@
+"""Completions -> graded scores, and the file of disagreements that people read."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
+from micota.config import Config, EvaluationConfig
+from micota.console import progress_bar
+from micota.data.sources import load_problems
+from micota.errors import SourceError
+from micota.grading.disagreements import disagreements
+from micota.grading.gold import GoldError
+from micota.grading.graders import Submission, gold_for, graders_of, submission
+from micota.grading.judge import judged
+from micota.grading.scores import _not_asked, check_ids, score_of, summarise
+from micota.graph import ScoresSpec
+from micota.graph.node import AnyNode
+from micota.records import COMPLETIONS, SCORES, Completion, Problem, Score, Verdict
+from micota.runtime.work import Work
+
+SUMMARY = "scores.json"
+DISAGREEMENTS = "disagreements.md"
+CHUNK = 512  # rows between two steps of the progress bar
+logger = logging.getLogger(__name__)
+
+
+def check(config: Config, node: AnyNode) -> None:
+    """Read all golds of a benchmark before any answer is drawn for it.
+
+    Raises:
+        SourceError: a gold is not of its type; the text names the benchmark, the problem and the gold.
+    """
+    spec: ScoresSpec = node.spec
+    problems = load_problems(spec.problems)
+    for problem in problems:
+        try:
+            gold_for(problem)
+        except GoldError as error:
+            raise SourceError(f"{spec.problems.path}: problem {problem.id}: {error}") from None
+    with graders_of(config.evaluation) as graders:
+        unreadable = graders.unreadable(problems)
+    for problem in unreadable:
+        if problem.answer_type == "number":
+            raise SourceError(
+                f"{spec.problems.path}: problem {problem.id}: answer {problem.answer!r} is not of type number: it "
+                "cannot be read as mathematics"
+            )
+        logger.warning("%s: gold %r is compared as text alone", problem.id, problem.answer)
+
+
+def grade(work: Work[ScoresSpec]) -> None:
+    """Grade stored completions by every grader. Missing is not wrong: truncated, without an answer, ungradable and
+    incorrect are counted apart, though none of them counts as right."""
+    spec = work.node.spec
+    problems = {problem.id: problem for problem in load_problems(spec.problems)}
+    completions = work.node.inputs["completions"]
+    rows = read_jsonl(work.store.path(completions) / COMPLETIONS, Completion)
+    check_ids(rows, problems, str(work.store.path(completions)), spec.problems.path)
+    order = {identity: index for index, identity in enumerate(problems)}
+    rows.sort(key=lambda row: (order[row.problem_id], row.sample))
+    verdicts = verdicts_on([submission(row, problems) for row in rows], work, spec.problems.paper_rule)
+    scores = [score_of(row, problems[row.problem_id], by, spec.grader) for row, by in zip(rows, verdicts, strict=True)]
+    # Every problem has as many scores, so that all models are judged on the same ones, also where one could not be
+    # asked.
+    present = {row.problem_id for row in rows}
+    num_samples = completions.spec.sampling.num_samples
+    absent = [problem for problem in problems.values() if problem.id not in present]
+    scores += [_not_asked(problem, sample, spec.grader) for problem in absent for sample in range(num_samples)]
+    scores.sort(key=lambda score: (order[score.problem_id], score.sample))
+    write_jsonl(work.build.path / SCORES, scores)
+    texts = {(row.problem_id, row.sample): row.completion for row in rows}
+    write_text(work.build.path / DISAGREEMENTS, disagreements(rows, verdicts, problems))
+    summary = summarise(scores)
+    write_text(work.build.path / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    work.build.counts |= {"scores": len(scores)} | summary["outcomes"]
+    work.build.metrics |= {
+        "accuracy": summary["accuracy"],
+        "accuracy_low": summary["low"],
+        "accuracy_high": summary["high"],
+        "num_tokens": summary["num_tokens"],
+    } | {f"accuracy_{name}": value for name, value in summary["graders"].items()}
+    _track(work, scores, summary, problems, texts)
+
+
+def verdicts_on(rows: list[Submission], work: Work[ScoresSpec], rule: str) -> list[dict[str, Verdict]]:
+    """The verdicts of all graders, with a progress bar."""
+    evaluation: EvaluationConfig = work.config.evaluation
+    verdicts: list[dict[str, Verdict]] = []
+    with graders_of(evaluation) as graders, progress_bar(work.console) as bar:
+        task = bar.add_task(f"grade {work.node.name}", total=len(rows), note="")
+        for start in range(0, len(rows), CHUNK):
+            verdicts += graders.grade(rows[start : start + CHUNK], rule)
+            right = sum(by["typed"].correct is True for by in verdicts)
+            bar.update(task, completed=len(verdicts), note=f"{right / len(verdicts):.0%} right")
+        work.build.counts["workers_replaced"] = graders.num_replaced
+    if evaluation.judge.url is not None:
+        predictions = [(row.problem, by["typed"].prediction) for row, by in zip(rows, verdicts, strict=True)]
+        with progress_bar(work.console) as bar:
+            task = bar.add_task(f"judge {work.node.name}", total=len(rows), note=evaluation.judge.model)
+            for index, verdict in judged(predictions, evaluation.judge):
+                verdicts[index]["judge"] = verdict
+                bar.update(task, advance=1)
+    return verdicts
+
+
+def _track(
+    work: Work[ScoresSpec],
+    scores: Sequence[Score],
+    summary: dict[str, Any],
+    problems: dict[str, Problem],
+    texts: dict[tuple[str, int], str],
+) -> None:
+    """The table of answers to the tracker: those to the same problems for every model."""
+    benchmark = work.node.benchmark
+    columns = ["problem_id", "problem", "answer", "prediction", "outcome", "reason", "num_tokens", "completion"]
+    table = [
+        [
+            score.problem_id,
+            problems[score.problem_id].problem,
+            score.answer,
+            score.prediction,
+            score.outcome,
+            score.reason,
+            score.num_tokens,
+            texts.get((score.problem_id, score.sample)),
+        ]
+        for score in scores
+    ]
+    work.run.table(f"eval/{benchmark}/answers", columns, table)

@@ -1,0 +1,50 @@
+"""Data and a model -> bits per character."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from micota.analysis.likelihood import bits_of
+from micota.artifacts.jsonl import read_jsonl
+from micota.errors import ArtifactError
+from micota.forward.nll import completion_nll
+from micota.graph.specs import LikelihoodSpec
+from micota.records import BPC, DATA, Example, ExampleScore
+from micota.runtime.forward import open_model, open_tokenizer, read_sequences
+from micota.runtime.inputs import input_path
+from micota.runtime.work import Work
+from micota.sft.packing import tokenise
+
+
+def likelihood(work: Work[LikelihoodSpec]) -> None:
+    """Bits per character of a recipe's data under the student before SFT; one row an example, in the order of the
+    data."""
+    data = input_path(work.store, work.node.inputs["data"]) / DATA
+    examples = read_jsonl(data, Example)
+    empty = next((number for number, example in enumerate(examples, start=1) if not example.completion), None)
+    if empty is not None:
+        raise ArtifactError(f"{data}:{empty}: the completion is empty, so that there are no bits per byte of it")
+    tokenizer = open_tokenizer(work, work.node.inputs["model"])
+    model = open_model(work, work.node.inputs["model"])
+    tokens = [tokenise(tokenizer, example) for example in examples]
+
+    def rows_of(batch: list[int]) -> list[ExampleScore]:
+        totals = completion_nll(model, [tokens[index] for index in batch])
+        return [score(index, total) for index, total in zip(batch, totals, strict=True)]
+
+    def score(index: int, nll_nats: float) -> ExampleScore:
+        text = examples[index].completion
+        return ExampleScore(
+            index=index,
+            problem_id=examples[index].problem_id,
+            source=examples[index].source,
+            nll_nats=nll_nats,
+            num_bytes=len(text.encode("utf-8", "surrogatepass")),
+            num_characters=len(text),
+            num_tokens=len(tokens[index].ids) - tokens[index].num_prompt,
+        )
+
+    rows = read_sequences(work, BPC, ExampleScore, tokens, rows_of)
+    work.build.counts["examples"] = len(rows)
+    work.build.metrics |= asdict(bits_of(rows))
+    work.run.log({"data/bits_per_byte": work.build.metrics["bits_per_byte"]})

@@ -1,0 +1,260 @@
+"""Merges measured in memory: the engine loads the TA after SFT once and gets the weights of one merge after another."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.text import Text
+
+from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
+from micota.config import Config, command_line, override_key
+from micota.console import progress_bar
+from micota.data.sources import load_problems
+from micota.engines import open_engine
+from micota.engines.base import WeightLoader
+from micota.engines.evaluator import completion_of, requests_for
+from micota.errors import ConfigError
+from micota.grading.graders import graders_of, submission
+from micota.grading.scores import score_of
+from micota.graph import MergeSpec, MergeSweepSpec
+from micota.graph.node import AnyNode
+from micota.merging.calibrate import Reading, calibrate
+from micota.merging.checkpoint import Checkpoint
+from micota.merging.models import Model, open_models, tensor_names
+from micota.merging.sweep import Sweep
+from micota.records import POINTS, Completion, MergePoint
+from micota.report.merge_sweep import most_accurate, sweep_page
+from micota.runtime.inputs import check_device, close_engine, model_location
+from micota.runtime.work import Work
+
+CHOICE = "calibration.json"
+PAGE = "index.html"
+logger = logging.getLogger(__name__)
+
+
+def check(config: Config, node: AnyNode) -> None:
+    """Refuse engines that cannot take other weights while they are open.
+
+    Raises:
+        ConfigError: the engine is neither ``hf`` nor ``vllm`` on one device.
+    """
+    engine = config.engine
+    if engine.name not in ("hf", "vllm") or engine.tensor_parallel > 1:
+        raise ConfigError(
+            f"engine={engine.name} with engine.tensor_parallel={engine.tensor_parallel} cannot take the weights of one "
+            "merge after another; accepted for a merge sweep or a calibration: engine=hf, or engine=vllm on one device"
+        )
+
+
+def merge_sweep(work: Work[MergeSweepSpec]) -> None:
+    """Measure a grid, or search for the merge of a wanted length. A restart measures only what is missing."""
+    spec = work.node.spec
+    folders = [model_location(work.store, work.node.inputs[label]) for label in merge_order(work.node.inputs)]
+    scratch = work.build.path / "scratch"
+    check_device(work.config.engine.device, "engine.device")
+    close_engine()  # the memory is needed
+    with ExitStack() as stack:
+        models = stack.enter_context(open_models(folders, scratch))
+        bar = stack.enter_context(progress_bar(work.console))
+        task = bar.add_task(work.node.name, total=_expected(spec), note="")
+
+        def advance(point: MergePoint) -> None:
+            note = f"{point.num_correct}/{point.num_problems}, {point.num_tokens:.0f} tokens"
+            bar.update(task, advance=1, note=note)
+
+        runner = SweepRunner(work, models, scratch, advance)
+        stack.callback(runner.close)
+        ends = [runner.unmerged("before"), runner.unmerged("after")]
+        if spec.target_length_ratio is None:
+            runner.grid()
+        else:
+            _calibrate(work, runner, ends)
+    write_jsonl(work.build.path / POINTS, sorted(runner.points, key=_place))
+    title = f"{work.node.name}: merges measured on {ends[0].num_problems} problems"
+    writes = _writing(work, runner.points) if spec.target_length_ratio is None else None
+    write_text(work.build.path / PAGE, sweep_page(title, runner.points, writes))
+    if writes is not None:
+        work.console.print(Text(f"the most accurate of them as a model:  {writes}"))
+    work.build.counts |= {"points": len(runner.points), "problems": ends[0].num_problems}
+    work.build.metrics |= {
+        "merge_seconds": sum(point.merge_seconds for point in runner.points),
+        "answer_seconds": sum(point.answer_seconds for point in runner.points),
+    }
+
+
+def _writing(work: Work[MergeSweepSpec], points: Sequence[MergePoint]) -> str:
+    """The command that writes the most accurate merge of a grid; with the masks of the first seed, for another seed
+    would train another TA."""
+    density, weight, _, _ = most_accurate(points)
+    kept = [item for item in work.config.overrides if "sweep" not in override_key(item)]
+    chosen = {"merge.density": f"{density:g}", "merge.weight": f"{weight:g}"}
+    return " ".join(["python", *command_line("merge", kept, chosen)])
+
+
+def merge_order(labels: Iterable[str]) -> list[str]:
+    """The inputs of a merge in its order: base, the TA after SFT, and the one before it where base is another."""
+    return [label for label in ("base", "tuned", "instruct") if label in labels]
+
+
+def _expected(spec: MergeSweepSpec) -> int:
+    return 2 + len(spec.densities) * len(spec.weights) * spec.num_seeds
+
+
+class SweepRunner:
+    """Measures merges one after another in one engine."""
+
+    def __init__(
+        self, work: Work[MergeSweepSpec], models: Sequence[Model], scratch: Path, advance: Callable[[MergePoint], None]
+    ) -> None:
+        self._spec = work.node.spec
+        self._folder = work.build.path / "completions"
+        self._folder.mkdir(exist_ok=True)
+        self._models = models
+        self._evaluation = work.config.evaluation
+        self._names = tensor_names(models)
+        self._sweep = Sweep(
+            self._spec.merge,
+            models[0].checkpoint,
+            [model.checkpoint for model in models[1:]],
+            self._names,
+            self._spec.densities,
+            scratch,
+        )
+        # The folder of the opened model: an adapter has been applied there.
+        engine = open_engine(work.config.engine, str(models[1].folder), None, takes_weights=True)
+        assert isinstance(engine, WeightLoader), "checked before the stage"
+        self._engine, self._loader = engine, engine
+        self._problems = {problem.id: problem for problem in load_problems(self._spec.problems)}
+        self._requests, self._prompts = requests_for(self._spec.answers, list(self._problems.values()), self._engine)
+        self.points: list[MergePoint] = []
+        self._advance = advance
+
+    def close(self) -> None:
+        """Free what the engine holds."""
+        self._engine.close()
+
+    def unmerged(self, form: str) -> MergePoint:
+        """The TA before or after SFT."""
+        # With a base of its own, the TA before SFT is the last of the models.
+        model = self._models[1] if form == "after" else self._models[2 if len(self._models) > 2 else 0]
+        return self._measure(
+            form,
+            lambda: _weights(model.checkpoint, self._names),
+            form=form,
+            density=None,
+            weight=None,
+            seed=self._spec.merge.seed,
+        )
+
+    def grid(self) -> None:
+        """Every merge of the grid, seed by seed: masks are kept of one seed only."""
+        for seed in self._seeds():
+            for density, weight in itertools.product(self._spec.densities, self._spec.weights):
+                self._merged(density, weight, seed)
+            self._sweep.forget(seed)
+
+    def reading(self, density: float, weight: float) -> Reading:
+        """The merge at a point, over all seeds."""
+        return reading_of([self._merged(density, weight, seed) for seed in self._seeds()])
+
+    def _seeds(self) -> range:
+        return range(self._spec.merge.seed, self._spec.merge.seed + self._spec.num_seeds)
+
+    def _merged(self, density: float, weight: float, seed: int) -> MergePoint:
+        name = f"d{density:g}-w{weight:g}-s{seed}"
+        form = {"form": "merged", "density": density, "weight": weight, "seed": seed}
+        return self._measure(name, lambda: self._sweep.merge(density, weight, seed).tensors(), **form)
+
+    def _measure(self, name: str, weights: Callable[[], Iterable[tuple[str, torch.Tensor]]], **form: Any) -> MergePoint:
+        path, timing = self._folder / f"{name}.jsonl", self._folder / f"{name}.json"
+        if not timing.exists():
+            start = time.perf_counter()
+            self._loader.load_weights(weights())
+            loaded = time.perf_counter()
+            outputs = self._engine.generate(self._requests, self._spec.answers.sampling)
+            thinking, tokenizer = self._spec.answers.thinking, self._engine.tokenizer
+            write_jsonl(path, [completion_of(output, self._prompts, thinking, tokenizer) for output in outputs])
+            seconds = {"merge_seconds": loaded - start, "answer_seconds": time.perf_counter() - loaded}
+            write_text(timing, json.dumps(seconds) + "\n")  # last: what has it is done
+        rows = read_jsonl(path, Completion)
+        with graders_of(self._evaluation) as graders:
+            verdicts = graders.grade([submission(row, self._problems) for row in rows], self._spec.problems.paper_rule)
+        scores = [
+            score_of(row, self._problems[row.problem_id], by, self._spec.grader)
+            for row, by in zip(rows, verdicts, strict=True)
+        ]
+        point = MergePoint(
+            **form,
+            num_problems=len(scores),
+            num_correct=sum(score.correct is True for score in scores),
+            num_truncated=sum(score.outcome == "truncated" for score in scores),
+            num_tokens=sum(score.num_tokens for score in scores) / len(scores),
+            **json.loads(timing.read_text(encoding="utf-8")),
+        )
+        logger.info("%s: %s", name, point)
+        self.points.append(point)
+        self._advance(point)
+        return point
+
+
+def _weights(checkpoint: Checkpoint, names: Iterable[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a model as they are."""
+    for name in names:
+        entry = checkpoint.entries[name]
+        yield name, checkpoint.read(name, 0, entry.num_elements).view(entry.shape)
+
+
+def _place(point: MergePoint) -> tuple[Any, ...]:
+    """The order of points in the file: the TA before and after SFT first."""
+    return ("before", "after", "merged").index(point.form), point.density or 0, point.weight or 0, point.seed
+
+
+def reading_of(points: Sequence[MergePoint]) -> Reading:
+    """The mean over seeds of one point."""
+    return Reading(
+        density=points[0].density or 0.0,
+        weight=points[0].weight or 0.0,
+        accuracy=sum(point.num_correct for point in points) / sum(point.num_problems for point in points),
+        num_tokens=sum(point.num_tokens for point in points) / len(points),
+    )
+
+
+def _calibrate(work: Work[MergeSweepSpec], runner: SweepRunner, ends: Sequence[MergePoint]) -> None:
+    """Search, and write what was chosen and the whole curve."""
+    spec = work.node.spec
+    assert spec.target_length_ratio and spec.tolerance and spec.num_steps
+    before, after = reading_of([ends[0]]), reading_of([ends[1]])
+    target = spec.target_length_ratio * after.num_tokens
+    chosen, readings = calibrate(
+        runner.reading, target, before, after, spec.densities, spec.weights, spec.tolerance, spec.num_steps
+    )
+    content = {
+        "target_length_ratio": spec.target_length_ratio,
+        "target_tokens": target,
+        "chosen": asdict(chosen),
+        "before": asdict(before),
+        "after": asdict(after),
+        "curve": [asdict(reading) for reading in sorted(readings, key=lambda r: (r.density, r.weight))],
+    }
+    write_text(work.build.path / CHOICE, json.dumps(content, indent=2) + "\n")
+    work.build.metrics |= {
+        "density": chosen.density,
+        "weight": chosen.weight,
+        "accuracy": chosen.accuracy,
+        "length_ratio": chosen.num_tokens / after.num_tokens,
+    }
+
+
+def calibrated(spec: MergeSpec, folder: Path) -> MergeSpec:
+    """The merge that a finished calibration chose."""
+    chosen = json.loads((folder / CHOICE).read_text(encoding="utf-8"))["chosen"]
+    return replace(spec, density=chosen["density"], weight=chosen["weight"])

@@ -1,0 +1,164 @@
+"""Every kind of node, one record each. Adding a stage is adding a spec, a record here, and the file that runs it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from micota.graph import (
+    CompletionsSpec,
+    LikelihoodSpec,
+    MergeSpec,
+    MergeSweepSpec,
+    RankShiftSpec,
+    ScoresSpec,
+    SourceSpec,
+    TrainSpec,
+)
+from micota.graph.node import AnyNode, Node
+from micota.graph.specs import DATA_SPECS
+from micota.graph.stage import Counts, Stage, register
+
+Found = Counts
+
+
+def _describe_source(node: Node[SourceSpec], found: Found) -> str:
+    spec = node.spec
+    return f"{spec.path}@{spec.revision}" if spec.revision else spec.path
+
+
+def _describe_completions(node: Node[CompletionsSpec], found: Found) -> str:
+    spec, sampling = node.spec, node.spec.sampling
+    decoding = "greedy" if sampling.temperature == 0 else f"temperature {sampling.temperature:g}"
+    samples = f", {sampling.num_samples} samples each" if sampling.num_samples > 1 else ""
+    answers = f"{found['requested']} answers" if "requested" in found else "answers"
+    return f"{answers}, {decoding}{samples}, at most {sampling.max_tokens} tokens, {spec.engine} {spec.dtype}"
+
+
+def _describe_data(node: AnyNode, found: Found) -> str:
+    kept = f"{found['examples']} examples" if "examples" in found else "examples"
+    return f"{kept}, {node.spec.how}"
+
+
+def _describe_training(node: Node[TrainSpec], found: Found) -> str:
+    sft = node.spec.sft
+    tuned = "full fine-tuning" if sft.lora is None else "LoRA"
+    steps = f", {found['steps']} steps" if "steps" in found else ""
+    return f"{tuned}, learning rate {sft.learning_rate:g}, batch {sft.batch_size}, epochs {sft.epochs:g}{steps}"
+
+
+def _describe_merge(node: Node[MergeSpec], found: Found) -> str:
+    return f"{node.spec.method}, density {_setting(node.spec.density)}, weight {_setting(node.spec.weight)}"
+
+
+def _setting(value: Any) -> str:
+    """A number, or one a module, or what calibration is to find."""
+    if value is None:
+        return "found by calibration"
+    return f"{value:g}" if isinstance(value, int | float) else "by module"
+
+
+def _describe_sweep(node: Node[MergeSweepSpec], found: Found) -> str:
+    merges = f"{found['points']} merges" if "points" in found else "merges"
+    return f"{merges} by {node.spec.merge.method}, measured in memory on {node.spec.problems.limit} problems"
+
+
+def _describe_scores(node: Node[ScoresSpec], found: Found) -> str:
+    right = f": {found.get('correct', 0)} of {found['scores']} correct" if "scores" in found else ""
+    return f"graded by {node.spec.grader}{right}"
+
+
+def _describe_likelihood(node: Node[LikelihoodSpec], found: Found) -> str:
+    bits = f": {found['bits_per_byte']:.3f} bits per byte" if "bits_per_byte" in found else ""
+    return f"likelihood of the data{bits}"
+
+
+def _headline_merge(node: Node[MergeSpec], found: Found) -> str:
+    return f"task vector x {found['merged_vector_norm'] / found['task_vector_norm']:.2f}"
+
+
+def _add(**record: Any) -> None:
+    register(Stage(module=__name__, **record))
+
+
+_add(
+    name="source",
+    specs=(SourceSpec,),
+    label="model",
+    section="model",
+    describe=_describe_source,
+)
+_add(
+    name="generate",
+    specs=(CompletionsSpec,),
+    run="micota.stages.generate:generate",
+    label="answers",
+    section="generation",
+    describe=_describe_completions,
+    headline=lambda node, found: f"{found['requested']} answers",
+)
+_add(
+    name="select",
+    specs=DATA_SPECS,
+    run="micota.stages.select:select",
+    label="data",
+    section="data",
+    describe=_describe_data,
+    headline=lambda node, found: f"{found['examples']} examples, {found['num_tokens']:.0f} tokens each",
+)
+_add(
+    name="train",
+    specs=(TrainSpec,),
+    run="micota.stages.train:train",
+    has_ranks=True,
+    label="training",
+    section="train",
+    describe=_describe_training,
+    headline=lambda node, found: f"loss {found['loss']:.3f}, {found['steps']} steps",
+)
+_add(
+    name="merge",
+    specs=(MergeSpec,),
+    run="micota.stages.merge:merge",
+    label="merge",
+    section="merge",
+    describe=_describe_merge,
+    headline=_headline_merge,
+)
+_add(
+    name="merge_sweep",
+    specs=(MergeSweepSpec,),
+    run="micota.stages.merge_sweep:merge_sweep",
+    check="micota.stages.merge_sweep:check",
+    label="merge sweep",
+    section="merge_sweep",
+    describe=_describe_sweep,
+    headline=lambda node, found: f"{found['points']} merges measured",
+)
+_add(
+    name="grade",
+    specs=(ScoresSpec,),
+    run="micota.stages.grade:grade",
+    check="micota.stages.grade:check",
+    label="scores",
+    section="eval",
+    describe=_describe_scores,
+    headline=lambda node, found: f"{node.benchmark} {100 * found['accuracy']:.1f} %",
+)
+_add(
+    name="likelihood",
+    specs=(LikelihoodSpec,),
+    run="micota.stages.likelihood:likelihood",
+    label="BPC",
+    section="bpc",
+    describe=_describe_likelihood,
+    headline=lambda node, found: f"BPC {found['bits_per_byte']:.3f}",
+)
+_add(
+    name="rank_shift",
+    specs=(RankShiftSpec,),
+    run="micota.stages.rank_shift:rank_shift",
+    label="rank shift",
+    section="rank_shift",
+    describe=lambda node, found: "token ranks of the answers before tuning",
+    headline=lambda node, found: f"{node.benchmark} {100 * found['share_shifted']:.1f} % of tokens shifted",
+)

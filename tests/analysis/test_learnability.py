@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from micota.analysis.learnability import Trial, correlation, pearson, ranks, spearman
+
+
+def trials(bits: list[float], gains: list[float], seeds: int = 3, noise: float = 0.0) -> list[Trial]:
+    generator = np.random.default_rng(1)
+    return [
+        Trial(recipe=f"recipe{i}", seed=seed, known={"bits_per_byte": b + noise * generator.normal()},
+              gain=g + noise * generator.normal())
+        for i, (b, g) in enumerate(zip(bits, gains, strict=True)) for seed in range(seeds)
+    ]  # fmt: skip
+
+
+def test_ranks_share_the_mean_of_ties() -> None:
+    assert ranks(np.array([3.0, 1.0, 3.0, 7.0, 3.0])).tolist() == [2, 0, 2, 4, 2]
+
+
+def test_coefficients_by_hand() -> None:
+    x, y = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 8.0, 27.0, 64.0])
+    assert spearman(x, y) == pytest.approx(1.0)
+    assert pearson(x, y) == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert spearman(x, np.array([2.0, 1.0, 4.0, 3.0])) == pytest.approx(1 - 6 * 4 / (4 * 15))
+    assert np.isnan(pearson(x, np.ones(4)))
+
+
+def test_recipes_are_the_sample_however_many_seeds() -> None:
+    bits, gains = [0.1, 0.2, 0.3, 0.4, 0.5], [0.05, 0.04, -0.1, -0.05, -0.3]
+    few, many = (correlation(trials(bits, gains, seeds), "bits_per_byte") for seeds in (1, 20))
+    assert few.value == many.value == pytest.approx(-0.9)
+    assert few.p_value == many.p_value == pytest.approx(10 / 120), "exact: 10 of the 120 orders are as extreme"
+    assert (few.num_recipes, few.num_trials, many.num_trials) == (5, 5, 100)
+    assert few.low <= few.value <= few.high and few.low == pytest.approx(-1)
+
+
+def test_an_interval_holds_zero_where_there_is_nothing() -> None:
+    found = correlation(
+        trials([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [0.3, 0.1, 0.4, 0.1, 0.5, 0.2]), "bits_per_byte", "pearson"
+    )
+    assert found.low < 0 < found.high and found.p_value > 0.3
+
+
+def test_one_recipe_that_makes_the_correlation_is_told() -> None:
+    found = correlation(trials([0.1, 0.11, 0.12, 0.9], [0.01, 0.02, 0.03, -0.9]), "bits_per_byte", "pearson")
+    assert found.value < -0.99 and found.without["recipe3"] > 0.9
+    assert found.caveat.startswith("4 recipes only; without one of them it is -1.00 to +1.00")
+
+
+def test_many_recipes_are_permuted_at_random() -> None:
+    bits = [float(i) for i in range(12)]
+    found = correlation(trials(bits, bits, seeds=1), "bits_per_byte", draws=50)
+    assert found.value == pytest.approx(1.0) and 0 < found.p_value < 0.001 and found.caveat == ""
+
+
+def test_too_few_recipes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"over 2 recipes \(recipe0, recipe1\); at least 3"):
+        correlation(trials([0.1, 0.2], [0.1, 0.2]), "bits_per_byte")
+    with pytest.raises(ValueError, match="correlation by 'kendall'; accepted: spearman, pearson"):
+        correlation(trials([0.1, 0.2, 0.3], [0.1, 0.2, 0.3]), "bits_per_byte", "kendall")

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+
+from micota.analysis.statistics import (
+    Suite,
+    average_at_k,
+    holm,
+    macro_average,
+    mcnemar,
+    minimum_detectable_effect,
+    paired_difference,
+    paired_error,
+    pass_at_k,
+    problem_means,
+    unpaired_error,
+    wilson,
+)
+
+PAPER = {"aime24": 30, "amc23": 40, "olympiadbench": 675, "math500": 500, "gsm8k": 1319}
+ACCURACY = {"aime24": 0.15, "amc23": 0.5, "olympiadbench": 0.35, "math500": 0.75, "gsm8k": 0.9}
+DISCORDANCE = {"aime24": 0.15, "amc23": 0.25, "olympiadbench": 0.2, "math500": 0.15, "gsm8k": 0.08}
+
+
+def suite(**benchmarks: Iterable[float]) -> Suite:
+    return {name: named(values) for name, values in benchmarks.items()}
+
+
+def named(values: Iterable[float]) -> dict[str, float]:
+    return {str(index): float(value) for index, value in enumerate(values)}
+
+
+def paired_suites(generator: np.random.Generator, gain: float) -> tuple[Suite, Suite]:
+    """Two models on the paper's suite that differ on DISCORDANCE of the problems, by ``gain`` on average."""
+    ours: dict[str, dict[str, float]] = {}
+    theirs: dict[str, dict[str, float]] = {}
+    for bench, count in PAPER.items():
+        draw = generator.random(count)
+        better = draw < (DISCORDANCE[bench] + gain) / 2
+        worse = ~better & (draw < DISCORDANCE[bench])
+        ours[bench], theirs[bench] = named(better), named(worse)
+    return ours, theirs
+
+
+def test_wilson_against_published_values() -> None:
+    # Newcombe (1998), table I: 81/263, 15/148, 0/20 and 1/29, method 3 (score interval, no continuity correction).
+    for correct, total, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (1, 29, 0.0061, 0.1718)):
+        assert (wilson(correct, total).low, wilson(correct, total).high) == pytest.approx((low, high), abs=1e-4)
+    assert (wilson(0, 20).low, wilson(0, 20).high) == (0.0, pytest.approx(0.1611, abs=1e-4))
+
+
+def test_average_of_one_sample_is_wilson() -> None:
+    rights = {str(index): [float(index < 9)] for index in range(30)}
+    estimate = average_at_k(rights)
+    assert (estimate.low, estimate.high) == pytest.approx((wilson(9, 30).low, wilson(9, 30).high))
+    assert (estimate.value, estimate.num_samples) == (0.3, 1)
+    assert estimate.standard_error == pytest.approx(math.sqrt(0.3 * 0.7 / 29))
+
+
+def test_more_samples_do_not_pretend_to_be_more_problems() -> None:
+    once = {str(index): [float(index < 9)] for index in range(30)}
+    copied = {name: values * 16 for name, values in once.items()}
+    assert (average_at_k(copied).low, average_at_k(copied).high) == pytest.approx(
+        (average_at_k(once).low, average_at_k(once).high)
+    )
+    certain = average_at_k({str(index): [1.0] * 16 for index in range(30)})
+    assert certain.low == pytest.approx(wilson(30, 30).low) and certain.high == 1
+
+
+def test_average_interval_covers_the_truth() -> None:
+    generator = np.random.default_rng(2)
+    covered = 0
+    for _ in range(600):  # problems of very different difficulty, as those of AIME
+        chance = generator.beta(0.4, 0.9, size=30)
+        rights = generator.random((30, 8)) < chance[:, None]
+        estimate = average_at_k({str(index): row.astype(float).tolist() for index, row in enumerate(rights)})
+        covered += estimate.low <= 0.4 / 1.3 <= estimate.high
+    assert 0.91 <= covered / 600 <= 0.97
+
+
+def test_pass_at_k_is_unbiased_and_exact() -> None:
+    assert pass_at_k({"a": [1, 0, 0, 0]}, 2).value == pytest.approx(0.5)  # 1 - C(3,2)/C(4,2)
+    assert pass_at_k({"a": [1, 1, 1, 0]}, 2).value == 1  # fewer than 2 are wrong
+    assert pass_at_k({"a": [0, 0]}, 2).value == 0
+    samples = {"a": [1, 0, 0], "b": [1, 1, 0], "c": [0, 0, 0]}
+    assert pass_at_k(samples, 1).value == pytest.approx(average_at_k(samples).value)
+    generator = np.random.default_rng(3)
+    chance = generator.random(200)
+    estimates = []
+    for _ in range(100):
+        rights = generator.random((200, 8)) < chance[:, None]
+        estimates.append(pass_at_k({str(i): row.astype(float).tolist() for i, row in enumerate(rights)}, 4).value)
+    assert np.mean(estimates) == pytest.approx(np.mean(1 - (1 - chance) ** 4), abs=0.003)
+
+
+@pytest.mark.parametrize("k", [0, 5])
+def test_pass_at_k_needs_k_samples(k: int) -> None:
+    with pytest.raises(ValueError, match=rf"k={k} from 4 samples .* accepted: k from 1 to 4"):
+        pass_at_k({"a": [1, 0, 0, 0]}, k)
+
+
+def test_sample_counts_are_asserted() -> None:
+    uneven = {"p1": [1.0, 0.0], "p2": [1.0], "p3": [1.0, 1.0]}
+    for function in (average_at_k, problem_means, lambda samples: pass_at_k(samples, 1)):
+        with pytest.raises(ValueError, match="problem 'p2' has 1 samples and others have 2"):
+            function(uneven)
+    with pytest.raises(ValueError, match="no problems"):
+        average_at_k({})
+
+
+def test_macro_average_weighs_benchmarks_equally() -> None:
+    estimate = macro_average(suite(small=[1.0, 1.0], large=[0.0] * 98 + [1.0] * 2))
+    assert estimate.value == pytest.approx(0.51)
+    assert estimate.low < 0.51 < estimate.high
+
+
+def test_no_interval_of_an_average_leaves_the_range_of_accuracies() -> None:
+    assert macro_average(suite(a=[1.0] * 15 + [0.0])).high == 1.0
+    assert macro_average(suite(a=[0.0] * 15 + [1.0])).low == 0.0
+
+
+def test_macro_average_interval_covers_the_truth() -> None:
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        estimate = macro_average(suite(a=generator.random(100) < 0.3, b=generator.random(200) < 0.7))
+        covered += estimate.low <= 0.5 <= estimate.high
+    assert 0.92 <= covered / 400 <= 0.98
+
+
+def test_paired_difference_sees_what_is_there() -> None:
+    difference = paired_difference(suite(a=[0.0] * 30 + [1.0] * 70), suite(a=[0.0] * 50 + [1.0] * 50))
+    assert difference.value == pytest.approx(0.2)
+    assert difference.is_distinguishable and difference.low > 0 and difference.label == "better"
+    opposite = paired_difference(suite(a=[0.0] * 50 + [1.0] * 50), suite(a=[0.0] * 30 + [1.0] * 70))
+    assert opposite.label == "worse"
+
+
+def test_paired_difference_of_equals_is_not_distinguishable() -> None:
+    same = suite(a=[0.0, 1.0, 1.0], b=[1.0, 0.0])
+    assert paired_difference(same, same).p_value == 1.0
+    assert paired_difference(same, same).label == "not distinguishable"
+
+
+def test_paired_interval_covers_the_truth_on_the_papers_suite() -> None:
+    generator = np.random.default_rng(4)
+    covered = 0
+    for _ in range(500):
+        difference = paired_difference(*paired_suites(generator, gain=0.03), draws=10)
+        covered += difference.low <= 0.03 <= difference.high
+    assert 0.92 <= covered / 500 <= 0.975
+
+
+def test_p_values_under_the_null_are_not_too_small() -> None:
+    generator = np.random.default_rng(1)
+    rejected = 0
+    for trial in range(300):
+        ours, theirs = (suite(a=generator.random(80) < 0.5) for _ in range(2))
+        rejected += paired_difference(ours, theirs, seed=trial, draws=500).is_distinguishable
+    assert rejected / 300 < 0.08
+
+
+def test_problems_are_paired_by_id_and_not_by_place() -> None:
+    ours = {"a": {"x": 1.0, "y": 0.0, "z": 1.0}}
+    shuffled = {"a": {"z": 1.0, "y": 0.0, "x": 1.0}}
+    assert paired_difference(ours, shuffled).value == 0
+    assert mcnemar(ours["a"], shuffled["a"]).num_better == 0
+
+
+@pytest.mark.parametrize(("ours", "theirs", "text"), [
+    ({"a": {"x": 1.0}}, {"a": {"x": 1.0, "y": 0.0}}, r"first side lacks 1 problems of a .* \(y\)"),
+    ({"a": {"x": 1.0, "y": 0.0}}, {"a": {"x": 1.0}}, r"second side lacks 1 problems of a .* \(y\)"),
+    ({"a": {"x": 1.0}}, {"b": {"x": 1.0}}, r"first side lacks 1 benchmarks .* \(b\)"),
+    ({}, {}, "at least one benchmark"),
+])  # fmt: skip
+def test_pairs_must_match(ours: Suite, theirs: Suite, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        paired_difference(ours, theirs)
+
+
+@pytest.mark.parametrize(("better", "worse", "p_value"), [
+    (0, 0, 1.0), (5, 5, 1.0), (1, 0, 1.0),
+    (6, 0, 2 / 2**6),
+    (8, 1, 2 * (1 + 9) / 2**9),
+    (2, 10, 2 * (1 + 12 + 66) / 2**12),
+])  # fmt: skip
+def test_mcnemar_against_binomials(better: int, worse: int, p_value: float) -> None:
+    ours = named([1] * better + [0] * worse + [1, 0])
+    theirs = named([0] * better + [1] * worse + [1, 0])
+    found = mcnemar(ours, theirs)
+    assert (found.num_better, found.num_worse, found.num_problems) == (better, worse, better + worse + 2)
+    assert found.p_value == pytest.approx(p_value, rel=1e-12)
+
+
+def test_mcnemar_of_many_problems_is_exact() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    found = mcnemar(named([1] * 1200 + [0] * 1000), named([0] * 1200 + [1] * 1000))
+    assert found.p_value == pytest.approx(stats.binomtest(1000, 2200).pvalue, rel=1e-9)  # 2**2200 is no float
+
+
+def test_mcnemar_agrees_with_sign_flips() -> None:
+    ours, theirs = named([1] * 9 + [0] * 2 + [1] * 20), named([0] * 9 + [1] * 2 + [1] * 20)
+    found = mcnemar(ours, theirs)
+    assert found.p_value == pytest.approx(paired_difference({"a": ours}, {"a": theirs}, draws=20_000).p_value, abs=0.01)
+    assert found.label == "not distinguishable"
+    assert mcnemar(named([1] * 9), named([0] * 9)).label == "better"
+
+
+def test_mcnemar_wants_single_samples() -> None:
+    with pytest.raises(ValueError, match=r"problem '1' has the value 0.5; accepted: 0 or 1"):
+        mcnemar(named([1, 0.5]), named([1, 1]))
+
+
+def test_holm_against_a_worked_example() -> None:
+    p_values = {
+        "a": 0.01,
+        "b": 0.04,
+        "c": 0.03,
+        "d": 0.005,
+    }  # sorted: 4 x 0.005, 3 x 0.01, 2 x 0.03, then at least that
+    assert holm(p_values) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
+    assert holm({"a": 0.7, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+    assert holm({}) == {}
+
+
+def test_holm_keeps_false_alarms_rare() -> None:
+    generator = np.random.default_rng(5)
+    alarms = sum(
+        min(holm({str(index): p for index, p in enumerate(generator.random(6))}).values()) < 0.05 for _ in range(4000)
+    )
+    assert 0.035 <= alarms / 4000 <= 0.06  # uncorrected it would be 0.26
+
+
+def test_the_papers_suite_cannot_show_its_gains_unpaired() -> None:
+    """Five benchmarks of 30 to 1,319 problems: an average has a standard error of 2 points, a difference of two needs
+    5.5 to 6 to be significant and 8 to be found in 4 of 5 experiments; paired it is 4 to 5."""
+    unpaired = unpaired_error(PAPER, ACCURACY)
+    assert unpaired / math.sqrt(2) == pytest.approx(0.02, abs=0.002)
+    assert 0.055 <= minimum_detectable_effect(unpaired, power=0.5) <= 0.06
+    assert 0.078 <= minimum_detectable_effect(unpaired) <= 0.086
+    paired = paired_error(PAPER, DISCORDANCE)
+    assert 0.035 <= minimum_detectable_effect(paired, power=0.5) <= 0.045
+    assert minimum_detectable_effect(paired) == pytest.approx(0.06, abs=0.003)
+
+
+def test_what_is_called_detectable_is_found_in_four_of_five() -> None:
+    gain = minimum_detectable_effect(paired_error(PAPER, DISCORDANCE))
+    generator = np.random.default_rng(6)
+    found = sum(
+        paired_difference(*paired_suites(generator, gain), seed=trial, draws=400).label == "better"
+        for trial in range(300)
+    )
+    assert 0.74 <= found / 300 <= 0.86
+
+
+def test_planning_names_missing_benchmarks() -> None:
+    with pytest.raises(ValueError, match=r"lacks 1 benchmarks .* \(gsm8k\)"):
+        unpaired_error(PAPER, {name: share for name, share in ACCURACY.items() if name != "gsm8k"})

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from micota.artifacts.jsonl import JsonlAppender, read_jsonl, write_jsonl, write_text
+from micota.artifacts.provenance import fingerprint
+from micota.artifacts.store import Store
+from micota.errors import ArtifactError
+from micota.graph.node import SCHEMA_VERSION, AnyNode, Node, Spec
+from micota.records import Problem
+
+BARE_MANIFEST = json.dumps({"schema_version": SCHEMA_VERSION})
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneValue(Spec):
+    stage = "select"
+    kind = "data"
+
+    value: int = 1
+
+
+def node(value: int = 1, **inputs: AnyNode) -> AnyNode:
+    return Node(name="recipe", spec=OneValue(value=value), inputs=inputs)
+
+
+def made(store: Store, item: AnyNode, text: str = "payload") -> Path:
+    with store.build(item, seed=0) as build:
+        assert build is not None
+        (build.path / "data.jsonl").write_text(text)
+        build.counts["kept"] = 3
+    return store.path(item)
+
+
+def test_an_artifact_is_there_whole_with_its_manifest(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    item = node(2, part=node(1))
+    assert store.manifest(item) is None
+    path = made(store, item)
+    manifest = store.manifest(item)
+    assert manifest is not None
+    assert (manifest.key, manifest.config, manifest.counts) == (item.key, {"value": 2}, {"kept": 3})
+    assert manifest.inputs == {"part": {"name": "recipe", "key": node(1).key}}
+    assert sorted(entry.name for entry in path.iterdir()) == ["data.jsonl", "log.txt", "manifest.json"]
+    assert list(manifest.files) == ["data.jsonl"]
+    assert "torch" in manifest.versions and manifest.hardware["cpus"] == os.cpu_count()
+
+
+def test_a_failed_build_is_not_done_and_keeps_its_progress(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError), store.build(node(), seed=0) as build:
+        assert build is not None
+        (build.path / "completions.jsonl").write_text("{}\n")
+        raise RuntimeError
+    assert not store.is_done(node()) and store.progress(node())
+    with store.build(node(), seed=0) as build:
+        assert build is not None and (build.path / "completions.jsonl").read_text() == "{}\n"
+    assert store.is_done(node())
+
+
+def test_what_a_killed_run_was_writing_is_no_part_of_the_artifact(tmp_path: Path) -> None:
+    store, item = Store(tmp_path), node()
+    with pytest.raises(RuntimeError), store.build(item, seed=0) as build:
+        assert build is not None
+        (build.path / "manifest.json.tmp").write_text('{"schema_ver')
+        (build.path / "scores.json.tmp").write_text("[1, ")
+        raise RuntimeError("killed between the writing and the renaming")
+    folder = made(store, item)
+    manifest = store.manifest(item)
+    assert manifest is not None and set(manifest.files) == {"data.jsonl"}
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_two_builds_at_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.build(node(), seed=0), pytest.raises(ArtifactError, match=f"another run .process {os.getpid()}"):
+        Store(tmp_path).build(node(), seed=0).__enter__()
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    code = (
+        "import sys, os, signal; sys.path.insert(0, sys.argv[2]); from test_store import *\n"
+        "with Store(sys.argv[1]).build(node(), seed=0) as build:\n"
+        "    (build.path / 'half').write_text('x'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)], check=False)
+    assert finished.returncode == -signal.SIGKILL
+    assert not Store(tmp_path).is_done(node())
+    made(Store(tmp_path), node())
+    assert Store(tmp_path).is_done(node())
+
+
+def test_whoever_waits_behind_a_finished_build_gets_nothing_to_do(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made(store, node())
+    with store.build(node(), seed=0) as build:
+        assert build is None
+    assert store.is_done(node()) and not store.progress(node())
+
+
+@pytest.mark.parametrize(("damage", "message"), [
+    (lambda path: (path / "data.jsonl").unlink(), "data.jsonl is missing"),
+    (lambda path: (path / "data.jsonl").write_text("pay"), "has 3 bytes, its manifest says 7"),
+    (lambda path: (path / "manifest.json").write_text("{"), "not valid JSON"),
+    (lambda path: (path / "manifest.json").unlink(), "not a finished artifact"),
+    (lambda path: (path / "manifest.json").write_text('{"schema_version": 0}'), "has artifact schema 0"),
+    (lambda path: write_text(path / "manifest.json", BARE_MANIFEST), "does not fit its schema"),
+])  # fmt: skip
+def test_damage_is_one_clear_error(tmp_path: Path, damage: object, message: str) -> None:
+    path = made(Store(tmp_path), node())
+    damage(path)  # type: ignore[operator]
+    with pytest.raises(ArtifactError, match=message) as caught:
+        Store(tmp_path).manifest(node())
+    assert str(path) in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_origin_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match=r"cannot write to .*choose a writable folder with artifacts="):
+        Store(tmp_path / "file").build(node(), seed=0).__enter__()
+
+
+def test_keys_depend_on_what_determines_the_result_and_nothing_else() -> None:
+    assert node(1).key != node(2).key
+    assert node(1, part=node(1)).key != node(1, part=node(2)).key
+    renamed = Node(name="other", spec=OneValue(value=1), command="x", choose={"a": "b"})
+    assert renamed.key == node(1).key
+
+
+def test_torn_lines_are_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = Problem(id="1", problem="é\n", answer="2")
+    write_jsonl(path, [row])
+    with open(path, "ab") as handle:
+        handle.write(b'{"id": "2", "prob')
+    appender = JsonlAppender(path)
+    appender.append([row])
+    appender.close()
+    assert read_jsonl(path, Problem) == [row, row]
+
+
+def test_a_bad_row_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "1", "problem": "p", "answer": "a"}\n{"id": "1"}\n')
+    with pytest.raises(ArtifactError, match=r"rows.jsonl:2: not a row of Problem"):
+        read_jsonl(path, Problem)
+
+
+def test_write_text_is_never_seen_half(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    texts = {"a" * 200_000, "b" * 200_000}
+    write_text(path, "a" * 200_000)
+    stop = threading.Event()
+    seen: set[str] = set()
+
+    def read() -> None:
+        while not stop.is_set():
+            seen.add(path.read_text())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for index in range(50):
+        write_text(path, sorted(texts)[index % 2])
+    stop.set()
+    reader.join()
+    assert seen <= texts
+
+
+def test_fingerprints(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text("1")
+    first = fingerprint(file), fingerprint(tmp_path)
+    file.write_text("22")
+    assert fingerprint(file) != first[0] and fingerprint(tmp_path) != first[1]
+    assert json.dumps(first)

@@ -1,0 +1,173 @@
+"""Experiments over several cases: what their recipes are, that cases share what they have in common, and that every
+command leads to what it is printed for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import fields
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from micota import graph
+from micota.cli import app as commands
+from micota.cli.experiments import cases
+from micota.cli.pipeline import pipeline
+from micota.config import SCHEMAS, Config, command_line
+from micota.errors import ConfigError
+from micota.graph.node import AnyNode
+from micota.graph.stage import registered
+from micota.runtime.plan import tasks_of
+
+Composed = Callable[..., Any]
+TWO_BY_TWO = [
+    "experiment=tiny",
+    "seed=3",
+    "+compare.axes.student=[tiny,tiny2]",
+    "+compare.axes.teacher=[{greedy: ['teacher.sampling.temperature=0', 'student.sft.epochs=2']}, {drawn: []}]",
+    "compare.recipes=[instruct, strong, mix_long, {other_long: ['data=mix_long', 'teacher.sampling.top_p=0.9']},"
+    " {fifths: ['data=mix_long', 'data.name=fifths', 'data.weights={long: 0.4, short: 0.6}']}, micota]",
+    "compare.measures=[teacher, merges, merge_sweep, scores, bpc, rank_shift]",
+]
+
+
+def made_by(composed: Composed, node: AnyNode, overrides: list[str]) -> list[str]:
+    """The folders of all that the command of a node makes or needs."""
+    command, *own = command_line(node.command, overrides, node.choose)
+    config = composed(command.removesuffix(".py"), *own)
+    match node.command:
+        case "generate":
+            targets = [graph.data(config, config.data)]
+        case "train":
+            targets = [graph.trained(config, config.role)]
+        case "merge":
+            targets = [graph.merge_sweep(config) if config.merge_sweep else graph.merged(config)]
+        case _:
+            targets = graph.evaluation(config)
+    return [made.folder for made in graph.unique(targets)]
+
+
+def test_every_kind_of_command_makes_what_it_is_printed_for(composed: Composed) -> None:
+    made = graph.experiment(cases(composed("pipeline", *TWO_BY_TWO)))
+    tried = set()
+    for node in graph.unique(made.targets()):
+        assert not any("compare" in argument for argument in command_line(node.command, TWO_BY_TWO, node.choose))
+        kind = (node.command, *node.choose, node.choose.get("role"))
+        if kind not in tried:
+            tried.add(kind)
+            assert node.folder in made_by(composed, node, TWO_BY_TWO), (node.name, node.choose)
+
+
+def test_recipes_are_what_composing_them_alone_gives(composed: Composed) -> None:
+    for recipe in cases(composed("pipeline", *TWO_BY_TWO))[0].recipes:
+        alone = composed("generate", *(f"{key}={value}" for key, value in recipe.chosen.items()), *TWO_BY_TWO)
+        for item in fields(Config):
+            if item.name != "overrides":
+                assert getattr(recipe.config, item.name) == getattr(alone, item.name), (recipe.name, item.name)
+
+
+def test_cases_are_the_product_of_the_axes_and_share_what_they_can(composed: Composed) -> None:
+    made = graph.experiment(cases(composed("pipeline", *TWO_BY_TWO)))
+    assert [case.labels for case in made.cases] == [
+        {"student": student, "teacher": teacher} for student in ("tiny", "tiny2") for teacher in ("greedy", "drawn")
+    ]
+    assert [recipe.name for recipe in made.cases[0].comparison.recipes][-2:] == ["fifths", "micota"]
+    nodes = graph.unique(made.targets())
+    assert (
+        len([node for node in nodes if node.name == "tiny_teacher@tiny"]) == 4
+    )  # of two teachers, each with two top_p
+    [short] = [node for node in nodes if node.name == "tiny_ta@tiny"]
+    assert short.choose == {"data": "short"}, "a command names what the node does not depend on"
+    assert len([node for node in nodes if node.stage == "train" and node.name.endswith("+fifths")]) == 4
+
+
+def test_the_command_line_wins_and_chooses_among_points(composed: Composed) -> None:
+    [one, other] = cases(composed("pipeline", *TWO_BY_TWO, "student=tiny2", "student.sft.epochs=5"))
+    assert {case.labels["student"] for case in (one, other)} == {"tiny2"}
+    assert {recipe.config.student.sft.epochs for recipe in (*one.recipes, *other.recipes)} == {5}
+    elsewhere = cases(composed("pipeline", *TWO_BY_TWO, "student=qwen7b"))
+    assert {case.config.student.name for case in elsewhere} == {"qwen7b"}
+    with pytest.raises(ConfigError, match="teacher=qwq32b: the experiment has no such point"):
+        cases(composed("pipeline", *TWO_BY_TWO, "teacher=qwq32b"))
+
+
+def test_what_is_not_measured_is_not_made(composed: Composed) -> None:
+    made = graph.experiment(cases(composed("pipeline", "experiment=tiny", "compare.measures=[bpc]")))
+    stages = {node.stage for node in graph.unique(made.targets())}
+    assert "grade" not in stages and "likelihood" in stages
+    assert [node.name for node in graph.unique(made.targets()) if node.stage == "train"] == ["tiny_ta+strong"]
+
+
+EXPERIMENTS = [
+    str(path.relative_to(commands.CONF / "experiment").with_suffix(""))
+    for path in sorted((commands.CONF / "experiment").rglob("*.yaml"))
+    if not path.name.startswith("_")
+]
+TWINS = [name for name in EXPERIMENTS if name.startswith("tiny/")]
+COUNTS = {  # of an experiment: cases, models trained, models merged, sets of answers to training problems
+    "micota": (3, 10, 1, 4),
+    "ablation": (3, 10, 1, 3),
+    "pivotal": (6, 12, 0, 4),
+    "bpc": (5, 1, 1, 5),
+    "lengths": (3, 7, 1, 2),
+    "merge_sweep": (1, 1, 0, 1),
+    "corrections": (7, 12, 4, 6),
+    "tiny": (1, 7, 5, 5),
+    "mix_distillation/long_vs_short": (10, 20, 0, 2),
+    "mix_distillation/large_vs_small": (10, 20, 0, 2),
+    "mix_distillation/teacher_families": (6, 12, 0, 6),
+    "mix_distillation/mix": (2, 14, 0, 5),
+    "mix_distillation/mix_curve": (1, 12, 0, 4),
+    "mix_distillation/base_vs_instruct": (8, 32, 0, 4),
+    "mix_distillation/expert_vs_general": (4, 16, 0, 4),
+    "mix_distillation/rank_shift": (1, 2, 0, 2),
+    "mix_distillation/unmatched": (1, 6, 0, 2),
+}
+
+
+def test_every_experiment_is_counted_and_has_a_toy_version() -> None:
+    assert {name for name in EXPERIMENTS if name not in TWINS} == COUNTS.keys()
+    assert {f"tiny/{name}" for name in EXPERIMENTS if name != "tiny" and name not in TWINS} == set(TWINS)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_the_whole_graph_of_an_experiment(composed: Composed, name: str) -> None:
+    """Without a model: names, stages, inputs, commands, and how much there is to do."""
+    config = composed("pipeline", f"experiment={name}")
+    assert config.name == name.rpartition("/")[2]
+    made = graph.experiment(cases(config))
+    nodes = graph.unique(made.targets())
+    assert {node.stage for node in nodes} <= registered() and {f"{node.command}" for node in nodes} <= SCHEMAS.keys()
+    folders = [node.folder for node in nodes]
+    for index, node in enumerate(nodes):  # inputs first: so there is no cycle, and nothing is missing
+        assert {child.folder for child in node.inputs.values() if not child.is_source} <= set(folders[:index])
+    tasks = tasks_of(nodes)
+    assert sum(len(task.nodes) for task in tasks) == len(nodes)
+    labels = [tuple(case.labels.values()) for case in made.cases]
+    assert len(set(labels)) == len(labels)
+    for case in made.cases:
+        recipes = [recipe.name for recipe in case.comparison.recipes]
+        assert recipes == [point.label for point in config.compare.points("data")]
+        keys = [tuple(node.key for node in recipe.targets()) for recipe in case.comparison.recipes if recipe.targets()]
+        assert len(set(keys)) == len(keys), "two recipes are the same"
+    stages = Counter(node.stage if node.kind != "completions" else node.command for node in nodes)
+    assert (len(made.cases), stages["train"], stages["merge"], stages["generate"]) == COUNTS[name]
+    for command in ("train", "evaluate"):  # whose last nodes most overrides lead to
+        for node in [node for node in nodes if node.command == command][-1:]:
+            assert node.folder in made_by(composed, node, [f"experiment={name}"]), (node.name, node.choose)
+
+
+def test_every_toy_version_runs(composed: Composed, tmp_path: Path) -> None:
+    said = StringIO()
+    for name in TWINS:
+        overrides = [f"experiment={name}", "tracker=none", "runner=inprocess", f"artifacts={tmp_path}"]
+        config = composed("pipeline", *overrides)
+        assert config.name == f"tiny_{name.rpartition('/')[2]}"
+        pipeline(config, cases(config), Console(file=said, width=160))
+    reported = {folder.name.split("-")[0].split(".")[0] for folder in (tmp_path / "reports").iterdir()}
+    assert reported == {f"tiny_{name.rpartition('/')[2]}" for name in TWINS}
+    assert not list(tmp_path.rglob("*.partial"))

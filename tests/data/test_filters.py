@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from micota.config import SelectConfig
+from micota.data.filters import Filters, best
+from micota.records import Completion, Verdict
+
+RIGHT = Verdict(prediction="7", correct=True, reason="integer")
+WRONG = Verdict(prediction="8", correct=False, reason="integer")
+
+
+def completion(text: str, problem: str = "a", sample: int = 0, tokens: int = 5, reason: str = "stop") -> Completion:
+    return Completion(
+        problem_id=problem, sample=sample, prompt_hash="h", completion=text, finish_reason=reason,
+        num_prompt_tokens=3, num_tokens=tokens, seconds=0.1,
+    )  # fmt: skip
+
+
+def test_text_that_goes_round_in_circles_is_dropped() -> None:
+    filters = Filters(SelectConfig(filters=["loops"]))
+    circle = "Wait, let me check that again: 3 plus 4 is 7. "
+    prose = " ".join(f"step {number} adds {number * 7} to the sum" for number in range(40))
+    assert filters.reason_to_drop(completion(circle * 6), RIGHT) == "loops"
+    assert filters.reason_to_drop(completion(prose), RIGHT) is None
+    assert filters.reason_to_drop(completion(prose + circle * 2), RIGHT) is None, "to say it twice is no loop"
+    assert filters.reason_to_drop(completion("7"), RIGHT) is None, "shorter than one sequence of words"
+    strict = Filters(SelectConfig(filters=["loops"], loop_words=3, loop_share=0.0))
+    assert strict.reason_to_drop(completion("a b c a b c"), RIGHT) == "loops"
+
+
+def test_duplicates_are_of_one_problem_and_count_where_the_filter_stands() -> None:
+    filters = Filters(SelectConfig(filters=["correct", "duplicates"]))
+    assert filters.reason_to_drop(completion("so 7"), WRONG) == "incorrect"
+    assert filters.reason_to_drop(completion("so 7", sample=1), RIGHT) is None, "the first one did not get that far"
+    assert filters.reason_to_drop(completion("so\n 7", sample=2), RIGHT) == "duplicate"
+    assert filters.reason_to_drop(completion("so 7", problem="b"), RIGHT) is None
+
+
+@pytest.mark.parametrize(("order", "reason"), [
+    (["length", "finished"], "too_long"), (["finished", "length"], "not_finished_length"), (["correct"], None),
+])  # fmt: skip
+def test_the_first_filter_in_order_gives_the_reason(order: list[str], reason: str | None) -> None:
+    filters = Filters(SelectConfig(filters=order, max_tokens=4))
+    assert filters.reason_to_drop(completion("7", reason="length"), RIGHT) == reason
+
+
+def test_best_of_several_samples() -> None:
+    lengths = {"a": [9, 3, 5, 3], "b": [4, 2, 8], "c": [6]}
+    rows = [
+        completion("7", problem, sample, tokens)
+        for problem, samples in lengths.items()
+        for sample, tokens in enumerate(samples)
+    ]
+    assert [(row.problem_id, row.sample) for row in best(rows, "shortest")] == [("a", 1), ("b", 1), ("c", 0)]
+    assert [(row.problem_id, row.sample) for row in best(rows, "median")] == [("a", 3), ("b", 0), ("c", 0)]
+    assert best(rows, "all") == rows

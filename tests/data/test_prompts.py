@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from micota import graph
+from micota.config import ThinkingConfig
+from micota.data.prompts import messages, prefilled, prompt_hash, prompt_text, split
+from micota.graph import Prompt
+
+
+class Tokenizer:
+    """Renders turns as ``role: content``."""
+
+    def apply_chat_template(
+        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+    ) -> str:
+        assert not tokenize and add_generation_prompt
+        return "".join(f"{turn['role']}: {turn['content']}\n" for turn in conversation) + "assistant: "
+
+
+def test_a_chat_and_its_bare_text() -> None:
+    chat = Prompt(template="Solve {problem} {x}", system="Be brief.")
+    assert messages("1+1", chat)[1] == {"role": "user", "content": "Solve 1+1 {x}"}
+    assert prompt_text(Tokenizer(), "1+1", chat) == "system: Be brief.\nuser: Solve 1+1 {x}\nassistant: "
+    bare = Prompt(template="{problem}\nStep by step.", system=None, as_chat=False)
+    assert prompt_text(Tokenizer(), "1+1", bare) == "1+1\nStep by step."
+    assert prompt_hash("a") != prompt_hash("b")
+
+
+def test_one_prompt_for_all_unless_the_papers_are_asked_for(composed: Callable[..., Any]) -> None:
+    ours, theirs = composed("generate"), composed("generate", "prompt=paper")
+    for config, is_one in ((ours, True), (theirs, False)):
+        data = graph.data(config, config.ta_data)
+        asked = data.inputs["completions"].spec.prompt
+        scored = graph.scores(config, "teacher")["math500"].inputs["completions"].spec.prompt
+        assert data.spec.prompt.as_chat and scored.as_chat
+        assert (asked == data.spec.prompt == scored) is is_one
+    assert not asked.as_chat and asked.template == data.spec.prompt.template
+    assert scored.template.startswith("Solve the following math problem.")
+
+
+def test_how_answers_are_graded_does_not_change_what_is_asked(composed: Callable[..., Any]) -> None:
+    def keys(*overrides: str) -> tuple[str, str]:
+        scores = graph.scores(composed("evaluate", "data=instruct", "bench=[gsm8k]", *overrides), "student")["gsm8k"]
+        return scores.inputs["completions"].key, scores.key
+
+    before = keys()
+    for override in ("evaluation.grader=paper_rule", "bench.gsm8k.answer_type=integer", "bench.gsm8k.num_rows=1000"):
+        after = keys(override)
+        assert after[0] == before[0] and after[1] != before[1], override
+    assert keys("evaluation.num_workers=1", "evaluation.timeout_s=1") == before
+
+
+THINKING = ThinkingConfig(open="<think>", close="</think>")
+
+
+@pytest.mark.parametrize(("completion", "opened", "cot", "answer"), [
+    ("so\n</think>\n\n7", "<think>\n", "so", "7"),  # as R1 writes
+    ("<think>\nso\n</think>\n7", "", "so", "7"),  # asked without a template
+    ("<think>\nso\n</think>\n7", "<think>\n", "so", "7"),
+    ("so", "<think>\n", "so", None),  # cut off
+    ("so </think> 7", "", "so", "7"),
+    ("7", "", None, "7"),  # did not think
+    ("<think>\n\n</think>\n\n7", "", "", "7"),
+])  # fmt: skip
+def test_a_completion_is_split_into_thought_and_answer(
+    completion: str, opened: str, cot: str | None, answer: str | None
+) -> None:
+    assert split(completion, THINKING, opened) == (cot, answer)
+    assert split(completion, ThinkingConfig(), opened) == (None, completion)
+
+
+def test_what_a_template_opens_in_the_prompt_is_seen() -> None:
+    assert prefilled("Hi<|Assistant|><think>\n") == "<think>\n"
+    assert prefilled("<think> is a tag\n") == prefilled("<|im_start|>assistant\n") == ""
+    assert prefilled("Hi [THINK]", "[THINK]") == "[THINK]"

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from micota.config import SourceConfig
+from micota.data.sources import load_problems, model_folder
+from micota.errors import SourceError
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(text)
+    return str(path)
+
+
+def test_columns_and_answers_after_a_mark(tmp_path: Path) -> None:
+    path = write(tmp_path, '{"q": "1+1", "a": "so #### 2"}\n{"q": "2+2", "a": ["#### 4"]}\n')
+    rows = load_problems(SourceConfig(path=path, problem_column="q", answer_column="a", answer_after="####"))
+    assert [(row.id, row.problem, row.answer) for row in rows] == [("0", "1+1", "2"), ("1", "2+2", "4")]
+
+
+@pytest.mark.parametrize(("text", "fields", "message"), [
+    ('{"problem": "p"}\n', {}, "row 0 has no column 'answer'; it has problem"),
+    ('{"problem": "p", "answer": " "}\n', {}, "row 0 has an empty answer"),
+    ('{"problem": "p", "answer": "1"}\n', {"num_rows": 2}, "has 1 rows; num_rows says 2"),
+    ('{"problem": "p", "answer": "1", "id": 1}\n' * 2, {"id_column": "id"}, "'id' repeat"),
+    ("", {}, "has no rows"),
+    ('{"problem": "p", "answer": "1"}\n{', {}, "rows.jsonl:2: not valid JSON"),
+    ("[]\n", {}, "rows.jsonl:1: expected a JSON object, found list"),
+])  # fmt: skip
+def test_bad_rows_are_one_clear_error(tmp_path: Path, text: str, fields: dict[str, object], message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        load_problems(SourceConfig(path=write(tmp_path, text), **fields))
+
+
+def test_what_is_bundled() -> None:
+    assert Path(model_folder("bundled:teacher"), "model.safetensors").exists()
+    assert model_folder("Qwen/Qwen2.5-7B-Instruct") == "Qwen/Qwen2.5-7B-Instruct"
+    with pytest.raises(SourceError, match=r"'bundled:nobody' is not bundled; accepted: bundled:student, .*bundled:ta"):
+        model_folder("bundled:nobody")
+    assert len(load_problems(SourceConfig(path="bundled:train.jsonl", id_column="id", num_rows=1600))) == 1600
+
+
+def test_types_lists_units_and_tolerances_come_from_columns(tmp_path: Path) -> None:
+    rows = [
+        '{"problem": "p", "answer": "1", "meta": {"kind": "Numerical", "many": false, "unit": "cm", "error": "1e-1"}}',
+        '{"problem": "q", "answer": "1,2", "meta": {"kind": "Numerical", "many": true, "unit": null, "error": null}}',
+    ]
+    source = SourceConfig(
+        path=write(tmp_path, "\n".join(rows)), type_column="meta.kind", types={"Numerical": "number"},
+        list_column="meta.many", unit_column="meta.unit", tolerance_column="meta.error",
+    )  # fmt: skip
+    first, second = load_problems(source)
+    assert (first.answer_type, first.unit, first.tolerance) == ("number", "cm", "1e-1")
+    assert (second.answer_type, second.unit, second.tolerance) == ("list", None, None)
+
+
+def test_an_unknown_type_is_one_clear_error(tmp_path: Path) -> None:
+    path = write(tmp_path, '{"problem": "p", "answer": "1", "kind": "Odd"}\n')
+    with pytest.raises(SourceError, match="row 0 has kind='Odd'; types knows Even"):
+        load_problems(SourceConfig(path=path, type_column="kind", types={"Even": "number"}))

@@ -1,0 +1,69 @@
+"""Batched likelihoods against a slow reference: one example at a time, all logits, float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from toy_models import model_of
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from micota.config import SourceConfig
+from micota.data.prompts import messages
+from micota.data.sources import load_problems, model_folder
+from micota.forward.batches import batches
+from micota.forward.nll import completion_nll
+from micota.graph import Prompt
+from micota.records import Example
+from micota.sft.packing import Tokens, tokenise
+
+
+def reference(model: Any, tokens: Tokens) -> float:
+    """In float64, from the full logits of one example: the sum of -ln p of each completion token."""
+    with torch.no_grad():
+        logits = model.double()(torch.tensor([tokens.ids])).logits[0]
+    total = 0.0
+    for position in range(tokens.num_prompt, len(tokens.ids)):
+        row = logits[position - 1]
+        total += float(torch.logsumexp(row, 0) - row[tokens.ids[position]])
+    model.float()
+    return total
+
+
+def batched(model: Any, sequences: list[Tokens], max_tokens: int) -> list[float]:
+    found: dict[int, float] = {}
+    for batch in batches([len(tokens.ids) for tokens in sequences], max_tokens):
+        found |= zip(batch, completion_nll(model, [sequences[index] for index in batch]), strict=True)
+    return [found[index] for index in range(len(sequences))]
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "llama", "gemma2"])  # gemma2: bounded logits, sliding windows
+@pytest.mark.parametrize("max_tokens", [1, 64, 1000])
+def test_equals_the_slow_reference_in_float64(architecture: str, max_tokens: int) -> None:
+    torch.manual_seed(0)
+    model = model_of(architecture, tied=True).eval()
+    lengths = [5, 40, 17, 17, 3, 29, 8]
+    sequences = [
+        Tokens(ids=torch.randint(2, 300, (length,)).tolist(), num_prompt=1 + number % 2)
+        for number, length in enumerate(lengths)
+    ]
+    expected = [reference(model, tokens) for tokens in sequences]
+    assert batched(model, sequences, max_tokens) == pytest.approx(expected, rel=1e-5)
+
+
+def test_equals_the_reference_on_the_bundled_student() -> None:
+    folder = model_folder("bundled:student")
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    problems = load_problems(SourceConfig(path="bundled:train.jsonl", limit=6))
+    prompt = Prompt(template="{problem}", system=None)
+    sequences = [
+        tokenise(tokenizer, Example(problem_id=problem.id, messages=messages(problem.problem, prompt),
+                                    completion=f"Wait, 7*8=56, so 6.\n\\boxed{{{problem.answer}}}" * (1 + number),
+                                    num_tokens=0, source="test"))
+        for number, problem in enumerate(problems)
+    ]  # fmt: skip
+    expected = [reference(model, tokens) for tokens in sequences]
+    assert batched(model, sequences, 256) == pytest.approx(expected, rel=1e-5)
+    assert len(set(batched(model, sequences, 256))) == len(sequences)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SMALL, case_of
+
+from micota import graph
+from micota.artifacts.store import Store
+from micota.errors import ArtifactError
+from micota.runtime.execute import execute
+from micota.runtime.plan import pending, tasks_of, why
+from micota.runtime.runners import default_jobs
+
+Composed = Callable[..., Any]
+
+
+def test_tasks_come_after_what_they_read(composed: Composed) -> None:
+    recipes = [
+        composed("generate", "experiment=tiny", f"data={recipe}") for recipe in ("instruct", "mix_large", "micota")
+    ]
+    nodes = graph.unique(graph.comparison(case_of(recipes)).targets())
+    tasks = tasks_of(nodes)
+    assert sum(len(task.nodes) for task in tasks) == len(nodes)
+    made: set[str] = set()
+    for task in tasks:
+        assert set(task.needs()) <= made, task.id
+        made |= {node.folder for node in task.nodes}
+
+
+def test_what_is_done_hides_what_it_was_made_from(composed: Composed, tmp_path: Path) -> None:
+    config = composed("train", "experiment=tiny", "data=strong")
+    store = Store(tmp_path)
+    data = graph.data(config, config.data)
+    student = graph.trained(config, "student")
+    assert [node.stage for node in pending(store, [student])] == ["generate", "select", "train"]
+    with store.build(data, seed=0):
+        pass
+    assert [node.stage for node in pending(store, [student])] == ["train"]
+
+
+def test_why_names_what_changed(composed: Composed, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.build(graph.data((old := composed("generate", "data=strong")), old.data), seed=0):
+        pass
+    new = composed("generate", "data=strong", "select.max_tokens=99")
+    assert why(store, graph.data(new, new.data)) == "  changed: select.max_tokens: 16000 -> 99"
+
+
+def test_a_command_makes_only_what_its_own_command_makes(composed: Composed, tmp_path: Path) -> None:
+    config = composed("train", "experiment=tiny", "data=micota", f"artifacts={tmp_path}")
+    with pytest.raises(ArtifactError, match=r"python train\.py role=ta") as caught:
+        execute(config, "train", [graph.trained(config, "student")])
+    assert "needs data micota" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_runs_at_once(
+    composed: Composed, run_command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    config = composed("generate", *SMALL, "data=strong")
+    completions = graph.data(config, config.data).inputs["completions"]
+    with Store(tmp_path / "artifacts").build(completions, seed=0):
+        second = run_command("generate", *SMALL, "data=strong")
+    assert second.returncode == 2 and second.stderr.count("\n") == 1
+    assert "is being made by another run" in second.stderr
+
+
+def test_jobs_by_default(composed: Composed) -> None:
+    assert default_jobs(composed("pipeline")) == 1
+    assert default_jobs(composed("pipeline", "experiment=tiny")) >= 1
+    assert default_jobs(composed("pipeline", "experiment=tiny", "runner=inprocess")) == 1

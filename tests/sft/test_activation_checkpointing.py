@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import pytest
+import torch
+from packed_models import FAMILIES, learn, model_of
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from micota.sft.activation_checkpointing import ActivationCheckpointing
+
+
+@pytest.mark.parametrize("kernel", ["sequences", "sdpa", "eager"])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_results_are_the_same_to_the_bit(family: str, kernel: str) -> None:
+    loss, expected, kept = learn(model_of(family, kernel))
+    for kind in ("selective", "full"):
+        ours, grads, less = learn(model_of(family, kernel), kind)
+        assert torch.equal(ours, loss) and grads.keys() == expected.keys()
+        assert all(torch.equal(grads[name], expected[name]) for name in expected)
+        assert less < 0.9 * kept
+
+
+class Counter(TorchDispatchMode):
+    """How often operators are really called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: dict[str, int] = defaultdict(int)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_products_and_attention_are_not_computed_again() -> None:
+    calls = {}
+    for kind in ("none", "selective", "full"):
+        with Counter() as counter:
+            learn(model_of("qwen2", "sequences"), kind)
+        calls[kind] = counter.calls
+    for name in ("aten.mm.default", "aten.addmm.default", "aten._scaled_dot_product_flash_attention_for_cpu.default"):
+        assert calls["full"][name] > calls["selective"][name] == calls["none"][name] > 0
+    assert calls["selective"]["aten.silu.default"] == 2 * calls["none"]["aten.silu.default"]
+
+
+def test_a_micro_batch_has_the_first_kind_that_its_size_allows() -> None:
+    model = model_of("qwen2", "sequences")
+    recompute = ActivationCheckpointing(model, {"none": 40, "selective": 60, "full": 100})
+    found = {}
+    for size in (101, 40, 61, 41):  # the kind goes back and forth; what is larger than all has the last
+        recompute(size)
+        [kind] = {_kind(layer) for layer in model.model.layers}
+        found[size] = kind
+    assert found == {40: "none", 41: "selective", 61: "full", 101: "full"}
+
+
+def _kind(layer: Any) -> str:
+    if not layer.gradient_checkpointing:
+        return "none"
+    return "selective" if "context_fn" in layer._gradient_checkpointing_func.keywords else "full"
+
+
+def test_nothing_is_set_up_where_nothing_is_computed_again() -> None:
+    model = model_of("qwen2", "sequences")
+    ActivationCheckpointing(model, {"none": 10})(20)
+    assert not any(layer.gradient_checkpointing for layer in model.model.layers)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+from transformers import LlamaConfig
+from transformers.models.auto import AutoModelForCausalLM
+
+from micota.errors import ConfigError
+from micota.sft.losses import choose, summed_nll, token_nll
+from micota.sft.packing import IGNORED, Tokens, collate
+
+
+def plain(hidden: Any, weight: Any, bias: Any, labels: Any, divisor: float, cap: float | None) -> torch.Tensor:
+    logits = functional.linear(hidden, weight, bias)
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    return functional.cross_entropy(logits, labels, reduction="sum") / divisor
+
+
+@pytest.mark.parametrize("rows", [1, 5, 100])
+@pytest.mark.parametrize("cap", [None, 2.0])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_loss_and_gradients_equal_those_of_full_logits(rows: int, cap: float | None, with_bias: bool) -> None:
+    torch.manual_seed(0)
+    hidden, weight, bias = torch.randn(13, 8), torch.randn(31, 8), torch.randn(31) if with_bias else None
+    labels = torch.randint(0, 31, (13,))
+    results = []
+    for function in (plain, None):
+        leaves = [None if t is None else t.clone().requires_grad_() for t in (hidden, weight, bias)]
+        if function is None:
+            loss = summed_nll(leaves[0], leaves[1], labels, 7.0, bias=leaves[2], cap=cap, rows=rows)
+        else:
+            loss = function(*leaves, labels, 7.0, cap)
+        (3 * loss).backward()
+        results.append([loss.detach(), *(leaf.grad for leaf in leaves if leaf is not None)])
+    for expected, ours in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_needs_no_gradient_gets_none() -> None:
+    hidden, weight = torch.randn(4, 8, requires_grad=True), torch.randn(9, 8)
+    summed_nll(hidden, weight, torch.zeros(4, dtype=torch.long), 1.0).backward()
+    assert hidden.grad is not None and weight.grad is None
+    assert not summed_nll(hidden.detach(), weight, torch.zeros(4, dtype=torch.long), 1.0).requires_grad
+
+
+def test_bfloat16_is_summed_in_float32() -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(64, 32), torch.randn(128, 32, requires_grad=True)
+    labels = torch.randint(0, 128, (64,))
+    exact = summed_nll(hidden, weight, labels, 64.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = summed_nll(hidden, weight, labels, 64.0, rows=8)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, exact, rtol=1e-2, atol=1e-2)
+    rounded.backward()
+    assert weight.grad is not None and weight.grad.dtype == torch.float32
+
+
+def test_a_kernel_that_is_not_here_is_refused() -> None:
+    assert choose("auto", "cpu") == choose("chunked", "cuda") == "chunked"
+    with pytest.raises(ConfigError, match=r"trainer\.loss='liger' needs a GPU"):
+        choose("liger", "cpu")
+
+
+def test_nothing_to_learn_is_a_loss_of_zero() -> None:
+    """A rank without a row of its own takes part with an empty batch."""
+    hidden, weight = torch.randn(0, 8, requires_grad=True), torch.randn(9, 8, requires_grad=True)
+    loss = summed_nll(hidden, weight, torch.zeros(0, dtype=torch.long), 5.0)
+    loss.backward()
+    assert float(loss.detach()) == 0 and weight.grad is not None and not weight.grad.any()
+
+
+def test_nll_equals_that_of_the_plain_model() -> None:
+    torch.manual_seed(0)
+    shape = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    model: Any = AutoModelForCausalLM.from_config(LlamaConfig(**shape, num_attention_heads=2, pad_token_id=0))
+    tokens = Tokens(ids=torch.randint(2, 64, (30,)).tolist(), num_prompt=3)
+    ids = torch.tensor([tokens.ids])
+    labels = ids.clone()
+    labels[:, : tokens.num_prompt] = IGNORED
+    torch.testing.assert_close(token_nll(model, collate([tokens], 64)).mean(), model(input_ids=ids, labels=labels).loss)

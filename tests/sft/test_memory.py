@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaConfig, Qwen2Config
+from transformers.models.auto import AutoModelForCausalLM
+
+from micota.config import SftConfig, TrainerConfig
+from micota.errors import ConfigError
+from micota.sft.activation_checkpointing import KINDS
+from micota.sft.memory import Shape, check_disk, check_memory, memory_bytes, most_tokens
+from micota.sft.module import Objective
+from micota.sft.packing import Tokens, borders, collate
+
+SFT = SftConfig(learning_rate=1e-5, batch_size=32, epochs=2).settled()
+GPU = TrainerConfig(name="gpu", accelerator="gpu", precision="bf16-mixed", activation_checkpointing="full")
+LIMITS = {"full": 16384}
+GIB = 2**30
+
+
+def qwen7b() -> Shape:
+    config = Qwen2Config(
+        vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28,
+        num_key_value_heads=4, tie_word_embeddings=False,
+    )  # fmt: skip
+    with torch.device("meta"):
+        return Shape.of(AutoModelForCausalLM.from_config(config))
+
+
+def test_sizes_are_those_of_the_model() -> None:
+    shape = qwen7b()
+    assert shape.weights == shape.trained == 7_615_616_512  # as the card of Qwen2.5-7B has it, 7.61B
+    assert shape.weights - shape.outside == pytest.approx(6.53e9, rel=1e-3)  # "6.53B non-embedding" there
+    assert shape.head * 2 == shape.outside and shape.attention == 3584
+
+
+def test_flops_are_those_that_pytorch_counts() -> None:
+    """Eager attention computes the whole matrix, of which causal attention needs half."""
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(
+        LlamaConfig(vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2),
+        attn_implementation="eager",
+    )
+    shape, tokens = Shape.of(model), [Tokens(ids=[3] * 50, num_prompt=20)]
+    batch = collate(tokens, 50)
+    with FlopCounterMode(display=False) as counter:
+        Objective(model)(batch, borders(batch["position_ids"]), 30.0).backward()
+    attention = 6 * shape.num_layers * shape.attention * 50**2
+    rotary = 2 * 16 // 2 * 50  # the angles, a product of positions and frequencies, forward alone
+    in_place = 2 * shape.head * 30  # the gradient of the head, which PyTorch's counter leaves out
+    assert counter.get_total_flops() == pytest.approx(shape.flops([50], 30) + attention - in_place, abs=rotary)
+
+
+def test_frozen_weights_cost_less() -> None:
+    shape = qwen7b()
+    adapters = replace(shape, trained=shape.weights // 100)
+    assert adapters.flops([1000], 500) < 0.7 * shape.flops([1000], 500)
+    assert sum(memory_bytes(adapters, GPU, 16384).values()) < 0.5 * sum(memory_bytes(shape, GPU, 16384).values())
+
+
+def test_the_estimate_follows_what_is_asked_for() -> None:
+    shape = qwen7b()
+    parts = memory_bytes(shape, GPU, 16384)
+    assert parts["weights"] + parts["gradients"] + parts["optimiser"] == 16 * shape.weights
+    sharded = memory_bytes(shape, replace(GPU, devices=8), 16384)
+    assert sharded["optimiser"] == parts["optimiser"] // 8
+    assert (
+        memory_bytes(shape, replace(GPU, activation_checkpointing="none"), 16384)["activations"]
+        > 5 * parts["activations"]
+    )
+    assert memory_bytes(shape, replace(GPU, devices=2, cpu_offload=True), 16384)["optimiser"] == 0
+
+
+def test_no_more_is_computed_again_than_memory_asks_for() -> None:
+    auto = replace(GPU, activation_checkpointing="auto")
+    kinds = {room: [*most_tokens(qwen7b(), auto, 16384, room * GIB)][-1] for room in (140, 300, 600)}
+    assert kinds == {140: "full", 300: "selective", 600: "none"}
+    for kind in KINDS:
+        assert most_tokens(qwen7b(), replace(auto, activation_checkpointing=kind), 99, GIB) == {kind: 16384}
+    used = [
+        memory_bytes(qwen7b(), replace(GPU, activation_checkpointing=kind), 16384)["activations"]
+        for kind in ("full", "selective", "none")
+    ]
+    assert used == sorted(used)
+
+
+@pytest.mark.parametrize("room", [140, 300, 600])
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_no_micro_batch_needs_more_than_a_full_one(room: int, precision: str) -> None:
+    shape, longest = qwen7b(), 20_000  # an example that is longer than a row
+    auto = replace(GPU, activation_checkpointing="auto", precision=precision, pack_length=8192)
+    limits = most_tokens(shape, auto, longest, room * GIB)
+    assert [*limits.values()] == sorted(limits.values())
+    full = sum(memory_bytes(shape, auto, 1, limits).values())
+    for kind, most in limits.items():
+        if most and kind != "full":
+            alone = replace(auto, activation_checkpointing=kind, pack_length=most)
+            assert sum(memory_bytes(shape, alone, 1).values()) <= full
+            more = replace(alone, pack_length=most + most // 50)
+            assert sum(memory_bytes(shape, more, 1).values()) > full
+
+
+def test_a_longer_example_computes_more_again() -> None:
+    shape = qwen7b()
+    for accelerator, kinds in (("cpu", ["none", "full"]), ("gpu", ["none", "selective"])):
+        precision = "32-true" if accelerator == "cpu" else "bf16-true"
+        auto = TrainerConfig(name="x", accelerator=accelerator, precision=precision, pack_length=512)
+        assert [*most_tokens(shape, auto, 512, 300 * GIB)] == ["none"]
+        assert [*most_tokens(shape, auto, 1000, 300 * GIB)] == kinds
+
+
+def test_an_impossible_run_is_refused_with_what_would_help() -> None:
+    check_memory(qwen7b(), SFT, GPU, 16384, LIMITS, capacity=139 * GIB)  # one H200
+    with pytest.raises(ConfigError) as caught:
+        check_memory(qwen7b(), SFT, GPU, 16384, LIMITS, capacity=80 * GIB)
+    text = str(caught.value)
+    assert "training needs about" in text and "on each GPU (weights 28.4" in text and "76.0 GiB can be used" in text
+    assert "what would help: trainer=fsdp trainer.devices=2;" in text and "sft.lora" in text
+    check_memory(qwen7b(), SFT, replace(GPU, devices=2), 16384, LIMITS, capacity=80 * GIB)
+    with pytest.raises(ConfigError, match=r"help: trainer=fsdp trainer\.devices=4; trainer=fsdp trainer\.devices=8;"):
+        check_memory(qwen7b(), SFT, replace(GPU, devices=2), 16384, LIMITS, capacity=60 * GIB)
+    check_memory(qwen7b(), SFT, replace(GPU, check_memory=False), 16384, LIMITS, capacity=80 * GIB)
+
+
+def test_too_little_disk_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"checkpoints and export need 198.6 GiB and 100.0 GiB are free.*artifacts="):
+        check_disk(tmp_path, qwen7b(), GPU, 100 * GIB)
+    check_disk(tmp_path, qwen7b(), GPU, 200 * GIB)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from micota.data.sources import model_folder
+from micota.errors import ConfigError
+from micota.records import Example
+from micota.sft.packing import IGNORED, Tokens, borders, collate, fits, micro_batches, pack, tokenise
+
+
+def sequences(count: int = 9) -> list[Tokens]:
+    generator = random.Random(0)
+    return [
+        Tokens(ids=[generator.randrange(2, 64) for _ in range(generator.randrange(6, 40))], num_prompt=3)
+        for _ in range(count)
+    ]
+
+
+def test_the_target_ends_in_eos_and_the_prompt_is_that_of_generation() -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+    example = Example(
+        problem_id="1",
+        messages=[{"role": "user", "content": "Ana has 9 pens:+3 mod 10?"}],
+        completion="9+3=2.\n\\boxed{2}",
+        num_tokens=0,
+        source="short",
+    )
+    tokens = tokenise(tokenizer, example)
+    assert tokenizer.decode(tokens.ids[: tokens.num_prompt]) == "Ana has 9 pens:+3 mod 10?\n"
+    assert tokenizer.decode(tokens.ids[tokens.num_prompt :]) == "9+3=2.\n\\boxed{2}<eos>"
+    chat = [*example.messages, {"role": "assistant", "content": example.completion}]
+    assert tokenizer.apply_chat_template(chat, tokenize=True, return_dict=False) == tokens.ids
+
+
+def test_a_thought_that_the_template_opens_is_neither_learnt_twice_nor_left_open() -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.chat_template = "{{ messages[0].content + '\\n<think>\\n' }}"
+    asked: Any = {
+        "problem_id": "1",
+        "messages": [{"role": "user", "content": "9"}],
+        "num_tokens": 0,
+        "source": "strong",
+    }
+    for completion in ("<think>\n9+3=2.\n</think>\n\\boxed{2}", "9+3=2.\n</think>\n\\boxed{2}"):
+        tokens = tokenise(tokenizer, Example(completion=completion, **asked))
+        assert tokenizer.decode(tokens.ids[: tokens.num_prompt]).rstrip().endswith("<think>")
+        assert tokenizer.decode(tokens.ids[tokens.num_prompt :]) == "9+3=2.\n</think>\n\\boxed{2}<eos>"
+    with pytest.raises(ConfigError, match=r"opens a thought \(<think>\) .* problem '1' does not end one"):
+        tokenise(tokenizer, Example(completion="\\boxed{2}", **asked))
+
+
+def test_what_is_too_long_is_left_out_whole() -> None:
+    assert fits([10, 4, 5, 1], 4) == [1, 3]
+
+
+def test_pack_is_a_partition_within_capacity() -> None:
+    lengths = [len(tokens.ids) for tokens in sequences(50)]
+    rows = pack(lengths, 64)
+    assert sorted(index for row in rows for index in row) == list(range(50))
+    assert all(sum(lengths[index] for index in row) <= 64 for row in rows)
+    assert len(rows) <= 1.25 * sum(lengths) / 64
+
+
+def test_labels_are_the_completion_and_eos_alone() -> None:
+    batch = collate([Tokens(ids=[5, 6, 7, 8, 1], num_prompt=2)], 8)
+    assert batch["labels"].tolist() == [[IGNORED, 7, 8, 1, IGNORED]]
+
+
+def test_eos_is_learnt_where_it_is_the_padding_too() -> None:
+    batch = collate([Tokens(ids=[5, 0], num_prompt=1), Tokens(ids=[5, 6, 7, 0], num_prompt=1)], 1)
+    assert (batch["labels"] == 0).sum() == 2
+
+
+def test_micro_batches_are_the_rows_in_pieces() -> None:
+    whole, pieces = collate(sequences(), 96), micro_batches(sequences(), 96, 1)
+    assert len(pieces) == len(whole["input_ids"]) > 1
+    for row, piece in zip(whole["labels"], pieces, strict=True):
+        torch.testing.assert_close(piece["labels"][0], row[: piece["labels"].shape[1]])
+
+
+def test_borders_are_those_of_every_sequence_and_of_padding() -> None:
+    batch = collate(
+        [Tokens(ids=[1] * 6, num_prompt=1), Tokens(ids=[1] * 4, num_prompt=1), Tokens(ids=[1] * 3, num_prompt=1)], 9
+    )
+    assert batch["input_ids"].shape == (2, 9)
+    found = borders(batch["position_ids"])
+    assert found["lengths"] == [6, 3, 4, 5] and found["max_length_q"] == 6
+    assert found["cu_seq_lens_q"].tolist() == [0, 6, 9, 13, 18] and found["cu_seq_lens_q"].dtype == torch.int32

@@ -1,0 +1,96 @@
+"""Merges measured in memory against the slow way, by the commands as a user starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, SMALL
+
+from micota.artifacts.jsonl import read_jsonl
+from micota.artifacts.store import read_manifest
+from micota.records import Completion, MergePoint
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+SWEEP = [*SMALL, "merge_sweep.num_problems=12", "merge_sweep.weights=[0.3,0.6]", "merge_sweep.num_seeds=2"]
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """With the TA after SFT, which every merge needs."""
+    folder = tmp_path_factory.mktemp("merge_sweep") / "artifacts"
+    env = os.environ | {"MICOTA_ARTIFACTS": str(folder), "OMP_NUM_THREADS": "1"}
+    for command in (["generate.py", *SMALL, "data=strong"], ["train.py", *SMALL, "role=ta"]):
+        subprocess.run([sys.executable, str(ROOT / command[0]), *command[1:]], env=env, check=True, capture_output=True)
+    yield folder
+
+
+@pytest.fixture
+def command(run_command: Command, artifacts: Path) -> Command:
+    def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return run_command(name, *arguments, MICOTA_ARTIFACTS=str(artifacts))
+
+    return run
+
+
+def texts(path: Path) -> dict[tuple[str, int], str]:
+    return {(row.problem_id, row.sample): row.completion for row in read_jsonl(path, Completion)}
+
+
+def test_a_merge_sweep_writes_what_a_merge_on_disk_would(command: Command, artifacts: Path) -> None:
+    finished = command("merge", *SWEEP, "sweep=true")
+    assert finished.returncode == 0, finished.stderr
+    [folder] = (artifacts / "merge_sweeps").glob("tiny_ta+strong.dare_ties-??????????")
+    points = read_jsonl(folder / "points.jsonl", MergePoint)
+    assert [(p.form, p.weight, p.seed) for p in points] == [
+        ("before", None, 0), ("after", None, 0),
+        ("merged", 0.3, 0), ("merged", 0.3, 1), ("merged", 0.6, 0), ("merged", 0.6, 1),
+    ]  # fmt: skip
+    assert len({p.num_tokens for p in points if p.form == "merged"}) > 1
+    assert "plotly" in (folder / "index.html").read_text() and "before SFT" in (folder / "index.html").read_text()
+    assert not list(artifacts.glob("models/*dare*")), "a merge sweep wrote a model"
+    [line] = [line for line in finished.stdout.splitlines() if "most accurate of them as a model" in line]
+    assert (
+        "python merge.py merge.density=0.5 merge.weight=0." in line
+        and "sweep" not in line
+        and "merge_sweep" not in line
+    )
+    merged = command("merge", *SMALL, "merge.weight=0.6")
+    assert merged.returncode == 0, merged.stderr
+    same = ["bench.easy.path=bundled:train.jsonl", "bench.easy.num_rows=1600", "bench.easy.limit=12"]
+    answered = command("evaluate", *SMALL, "role=ta_merged", "merge.weight=0.6", *same)
+    assert answered.returncode == 0, answered.stderr
+    [completions] = artifacts.glob("completions/*dare_ties-d0.5-w0.6@easy-*/completions.jsonl")
+    assert texts(completions) == texts(folder / "completions" / "d0.5-w0.6-s0.jsonl")
+
+
+def test_calibration_decides_the_weight_of_the_merge(command: Command, artifacts: Path) -> None:
+    arguments = [*SWEEP, "merge_sweep.num_seeds=1", "merge_sweep.tolerance=0.3", "merge.target_length_ratio=0.7"]
+    finished = command("merge", *arguments)
+    assert finished.returncode == 0, finished.stderr
+    [merge_sweep] = artifacts.glob("merge_sweeps/*-len0.7-*")
+    content: dict[str, Any] = json.loads((merge_sweep / "calibration.json").read_text())
+    chosen = content["chosen"]
+    assert abs(chosen["num_tokens"] / content["after"]["num_tokens"] - 0.7) <= 0.3 * 0.7
+    assert chosen in content["curve"]
+    [model] = artifacts.glob("models/*-len0.7-*")
+    assert json.loads((model / "merge.json").read_text())["recipe"]["weight"] == chosen["weight"]
+    assert read_manifest(model).inputs["calibration"]["key"] == read_manifest(merge_sweep).key
+
+
+def test_a_length_that_no_merge_has_is_told(command: Command) -> None:
+    arguments = [
+        "merge_sweep.num_seeds=1",
+        "merge_sweep.num_steps=1",
+        "merge_sweep.tolerance=0.001",
+        "merge.target_length_ratio=0.05",
+    ]
+    finished = command("merge", *SWEEP, *arguments)
+    assert finished.returncode == 2 and finished.stderr.count("\n") == 1
+    assert "no merge within 0%" in finished.stderr and "merge.target_length_ratio" in finished.stderr
