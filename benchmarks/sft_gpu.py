@@ -3,7 +3,7 @@
     python benchmarks/sft_gpu.py [--sizes 1.5b,3b,7b] [--contenders micota,trl]
     python benchmarks/sft_gpu.py --device cpu --sizes tiny --examples 8  # a dry run of all of it, without a GPU
 
-Lengths are drawn as those of long chains of thought (log-normal, median 4,096 tokens, at most ``--pack-tokens``), the
+Lengths are drawn as those of long chains of thought (log-normal, median 4,096 tokens, at most ``--pack-length``), the
 same for both. Each contender runs in a process of its own; the first steps, in which kernels are chosen and compiled,
 are left out. Useful tokens are supervised tokens; MFU counts what ``Shape.flops`` counts, for both.
 """
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--contenders", default="micota,trl")
     parser.add_argument("--precision", default="bf16-mixed", choices=["bf16-mixed", "bf16-true", "32-true"])
     parser.add_argument("--checkpointing", default="auto", help="trainer.activation_checkpointing here")
-    parser.add_argument("--pack-tokens", type=int, default=16384)
+    parser.add_argument("--pack-length", type=int, default=16384)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--examples", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=1)

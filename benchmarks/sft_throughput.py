@@ -267,7 +267,7 @@ def main() -> None:
     parser.add_argument("--micro-batch", type=int, default=8, help="rows of a padded micro-batch")
     parser.add_argument("--row-tokens", type=int, default=512, help="trainer.pack_length here")
     parser.add_argument("--checkpointing", default="auto", help="trainer.activation_checkpointing here")
-    parser.add_argument("--pack-tokens", type=int, default=1024, help="max_length of TRL, its default")
+    parser.add_argument("--pack-length", type=int, default=1024, help="max_length of TRL, its default")
     parser.add_argument("--rows", type=int, default=4, help="packed rows of one of TRL's optimiser steps")
     parser.add_argument("--max-tokens", type=int, default=1024)
     parser.add_argument("--learning-rate", type=float, default=1e-4)

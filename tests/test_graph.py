@@ -123,7 +123,7 @@ def test_commands_make_what_they_name(composed: Composed, calibrated: list[str])
             case "train":
                 targets = [graph.trained(config, config.role)]
             case "merge":
-                targets = [graph.merge_sweep(config) if config.merge_sweep else graph.merged(config)]
+                targets = [graph.merge_sweep(config) if config.sweep else graph.merged(config)]
             case "evaluate":
                 targets = graph.evaluation(config)
         assert node.folder in {made.folder for made in graph.unique(targets)}, (node.name, command, overrides)

@@ -13,7 +13,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_dry_run_on_cpu_measures_all_that_a_gpu_run_would() -> None:
-    sizes = ["--sizes", "tiny", "--examples", "12", "--batch-size", "4", "--pack-tokens", "256"]
+    sizes = ["--sizes", "tiny", "--examples", "12", "--batch-size", "4", "--pack-length", "256"]
     finished = run("--device", "cpu", "--contenders", "micota", "--precision", "32-true", *sizes)
     assert finished.returncode == 0, finished.stderr
     [header, _, row] = [[cell.strip() for cell in line.split("|")[1:-1]] for line in finished.stdout.splitlines()]

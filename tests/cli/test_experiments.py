@@ -45,7 +45,7 @@ def made_by(composed: Composed, node: AnyNode, overrides: list[str]) -> list[str
         case "train":
             targets = [graph.trained(config, config.role)]
         case "merge":
-            targets = [graph.merge_sweep(config) if config.merge_sweep else graph.merged(config)]
+            targets = [graph.merge_sweep(config) if config.sweep else graph.merged(config)]
         case _:
             targets = graph.evaluation(config)
     return [made.folder for made in graph.unique(targets)]

@@ -71,6 +71,6 @@ def test_every_stage_has_words(finished: Finished) -> None:
     for target in case.by_seed[0].targets():
         for node in target.walk():
             assert stage_of(node).describe(node, {}) != node.stage
-            if not node.is_source:
-                found = store.manifest(node)
-                assert found and stage_of(node).describe(node, {**found.counts, **found.metrics})
+            found = None if node.is_source else store.manifest(node)
+            if found is not None:
+                assert stage_of(node).describe(node, {**found.counts, **found.metrics})
