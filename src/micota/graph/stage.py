@@ -77,6 +77,11 @@ def registered() -> set[str]:
     return set(_stages)
 
 
+def all_stages() -> list[Stage]:
+    """The records of all stages, in the order in which they were registered."""
+    return list(_stages.values())
+
+
 def stage_modules() -> list[str]:
     """The modules that registered stages, for processes that must know the same ones."""
     return list(dict.fromkeys(stage.module for stage in _stages.values()))

@@ -42,7 +42,7 @@ def check_launch(config: Config) -> None:
         if trainer.num_nodes > 1:
             raise ConfigError(
                 f"trainer.num_nodes={trainer.num_nodes} needs a launcher that reaches them: run this command under "
-                "torchrun or srun on every node (docs/clusters.md)"
+                "torchrun or srun on every node (docs/how-to/clusters.md)"
             )
         return
     started = int(os.environ.get("WORLD_SIZE") or os.environ["SLURM_NTASKS"])
