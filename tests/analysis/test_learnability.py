@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from micota.analysis.learnability import Trial, correlation, pearson, ranks, spearman
+from micota.analysis.learnability import Trial, correlation, pearson, spearman
 
 
 def trials(bits: list[float], gains: list[float], seeds: int = 3, noise: float = 0.0) -> list[Trial]:
@@ -15,16 +15,18 @@ def trials(bits: list[float], gains: list[float], seeds: int = 3, noise: float =
     ]  # fmt: skip
 
 
-def test_ranks_share_the_mean_of_ties() -> None:
-    assert ranks(np.array([3.0, 1.0, 3.0, 7.0, 3.0])).tolist() == [2, 0, 2, 4, 2]
-
-
 def test_coefficients_by_hand() -> None:
     x, y = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 8.0, 27.0, 64.0])
     assert spearman(x, y) == pytest.approx(1.0)
     assert pearson(x, y) == pytest.approx(np.corrcoef(x, y)[0, 1])
     assert spearman(x, np.array([2.0, 1.0, 4.0, 3.0])) == pytest.approx(1 - 6 * 4 / (4 * 15))
-    assert np.isnan(pearson(x, np.ones(4)))
+    assert spearman(np.array([3.0, 1.0, 3.0]), np.array([1.0, 2.0, 3.0])) == pytest.approx(0.0), "equals share a rank"
+
+
+def test_what_does_not_vary_has_no_correlation_and_no_p_value() -> None:
+    assert np.isnan(pearson(np.arange(3.0), np.full(3, 0.1)))  # the mean of these is not 0.1 in floats
+    found = correlation(trials([0.1, 0.1, 0.1], [0.1, 0.2, 0.3], seeds=1), "bits_per_byte", draws=10)
+    assert np.isnan(found.value) and np.isnan(found.p_value)
 
 
 def test_recipes_are_the_sample_however_many_seeds() -> None:

@@ -196,12 +196,6 @@ def test_mcnemar_against_binomials(better: int, worse: int, p_value: float) -> N
     assert found.p_value == pytest.approx(p_value, rel=1e-12)
 
 
-def test_mcnemar_of_many_problems_is_exact() -> None:
-    stats = pytest.importorskip("scipy.stats")
-    found = mcnemar(named([1] * 1200 + [0] * 1000), named([0] * 1200 + [1] * 1000))
-    assert found.p_value == pytest.approx(stats.binomtest(1000, 2200).pvalue, rel=1e-9)  # 2**2200 is no float
-
-
 def test_mcnemar_agrees_with_sign_flips() -> None:
     ours, theirs = named([1] * 9 + [0] * 2 + [1] * 20), named([0] * 9 + [1] * 2 + [1] * 20)
     found = mcnemar(ours, theirs)
