@@ -11,9 +11,10 @@ from typing import Any
 
 import hydra
 import pytest
+from hydra.core.config_store import ConfigStore
 
 from micota.cli import app as commands
-from micota.config import SCHEMAS
+from micota.config import MERGE_METHODS, PRUNINGS, SCHEMAS
 from micota.grading.graders import Graders
 from micota.graph import CaseConfig, RecipeConfig
 
@@ -63,6 +64,19 @@ def composed() -> Iterator[Callable[..., Any]]:
         yield lambda command, *overrides: commands.prepare(
             hydra.compose(command, overrides=list(overrides)), SCHEMAS[command], list(overrides)
         )
+
+
+@pytest.fixture
+def open_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test may add entries to tables; they are gone after it."""
+    for table in (MERGE_METHODS, PRUNINGS):
+        monkeypatch.setattr(table, "_entries", dict(table))
+    store = ConfigStore.instance()
+    monkeypatch.setattr(
+        store,
+        "repo",
+        {group: dict(options) if isinstance(options, dict) else options for group, options in store.repo.items()},
+    )
 
 
 @pytest.fixture

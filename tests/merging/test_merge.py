@@ -13,6 +13,7 @@ import torch
 from toy_models import ASK, family, model_of, save, spec, tensors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from micota.config import MERGE_METHODS
 from micota.errors import ConfigError
 from micota.merging import merge as merge_module
 from micota.merging import slices, verify
@@ -33,10 +34,7 @@ def run(models: list[Path], folder: Path, recipe: Any = None, **options: Any) ->
     return merge_models(recipe or spec(), base, tuned, folder, ASK, **options)
 
 
-METHODS = ["dare_ties", "ties", "slerp", "della", "breadcrumbs"]
-
-
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MERGE_METHODS)
 def test_threads_do_not_change_a_bit(pair: list[Path], tmp_path: Path, method: str) -> None:
     recipe = spec(method, rescale="norm")
     found = []

@@ -9,6 +9,7 @@ import pytest
 import torch
 from toy_models import ASK, family, spec, tensors
 
+from micota.config import MERGE_METHODS
 from micota.merging import plan as recipe
 from micota.merging.masks import uniforms
 from micota.merging.merge import merge_models
@@ -64,6 +65,10 @@ def assert_same(ours: Path, theirs: Path) -> None:
         )
 
 
+def test_every_method_is_compared() -> None:
+    assert OURS_AND_THEIRS.keys() == MERGE_METHODS.keys()
+
+
 @pytest.mark.parametrize("method", OURS_AND_THEIRS)
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: f"{model[0]}-{'tied' if model[1] else 'untied'}")
 def test_one_fine_tuned_model(
@@ -86,7 +91,7 @@ def test_one_fine_tuned_model(
     assert_same(tmp_path, with_mergekit(method, base, models, shared, tmp_path / "theirs"))
 
 
-@pytest.mark.parametrize("method", ["dare_ties", "dare_linear", "ties", "task_arithmetic", "della", "breadcrumbs"])
+@pytest.mark.parametrize("method", [name for name in OURS_AND_THEIRS if name not in ("linear", "slerp")])
 @pytest.mark.parametrize("normalize", [False, True])
 def test_two_models_merged_into_the_one_they_come_from(
     families: dict[tuple[str, bool], list[Path]], tmp_path: Path, method: str, normalize: bool

@@ -12,6 +12,7 @@ import pytest
 import torch
 from toy_models import spec
 
+from micota.config import MERGE_METHODS
 from micota.merging import slices
 from micota.merging.masks import keep_mask, mask_key, uniforms
 from micota.merging.methods import TensorMerge
@@ -123,7 +124,7 @@ def test_slerp_stays_on_the_sphere_where_a_mean_cuts_through_it() -> None:
     assert line.norm().item() < 0.75
 
 
-@pytest.mark.parametrize("method", ["dare_ties", "ties", "task_arithmetic", "linear", "slerp", "della", "breadcrumbs"])
+@pytest.mark.parametrize("method", MERGE_METHODS)
 @pytest.mark.parametrize("shape", [(), (1,), (7,), (1, 9), (300, 7), (4, 3, 2)])
 def test_every_shape_goes_in_any_slices(method: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     base, tuned = random(2, *shape)
@@ -134,7 +135,7 @@ def test_every_shape_goes_in_any_slices(method: str, shape: tuple[int, ...], mon
     torch.testing.assert_close(cut, whole, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("method", ["dare_ties", "ties", "della", "breadcrumbs"])
+@pytest.mark.parametrize("method", [name for name, method in MERGE_METHODS.items() if method.pruning])
 def test_full_density_and_weight_give_the_tuned_tensor(method: str) -> None:
     base, tuned = random(2, 30, 40)
     ours, _ = merged(replace(spec(method), gamma=0.1), base, [tuned], [(1.0, 1.0)])

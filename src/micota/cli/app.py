@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import micota.stages.registry  # noqa: F401  (every command knows all stages)
 from micota.artifacts.provenance import fingerprint
-from micota.config import SCHEMAS, Config, DataConfig, explain, parse, unknown_key
+from micota.config import MERGE_METHODS, SCHEMAS, Config, DataConfig, explain, parse, unknown_key
 from micota.console import quieten
 from micota.errors import ConfigError, UserError
 from micota.tracking import sync_command
@@ -30,6 +30,12 @@ from micota.tracking import sync_command
 # With its schema below it, a config can be overridden in keys that no YAML mentions, and a typo is found in any.
 for _name, _schema in SCHEMAS.items():
     ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
+
+MERGE_METHODS.for_each(  # every method is an option; conf/merge has those that set more than one method's values
+    lambda method: ConfigStore.instance().store(
+        group="merge", name=method.name, node={"method": method.name, **method.settings}
+    )
+)
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 USER_ERROR = 2  # exit code for the user's mistakes
@@ -166,7 +172,8 @@ def one_line(error: BaseException, schema: type[Config]) -> str:
     if option:
         group, name = option.groups()
         paths = [path.relative_to(CONF / group).with_suffix("") for path in (CONF / group).rglob("*.yaml")]
-        options = sorted(str(path) for path in paths if not path.name.startswith("_"))
+        stored = {Path(option).stem for option in ConfigStore.instance().repo.get(group, {})}
+        options = sorted({str(path) for path in paths if not path.name.startswith("_")} | stored)
         return f"{group}={name}: no such option; accepted: {', '.join(options)}"
     key = re.match(r"Could not override '([^']+)'", text)
     if key:

@@ -4,7 +4,8 @@ A field is declared with ``where(accepted, check)``; ``parse`` walks the finishe
 value is not accepted by its full key, as a user would type it on the command line.
 """
 
-from micota.config.method import SAMPLING_METHODS, CompareConfig, DataConfig, PartConfig, Point, SelectConfig
+from micota.config.merge_methods import MERGE_METHODS, PRUNINGS, MergeMethod, PruningKind
+from micota.config.method import CompareConfig, DataConfig, PartConfig, Point, SelectConfig
 from micota.config.models import LoraConfig, ModelConfig, OtherModelConfig, SamplingConfig, SftConfig, ThinkingConfig
 from micota.config.parse import command_line, explain, keys_of_commands, override_key, parse, unknown_key, without_keys
 from micota.config.problems import ANSWER_TYPES, PromptConfig, QuestionsConfig, SourceConfig
@@ -32,7 +33,8 @@ from micota.config.schemas import (
 
 __all__ = [
     "ANSWER_TYPES",
-    "SAMPLING_METHODS",
+    "MERGE_METHODS",
+    "PRUNINGS",
     "SCHEMAS",
     "CompareConfig",
     "Config",
@@ -46,12 +48,14 @@ __all__ = [
     "JudgeConfig",
     "LoraConfig",
     "MergeCommandConfig",
+    "MergeMethod",
     "ModelConfig",
     "OtherModelConfig",
     "PartConfig",
     "PipelineConfig",
     "Point",
     "PromptConfig",
+    "PruningKind",
     "QuestionsConfig",
     "RayConfig",
     "ReportConfig",

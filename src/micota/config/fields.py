@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING as REQUIRED
 from dataclasses import field
 from typing import Any
 
 
+class Words:
+    """A text about a table, made when it is read: the table may grow until then."""
+
+    def __init__(self, make: Callable[[], str]) -> None:
+        self._make = make
+
+    def __str__(self) -> str:
+        return self._make()
+
+
 def where(
-    accepted: str, check: Callable[[Any], bool], default: Any = REQUIRED, *, default_factory: Any = REQUIRED
+    accepted: str | Words, check: Callable[[Any], bool], default: Any = REQUIRED, *, default_factory: Any = REQUIRED
 ) -> Any:
     """Declare a dataclass field whose value must pass ``check``; ``accepted`` says so in words."""
     return field(default=default, default_factory=default_factory, metadata={"accepted": accepted, "check": check})
@@ -19,6 +29,11 @@ def where(
 def choice(*options: str, default: Any = REQUIRED) -> Any:
     """A field that is one of a few words."""
     return where("one of " + ", ".join(options), lambda value: value in options, default)
+
+
+def one_of(table: Mapping[str, Any], default: Any = REQUIRED) -> Any:
+    """A field that is one of the names of a table, which may grow."""
+    return where(Words(lambda: "one of " + ", ".join(table)), lambda value: value in table, default)
 
 
 def positive(default: Any = REQUIRED) -> Any:

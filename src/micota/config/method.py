@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from micota.config.fields import SMALLEST, by_tensor, choice, fraction, numbers, positive, shares, slug, where
+from micota.config.fields import SMALLEST, by_tensor, choice, fraction, numbers, one_of, positive, shares, slug, where
+from micota.config.merge_methods import MERGE_METHODS, MergeMethod
 from micota.config.models import OtherModelConfig, SamplingConfig
 from micota.config.problems import OtherProblemsConfig
 
@@ -87,19 +88,6 @@ class DataConfig(PartConfig):
             yield "a recipe of parts has neither generator nor path"
 
 
-MERGE_METHODS = (
-    "dare_ties",
-    "dare_linear",
-    "ties",
-    "task_arithmetic",
-    "linear",
-    "slerp",
-    "della",
-    "breadcrumbs",
-)  # fmt: skip
-SAMPLING_METHODS = ("dare_ties", "dare_linear", "della")  # what they keep is drawn, so their results depend on the seed
-
-
 @dataclass(kw_only=True)
 class MergeConfig:
     """A merge of the TA before and after SFT. Names as in mergekit.
@@ -109,7 +97,7 @@ class MergeConfig:
     With ``target_length_ratio`` weight and density are found by calibration (``sweep``) and those here do not count.
     """
 
-    method: str = choice(*MERGE_METHODS)
+    method: str = one_of(MERGE_METHODS)
     density: Any = by_tensor(SMALLEST, 1.0)
     weight: Any = by_tensor(0, 0.5)
     base: OtherModelConfig = field(default_factory=OtherModelConfig)
@@ -125,14 +113,26 @@ class MergeConfig:
     )
 
     def conflicts(self) -> Iterator[str]:
-        if self.rescale == "dare" and self.method in ("ties", "breadcrumbs"):
-            yield f"rescale=dare with method={self.method}: it keeps the largest, not at random; use norm or none"
-        if self.method == "slerp" and self.base.path is not None:
-            yield "method=slerp with a base of its own: the arc has two ends; use another method, or base=null"
-        if self.method == "della":
+        method = MERGE_METHODS[self.method]
+        if self.base.path is not None and not method.has_base:
+            yield f"method={self.method} with a base of its own: it goes from one model to another; use base=null"
+        if self.rescale not in method.rescalings:
+            why = "keeps the largest, not at random" if method.pruning else "drops nothing"
+            yield f"rescale={self.rescale} with method={self.method}: it {why}; use {' or '.join(method.rescalings)}"
+        if method.probability == "by_element":
             low, high = min(numbers(self.density)) - self.epsilon, max(numbers(self.density)) + self.epsilon
             if self.epsilon > 0 and (low <= 0 or high >= 1):
                 yield f"density={self.density} with epsilon={self.epsilon}; accepted: both sums between 0 and 1"
+
+
+def _check_settings(method: MergeMethod) -> None:
+    known = [item.name for item in fields(MergeConfig)]
+    for name in method.settings:
+        if name not in known:
+            raise TypeError(f"merge method {method.name!r} has setting {name!r}; there are {', '.join(known)}")
+
+
+MERGE_METHODS.for_each(_check_settings)
 
 
 @dataclass(kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from micota.config import SAMPLING_METHODS, Config, DataConfig, PartConfig, SelectConfig
+from micota.config import MERGE_METHODS, Config, DataConfig, PartConfig, SelectConfig
 from micota.errors import ConfigError
 from micota.graph.models import (
     completions,
@@ -215,7 +215,7 @@ def merge_sweep(config: Config) -> Node[MergeSweepSpec]:
         grader=config.evaluation.grader,
         densities=sweep.densities,
         weights=sweep.weights,
-        num_seeds=sweep.num_seeds if config.merge.method in SAMPLING_METHODS else 1,
+        num_seeds=sweep.num_seeds if MERGE_METHODS[config.merge.method].samples else 1,
         target_length_ratio=target,
         tolerance=None if target is None else sweep.tolerance,
         num_steps=None if target is None else sweep.num_steps,

@@ -1,16 +1,9 @@
 """Merge methods as functions of slices of one tensor, in float32.
 
-With task vectors ``d_i`` (fine-tuned - base), weights ``w_i`` and pruning ``p_i`` all but two are
-``base + sum_i w_i p_i(d_i)``, over the models that agree with the elected sign where there is a consensus:
-
-- task_arithmetic (arXiv 2212.04089): nothing is pruned
-- dare_linear, dare_ties (arXiv 2311.03099): elements are kept at random, with probability ``density``
-- ties (arXiv 2306.01708): the share ``density`` of largest magnitude is kept
-- breadcrumbs (arXiv 2312.06795): the share ``gamma`` of largest magnitude is dropped too
-- della (arXiv 2406.11617): at random, with a probability that rises with the rank of the magnitude in its row, from
-  ``density - epsilon`` to ``density + epsilon``
-
-``linear`` averages the models themselves, ``slerp`` goes from base to fine-tuned on the arc between them.
+With task vectors ``d_i`` (fine-tuned - base), weights ``w_i`` and pruning ``p_i`` (micota.merging.pruning) all but two
+are ``base + sum_i w_i p_i(d_i)`` (task arithmetic, arXiv 2212.04089), over the models that agree with the elected sign
+where there is a consensus. ``linear`` averages the models themselves, ``slerp`` goes from base to fine-tuned on the arc
+between them. The table of methods is micota.config.merge_methods.
 """
 
 from __future__ import annotations
@@ -21,14 +14,15 @@ from dataclasses import dataclass, field
 
 import torch
 
+from micota.config import MERGE_METHODS, MergeMethod
 from micota.graph import MergeSpec
+from micota.graph.stage import function
 from micota.merging.plan import Share
 from micota.merging.pruning import Pruner, TaskVector, pruning_of
 from micota.merging.slices import Read, slices
 
 NO_LENGTH = 1e-16  # the squared norm of a tensor that is taken for zero
 STRAIGHT = 0.9995  # the cosine from which an arc is taken for a line
-CONSENSUS = ("dare_ties", "ties", "della")  # methods that elect signs
 
 
 @dataclass
@@ -60,46 +54,29 @@ class TensorMerge:
 
     def parts(self) -> Iterator[tuple[int, torch.Tensor]]:
         """The merged tensor in slices: where each starts, and its float32 values."""
-        combine = {"linear": self._linear, "slerp": self._slerp}.get(self.spec.method, self._task_vectors)()
+        combine: Combine = function(MERGE_METHODS[self.spec.method].combine)(self)
         for start, stop in slices(self.shape):
             before = self.base(start, stop)
             yield start, combine(before, [read(start, stop) for read in self.tuned], start, stop)
 
-    def _count(self, vectors: Sequence[torch.Tensor], merged: torch.Tensor) -> None:
+    def count(self, vectors: Sequence[torch.Tensor], merged: torch.Tensor) -> None:
+        """Add a slice of the task vectors, and of what the merge adds to the base, to the tally."""
         for index, vector in enumerate(vectors):
             self.tally.task_vector_squares[index] += _squares(vector)
         self.tally.merged_squares += _squares(merged)
 
-    def _task_vectors(self) -> Combine:
-        vectors = [
-            TaskVector(self.name, index, self.shape, self._delta(index), share)
-            for index, share in enumerate(self.shares)
-        ]
-        prunings = [self.prune(self.spec, vector) for vector in vectors]
-
-        def combine(before: torch.Tensor, after: list[torch.Tensor], start: int, stop: int) -> torch.Tensor:
-            for index, (delta, pruning) in enumerate(zip(after, prunings, strict=True)):
-                self.tally.task_vector_squares[index] += _squares(delta.sub_(before))
-                if pruning is not None:
-                    self.tally.dropped[index] += pruning.apply_(delta, start, stop)
-                delta.mul_(self.shares[index].weight)
-            mixed = self._mixed(after)
-            self.tally.merged_squares += _squares(mixed)
-            return before + mixed
-
-        return combine
-
-    def _delta(self, index: int) -> Read:
+    def delta(self, index: int) -> Read:
+        """Slices of the task vector of one fine-tuned model."""
         return lambda start, stop: self.tuned[index](start, stop).sub_(self.base(start, stop))
 
-    def _mixed(self, vectors: list[torch.Tensor]) -> torch.Tensor:
+    def mixed(self, vectors: list[torch.Tensor]) -> torch.Tensor:
         """The sum of weighted task vectors, or their weighted mean (``normalize``), over those of the elected sign."""
         if len(vectors) == 1 and not self.spec.normalize:
             return vectors[0]
         stacked = torch.stack(vectors)
         weights = torch.tensor([share.weight for share in self.shares], dtype=stacked.dtype, device=stacked.device)
         agree = torch.ones_like(stacked)
-        if self.spec.method in CONSENSUS:
+        if MERGE_METHODS[self.spec.method].elects_signs:
             elected = torch.where(stacked.sum(dim=0) >= 0, 1.0, -1.0)
             agree = (stacked.sign() == elected).to(stacked.dtype)
             self.tally.conflicting += int(((agree == 0) & (stacked != 0)).sum())
@@ -109,47 +86,81 @@ class TensorMerge:
         divisor = (weights[:, None] * agree).sum(dim=0)
         return mixed / torch.where(divisor.abs() < 1e-8, 1.0, divisor)
 
-    def _linear(self) -> Combine:
-        weights = [share.weight for share in self.shares]
-
-        def combine(before: torch.Tensor, after: list[torch.Tensor], start: int, stop: int) -> torch.Tensor:
-            mean = before * (1 - sum(weights))
-            for weight, values in zip(weights, after, strict=True):
-                mean += values * weight
-            self._count([values - before for values in after], mean - before)
-            return mean
-
-        return combine
-
-    def _slerp(self) -> Combine:
-        """Spherical interpolation (Shoemake 1985) of flattened tensors; linear where they are nearly parallel.
-
-        A tensor without a direction (a bias of zeros) is taken to be at right angles to the other, as in mergekit.
-        """
-        dot, squares = 0.0, [0.0, 0.0]
-        for start, stop in slices(self.shape):
-            x, y = self.base(start, stop).double(), self.tuned[0](start, stop).double()
-            dot += float((x * y).sum())
-            squares = [squares[0] + _squares(x), squares[1] + _squares(y)]
-        lengths = [math.sqrt(square) if square > NO_LENGTH else 1.0 for square in squares]
-        cosine = max(-1.0, min(1.0, dot / (lengths[0] * lengths[1])))
-        weight = self.shares[0].weight
-        first, second = 1 - weight, weight
-        if abs(cosine) <= STRAIGHT:
-            angle = math.acos(cosine)
-            first, second = (math.sin(part * angle) / math.sin(angle) for part in (first, second))
-
-        def combine(before: torch.Tensor, after: list[torch.Tensor], start: int, stop: int) -> torch.Tensor:
-            between = before * first + after[0] * second
-            self._count([after[0] - before], between - before)
-            return between
-
-        return combine
-
 
 Combine = Callable[[torch.Tensor, list[torch.Tensor], int, int], torch.Tensor]
+
+
+def task_vectors(merge: TensorMerge) -> Combine:
+    """``base + sum_i w_i p_i(d_i)``: task arithmetic (arXiv 2212.04089) of pruned task vectors."""
+    vectors = [
+        TaskVector(merge.name, index, merge.shape, merge.delta(index), share)
+        for index, share in enumerate(merge.shares)
+    ]
+    prunings = [merge.prune(merge.spec, vector) for vector in vectors]
+
+    def combine(before: torch.Tensor, after: list[torch.Tensor], start: int, stop: int) -> torch.Tensor:
+        for index, (delta, pruning) in enumerate(zip(after, prunings, strict=True)):
+            merge.tally.task_vector_squares[index] += _squares(delta.sub_(before))
+            if pruning is not None:
+                merge.tally.dropped[index] += pruning.apply_(delta, start, stop)
+            delta.mul_(merge.shares[index].weight)
+        mixed = merge.mixed(after)
+        merge.tally.merged_squares += _squares(mixed)
+        return before + mixed
+
+    return combine
+
+
+def linear(merge: TensorMerge) -> Combine:
+    """``(1 - sum_i w_i) base + sum_i w_i tuned_i``: a weighted model soup (arXiv 2203.05482)."""
+    weights = [share.weight for share in merge.shares]
+
+    def combine(before: torch.Tensor, after: list[torch.Tensor], start: int, stop: int) -> torch.Tensor:
+        mean = before * (1 - sum(weights))
+        for weight, values in zip(weights, after, strict=True):
+            mean += values * weight
+        merge.count([values - before for values in after], mean - before)
+        return mean
+
+    return combine
+
+
+def slerp(merge: TensorMerge) -> Combine:
+    """Spherical interpolation (Shoemake 1985) of flattened tensors; linear where they are nearly parallel.
+
+    A tensor without a direction (a bias of zeros) is taken to be at right angles to the other, as in mergekit.
+    """
+    dot, squares = 0.0, [0.0, 0.0]
+    for start, stop in slices(merge.shape):
+        x, y = merge.base(start, stop).double(), merge.tuned[0](start, stop).double()
+        dot += float((x * y).sum())
+        squares = [squares[0] + _squares(x), squares[1] + _squares(y)]
+    lengths = [math.sqrt(square) if square > NO_LENGTH else 1.0 for square in squares]
+    cosine = max(-1.0, min(1.0, dot / (lengths[0] * lengths[1])))
+    weight = merge.shares[0].weight
+    first, second = 1 - weight, weight
+    if abs(cosine) <= STRAIGHT:
+        angle = math.acos(cosine)
+        first, second = (math.sin(part * angle) / math.sin(angle) for part in (first, second))
+
+    def combine(before: torch.Tensor, after: list[torch.Tensor], start: int, stop: int) -> torch.Tensor:
+        between = before * first + after[0] * second
+        merge.count([after[0] - before], between - before)
+        return between
+
+    return combine
 
 
 def _squares(values: torch.Tensor) -> float:
     """The sum of squares; not finite if any value is not."""
     return float(torch.linalg.vector_norm(values)) ** 2
+
+
+def _check(method: MergeMethod) -> None:
+    try:
+        function(method.combine)
+    except (ImportError, AttributeError) as error:
+        raise TypeError(f"merge method {method.name!r} has combine {method.combine!r}, which is not there") from error
+
+
+MERGE_METHODS.for_each(_check)

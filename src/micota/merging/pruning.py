@@ -8,21 +8,15 @@ from dataclasses import dataclass
 
 import torch
 
+from micota.config import MERGE_METHODS, PRUNINGS, PruningKind
 from micota.graph import MergeSpec
+from micota.graph.stage import function
 from micota.merging.masks import keep_mask, uniforms
 from micota.merging.plan import Share
 from micota.merging.selection import Selection
 from micota.merging.slices import Read, slices
 
 TINY = 1e-7  # below this norm nothing is rescaled
-KINDS = {
-    "task_arithmetic": None,
-    "dare_linear": "random",
-    "dare_ties": "random",
-    "ties": "magnitude",
-    "breadcrumbs": "outliers",
-    "della": "ranks",
-}
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,7 @@ Pruner = Callable[[MergeSpec, TaskVector], Pruning | None]
 
 def pruning_of(spec: MergeSpec, vector: TaskVector) -> Pruning | None:
     """How the method prunes; None where it keeps everything."""
-    if KINDS[spec.method] is None or vector.share.density == 1:
+    if MERGE_METHODS[spec.method].pruning is None or vector.share.density == 1:
         return None
     mask = mask_of(spec, vector)
     return Pruning(mask, scale_of(spec, vector, mask))
@@ -71,13 +65,10 @@ def pruning_of(spec: MergeSpec, vector: TaskVector) -> Pruning | None:
 
 def mask_of(spec: MergeSpec, vector: TaskVector) -> Mask:
     """The mask of a method that prunes, made slice by slice when it is asked for."""
-    kind, share = KINDS[spec.method], vector.share
-    if kind == "ranks":
-        return _by_rank(spec, vector)
-    if kind == "random":
-        return alike(lambda values, start, stop: keep_mask(share.key, start, stop, share.density, values.device))
-    selection = _selection(spec, vector)
-    return alike(lambda values, start, stop: selection.mask(values, start))
+    pruning = MERGE_METHODS[spec.method].pruning
+    assert pruning is not None
+    mask: Mask = function(PRUNINGS[pruning].mask)(spec, vector)
+    return mask
 
 
 def alike(kept: Callable[[torch.Tensor, int, int], torch.Tensor]) -> Mask:
@@ -99,22 +90,40 @@ def scale_of(spec: MergeSpec, vector: TaskVector, mask: Mask) -> float:
     """
     if spec.rescale == "norm":
         return _norm_ratio(vector, mask)
-    return 1 / vector.share.density if spec.rescale == "dare" and KINDS[spec.method] == "random" else 1.0
+    is_dare = spec.rescale == "dare" and MERGE_METHODS[spec.method].probability == "density"
+    return 1 / vector.share.density if is_dare else 1.0
 
 
-def _selection(spec: MergeSpec, vector: TaskVector) -> Selection:
-    """The largest magnitudes; with outliers those below the largest of all."""
+def at_random(spec: MergeSpec, vector: TaskVector) -> Mask:
+    """DARE (arXiv 2311.03099): each element is kept with probability ``density``, which is 1 - p there."""
+    share = vector.share
+    return alike(lambda values, start, stop: keep_mask(share.key, start, stop, share.density, values.device))
+
+
+def largest(spec: MergeSpec, vector: TaskVector) -> Mask:
+    """TIES' trim (arXiv 2306.01708): the share ``density`` of largest magnitude, of a small tensor one element."""
     count = math.prod(vector.shape)
-    kept = int(vector.share.density * count)
-    top = int(spec.gamma * count) if KINDS[spec.method] == "outliers" else 0
-    if KINDS[spec.method] == "magnitude":
-        kept = max(1, kept)
-    first = max(0, count - kept - top)
-    return Selection(lambda: ((a, vector.read(a, b)) for a, b in slices(vector.shape)), first, first + kept)
+    kept = max(1, int(vector.share.density * count))
+    return _ranked(vector, count - kept, kept)
 
 
-def _by_rank(spec: MergeSpec, vector: TaskVector) -> Mask:
-    """At random, with a probability by the rank of the magnitude in its row (equal ones by their place)."""
+def below_outliers(spec: MergeSpec, vector: TaskVector) -> Mask:
+    """Model Breadcrumbs (arXiv 2312.06795): the share ``density`` of largest magnitude below the ``gamma``
+    largest of all, which are outliers."""
+    count = math.prod(vector.shape)
+    kept, top = int(vector.share.density * count), int(spec.gamma * count)
+    return _ranked(vector, max(0, count - kept - top), kept)
+
+
+def _ranked(vector: TaskVector, first: int, count: int) -> Mask:
+    """The ``count`` elements from rank ``first`` on, in ascending order of magnitude."""
+    selection = Selection(lambda: ((a, vector.read(a, b)) for a, b in slices(vector.shape)), first, first + count)
+    return alike(lambda values, start, stop: selection.mask(values, start))
+
+
+def by_rank(spec: MergeSpec, vector: TaskVector) -> Mask:
+    """DELLA's MAGPRUNE (arXiv 2406.11617): at random, with a probability of being kept that rises linearly with
+    the rank of the magnitude in its row (equal ones by their place)."""
     columns = math.prod(vector.shape[1:]) if len(vector.shape) > 1 else math.prod(vector.shape)
     share = vector.share
 
@@ -135,3 +144,13 @@ def _norm_ratio(vector: TaskVector, mask: Mask) -> float:
         before += float(values.abs().sum(dtype=torch.float64))
         after += float((values * mask(values, start, stop)[1]).abs().sum(dtype=torch.float64))
     return before / after if before > TINY and after > TINY else 1.0
+
+
+def _check(kind: PruningKind) -> None:
+    try:
+        function(kind.mask)
+    except (ImportError, AttributeError) as error:
+        raise TypeError(f"pruning {kind.name!r} has mask {kind.mask!r}, which is not there: {error}") from error
+
+
+PRUNINGS.for_each(_check)

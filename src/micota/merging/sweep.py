@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from micota.config import MERGE_METHODS
 from micota.errors import ConfigError
 from micota.graph import MergeSpec
 from micota.merging.checkpoint import Checkpoint
 from micota.merging.masks import drop_counts
 from micota.merging.models import check_room
-from micota.merging.pruning import KINDS, Pruning, TaskVector, alike, mask_of, pruning_of, scale_of
+from micota.merging.pruning import Pruning, TaskVector, alike, mask_of, pruning_of, scale_of
 from micota.merging.slices import slices
 from micota.merging.stream import ModelMerge
 
-NESTED = ("random", "magnitude", "outliers")
 MOST_DENSITIES = 255  # that a byte can count
 
 
@@ -104,7 +104,7 @@ class Sweep:
             ConfigError: the disk is too small for the masks.
         """
         spec = replace(self._spec, density=density, weight=weight, seed=seed)
-        if KINDS.get(spec.method) in NESTED:
+        if MERGE_METHODS[spec.method].is_nested:
             for model in range(len(self._tuned)):
                 if (seed, model) not in self._files:
                     check_room(self._folder, self._num_elements, "the masks of a sweep need")
@@ -118,7 +118,7 @@ class Sweep:
 
     def _prune(self, spec: MergeSpec, vector: TaskVector) -> Pruning | None:
         """As ``pruning_of``, with the masks of the sweep."""
-        if KINDS[spec.method] not in NESTED or vector.share.density == 1:
+        if not MERGE_METHODS[spec.method].is_nested or vector.share.density == 1:
             return pruning_of(spec, vector)
         file = self._files[spec.seed, vector.model]
         # Of another model merged in, the density is the same at every point.
@@ -136,7 +136,7 @@ class Sweep:
     def _make(
         self, spec: MergeSpec, vector: TaskVector, densities: Sequence[float], file: DropCounts, offset: int
     ) -> None:
-        if KINDS[spec.method] == "random":
+        if MERGE_METHODS[spec.method].probability == "density":
             for start, stop in slices(vector.shape):
                 file.write(offset + start, drop_counts(vector.share.key, start, stop, densities))
         else:

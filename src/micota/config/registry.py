@@ -1,0 +1,57 @@
+"""Tables of what there is one of by name: merge methods, filters, graders, engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, Protocol, TypeVar
+
+
+class Named(Protocol):
+    """An entry of a registry."""
+
+    @property
+    def name(self) -> str: ...
+
+
+EntryT = TypeVar("EntryT", bound=Named)
+
+
+class Registry(Mapping[str, EntryT], Generic[EntryT]):
+    """Entries of one kind by name, in the order in which they were added.
+
+    Whoever needs something of every entry says so with ``for_each``, so that a half-added entry fails when it is added
+    and not when it is used.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, EntryT] = {}
+        self._checks: list[Callable[[EntryT], object]] = []
+
+    def add(self, entry: EntryT) -> EntryT:
+        """Make an entry known.
+
+        Raises:
+            TypeError: the name is taken, or a check refuses the entry.
+        """
+        if entry.name in self._entries:
+            raise TypeError(f"{self.kind} {entry.name!r} is added twice")
+        for check in self._checks:
+            check(entry)
+        self._entries[entry.name] = entry
+        return entry
+
+    def for_each(self, check: Callable[[EntryT], object]) -> None:
+        """Call ``check`` with every entry, now and whenever one is added; it raises a TypeError to refuse one."""
+        for entry in self._entries.values():
+            check(entry)
+        self._checks.append(check)
+
+    def __getitem__(self, name: str) -> EntryT:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)

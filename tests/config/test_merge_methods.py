@@ -1,0 +1,62 @@
+"""The table of merge methods: every entry is an option, a half-added one is refused where it is added."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import micota.merging.methods  # noqa: F401  (which looks for the functions that entries name)
+from micota.config import MERGE_METHODS, PRUNINGS, MergeMethod, PruningKind
+from micota.errors import ConfigError
+
+METHOD = MergeMethod(name="keep_largest", summary="the largest changes kept", pruning="magnitude")
+KIND = PruningKind(name="halves", mask="micota.merging.pruning:at_random")
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "merge.md"
+
+
+@pytest.mark.parametrize("name", MERGE_METHODS)
+def test_every_method_is_an_option_with_its_settings(composed: Callable[..., Any], name: str) -> None:
+    merge = composed("merge", f"merge={name}").merge
+    assert merge.method == name
+    assert {key: getattr(merge, key) for key in MERGE_METHODS[name].settings} == MERGE_METHODS[name].settings
+
+
+@pytest.mark.parametrize("name", MERGE_METHODS)
+def test_a_method_takes_the_rescalings_that_it_knows_and_no_other(composed: Callable[..., Any], name: str) -> None:
+    known = MERGE_METHODS[name].rescalings
+    for rescale in ("dare", "norm", "none"):
+        if rescale in known:
+            assert composed("merge", f"merge={name}", f"merge.rescale={rescale}").merge.rescale == rescale
+        else:
+            with pytest.raises(ConfigError, match=f"rescale={rescale} with method={name}: .* use {' or '.join(known)}"):
+                composed("merge", f"merge={name}", f"merge.rescale={rescale}")
+
+
+@pytest.mark.parametrize("name", MERGE_METHODS)
+def test_every_method_is_documented(name: str) -> None:
+    assert f"`{name}`" in DOCS.read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("open_tables")
+@pytest.mark.parametrize(("entry", "words"), [
+    (replace(METHOD, pruning="largest"), "has pruning 'largest'; there are random, ranks, magnitude, outliers"),
+    (replace(METHOD, settings={"rescale": "dare"}), "has rescale 'dare', and knows norm, none"),
+    (replace(METHOD, settings={"densety": 0.5}), "has setting 'densety'; there are method, density, weight"),
+    (replace(METHOD, combine="micota.merging.methods:mean"), "'micota.merging.methods:mean', which is not there"),
+    (replace(METHOD, name="ties"), "'ties' is added twice"),
+])  # fmt: skip
+def test_a_half_added_method_is_refused_at_once(entry: MergeMethod, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        MERGE_METHODS.add(entry)
+    assert MERGE_METHODS.get(entry.name) is not entry
+
+
+@pytest.mark.usefixtures("open_tables")
+@pytest.mark.parametrize("mask", ["micota.merging.pruning:halved", "micota.merging.halved:mask", "halved"])
+def test_a_pruning_without_its_function_is_refused_at_once(mask: str) -> None:
+    with pytest.raises(TypeError, match=f"pruning 'halves' has mask '{mask}', which is not there"):
+        PRUNINGS.add(replace(KIND, mask=mask))
