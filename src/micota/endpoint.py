@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import httpx
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random_exponential,
+)
 
 from micota.config import EndpointConfig
 from micota.errors import ConfigError
@@ -17,6 +24,27 @@ AGAIN = (408, 409, 429, 500, 502, 503, 504, 529)
 LONGEST_WAIT_S = 30.0
 CONNECT_S = 10.0
 Name = TypeVar("Name")
+
+
+class _UnavailableError(Exception):
+    """A failure that may pass; ``retry_after_s`` is the wait that the endpoint wishes, 0 where it names none."""
+
+    def __init__(self, problem: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(problem)
+        self.retry_after_s = retry_after_s
+
+
+def _wait_s(state: RetryCallState) -> float:
+    """Seconds before the next try: those of Retry-After where they are more, at most ``LONGEST_WAIT_S``.
+
+    Half of the backoff is random ("equal jitter"): requests that failed at once do not come back at once, and yet
+    8 retries outlast a restart of the endpoint of 1.5 minutes, which waits that may all be near 0 do not.
+    """
+    half = {"multiplier": 0.5, "max": LONGEST_WAIT_S / 2}
+    backoff_s = (wait_exponential(**half) + wait_random_exponential(**half))(state)
+    error = state.outcome.exception() if state.outcome else None
+    asked_s = error.retry_after_s if isinstance(error, _UnavailableError) else 0.0
+    return min(LONGEST_WAIT_S, max(backoff_s, asked_s))
 
 
 class Endpoint:
@@ -90,25 +118,31 @@ class Endpoint:
                 runner.run(stop())
 
     async def _post(self, client: httpx.AsyncClient, route: str, body: dict[str, Any]) -> httpx.Response:
-        problem = ""
-        asked_wait_s = 0.0
-        for attempt in range(self.config.retries + 1):
-            if attempt:
-                backoff_s = 0.5 * 2**attempt * random.uniform(0.5, 1.0)
-                await asyncio.sleep(min(LONGEST_WAIT_S, max(backoff_s, asked_wait_s)))
-            try:
-                reply = await client.post(route, json=body)
-            except httpx.TransportError as error:
-                problem = f"{type(error).__name__}: {error}"
-                continue
-            if reply.is_success:
-                return reply
-            problem = _said(reply)
-            if reply.status_code not in AGAIN:
-                break
-            after = reply.headers.get("Retry-After", "")
-            asked_wait_s = float(after) if after.isdecimal() else 0.0  # the other form, a date, is rare
-        raise self._error(route, problem, body.get("model"))
+        # One for each request: tenacity keeps the state of a call in the object, which requests at once would share.
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self.config.retries + 1),
+            wait=_wait_s,
+            retry=retry_if_exception_type(_UnavailableError),
+            reraise=True,
+        )
+        try:
+            return await retrying(self._post_once, client, route, body)
+        except _UnavailableError as error:
+            raise self._error(route, str(error), body.get("model")) from None
+
+    async def _post_once(self, client: httpx.AsyncClient, route: str, body: dict[str, Any]) -> httpx.Response:
+        try:
+            reply = await client.post(route, json=body)
+        except httpx.TransportError as error:
+            raise _UnavailableError(f"{type(error).__name__}: {error}") from None
+        if reply.is_success:
+            return reply
+        if reply.status_code not in AGAIN:
+            raise self._error(route, _said(reply), body.get("model"))
+        after = reply.headers.get("Retry-After", "")
+        raise _UnavailableError(
+            _said(reply), float(after) if after.isdecimal() else 0.0
+        )  # the other form, a date, is rare
 
     def _error(self, route: str, problem: str, model: str | None = None) -> ConfigError:
         source = f"from model {model!r}" if model else f"to {route}"

@@ -85,8 +85,8 @@ def wilson(correct: float, total: float) -> Estimate:
     """Share of ``correct`` in ``total`` with Wilson's score interval (Wilson 1927), right for small benchmarks too."""
     if total == 0:
         return Estimate(math.nan, math.nan, math.nan)
-    # scipy's (binomtest) is equal for whole numbers, but average_at_k gives an effective number of problems, which is none.
-    # statsmodels' takes it, but ends a rounding error off 0 and 1 at some totals, and is 65 MB for three lines.
+    # scipy's (binomtest) is equal but takes whole numbers only, and average_at_k has effective numbers of problems.
+    # statsmodels' takes those, but ends a rounding error off 0 and 1 at some totals, and is 65 MB for three lines.
     share = correct / total
     centre = (share + Z95**2 / (2 * total)) / (1 + Z95**2 / total)
     half = Z95 * math.sqrt(share * (1 - share) / total + Z95**2 / (4 * total**2)) / (1 + Z95**2 / total)
