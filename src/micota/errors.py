@@ -1,5 +1,14 @@
 """Errors that are the user's to mend, or the machine's. Any other exception is a bug and keeps its traceback."""
 
+from __future__ import annotations
+
+import errno
+import signal
+
+ERROR = "error: "  # before the one line that a command prints of a user's error
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+LINES_SHOWN = 200  # of what a failed process printed, the last ones
+
 
 class UserError(Exception):
     """What the command line prints as one line, with exit code 2: its text names the key or file, the value seen and
@@ -22,5 +31,43 @@ class ExportError(UserError):
     """What was written does not read back as what it should be."""
 
 
+class EndpointError(UserError):
+    """A server does not answer, or answers what is no reply; the text names the key of its address."""
+
+
 class StageError(UserError):
-    """A stage that ran in a process of its own failed; the text has the end of what it printed."""
+    """A process of a stage failed at a mistake of the user's, or was killed; the text says which."""
+
+
+class ChildError(Exception):
+    """A process that this one started met a bug: no error of the user's. The text holds its traceback."""
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether an exception is the user's to mend; any other is a bug, which shows its traceback."""
+    if isinstance(error, OSError):
+        # Of a file, not of a socket. A write to a full disk names no file.
+        return error.filename is not None or error.errno in DISK_IS_FULL
+    return isinstance(error, UserError)
+
+
+def text_of(error: BaseException) -> str:
+    """The text of a user's error, on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
+        return f"{text}: free some space, or choose another disk with artifacts=FOLDER, and run the same command again"
+    return text
+
+
+def failure(what: str, code: int, printed: str) -> Exception:
+    """The error behind a process that ended with ``code`` (negative: a signal) and ``printed`` to its stderr."""
+    lines = printed.strip().splitlines()
+    own = [line for line in lines if line.startswith(ERROR)]
+    if own:
+        return StageError(f"{what} failed: {own[-1]}")
+    killed_by = -code if code < 0 else code - 128
+    if killed_by in (signal.SIGKILL, signal.SIGTERM):
+        return StageError(
+            f"{what} was killed by signal {killed_by}; is memory short? The same command goes on from here"
+        )
+    return ChildError("\n".join([f"{what} ended with exit code {code}:", *lines[-LINES_SHOWN:]]))

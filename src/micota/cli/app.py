@@ -21,10 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import micota.stages.registry  # noqa: F401  (every command knows all stages)
+from micota import errors
 from micota.artifacts.provenance import fingerprint
 from micota.config import MERGE_METHODS, SCHEMAS, Config, DataConfig, explain, parse, unknown_key
 from micota.console import quieten
-from micota.errors import ConfigError, UserError
+from micota.errors import ConfigError
 from micota.tracking import sync_command
 
 # With its schema below it, a config can be overridden in keys that no YAML mentions, and a typo is found in any.
@@ -87,14 +88,12 @@ def is_users(error: BaseException) -> bool:
     """Whether an exception is the user's to mend; any other is a bug of ours, which shows its traceback."""
     if isinstance(error, RuntimeError) and "srun" in str(error):  # of submitit, which has no type of its own for it
         return True
-    if isinstance(error, UserError | HydraException | OmegaConfBaseException):
-        return True
-    return isinstance(error, OSError) and error.filename is not None  # of a file, not of a socket
+    return errors.is_users(error) or isinstance(error, HydraException | OmegaConfBaseException)
 
 
 def fail(error: Exception, schema: type[Config]) -> NoReturn:
     """Say what the user can mend, on one line, and stop."""
-    print(f"error: {one_line(error, schema)}", file=sys.stderr)
+    print(f"{errors.ERROR}{one_line(error, schema)}", file=sys.stderr)
     sys.exit(USER_ERROR)
 
 
@@ -167,7 +166,7 @@ def one_line(error: BaseException, schema: type[Config]) -> str:
         return one_line(error.__cause__, schema)
     if isinstance(error, RuntimeError):
         return f"{error} Accepted elsewhere: hydra/launcher=submitit_local, or basic"
-    text = " ".join(str(error).split())
+    text = errors.text_of(error)
     option = re.search(r"Could not (?:find|load) '([^'/]+)/([^']+)'", text)
     if option:
         group, name = option.groups()
@@ -180,4 +179,4 @@ def one_line(error: BaseException, schema: type[Config]) -> str:
         return unknown_key(schema, key.group(1))
     if text.startswith("Error parsing override"):
         return f"{text}; accepted: KEY=VALUE"
-    return text or type(error).__name__
+    return text

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from micota.graph.node import AnyNode, Spec
@@ -48,15 +51,51 @@ def register(stage: Stage) -> Stage:
     """Make a kind of node known.
 
     Raises:
-        TypeError: a spec names another stage, so that its nodes would not be found, or the name is taken.
+        TypeError: the record is half-done, a spec names another stage, so that its nodes would not be found, or the
+            name is taken; the text says which.
     """
-    for spec in stage.specs:
-        if spec.stage != stage.name:
-            raise TypeError(f"{spec.__name__}.stage is {spec.stage!r}, and it is registered for stage {stage.name!r}")
-    if stage.name in _stages:
-        raise TypeError(f"stage {stage.name!r} is registered twice")
+    if wrong := next(_faults(stage), None):
+        raise TypeError(f"stage {stage.name!r}: {wrong}")
     _stages[stage.name] = stage
     return stage
+
+
+def _faults(stage: Stage) -> Iterator[str]:
+    """What would fail later, when an artifact of this kind is planned, made or shown."""
+    if stage.name in _stages:
+        yield "it is registered twice"
+    if not stage.specs:
+        yield "it has no spec; accepted: one or more dataclasses of settings"
+    for spec in stage.specs:
+        for name in ("stage", "kind"):
+            if not getattr(spec, name, ""):
+                yield f"{spec.__name__} has no {name}; set it as a class variable"
+        if spec.stage != stage.name:
+            yield f"{spec.__name__}.stage is {spec.stage!r}; accepted: {stage.name!r}"
+        if not is_dataclass(spec):
+            yield f"{spec.__name__} is no dataclass; its fields are what the key of an artifact is the hash of"
+    for name in ("label", "section", "module"):
+        if not getattr(stage, name):
+            yield f"{name} is empty"
+    if not stage.run and any(spec.kind != "source" for spec in stage.specs):
+        yield "run is empty, and nothing else makes its artifacts; accepted: 'module:function'"
+    for name in ("run", "check"):
+        place = getattr(stage, name)
+        if place and not _is_defined(place):
+            yield f"{name}={place!r}: there is no such function; accepted: 'module:function'"
+
+
+def _is_defined(place: str) -> bool:
+    """Whether ``module:function`` is there. The source is read, not run: to import a stage is to import torch."""
+    module, _, name = place.partition(":")
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # a package above it is missing, or the name is none
+        return False
+    if found is None or found.origin is None:
+        return False
+    body = ast.parse(Path(found.origin).read_text(encoding="utf-8")).body
+    return name in {item.name for item in body if isinstance(item, ast.FunctionDef)}
 
 
 def stage_of(node: AnyNode) -> Stage:

@@ -27,7 +27,7 @@ from rich.console import Console
 from micota.artifacts.store import Build, Store
 from micota.config import Config
 from micota.console import quieten
-from micota.errors import ArtifactError, UserError
+from micota.errors import ERROR, ChildError, StageError, failure, is_users, text_of
 from micota.graph.node import AnyNode
 from micota.runtime.distributed import Watcher, stop
 from micota.runtime.work import Work
@@ -45,7 +45,8 @@ def launch(config: Config, node: AnyNode, build: Build, watcher: Watcher, module
     ``module`` is what each process runs as its main program; it calls ``run_rank``.
 
     Raises:
-        ArtifactError: a rank failed; the text has what it said.
+        StageError: a rank met a mistake of the user's, or was killed.
+        ChildError: a rank met a bug; the text has its traceback.
     """
     handover = build.path / HANDOVER
     handover.write_bytes(pickle.dumps((config, node)))
@@ -148,16 +149,26 @@ def _take(event: dict[str, Any], build: Build, watcher: Watcher) -> None:
 
 
 def _fail(codes: list[int], errors: list[Any]) -> NoReturn:
-    said = []
+    """Raise what the ranks failed at: the user's error of one, or the traceback of all that met a bug.
+
+    Raises:
+        StageError: a rank met a mistake of the user's, or was killed.
+        ChildError: a rank met a bug.
+    """
+    printed = []
     for file in errors:
         file.seek(0)
-        said += [line.strip() for line in file if line.strip()]
-    for line in said:
-        if line.startswith("error: "):
-            raise ArtifactError(line.removeprefix("error: "))
+        printed.append(file.read())
+    for line in "".join(printed).splitlines():
+        if line.startswith(ERROR):
+            raise StageError(line.removeprefix(ERROR))
         if line.startswith("stopped by "):
             stop(128 + int(line.rsplit(" ", 1)[1]), line.rsplit(",", 1)[0])
-    raise ArtifactError(f"training processes ended with {codes}; the last words were: {said[-1] if said else 'none'}")
+    failed = [(rank, code) for rank, code in enumerate(codes) if code > 0]  # those killed waited for one that failed
+    if not failed:
+        rank, code = next((rank, code) for rank, code in enumerate(codes) if code)
+        raise failure(f"training process {rank}", code, printed[rank])
+    raise ChildError("\n".join(str(failure(f"training process {rank}", code, printed[rank])) for rank, code in failed))
 
 
 class Events:
@@ -189,10 +200,12 @@ def run_rank(fit: Callable[[Work[Any], Events], None]) -> None:
     work = Work(config, Store(config.artifacts), node, build, NoRun(), Console(quiet=True))
     try:
         fit(work, events)
-    except (UserError, OSError) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
     except StoppedError as stopped:
         print(f"{stopped}, {int(stopped.signum)}", file=sys.stderr)
         sys.exit(128 + stopped.signum)
+    except Exception as error:
+        if not is_users(error):
+            raise
+        print(ERROR + text_of(error), file=sys.stderr)
+        sys.exit(2)
     events.say(counts=build.counts, metrics=build.metrics)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -24,7 +25,7 @@ from micota.artifacts.provenance import num_cores
 from micota.artifacts.store import Manifest, Store
 from micota.config import Config, PipelineConfig, command_line
 from micota.console import quieten
-from micota.errors import StageError
+from micota.errors import ChildError, StageError, failure, is_users
 from micota.graph.stage import stage_modules, stage_of
 from micota.runtime.execute import perform
 from micota.runtime.plan import Task
@@ -71,8 +72,12 @@ def _start_worker(modules: list[str]) -> None:
     """Set up a worker that knows the same stages, and that ends with the pipeline: else, after ``kill -9``, it would
     hold the lock of its build."""
     quieten()
-    for module in modules:
-        importlib.import_module(module)
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    except BaseException:
+        traceback.print_exc()  # the pool itself says only that it is broken
+        raise
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -84,7 +89,13 @@ def _start_worker(modules: list[str]) -> None:
 
 
 def _in_worker(config: Config, task: Task) -> list[Manifest]:
-    return perform(config, Store(config.artifacts), task, Console(quiet=True))
+    try:
+        return perform(config, Store(config.artifacts), task, Console(quiet=True))
+    except Exception as error:
+        if is_users(error):
+            raise
+        # As text, since not every exception can be pickled, and one that cannot breaks the whole pool.
+        raise ChildError(f"in a worker that ran {task.id}:\n{traceback.format_exc()}") from None
 
 
 def _in_pool(pool: ProcessPoolExecutor, config: Config, task: Task) -> list[Manifest]:
@@ -100,8 +111,7 @@ def _in_process(launcher: list[str], config: Config, store: Store, task: Task) -
     process = [sys.executable, str(Path(sys.argv[0]).resolve().with_name(command)), *launcher, *arguments]
     finished = subprocess.run(process, capture_output=True, text=True, check=False)
     if finished.returncode:
-        said = (finished.stderr.strip() or finished.stdout.strip()).splitlines()
-        raise StageError(f"python {command} {' '.join(arguments)} failed: " + "\n".join(said[-20:]))
+        raise failure(f"python {command} {' '.join(arguments)}", finished.returncode, finished.stderr)
     return [manifest for node in task.nodes if (manifest := store.manifest(node)) is not None]
 
 

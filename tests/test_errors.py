@@ -1,0 +1,102 @@
+"""A mistake of the user's is one line and exit code 2; a bug, in whatever process, shows its traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SMALL, case_of
+
+from micota import errors, graph
+from micota.artifacts.store import Store
+from micota.errors import ChildError, StageError, UserError, failure, is_users
+from micota.graph.stage import registered
+
+Composed = Callable[..., Any]
+EVERYTHING = [
+    "compare.recipes=[strong,micota]",
+    "compare.measures=[teacher,merges,scores,bpc,rank_shift,merge_sweep]",
+]
+# A module that every process of a pipeline imports, since it is the home of a stage: there the bug is planted.
+PLANTED = """
+import os
+from dataclasses import replace
+from micota.graph import stage
+import micota.stages.registry
+
+name = os.environ["PLANTED"]
+stage._stages[name] = replace(stage._stages[name], run="planted:run_with_a_bug", module="planted")
+
+def run_with_a_bug(work):
+    raise ValueError(f"planted in {work.node.stage}")
+"""
+MAIN = """
+import planted
+from micota.cli.app import run
+from micota.cli.experiments import cases
+from micota.cli.pipeline import pipeline
+
+if __name__ == "__main__":
+    run("pipeline.py", lambda config: pipeline(config, cases(config)))
+"""
+STAGES = sorted(registered() - {"source"})
+CASES = [
+    pytest.param(name, runner, marks=[] if name == "train" else [pytest.mark.slow])  # each takes some seconds
+    for name in STAGES
+    for runner in ("inprocess", "workers")
+]
+
+
+@pytest.mark.parametrize(("name", "runner"), CASES)
+def test_a_bug_in_a_stage_shows_its_traceback(composed: Composed, tmp_path: Path, name: str, runner: str) -> None:
+    overrides = [*SMALL, *EVERYTHING]
+    recipes = [composed("generate", *overrides, f"data={recipe}") for recipe in ("strong", "micota")]
+    store = Store(tmp_path / "artifacts")
+    for node in graph.unique(graph.experiment([case_of(recipes)]).targets()):
+        if all(above.stage != name for above in node.walk()):  # what the stage needs is there, for what it is worth
+            with store.build(node, seed=0):
+                pass
+    (tmp_path / "planted.py").write_text(PLANTED)
+    (tmp_path / "main.py").write_text(MAIN)
+    finished = subprocess.run(
+        [sys.executable, "main.py", *overrides, f"runner={runner}", "artifacts=artifacts"],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ | {"PLANTED": name},
+    )  # fmt: skip
+    assert finished.returncode == 1, finished.stderr
+    assert "Traceback (most recent call last)" in finished.stderr
+    assert "in run_with_a_bug" in finished.stderr and f"ValueError: planted in {name}" in finished.stderr
+
+
+@pytest.mark.parametrize("kind", UserError.__subclasses__())
+def test_users_errors_pass_between_processes(kind: type[UserError]) -> None:
+    again = pickle.loads(pickle.dumps(kind("key=1; accepted: 2")))
+    assert type(again) is kind and str(again) == "key=1; accepted: 2" and is_users(again)
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyError("no"), OSError("no"), ChildError("no"), MemoryError()])
+def test_other_errors_are_bugs(error: Exception) -> None:
+    assert not is_users(error)
+
+
+def test_a_full_disk_is_said_with_what_helps() -> None:
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert is_users(error) and "artifacts=FOLDER" in errors.text_of(error)
+
+
+@pytest.mark.parametrize(("code", "printed", "kind", "text"), [
+    (2, "a note\nerror: x=1; accepted: 2\n", StageError, "train failed: error: x=1; accepted: 2"),
+    (1, "Traceback\n  line\nValueError: no\n", ChildError, "train ended with exit code 1:\nTraceback\n  line"),
+    (-9, "", StageError, "train was killed by signal 9"),
+    (137, "", StageError, "train was killed by signal 9"),
+    (-11, "Fatal Python error", ChildError, "train ended with exit code -11:\nFatal Python error"),
+])  # fmt: skip
+def test_how_a_process_ended_says_whose_error_it_was(code: int, printed: str, kind: type[Exception], text: str) -> None:
+    error = failure("train", code, printed)
+    assert type(error) is kind and text in str(error)
