@@ -1,7 +1,8 @@
-"""The card of a data set: what it is, how it was made and what was lost on the way, for people and for programs."""
+"""The card of a data set: what it is, how it was made and what was dropped on the way, for people and for programs."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,6 +16,9 @@ from micota.graph.node import AnyNode
 from micota.records import DATA, Example
 
 CARD, CARD_PAGE = "card.json", "README.md"  # the hub shows a README as the card of a data set
+TAGS = ("micota", "reasoning", "distillation")
+SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")  # the hub's names
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/(?!.*\.jsonl?$)[\w.-]+")
 PERCENTILES = (0, 10, 25, 50, 75, 90, 100)
 ROWS = f"""
 ## Rows
@@ -54,7 +58,7 @@ def card(node: AnyNode, counts: Mapping[str, int], examples: Sequence[Example]) 
 
 
 def _origin(label: str, node: AnyNode) -> dict[str, Any]:
-    """An input; of completions also who wrote them and how."""
+    """An input; of completions also their generator and how it was sampled."""
     origin: dict[str, Any] = {"label": label, "kind": node.kind, "name": node.name, "key": node.key}
     if isinstance(node.spec, CompletionsSpec):
         generator = node.inputs["model"]
@@ -70,15 +74,14 @@ def markdown(card: Mapping[str, Any]) -> str:
     """The card as a page, with the front matter by which the hub finds the rows."""
     tokens = card["num_tokens"]
     lines = [
-        "---", "configs:", "- config_name: default", f"  data_files: {DATA}", "tags: [micota, reasoning, distillation]",
-        "---", "", f"# {card['name']}", "",
+        "---", _front_matter(card), "---", "", f"# {card['name']}", "",
         f"{card['num_examples']} examples on {card['num_problems']} problems of `{card['problems']['path']}` "
         f"({card['problems']['split']}), {tokens['total']} tokens in their completions. "
         f"Made by micota; key `{card['key']}`.",
         "", "| tokens a completion | mean | " + " | ".join(f"{rank} %" for rank in PERCENTILES) + " |",
         "|---" * (len(PERCENTILES) + 2) + "|",
         f"| | {tokens['mean']:.1f} | " + " | ".join(str(tokens[f"p{rank}"]) for rank in PERCENTILES) + " |",
-        "", "## Who wrote it", "",
+        "", "## Generators", "",
         *(_origin_line(origin) for origin in card["made_from"]),
         *([f"- rows of the file `{card['rows_of']}`"] if card["rows_of"] else []),
     ]  # fmt: skip
@@ -93,7 +96,14 @@ def markdown(card: Mapping[str, Any]) -> str:
     if "match" in card:
         lines += _matched(card["match"])
     if card["completions"] is not None:
-        lines += ["", "## What was lost", "", "| | completions |", "|---|---|", f"| drawn | {card['completions']} |"]
+        lines += [
+            "",
+            "## What was dropped",
+            "",
+            "| | completions |",
+            "|---|---|",
+            f"| sampled | {card['completions']} |",
+        ]
         lines += [f"| {reason.replace('_', ' ')} | -{number} |" for reason, number in card["dropped"].items()]
         kept = card["completions"] - sum(card["dropped"].values())
         lines += [f"| passed | {kept} |", f"| chosen | {card['num_examples']} |"]
@@ -107,12 +117,35 @@ def markdown(card: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ROWS])
 
 
+def _front_matter(card: Mapping[str, Any]) -> str:
+    """The YAML by which the hub files the data set. It names no licence: that of the problems and of the generators,
+    which apply, are not known here, and a wrong one is worse than none."""
+    from huggingface_hub import DatasetCardData
+
+    source = card["problems"]["path"]
+    data = DatasetCardData(
+        pretty_name=card["name"],
+        tags=list(TAGS),
+        task_categories=["text-generation"],
+        size_categories=[size_category(card["num_examples"])],
+        # The hub links owner/name only; a file or the bundled problems are nobody's data set there.
+        source_datasets=[f"extended|{source}"] if HUB_ID.fullmatch(source) else None,
+        configs=[{"config_name": "default", "data_files": DATA}],
+    )
+    return data.to_yaml()
+
+
+def size_category(num_examples: int) -> str:
+    """The hub's name of a size: powers of ten, from 1,000 on."""
+    return SIZES[min(len(SIZES) - 1, max(0, len(str(num_examples)) - 3))]
+
+
 def _matched(match: Mapping[str, Any]) -> list[str]:
-    """What the recipes of a comparison lost to being made alike."""
+    """What each recipe of a comparison dropped so that all have the same problems or as many tokens."""
     by = {"problems": "the problems that every generator solved", "tokens": "one budget of tokens"}[match["by"]]
     lines = ["", f"## Matched with other recipes by {by}", ""]
     if match["by"] == "problems":
-        lines += ["| generator | passed | lost for want of an answer of others | problems that it alone lacks |"]
+        lines += ["| generator | passed | dropped: not answered by all | problems that it alone lacks |"]
         lines += ["|---|---|---|---|"]
         lines += [
             f"| {label} | {row['passed']} | {-row['lost']} | {row['alone_lacks']} |"
@@ -120,7 +153,7 @@ def _matched(match: Mapping[str, Any]) -> list[str]:
         ]
     else:
         lines += [f"Budget: {match['budget_tokens']} tokens, those of the smallest recipe."]
-    lines += ["", "| recipe | examples | tokens | examples lost to the budget |", "|---|---|---|---|"]
+    lines += ["", "| recipe | examples | tokens | examples dropped for the budget |", "|---|---|---|---|"]
     return lines + [
         f"| {recipe} | {row['num_examples']} | {row['num_tokens']} | {-row['lost_to_budget']} |"
         for recipe, row in match["recipes"].items()
@@ -131,8 +164,8 @@ def _origin_line(origin: Mapping[str, Any]) -> str:
     if "generator" not in origin:
         return f"- {origin['label'].replace('_', ' ')}: {origin['kind']} `{origin['name']}` (key `{origin['key']}`)"
     generator, sampling = origin["generator"], origin["sampling"]
-    drawn = (
+    sampled = (
         f"temperature {sampling['temperature']:g}, top-p {sampling['top_p']:g}, "
         f"at most {sampling['max_tokens']} tokens, {sampling['num_samples']} sample(s) a problem"
     )
-    return f"- `{generator.get('path') or generator['name']}`: {drawn}, by {origin['engine']} in {origin['dtype']}"
+    return f"- `{generator.get('path') or generator['name']}`: {sampled}, by {origin['engine']} in {origin['dtype']}"
