@@ -25,7 +25,7 @@ from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.store import Store
 from micota.cli.app import CONF, prepare
 from micota.cli.experiments import cases
-from micota.config import SCHEMAS, Config
+from micota.config import SCHEMAS, Call, Config
 from micota.graph import Comparison, comparison
 from micota.graph.node import AnyNode
 from micota.records import BPC, COMPLETIONS, DATA, SCORES, Completion, Example, ExampleScore, Score
@@ -46,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     overrides = [*options.overrides, "compare.measures=[scores,bpc]"]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config: Config = prepare(hydra.compose("pipeline", overrides), SCHEMAS["pipeline"], overrides)
+        config: Config = prepare(hydra.compose("pipeline", overrides), SCHEMAS["pipeline"], Call(overrides=overrides))
         [case] = cases(config)
     store = Store(config.artifacts)
     every = {int(seed): comparison(case.at_seed(int(seed))) for seed in options.seeds.split(",")}

@@ -14,7 +14,7 @@ import pytest
 from hydra.core.config_store import ConfigStore
 
 from micota.cli import app as commands
-from micota.config import MERGE_METHODS, PRUNINGS, SCHEMAS
+from micota.config import MERGE_METHODS, PRUNINGS, SCHEMAS, Call
 from micota.grading.graders import Graders
 from micota.graph import CaseConfig, RecipeConfig
 
@@ -62,7 +62,7 @@ def composed() -> Iterator[Callable[..., Any]]:
     """``composed("train", "student=qwen1.5b")``: the checked config of a command."""
     with hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):
         yield lambda command, *overrides: commands.prepare(
-            hydra.compose(command, overrides=list(overrides)), SCHEMAS[command], list(overrides)
+            hydra.compose(command, overrides=list(overrides)), SCHEMAS[command], Call(overrides=list(overrides))
         )
 
 

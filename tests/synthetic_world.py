@@ -11,7 +11,7 @@ from conftest import case_of
 from micota.artifacts.jsonl import write_jsonl
 from micota.artifacts.store import Store
 from micota.cli import app as commands
-from micota.config import Config
+from micota.config import Call, Config
 from micota.data.sources import load_problems
 from micota.graph import Comparison, comparison
 from micota.graph.node import AnyNode
@@ -38,7 +38,8 @@ def compare(seeds: Sequence[int], limit: int | None) -> dict[int, Comparison]:
     shared = ["experiment=tiny", "compare.merge_weights=[0.3,0.4,0.6,0.7]", *limits]
     with hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):
         recipes = [
-            commands.prepare(hydra.compose("generate", [*shared, f"data={recipe}"]), Config, []) for recipe in PROFILES
+            commands.prepare(hydra.compose("generate", [*shared, f"data={recipe}"]), Config, Call())
+            for recipe in PROFILES
         ]
     return {seed: comparison(case_of(recipes).at_seed(seed)) for seed in seeds}
 

@@ -107,7 +107,7 @@ def test_candidates_are_measured_under_the_student_who_is_to_learn_them(composed
 @pytest.mark.parametrize("calibrated", [[], ["merge.target_length_ratio=0.5"]])
 def test_commands_make_what_they_name(composed: Composed, calibrated: list[str]) -> None:
     """Each node's own command leads to the same key: missing inputs and pipelines in processes rely on it."""
-    from micota.config import command_line
+    from micota.config import arguments_for
 
     base = ["experiment=tiny", "seed=3", "merge.density=0.4", *calibrated]
     recipes = [
@@ -115,8 +115,8 @@ def test_commands_make_what_they_name(composed: Composed, calibrated: list[str])
         for recipe in ("instruct", "strong", "mix_long", "most_likely", "micota")
     ]
     for node in graph.unique(graph.comparison(case_of(recipes)).targets()):
-        command, *overrides = command_line(node.command, base, node.choose)
-        config = composed(command.removesuffix(".py"), *overrides)
+        overrides = arguments_for(base, node.choose)
+        config = composed(node.command, *overrides)
         match node.command:
             case "generate":
                 targets = [graph.data(config, config.data)]
@@ -126,7 +126,7 @@ def test_commands_make_what_they_name(composed: Composed, calibrated: list[str])
                 targets = [graph.merge_sweep(config) if config.sweep else graph.merged(config)]
             case "evaluate":
                 targets = graph.evaluation(config)
-        assert node.folder in {made.folder for made in graph.unique(targets)}, (node.name, command, overrides)
+        assert node.folder in {made.folder for made in graph.unique(targets)}, (node.name, node.command, overrides)
 
 
 def test_the_untouched_student_has_no_data(composed: Composed) -> None:

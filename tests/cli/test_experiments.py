@@ -17,7 +17,7 @@ from micota import graph
 from micota.cli import app as commands
 from micota.cli.experiments import cases
 from micota.cli.pipeline import pipeline
-from micota.config import SCHEMAS, Config, command_line
+from micota.config import SCHEMAS, Config, arguments_for
 from micota.errors import ConfigError
 from micota.graph.node import AnyNode
 from micota.graph.stage import registered
@@ -37,8 +37,7 @@ TWO_BY_TWO = [
 
 def made_by(composed: Composed, node: AnyNode, overrides: list[str]) -> list[str]:
     """The folders of all that the command of a node makes or needs."""
-    command, *own = command_line(node.command, overrides, node.choose)
-    config = composed(command.removesuffix(".py"), *own)
+    config = composed(node.command, *arguments_for(overrides, node.choose))
     match node.command:
         case "generate":
             targets = [graph.data(config, config.data)]
@@ -55,7 +54,7 @@ def test_every_kind_of_command_makes_what_it_is_printed_for(composed: Composed) 
     made = graph.experiment(cases(composed("pipeline", *TWO_BY_TWO)))
     tried = set()
     for node in graph.unique(made.targets()):
-        assert not any("compare" in argument for argument in command_line(node.command, TWO_BY_TWO, node.choose))
+        assert not any("compare" in argument for argument in arguments_for(TWO_BY_TWO, node.choose))
         kind = (node.command, *node.choose, node.choose.get("role"))
         if kind not in tried:
             tried.add(kind)
@@ -66,7 +65,7 @@ def test_recipes_are_what_composing_them_alone_gives(composed: Composed) -> None
     for recipe in cases(composed("pipeline", *TWO_BY_TWO))[0].recipes:
         alone = composed("generate", *(f"{key}={value}" for key, value in recipe.chosen.items()), *TWO_BY_TWO)
         for item in fields(Config):
-            if item.name != "overrides":
+            if item.name != "call":
                 assert getattr(recipe.config, item.name) == getattr(alone, item.name), (recipe.name, item.name)
 
 

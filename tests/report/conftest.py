@@ -6,6 +6,7 @@ import pytest
 from synthetic_world import case_report
 
 from micota.artifacts.store import Store
+from micota.config import Call
 from micota.report.collect import CaseReport
 from micota.report.page import render_page
 
@@ -21,4 +22,4 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 @pytest.fixture(scope="session")
 def html(finished: Finished) -> str:
     store, case = finished
-    return render_page("tiny", [case], store, seed=0, overrides=["experiment=tiny"])
+    return render_page("tiny", [case], store, seed=0, call=Call(overrides=["experiment=tiny"]))

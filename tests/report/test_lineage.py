@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from micota.artifacts.store import Store
+from micota.config import Call
 from micota.graph.node import AnyNode
 from micota.graph.stage import stage_of
 from micota.report.collect import CaseReport
@@ -21,7 +22,7 @@ def root(finished: Finished) -> AnyNode:
 
 def traced(store: Store, node: AnyNode) -> Steps:
     steps: Steps = {}
-    trace(steps, store, [node], OVERRIDES, seed=1)
+    trace(steps, store, [node], Call(overrides=OVERRIDES), seed=1)
     return steps
 
 
@@ -36,9 +37,9 @@ def test_all_that_a_number_is_made_from_is_there_once(finished: Finished, root: 
 
 def test_commands_make_the_artifact_of_that_seed(finished: Finished, root: AnyNode) -> None:
     steps = traced(finished[0], root)
-    assert steps[root.folder]["command"] == "python evaluate.py data=micota experiment=tiny seed=1"
+    assert steps[root.folder]["command"] == "micota evaluate data=micota experiment=tiny seed=1"
     merge = next(step for step in steps.values() if step["label"] == "merge")
-    assert merge["command"].startswith("python merge.py") and merge["command"].endswith("seed=1")
+    assert merge["command"].startswith("micota merge") and merge["command"].endswith("seed=1")
 
 
 def test_a_step_says_how_it_was_made(finished: Finished, root: AnyNode) -> None:

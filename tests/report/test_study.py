@@ -6,6 +6,7 @@ import pytest
 from synthetic_world import HOSTILE
 
 from micota.artifacts.store import Store
+from micota.config import Call
 from micota.report.collect import CaseReport
 from micota.report.study import lineage_frame, merges_frame, outcomes_frame, shifts_frame, side_by_side, trials_frame
 
@@ -40,8 +41,8 @@ def test_answers_stand_side_by_side_marked_and_harmless(finished: Finished) -> N
 
 def test_lineage_leads_to_the_teacher(finished: Finished) -> None:
     store, case = finished
-    lineage = lineage_frame(store, case, "micota", ["experiment=tiny"])
+    lineage = lineage_frame(store, case, "micota", Call(overrides=["experiment=tiny"]))
     assert lineage.artifact[0].startswith("scores/") and lineage.artifact.str.startswith("source/tiny_teacher-").any()
-    assert lineage.command[0] == "python evaluate.py data=micota experiment=tiny seed=0"
+    assert lineage.command[0] == "micota evaluate data=micota experiment=tiny seed=0"
     with pytest.raises(ValueError, match="lineage of 'none'; accepted: instruct, "):
-        lineage_frame(store, case, "none", [])
+        lineage_frame(store, case, "none", Call())

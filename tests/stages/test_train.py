@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from micota import graph
 from micota.artifacts.jsonl import read_jsonl, write_jsonl
 from micota.artifacts.store import Store
-from micota.config import Config, LoraConfig
+from micota.config import Call, Config, LoraConfig
 from micota.errors import ArtifactError, ConfigError
 from micota.graph.node import AnyNode
 from micota.records import Example
@@ -135,7 +135,7 @@ def elsewhere(tmp_path: Path) -> Callable[[Config, str], Config]:
         (target / "data").parent.mkdir(parents=True, exist_ok=True)
         (target / "data").symlink_to(Path(config.artifacts) / "data")
         overrides = [item for item in config.overrides if not item.startswith("artifacts=")]
-        return replace(config, artifacts=str(target), overrides=[*overrides, f"artifacts={target}"])
+        return replace(config, artifacts=str(target), call=Call(overrides=[*overrides, f"artifacts={target}"]))
 
     return move
 

@@ -20,7 +20,7 @@ from wandb_server import KEY, open_server
 from micota import graph
 from micota.artifacts.store import Store
 from micota.cli import app as commands
-from micota.config import SCHEMAS, TrackerConfig
+from micota.config import SCHEMAS, Call, TrackerConfig
 from micota.errors import ConfigError
 from micota.graph.node import AnyNode
 from micota.runtime.execute import execute
@@ -34,7 +34,8 @@ BOTH = ["bench=[tiny_easy,tiny_medium]", "bench.medium.limit=8"]
 
 
 def compose(command: str, *overrides: str) -> Any:
-    return commands.prepare(hydra.compose(command, overrides=list(overrides)), SCHEMAS[command], list(overrides))
+    call = Call(overrides=list(overrides))
+    return commands.prepare(hydra.compose(command, overrides=call.overrides), SCHEMAS[command], call)
 
 
 @pytest.fixture(scope="module")

@@ -1,31 +1,49 @@
-"""What the entry scripts share: compose and check the config, call one stage, turn user errors into one line.
+"""The command line: find the command, compose and check its config, run it, turn user errors into one line.
 
 Nothing here imports torch, so that ``--help``, ``--cfg job`` and ``plan=true`` answer at once.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import micota.stages.registry  # noqa: F401  (every command knows all stages)
-from micota import errors
+from micota import __version__, errors
 from micota.artifacts.provenance import fingerprint
-from micota.config import MERGE_METHODS, SCHEMAS, Config, DataConfig, explain, parse, unknown_key
+from micota.cli.arguments import COMPLETION, commands_for, completing
+from micota.cli.arguments import read as arguments
+from micota.cli.help import command_help, overview
+from micota.config import (
+    COMMANDS,
+    MERGE_METHODS,
+    SCHEMAS,
+    Call,
+    Command,
+    Config,
+    DataConfig,
+    conf_folder,
+    explain,
+    parse,
+    unknown_key,
+)
 from micota.console import quieten
 from micota.errors import ConfigError
+from micota.graph.stage import function
 from micota.tracking import sync_command
 
 # With its schema below it, a config can be overridden in keys that no YAML mentions, and a typo is found in any.
@@ -38,14 +56,37 @@ MERGE_METHODS.for_each(  # every method is an option; conf/merge has those that 
     )
 )
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
+CONF = conf_folder()
 USER_ERROR = 2  # exit code for the user's mistakes
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
-def run(script: str, stage: Callable[[Any], object]) -> None:
-    """Run an entry script, whose ``__file__`` is ``script``: its name is that of its config, which ``stage`` gets."""
-    name = Path(script).stem
+def main(words: Sequence[str] | None = None, *, as_script: bool = False) -> None:
+    """Run the command that the first of ``words`` names (those of the process if None), with the rest as its own.
+
+    ``as_script`` says that a script of the checkout was started, as ``python train.py``; printed commands look alike.
+    """
+    name, *rest = (sys.argv[1:] if words is None else words) or ["--help"]
+    if name in ("-h", "--help"):
+        print(overview())
+    elif name == "--version":
+        print(f"micota {__version__}")
+    elif name in COMPLETION and (known := commands_for(rest)):
+        print(" ".join(known))
+    elif name in COMPLETION:
+        main(completing([name, *rest]))
+    elif name in COMMANDS:
+        run(COMMANDS[name], rest, as_script=as_script)
+    else:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ";"
+        print(f"error: {name}: no such command{hint} accepted: {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+
+
+def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> None:
+    """Compose the config of a command from the words after its name, and run it."""
+    call, sys.argv[1:] = arguments(words, as_script=as_script)
     wants_traceback = bool(os.environ.get(FULL_ERROR))
     ran: list[Config] = []
 
@@ -54,30 +95,34 @@ def run(script: str, stage: Callable[[Any], object]) -> None:
         if not wants_traceback:
             del os.environ[FULL_ERROR]  # commands that this one starts must not inherit it
         try:
-            ran.append(prepare(composed, SCHEMAS[name], list(HydraConfig.get().overrides.task)))
-            stage(ran[-1])
+            own = replace(call, overrides=list(HydraConfig.get().overrides.task))  # of this job of a sweep
+            ran.append(prepare(composed, command.schema, own))
+            function(command.run)(ran[-1])
         except Exception as error:
             # A SLURM job must hand its exception back; elsewhere it is printed here, before Hydra adds words of its
             # own.
             if wants_traceback or "SUBMITIT_EXECUTOR" in os.environ or not is_users(error):
                 raise
-            fail(error, SCHEMAS[name])
+            fail(error, command.schema, call)
         finally:
             os.environ[FULL_ERROR] = "1"
 
-    # Hydra takes overrides in one piece alone: not some before -m and some after it.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
-    main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)
+    def show_help(*, _root_: DictConfig) -> str:
+        # What is left is a template, in which $ begins the name of a part.
+        return command_help(command, _root_, option_names, call.words(command.name, [])).replace("$", "$$")
+
+    OmegaConf.register_new_resolver("help", show_help, replace=True)
+    start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=command.name)(task)
     os.environ[FULL_ERROR] = "1"  # or Hydra would print the error in its own way and exit with 1
     try:
-        main()
+        start()
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if wants_traceback or not is_users(error):
             raise
-        fail(error, SCHEMAS[name])
+        fail(error, command.schema, call)
     finally:  # runs of a command that failed are tracked too
         for line in dict.fromkeys(map(sync_command, ran)):  # once, however many jobs a sweep had
             if line is not None:
@@ -91,16 +136,16 @@ def is_users(error: BaseException) -> bool:
     return errors.is_users(error) or isinstance(error, HydraException | OmegaConfBaseException)
 
 
-def fail(error: Exception, schema: type[Config]) -> NoReturn:
+def fail(error: Exception, schema: type[Config], call: Call) -> NoReturn:
     """Say what the user can mend, on one line, and stop."""
-    print(f"{errors.ERROR}{one_line(error, schema)}", file=sys.stderr)
+    print(f"{errors.ERROR}{one_line(error, schema, call)}", file=sys.stderr)
     sys.exit(USER_ERROR)
 
 
-def prepare(composed: DictConfig, schema: type[Any], overrides: list[str]) -> Any:
-    """A checked config that knows its command-line overrides and the fingerprints of local input."""
+def prepare(composed: DictConfig, schema: type[Any], call: Call) -> Any:
+    """A checked config that knows how it was called and the fingerprints of local input."""
     config = parse(composed, schema)
-    config.overrides = overrides
+    config.call = call
     if config.select.match != "none":
         config.compared = compared(config)
     for path, owner in local_inputs(config):
@@ -127,8 +172,7 @@ def compared(config: Config) -> dict[str, DataConfig]:
                 "recipes that differ in their data alone"
             )
         name = option.removeprefix("data=")
-        if not (CONF / "data" / f"{name}.yaml").exists():
-            options = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
+        if name not in (options := option_names("data")):
             raise ConfigError(f"compare.recipes names {name!r}; accepted: {', '.join(options)}")
         # The file alone has no schema: what it does not mention has to be forced in.
         forced = [override if override.startswith(("+", "~")) else f"++{override}" for override in others]
@@ -138,6 +182,13 @@ def compared(config: Config) -> dict[str, DataConfig]:
         if not recipe.is_untuned:
             found[point.label] = recipe
     return found
+
+
+def option_names(group: str) -> list[str]:
+    """The options of a group, also those of the user's own folder, while Hydra is at work."""
+    # A group may stand in several places: model@large offers the options of model.
+    found: list[str] = GlobalHydra.instance().config_loader().get_group_options(group.partition("@")[0])
+    return sorted(name for name in set(found) if not name.startswith("_"))
 
 
 def local_inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -158,21 +209,22 @@ def local_inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from local_inputs(getattr(node, item.name), f"{path}.{item.name}")
 
 
-def one_line(error: BaseException, schema: type[Config]) -> str:
+def one_line(error: BaseException, schema: type[Config], call: Call | None = None) -> str:
     """The text of a user's error: the key or file, the value seen and the accepted form, on one line."""
     if isinstance(error, OmegaConfBaseException):
         return explain(error, schema)
     if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
-        return one_line(error.__cause__, schema)
+        return one_line(error.__cause__, schema, call)
     if isinstance(error, RuntimeError):
         return f"{error} Accepted elsewhere: hydra/launcher=submitit_local, or basic"
     text = errors.text_of(error)
     option = re.search(r"Could not (?:find|load) '([^'/]+)/([^']+)'", text)
     if option:
         group, name = option.groups()
-        paths = [path.relative_to(CONF / group).with_suffix("") for path in (CONF / group).rglob("*.yaml")]
+        folders = [CONF, *(Path(flag) for flag in (call.flags if call else ()) if Path(flag).is_dir())]
+        paths = [path.relative_to(folder / group) for folder in folders for path in (folder / group).rglob("*.yaml")]
         stored = {Path(option).stem for option in ConfigStore.instance().repo.get(group, {})}
-        options = sorted({str(path) for path in paths if not path.name.startswith("_")} | stored)
+        options = sorted({str(path.with_suffix("")) for path in paths if not path.name.startswith("_")} | stored)
         return f"{group}={name}: no such option; accepted: {', '.join(options)}"
     key = re.match(r"Could not override '([^']+)'", text)
     if key:

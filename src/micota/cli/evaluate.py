@@ -1,7 +1,8 @@
-"""evaluate.py: answers drawn and graded, stored answers graded again, or a file of anyone's answers graded."""
+"""The command evaluate: answers drawn and graded, stored answers graded again, or a file of anyone's answers graded."""
 
 from __future__ import annotations
 
+import shlex
 from itertools import zip_longest
 
 from rich import box
@@ -57,7 +58,7 @@ def forget_scores(config: EvaluateConfig, targets: list[AnyNode]) -> None:
     for node in graded:
         completions = node.inputs["completions"]
         if not store.is_done(completions):
-            again = " ".join(["python evaluate.py", *without_keys(config.overrides, {"regrade"})])
+            again = shlex.join(config.call.words("evaluate", without_keys(config.overrides, {"regrade"})))
             raise ArtifactError(
                 f"regrade=true needs completions {completions.name} ({completions.folder}), which do not exist; "
                 f"draw them with:  {again}"

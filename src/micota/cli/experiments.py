@@ -55,7 +55,8 @@ class Composer:
         if not overrides:
             return self._config
         every = [*overrides, *self._kept]
-        config: Config = prepare(hydra.compose("generate", overrides=every), SCHEMAS["generate"], every)
+        call = replace(self._config.call, overrides=every)
+        config: Config = prepare(hydra.compose("generate", overrides=every), SCHEMAS["generate"], call)
         return config
 
     def recipe(self, case: Config, shared: Mapping[str, str], name: str, own: Mapping[str, str]) -> RecipeConfig:

@@ -1,4 +1,4 @@
-"""generate.py: the data of one recipe made, accounted for and, where asked for, uploaded."""
+"""The command generate: the data of one recipe made, accounted for and, where asked for, uploaded."""
 
 from __future__ import annotations
 

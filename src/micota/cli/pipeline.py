@@ -1,4 +1,4 @@
-"""pipeline.py: the whole method, walked along its graph, then reported."""
+"""The command pipeline: the whole method, walked along its graph, then reported."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from micota.artifacts.store import Store
+from micota.cli.experiments import cases
 from micota.cli.report import report
 from micota.config import PipelineConfig
 from micota.console import open_console
@@ -15,10 +16,15 @@ from micota.runtime.runners import default_jobs, open_runner, run_tasks
 from micota.tracking import check_tracker
 
 
-def pipeline(config: PipelineConfig, cases: list[CaseConfig], console: Console | None = None) -> None:
+def run(config: PipelineConfig) -> None:
+    """Make and report all cases of the experiment that the config names."""
+    pipeline(config, cases(config))
+
+
+def pipeline(config: PipelineConfig, every: list[CaseConfig], console: Console | None = None) -> None:
     """Make everything that the experiment needs, then report."""
     console = console or open_console()
-    made = experiment(cases)
+    made = experiment(every)
     targets = made.targets()
     store = Store(config.artifacts)
     if config.plan:
@@ -32,4 +38,4 @@ def pipeline(config: PipelineConfig, cases: list[CaseConfig], console: Console |
         check_tracker(config.tracker)
     with open_runner(config, jobs, store, console, made.configs) as runner:
         run_tasks(tasks_of(todo, finished(store, targets)), runner, jobs, console)
-    report(config, cases, console)
+    report(config, every, console)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +12,9 @@ from rich.text import Text
 
 from micota.artifacts.jsonl import write_text
 from micota.artifacts.store import Store
-from micota.config import Config
+from micota.cli import experiments
+from micota.cli.dashboard import dashboard
+from micota.config import Config, ReportConfig, without_keys
 from micota.console import open_console
 from micota.errors import ArtifactError
 from micota.graph import CaseConfig, Experiment, experiment
@@ -21,6 +24,14 @@ from micota.runtime.plan import pending
 
 SEEDS = "seeds.json"
 PAGE = "index.html"
+
+
+def run(config: ReportConfig) -> None:
+    """Show the experiment that the config names: here, or with ``wandb=true`` in W&B."""
+    if config.wandb:
+        dashboard(config)
+    else:
+        report(config, experiments.cases(config))
 
 
 def report(config: Config, cases: list[CaseConfig], console: Console | None = None) -> Path:
@@ -37,13 +48,13 @@ def report(config: Config, cases: list[CaseConfig], console: Console | None = No
     folder = report_folder(config, cases)
     by_seed = finished_seeds(config, cases, store, folder)
     if not by_seed:
-        arguments = " ".join(item for item in config.overrides)
-        raise ArtifactError(f"there is nothing to report yet; run:  python pipeline.py {arguments}")
+        line = shlex.join(config.call.words("pipeline", without_keys(config.overrides, {"wandb"})))
+        raise ArtifactError(f"there is nothing to report yet; run:  {line}")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / SEEDS, json.dumps(sorted(by_seed)) + "\n")
     reports = case_reports(store, config.name, by_seed)
     page = folder / PAGE
-    write_text(page, render_page(config.name, reports, store, config.seed, config.overrides))
+    write_text(page, render_page(config.name, reports, store, config.seed, config.call))
     for name, text in export_files([case.summary for case in reports]).items():
         write_text(folder / name, text)
     for case in reports:

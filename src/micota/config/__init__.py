@@ -4,10 +4,23 @@ A field is declared with ``where(accepted, check)``; ``parse`` walks the finishe
 value is not accepted by its full key, as a user would type it on the command line.
 """
 
+from micota.config.call import Call
+from micota.config.commands import COMMANDS, GROUPS, SCHEMAS, Command
+from micota.config.folder import conf_folder
 from micota.config.merge_methods import MERGE_METHODS, PRUNINGS, MergeMethod, PruningKind
 from micota.config.method import CompareConfig, DataConfig, PartConfig, Point, SelectConfig
 from micota.config.models import LoraConfig, ModelConfig, OtherModelConfig, SamplingConfig, SftConfig, ThinkingConfig
-from micota.config.parse import command_line, explain, keys_of_commands, override_key, parse, unknown_key, without_keys
+from micota.config.parse import (
+    arguments_for,
+    child_schema,
+    command_line,
+    explain,
+    keys_of_commands,
+    override_key,
+    parse,
+    unknown_key,
+    without_keys,
+)
 from micota.config.problems import ANSWER_TYPES, PromptConfig, QuestionsConfig, SourceConfig
 from micota.config.running import (
     EndpointConfig,
@@ -21,7 +34,6 @@ from micota.config.running import (
     TrainerConfig,
 )
 from micota.config.schemas import (
-    SCHEMAS,
     Config,
     EvaluateConfig,
     GenerateConfig,
@@ -33,9 +45,13 @@ from micota.config.schemas import (
 
 __all__ = [
     "ANSWER_TYPES",
+    "COMMANDS",
+    "GROUPS",
     "MERGE_METHODS",
     "PRUNINGS",
     "SCHEMAS",
+    "Call",
+    "Command",
     "CompareConfig",
     "Config",
     "DataConfig",
@@ -68,7 +84,10 @@ __all__ = [
     "TrackerConfig",
     "TrainConfig",
     "TrainerConfig",
+    "arguments_for",
+    "child_schema",
     "command_line",
+    "conf_folder",
     "explain",
     "keys_of_commands",
     "override_key",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -16,7 +17,9 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from micota.config.schemas import SCHEMAS, Config
+from micota.config.call import Call
+from micota.config.commands import SCHEMAS
+from micota.config.schemas import Config
 from micota.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -123,9 +126,14 @@ def keys_of_commands() -> set[str]:
     return {item.name for schema in SCHEMAS.values() for item in fields(schema)} - shared
 
 
-def command_line(command: str, overrides: list[str], choose: Mapping[str, str]) -> list[str]:
-    """The arguments after ``python`` with which a command makes a node, given the overrides of the present command."""
+def arguments_for(overrides: list[str], choose: Mapping[str, str]) -> list[str]:
+    """The overrides with which another command makes a node, given those of the present command."""
     # What is compared determines no artifact.
     compared = {key for item in overrides if (key := override_key(item)).partition(".")[0] == "compare"}
     kept = without_keys(overrides, keys_of_commands() | compared | {"data", "plan", *map(override_key, choose)})
-    return [f"{command}.py", *(f"{key}={value}" for key, value in choose.items()), *kept]
+    return [*(f"{key}={value}" for key, value in choose.items()), *kept]
+
+
+def command_line(call: Call, command: str, choose: Mapping[str, str]) -> str:
+    """The line that makes a node when it is pasted into a shell, given the present command."""
+    return shlex.join(call.words(command, arguments_for(call.overrides, choose)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from micota.config.call import Call
 from micota.config.fields import choice, non_negative, positive, slug, where
 from micota.config.method import ROLES, CompareConfig, DataConfig, MergeConfig, MergeSweepConfig, SelectConfig
 from micota.config.models import ModelConfig, OtherModelConfig
@@ -40,10 +41,15 @@ class Config:
     trainer: TrainerConfig
     tracker: TrackerConfig
     compare: CompareConfig
-    overrides: list[str] = field(default_factory=list)  # of the command line; filled in by the command
+    call: Call = field(default_factory=Call)  # filled in by the command
     compared: dict[str, DataConfig] = field(
         default_factory=dict
     )  # recipes that select.match makes alike; by the command
+
+    @property
+    def overrides(self) -> list[str]:
+        """The overrides of the command line."""
+        return self.call.overrides
 
 
 @dataclass(kw_only=True)
@@ -112,13 +118,3 @@ class ReportConfig(Config):
     """report.py: with ``wandb`` it builds a workspace and a report in W&B instead."""
 
     wandb: bool = False
-
-
-SCHEMAS: dict[str, type[Config]] = {
-    "generate": GenerateConfig,
-    "train": TrainConfig,
-    "merge": MergeCommandConfig,
-    "evaluate": EvaluateConfig,
-    "pipeline": PipelineConfig,
-    "report": ReportConfig,
-}

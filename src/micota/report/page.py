@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from micota import __version__
 from micota.analysis.lengths import REFLECTION_WORDS
 from micota.artifacts.store import Store
+from micota.config import Call
 from micota.graph.node import AnyNode
 from micota.records import NOT_PROMPTED
 from micota.report.answers import MAX_COMPLETION_BYTES, answers
@@ -48,11 +49,11 @@ class Model:
     bpc: Mapping[int, AnyNode] = field(default_factory=dict)
 
 
-def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int, overrides: Sequence[str] = ()) -> str:
+def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int, call: Call) -> str:
     """The page as HTML that loads nothing from anywhere.
 
-    Answers are those of ``seed``, or of the first one where a case was not run with it; ``overrides`` are those of the
-    command line, which the commands on the page repeat.
+    Answers are those of ``seed``, or of the first one where a case was not run with it; ``call`` is the command
+    that the experiment ran with, whose settings the commands on the page repeat.
 
     Raises:
         ArtifactError: an artifact is missing or damaged.
@@ -64,7 +65,7 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
         "figures": [_plain(own) for own in drawn],
         "overview": _plain(overview),
         "answers": browse(store, cases, models, seed),
-        "lineage": trace_all(store, cases, models, overrides),
+        "lineage": trace_all(store, cases, models, call),
         "reflection": REFLECTION_WORDS,
     }
     environment = Environment(
@@ -159,7 +160,7 @@ def browse(
 
 
 def trace_all(
-    store: Store, cases: Sequence[CaseReport], models: Sequence[Sequence[Model]], overrides: Sequence[str]
+    store: Store, cases: Sequence[CaseReport], models: Sequence[Sequence[Model]], call: Call
 ) -> dict[str, Any]:
     """The steps behind every number, and for each case and model the folders that each of its numbers is made from, by
     seed. An average is made from all benchmarks. The merges of a merge sweep come last, as if they were one model."""
@@ -167,7 +168,7 @@ def trace_all(
     roots = []
     for case, own in zip(cases, models, strict=True):
         for seed, made in case.by_seed.items():
-            trace(steps, store, made.targets(), overrides, seed)
+            trace(steps, store, made.targets(), call, seed)
         merge_sweeps = {
             seed: [made.merge_sweep.folder] for seed, made in case.by_seed.items() if made.merge_sweep is not None
         }

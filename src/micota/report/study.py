@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from micota.analysis.lengths import reflection_spans
 from micota.analysis.shifts import most_shifted
 from micota.artifacts.store import Store
+from micota.config import Call
 from micota.report.answers import answers
 from micota.report.collect import CaseReport, Summary
 from micota.report.lineage import Steps, trace
@@ -119,7 +120,7 @@ def _marked(text: str) -> Markup:
     return Markup("").join([*parts, escape(text[at:])])
 
 
-def lineage_frame(store: Store, case: CaseReport, recipe: str, overrides: Sequence[str]) -> pd.DataFrame:
+def lineage_frame(store: Store, case: CaseReport, recipe: str, call: Call) -> pd.DataFrame:
     """All that a recipe's scores are made from, back to the models that are not ours: what was done, and the command.
 
     Raises:
@@ -130,7 +131,7 @@ def lineage_frame(store: Store, case: CaseReport, recipe: str, overrides: Sequen
     if recipe not in models or not models[recipe].scores[seed]:
         raise ValueError(f"lineage of {recipe!r}; accepted: {', '.join(models)}")
     steps: Steps = {}
-    trace(steps, store, models[recipe].scores[seed].values(), overrides, seed)
+    trace(steps, store, models[recipe].scores[seed].values(), call, seed)
     rows = [{"artifact": folder, "what": step["says"], "command": step["command"]} for folder, step in steps.items()]
     return pd.DataFrame(rows)
 

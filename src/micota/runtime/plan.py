@@ -80,7 +80,7 @@ def finished(store: Store, targets: Iterable[AnyNode]) -> list[AnyNode]:
 
 def missing(config: Config, tasks: list[Task], targets: list[AnyNode]) -> str:
     """The error for inputs that are not there, with the commands that make them."""
-    steps = ["python " + " ".join(command_line(task.command, config.overrides, task.choose)) for task in tasks]
+    steps = [command_line(config.call, task.command, task.choose) for task in tasks]
     last = tasks[-1].nodes[-1]
     return (
         f"{targets[0].kind[:-1] if targets[0].kind.endswith('s') else targets[0].kind} {targets[0].name} needs "
@@ -92,7 +92,7 @@ def show_plan(config: Config, store: Store, targets: list[AnyNode], console: Con
     """Print what is done, what would be made, by which command, and what a change of config would redo."""
     todo = {node.folder for node in pending(store, targets)}
     for task in tasks_of(unique(targets)):
-        console.print(Text("python " + " ".join(command_line(task.command, config.overrides, task.choose)), "bold"))
+        console.print(Text(command_line(config.call, task.command, task.choose), "bold"))
         for node in task.nodes:
             if store.is_done(node):
                 console.print(Text(f"  done    {node.folder}", "green"))

@@ -16,14 +16,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, Thr
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from micota.artifacts.provenance import num_cores
 from micota.artifacts.store import Manifest, Store
-from micota.config import Config, PipelineConfig, command_line
+from micota.config import Config, PipelineConfig, arguments_for, command_line
 from micota.console import quieten
 from micota.errors import ChildError, StageError, failure, is_users
 from micota.graph.stage import stage_modules, stage_of
@@ -106,12 +105,12 @@ def _in_pool(pool: ProcessPoolExecutor, config: Config, task: Task) -> list[Mani
 
 
 def _in_process(launcher: list[str], config: Config, store: Store, task: Task) -> list[Manifest]:
-    # argv[0] is the command that runs now; its siblings are the other commands.
-    command, *arguments = command_line(task.command, config.overrides, task.choose)
-    process = [sys.executable, str(Path(sys.argv[0]).resolve().with_name(command)), *launcher, *arguments]
+    arguments = [*config.call.flags, *arguments_for(config.overrides, task.choose)]
+    process = [sys.executable, "-m", "micota", task.command, *launcher, *arguments]
     finished = subprocess.run(process, capture_output=True, text=True, check=False)
     if finished.returncode:
-        raise failure(f"python {command} {' '.join(arguments)}", finished.returncode, finished.stderr)
+        line = command_line(config.call, task.command, task.choose)
+        raise failure(line, finished.returncode, finished.stderr)
     return [manifest for node in task.nodes if (manifest := store.manifest(node)) is not None]
 
 

@@ -97,7 +97,7 @@ def _writing(work: Work[MergeSweepSpec], points: Sequence[MergePoint]) -> str:
     density, weight, _, _ = most_accurate(points)
     kept = [item for item in work.config.overrides if "sweep" not in override_key(item)]
     chosen = {"merge.density": f"{density:g}", "merge.weight": f"{weight:g}"}
-    return " ".join(["python", *command_line("merge", kept, chosen)])
+    return command_line(replace(work.config.call, overrides=kept), "merge", chosen)
 
 
 def merge_order(labels: Iterable[str]) -> list[str]:

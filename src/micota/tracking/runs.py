@@ -155,7 +155,7 @@ def track(config: Config, nodes: Sequence[AnyNode]) -> Iterator[Run]:
         os.environ.setdefault(variable, str(folder / "wandb" / place))
     node = headline(nodes)
     about = describe(nodes)
-    steps = "python " + shlex.join(command_line(node.command, config.overrides, node.choose))
+    steps = command_line(config.call, node.command, node.choose)
     run = wandb.init(
         project=config.tracker.project,
         entity=config.tracker.entity,

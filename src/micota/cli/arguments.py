@@ -1,0 +1,50 @@
+"""The words of a command line: which of them Hydra reads as flags, and which as overrides."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+
+from micota.config import COMMANDS, Call
+
+COMPLETION = ("-sc", "--shell-completion")
+
+
+def read(words: Sequence[str], *, as_script: bool) -> tuple[Call, list[str]]:
+    """How the command was called, and its words as Hydra takes them: it wants all overrides in one piece, and here
+    flags may stand anywhere."""
+    found = get_args_parser().parse_intermixed_args(list(words))
+    flags = []
+    if found.config_dir is not None:
+        flags += ["--config-dir", str(Path(found.config_dir).expanduser().absolute())]
+    if found.config_path is not None:  # Hydra would look beside a module of ours
+        is_module = "://" in found.config_path
+        flags += ["--config-path", found.config_path if is_module else str(Path(found.config_path).absolute())]
+    if found.config_name is not None:
+        flags += ["--config-name", found.config_name]
+    others = [word for word in words if word not in found.overrides]
+    call = Call(as_script=as_script, flags=flags, overrides=list(found.overrides))
+    return call, [*others, *flags, *found.overrides]  # of a flag given twice, Hydra takes the last
+
+
+def completing(words: Sequence[str]) -> list[str]:
+    """The words with which Hydra completes or installs completion: it knows one command alone, not one of several.
+
+    The line that is being typed is in the environment (``COMP_LINE``), as the shell left it there.
+    """
+    program, *typed = os.environ.get("COMP_LINE", "micota").split()
+    if typed and typed[0] in COMMANDS and "query" in words[-1]:
+        line = os.environ["COMP_LINE"]
+        os.environ["COMP_LINE"] = f"{program} {line.split(typed[0], 1)[1].lstrip()}"
+        return [typed[0], *words]
+    return ["pipeline", *words]
+
+
+def commands_for(words: Sequence[str]) -> list[str] | None:
+    """The commands to choose from where the shell asks for a completion before one was typed; None elsewhere."""
+    line = os.environ.get("COMP_LINE", "")
+    is_first = len(line.split()) == 1 or (len(line.split()) == 2 and not line.endswith(" "))
+    return list(COMMANDS) if is_first and words and "query" in words[-1] else None

@@ -1,0 +1,12 @@
+"""The command merge: a merged TA, or merges measured in memory."""
+
+from __future__ import annotations
+
+from micota import graph
+from micota.config import MergeCommandConfig
+from micota.runtime.execute import execute
+
+
+def merge(config: MergeCommandConfig) -> None:
+    """Write the merge that the config asks for, or with ``sweep=true`` measure the points of its grid."""
+    execute(config, "merge", [graph.merge_sweep(config) if config.sweep else graph.merged(config)])

@@ -1,0 +1,111 @@
+"""All commands, one record each: the command line, the help and the printed commands ask this table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from micota.config.schemas import (
+    Config,
+    EvaluateConfig,
+    GenerateConfig,
+    MergeCommandConfig,
+    PipelineConfig,
+    ReportConfig,
+    TrainConfig,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One command.
+
+    Args:
+        name: as it is typed, and as its YAML in ``conf/`` is called.
+        schema: of its config.
+        run: ``module:function`` of that config, imported when the command runs.
+        about: what it does, in one sentence.
+        examples: arguments to begin with.
+        first: keys and groups that people set first, in the order of its help.
+    """
+
+    name: str
+    schema: type[Config]
+    run: str
+    about: str
+    examples: tuple[str, ...]
+    first: tuple[str, ...]
+
+
+_EVERYWHERE = ("experiment", "seed", "artifacts", "plan")
+_TABLE = (
+    Command(
+        name="generate",
+        schema=GenerateConfig,
+        run="micota.cli.generate:make_recipe",
+        about="Make the training data of one recipe: a generator answers the problems, filters select the answers.",
+        examples=("data=strong", "data=micota experiment=tiny"),
+        first=("data", "student", "problems", "engine", "show_prompts", "push_to_hub", *_EVERYWHERE),
+    ),
+    Command(
+        name="train",
+        schema=TrainConfig,
+        run="micota.cli.train:train",
+        about="Fine-tune a student on the data of one recipe, or the teacher assistant (TA).",
+        examples=("student=qwen1.5b data=micota", "role=ta"),
+        first=("student", "data", "role", "trainer", "student.sft.learning_rate", "show_samples", *_EVERYWHERE),
+    ),
+    Command(
+        name="merge",
+        schema=MergeCommandConfig,
+        run="micota.cli.merge:merge",
+        about="Merge the TA before and after fine-tuning, or measure merges in memory first.",
+        examples=(
+            "merge.weight=0.5",
+            "merge=ties merge.density=[0.3,0.7]",
+            "sweep=true merge_sweep.weights=[0.3,0.5,0.7] merge_sweep.num_seeds=5",
+            "merge.target_length_ratio=0.5",
+        ),
+        first=("ta", "merge", "merge.weight", "merge.density", "sweep", *_EVERYWHERE),
+    ),
+    Command(
+        name="evaluate",
+        schema=EvaluateConfig,
+        run="micota.cli.evaluate:evaluate",
+        about="Evaluate a model: the student of one recipe, the model in another role, or any other model.",
+        examples=(
+            "student=qwen1.5b data=micota",
+            "role=ta_merged bench=math500",
+            "model.path=Qwen/Qwen2.5-7B-Instruct num_samples=8 temperature=0.6",
+            "grade=outputs.jsonl",
+            "data=strong rank_shift=true",
+        ),
+        first=(
+            *("student", "data", "role", "model.path", "bench", "num_samples", "temperature", "regrade", "grade"),
+            *("rank_shift", "engine", *_EVERYWHERE),
+        ),
+    ),
+    Command(
+        name="pipeline",
+        schema=PipelineConfig,
+        run="micota.cli.pipeline:run",
+        about="Run the whole method and compare the recipes; what is done already is not done again.",
+        examples=("experiment=tiny", "experiment=micota student=qwen1.5b plan=true"),
+        first=("student", "compare.recipes", "compare.measures", "runner", "jobs", *_EVERYWHERE),
+    ),
+    Command(
+        name="report",
+        schema=ReportConfig,
+        run="micota.cli.report:run",
+        about="Show the comparison again: a table here and a page for a browser.",
+        examples=("experiment=tiny", "experiment=micota wandb=true"),
+        first=("student", "wandb", *_EVERYWHERE),
+    ),
+)
+
+COMMANDS = {command.name: command for command in _TABLE}
+SCHEMAS: dict[str, type[Config]] = {name: command.schema for name, command in COMMANDS.items()}
+# What groups mean that are no part of a config, but change any part.
+GROUPS = {
+    "experiment": "a whole setting; tiny is the toy setting, which needs no network and no GPU",
+    "compat": "ways of the papers' published code, as compat=[contaminated]",
+}
