@@ -16,7 +16,7 @@ from mkdocs.structure.files import File, Files
 from omegaconf import OmegaConf
 
 import micota.stages.registry  # noqa: F401  (all stages)
-from micota.config import SCHEMAS
+from micota.config import COMMANDS, SCHEMAS
 from micota.graph.stage import all_stages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,11 +57,10 @@ def commands() -> str:
         "`-m` runs a sweep over comma-separated values.\n",
     ]
     shared = {item.name for item in fields(SCHEMAS["generate"].__mro__[1])}
-    for name, schema in SCHEMAS.items():
-        header = str(OmegaConf.load(CONF / f"{name}.yaml").hydra.help.header)
-        first, *examples = header.strip().splitlines()
-        text += [f"## {name}\n", f"{first}\n", "```text", *(line.strip() for line in examples), "```\n"]
-        own = [item for item in rows(schema) if item[0].split(".")[0] not in shared]
+    for name, command in COMMANDS.items():
+        examples = [f"micota {name} {example}" for example in command.examples]
+        text += [f"## {name}\n", f"{command.about}\n", "```text", *examples, "```\n"]
+        own = [item for item in rows(command.schema) if item[0].split(".")[0] not in shared]
         text += ["Keys of this command alone:\n", *table(own)] if own else ["It has no keys of its own.\n"]
     return "\n".join(text)
 
