@@ -19,7 +19,7 @@ LAYERS = [
     {"artifacts"},
     {"grading"},
     {"data"},
-    {"export"},
+    {"export", "pretrained"},
     {"engines"},
     {"sft", "merging", "report", "tracking", "tiny"},
     {"forward"},

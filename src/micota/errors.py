@@ -27,6 +27,21 @@ class SourceError(UserError):
     """Problems or a model cannot be read; the text names the file or hub id and what was expected."""
 
 
+class ModelError(SourceError):
+    """A model cannot be read; the text begins with ``path=VALUE``, before which goes the part of the config."""
+
+    def __init__(self, text: str, path: str) -> None:
+        super().__init__(text, path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class MachineError(UserError):
+    """The machine has not enough of something: disk, memory; the text says what to free or to lower."""
+
+
 class ExportError(UserError):
     """What was written does not read back as what it should be."""
 

@@ -14,7 +14,7 @@ from toy_models import ASK, family, model_of, save, spec, tensors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from micota.config import MERGE_METHODS
-from micota.errors import ConfigError
+from micota.errors import ConfigError, UserError
 from micota.merging import merge as merge_module
 from micota.merging import slices, verify
 from micota.merging.checkpoint import INDEX, WEIGHTS, Checkpoint, CheckpointWriter
@@ -210,6 +210,10 @@ def test_adapters_that_cannot_be_applied_are_refused(pair: list[Path], tmp_path:
     refused([pair[0], lora], tmp_path, "down_proj.weight of shape (32, 64)", "is (32, 48)", "that it was trained on")
     (lora / "adapter_config.json").write_text(json.dumps(settings | {"base_model_name_or_path": str(tmp_path / "no")}))
     refused([pair[0], lora], tmp_path, "the model that it names, cannot be read")
+    (lora / "adapter_config.json").write_text(json.dumps(settings | {"peft_type": "IA3"}))
+    refused([pair[0], lora], tmp_path, f"{lora}: the adapter is of type IA3", "accepted: LoRA of linear layers")
+    (lora / "adapter_config.json").write_text("{")
+    refused([pair[0], lora], tmp_path, f"path='{lora}': its adapter_config.json cannot be read")
 
 
 def test_too_small_a_disk_is_refused_before_an_adapter_is_applied(
@@ -229,7 +233,7 @@ def broken(pair: list[Path], tmp_path: Path) -> Path:
 
 
 def refused(models: list[Path], tmp_path: Path, *named: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         run(models, tmp_path / "out")
     text = str(caught.value)
     assert "\n" not in text

@@ -51,11 +51,11 @@ def read_jsonl(path: Path, row: Callable[..., Row]) -> list[Row]:
         ArtifactError: a line is not an object of that shape; the text names the file and line.
     """
     rows = []
-    with open(path, encoding="utf-8") as handle:
+    with open(path, "rb") as handle:  # bytes: a line that is not UTF-8 must not end the loop from outside
         for number, line in enumerate(handle, start=1):
             try:
                 rows.append(row(**json.loads(line)))
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError) as error:  # no JSON, no object, or fields of another schema
                 raise ArtifactError(
                     f"{path}:{number}: not a row of {getattr(row, '__name__', row)} ({error})"
                 ) from error

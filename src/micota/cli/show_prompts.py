@@ -12,6 +12,7 @@ from micota.data.sources import load_questions, model_folder
 from micota.errors import ConfigError
 from micota.graph import CompletionsSpec
 from micota.graph.node import AnyNode
+from micota.runtime.execute import naming_keys
 
 
 def show_prompts(config: GenerateConfig, console: Console) -> None:
@@ -24,12 +25,13 @@ def show_prompts(config: GenerateConfig, console: Console) -> None:
     asked = [node.inputs["completions"] for node in (data, *data.inputs.values()) if "completions" in node.inputs]
     if not asked:
         raise ConfigError(f"show_prompts={config.show_prompts}: data={data.name} are rows of a file; nobody is asked")
-    for node in asked:
-        _show(node, config.show_prompts, console)
+    with naming_keys(config):
+        for node in asked:
+            _show(node, config.show_prompts, console)
 
 
 def _show(node: AnyNode, number: int, console: Console) -> None:
-    from transformers import AutoTokenizer
+    from micota.pretrained import load_tokenizer  # which imports torch
 
     spec: CompletionsSpec = node.spec
     generator = node.inputs["model"]
@@ -37,7 +39,7 @@ def _show(node: AnyNode, number: int, console: Console) -> None:
         generator = generator.inputs["base"] if "base" in generator.inputs else generator.inputs["model"]
     bundled = generator.spec.path.startswith("bundled:")
     revision = None if bundled else generator.spec.revision
-    tokenizer = AutoTokenizer.from_pretrained(model_folder(generator.spec.path), revision=revision)
+    tokenizer = load_tokenizer(model_folder(generator.spec.path), revision)
     for problem in load_questions(spec.questions)[:number]:
         text = prompt_text(tokenizer, problem.problem, spec.prompt)
         num_tokens = len(tokenizer(text, add_special_tokens=False)["input_ids"])

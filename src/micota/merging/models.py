@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer
-
-from micota.errors import ConfigError
+from micota.errors import ConfigError, MachineError, ModelError, SourceError
 from micota.merging.adapter import PLAIN, write_adapted
 from micota.merging.checkpoint import Checkpoint
+from micota.pretrained import load_config, load_tokenizer, reading
 
 Location = tuple[str, str | None]  # folder or hub id, and revision
 
@@ -51,8 +50,7 @@ def open_models(locations: Sequence[Location], scratch: Path, itemsize: int = 0)
             for number, location in enumerate(locations):
                 folder = with_adapter(local_folder(location), scratch / f"adapted-{number}", itemsize)
                 checkpoint = stack.enter_context(Checkpoint.open(folder))
-                config = AutoConfig.from_pretrained(folder)
-                models.append(Model(folder, config, AutoTokenizer.from_pretrained(folder), checkpoint))
+                models.append(Model(folder, load_config(folder), load_tokenizer(folder), checkpoint))
             for model in models[1:]:
                 check_pair(models[0], model)
             yield models
@@ -61,12 +59,17 @@ def open_models(locations: Sequence[Location], scratch: Path, itemsize: int = 0)
 
 
 def local_folder(location: Location) -> Path:
-    """The folder of the location, or the hub's cache of it."""
+    """The folder of the location, or the hub's cache of it.
+
+    Raises:
+        ModelError: it is neither here nor on the hub.
+    """
     path, revision = location
     if not Path(path).is_dir():
         from huggingface_hub import snapshot_download
 
-        path = snapshot_download(path, revision=revision, allow_patterns=FILES)
+        with reading(path, revision, "files"):
+            path = snapshot_download(path, revision=revision, allow_patterns=FILES)
     return Path(path)
 
 
@@ -80,14 +83,14 @@ def with_adapter(folder: Path, target: Path, itemsize: int) -> Path:
         return folder
     from peft import PeftConfig
 
-    try:
+    with reading(folder, None, ADAPTER):
         config: Any = PeftConfig.from_pretrained(str(folder))
-        if config.peft_type != "LORA":
-            raise ConfigError(f"it is of type {config.peft_type}; {PLAIN}")
+    if config.peft_type != "LORA":
+        raise ConfigError(f"{folder}: the adapter is of type {config.peft_type}; {PLAIN}")
+    try:
         model = local_folder((str(config.base_model_name_or_path), config.revision))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise ConfigError(f"{folder}: the adapter, or the model that it names, cannot be read ({text})") from error
+    except ModelError as error:
+        raise SourceError(f"{folder}: the adapter, or the model that it names, cannot be read ({error})") from error
 
     def room(num_elements: int, own_itemsize: int) -> None:
         what = "the model with its adapter applied and what is made of it need"
@@ -101,11 +104,11 @@ def check_room(folder: Path, num_bytes: int, what: str = "the merged model needs
     """Refuse a disk that is too small for ``what``.
 
     Raises:
-        ConfigError: the text says how much is needed and how much there is.
+        MachineError: the text says how much is needed and how much there is.
     """
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
-        raise ConfigError(
+        raise MachineError(
             f"{what} {num_bytes / 1e9:.2f} GB and {folder} has {free / 1e9:.2f} GB free; "
             "free some, or choose another disk with artifacts=FOLDER"
         )

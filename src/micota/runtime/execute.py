@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from micota.artifacts.store import Build, Manifest, Store
-from micota.config import Config
+from micota.config import Config, ModelConfig
 from micota.console import open_console
-from micota.errors import ArtifactError
+from micota.errors import ArtifactError, MachineError, ModelError, SourceError, text_of
 from micota.graph.node import AnyNode
 from micota.graph.stage import function, stage_of
 from micota.runtime.distributed import outer_rank
@@ -91,6 +92,21 @@ def follow(config: Config, store: Store, targets: list[AnyNode]) -> None:
             run_stage(Work(config, store, node, Build(partial), NoRun(), Console(quiet=True)))
 
 
+@contextmanager
+def naming_keys(config: Config) -> Iterator[None]:
+    """Say of a model that cannot be read which part of the config names it.
+
+    Raises:
+        SourceError: a model cannot be read.
+    """
+    try:
+        yield
+    except ModelError as error:
+        roles = (item.name for item in fields(config) if isinstance(getattr(config, item.name), ModelConfig))
+        named = next((role for role in roles if getattr(config, role).path == error.path), None)
+        raise SourceError(f"{named}.{error}" if named else f"model {error}") from error
+
+
 def run_stage(work: Work[Any]) -> None:
     """Import the stage of a node, which imports torch, and run it."""
     stage = function(stage_of(work.node).run)
@@ -100,4 +116,11 @@ def run_stage(work: Work[Any]) -> None:
     transformers.utils.logging.disable_progress_bar()  # ours shows the whole stage
     if work.config.num_threads is not None:
         torch.set_num_threads(work.config.num_threads)
-    stage(work)
+    try:
+        with naming_keys(work.config):
+            stage(work)
+    except torch.OutOfMemoryError as error:
+        raise MachineError(
+            f"{work.node.stage} {work.node.name}: the memory of the GPU is full ({text_of(error)[:200]}); lower "
+            "trainer.micro_batch_rows or trainer.pack_length, engine.batch_size or engine.memory_fraction"
+        ) from error

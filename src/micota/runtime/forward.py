@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from micota.artifacts.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from micota.console import progress_bar
 from micota.forward.batches import batches
 from micota.graph.node import AnyNode
+from micota.pretrained import load_model, load_tokenizer
 from micota.runtime.inputs import check_device, close_engine, model_location
 from micota.runtime.work import Work
 from micota.sft.packing import Tokens
@@ -33,7 +33,7 @@ Row = TypeVar("Row", bound=Indexed)
 def open_tokenizer(work: Work[Any], node: AnyNode) -> Any:
     """The tokenizer of a model."""
     folder, revision = model_location(work.store, node)
-    return AutoTokenizer.from_pretrained(folder, revision=revision)
+    return load_tokenizer(folder, revision)
 
 
 def open_model(work: Work[Any], node: AnyNode) -> Any:
@@ -46,7 +46,7 @@ def open_model(work: Work[Any], node: AnyNode) -> Any:
     close_engine()  # the model that wrote makes room for the one that reads
     folder, revision = model_location(work.store, node)
     dtype = torch.float32 if work.node.spec.precision == "32-true" else torch.bfloat16
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, revision=revision, dtype=dtype)
+    model: Any = load_model(folder, revision, dtype=dtype)
     return model.to("cuda" if work.config.trainer.accelerator == "gpu" else "cpu").eval()
 
 

@@ -18,6 +18,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file
 
+from micota.pretrained import load_model, reading
+
 Rows = Callable[[str, int, int], torch.Tensor]  # name, first row, row after the last -> these rows of the tensor
 
 
@@ -47,9 +49,10 @@ def skeleton(path: str, revision: str | None, settings: Any, dtype: torch.dtype,
 def rows_of(path: str, revision: str | None, names: Iterable[str], dtype: torch.dtype) -> Rows:
     """How to read rows of the tensors ``names`` of a model: from its safetensors files, or, where these have other
     names than the model (older formats, converted architectures), from the model, read whole."""
-    files = _files(path, revision)
+    with reading(path, revision, "weights"):
+        files = _files(path, revision)
     if not files.keys() >= set(names):
-        model: Any = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype)
+        model: Any = load_model(path, revision, dtype=dtype)
         state: dict[str, torch.Tensor] = model.state_dict()
         return lambda name, start, stop: state[name][start:stop]
 

@@ -18,7 +18,6 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer, seed_everything
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from micota.artifacts.jsonl import read_jsonl, write_text
 from micota.artifacts.store import Store
@@ -28,6 +27,7 @@ from micota.errors import ConfigError
 from micota.export import export, export_streamed, named_weights, rehearse
 from micota.graph import TrainSpec
 from micota.graph.node import AnyNode
+from micota.pretrained import load_config, load_model, load_tokenizer
 from micota.records import DATA, Example
 from micota.runtime.distributed import Watcher, check_launch, outer_rank, stop
 from micota.runtime.inputs import check_device, close_engine, input_path, model_location
@@ -124,7 +124,7 @@ def read_inputs(store: Store, train_node: AnyNode) -> Inputs:
     """
     spec: TrainSpec = train_node.spec
     location = model_location(store, train_node.inputs["model"])
-    tokenizer: Any = AutoTokenizer.from_pretrained(location[0], revision=location[1])
+    tokenizer: Any = load_tokenizer(*location)
     node = train_node.inputs["data"]
     path = input_path(store, node) / DATA
     manifest = store.manifest(node)
@@ -190,7 +190,7 @@ def _load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) 
         ConfigError: it would not fit the memory or the disk, or data, kernel and model do not fit each other.
     """
     path, revision = inputs.location
-    settings: Any = AutoConfig.from_pretrained(path, revision=revision)
+    settings: Any = load_config(path, revision)
     kernel = attention.choose(config.attention, _device(config), settings)
     dtype, implementation = DTYPES[spec.precision], attention.implementation(kernel)
     model = loading.skeleton(path, revision, settings, dtype, implementation)
@@ -208,9 +208,7 @@ def _load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) 
     )  # fmt: skip
     if config.world_size > 1:
         return Loaded(model, adapted, most_tokens, partial(_fill, model, inputs.location, dtype, spec.seed))
-    model = AutoModelForCausalLM.from_pretrained(
-        path, revision=revision, dtype=dtype, attn_implementation=implementation
-    )
+    model = load_model(path, revision, dtype=dtype, attn_implementation=implementation)
     adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
     return Loaded(model, adapted, most_tokens, None)
 

@@ -1,0 +1,78 @@
+"""Models that are there already, as transformers reads them: every failure names the model and what is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from micota.errors import ModelError
+
+# What transformers, tokenizers and the hub raise for a file that is missing or damaged, each in its own way. Nothing
+# but their calls may stand in a ``reading`` block, or a bug of ours would be taken for a damaged model.
+FAILURES = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ImportError, SafetensorError)
+ACCEPTED = "a folder with config.json, tokenizer and safetensors, or the id of a model on the hub"
+REASON_CHARS = 200
+
+
+@contextmanager
+def reading(path: str | Path, revision: str | None, what: str) -> Iterator[None]:
+    """Read ``what`` of the model at ``path``, a folder or hub id.
+
+    Raises:
+        ModelError: it is not there, or the libraries cannot read it.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:  # a RuntimeError, too, and no fault of the model
+        raise
+    except FAILURES as error:
+        at = f" at revision {revision!r}" if revision else ""
+        found = f"its {what} cannot be read ({_reason(error)})"
+        if not Path(path).is_dir() and str(path).startswith((".", "/", "~")):
+            found = "there is no such folder"
+        raise ModelError(f"path={str(path)!r}{at}: {found}; accepted: {ACCEPTED}", str(path)) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first words of a library's message, which may go on for paragraphs."""
+    text = " ".join(str(error).split())
+    text = (
+        text if isinstance(error, OSError | ValueError | RuntimeError) and text else f"{type(error).__name__}: {text}"
+    )
+    return text if len(text) <= REASON_CHARS else text[:REASON_CHARS].rsplit(" ", 1)[0] + " ..."
+
+
+def load_tokenizer(path: str | Path, revision: str | None = None) -> Any:
+    """The tokenizer of a folder or hub id.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    with reading(path, revision, "tokenizer"):
+        return AutoTokenizer.from_pretrained(path, revision=revision)
+
+
+def load_config(path: str | Path, revision: str | None = None) -> Any:
+    """The config of a folder or hub id, as transformers has it.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    with reading(path, revision, "config.json"):
+        return AutoConfig.from_pretrained(path, revision=revision)
+
+
+def load_model(path: str | Path, revision: str | None = None, **options: Any) -> Any:
+    """The causal LM of a folder or hub id; ``options`` are those of ``from_pretrained``.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    with reading(path, revision, "weights"):
+        return AutoModelForCausalLM.from_pretrained(path, revision=revision, **options)

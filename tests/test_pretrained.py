@@ -1,0 +1,92 @@
+"""A model that cannot be read is one line that names the key, the value and what is accepted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SMALL
+
+from micota.data.sources import model_folder
+from micota.errors import ModelError, SourceError
+from micota.pretrained import ACCEPTED, load_config, load_model, load_tokenizer, reading
+from micota.runtime.execute import naming_keys
+
+
+def resized(folder: Path) -> None:
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"hidden_size": 96}))
+
+
+def cut(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(model_folder("bundled:student"), tmp_path / "model"))
+
+
+@pytest.mark.parametrize(("damage", "load", "text"), [
+    (lambda folder: (folder / "config.json").unlink(), load_config, "config.json cannot be read"),
+    (lambda folder: (folder / "config.json").write_text("{broken"), load_config, "not a valid JSON file"),
+    (lambda folder: (folder / "config.json").write_text("[]"), load_tokenizer, "tokenizer cannot be read"),
+    (lambda folder: (folder / "config.json").write_text('{"model_type": "zzz"}'), load_model, "model type `zzz`"),
+    (resized, load_model, "weights cannot be read"),
+    (lambda folder: (folder / "model.safetensors").unlink(), load_model, "no file named model.safetensors"),
+    (cut, load_model, "file not fully covered"),
+    (lambda folder: (folder / "tokenizer.json").unlink(), load_tokenizer, "tokenizer cannot be read"),
+    (lambda folder: (folder / "tokenizer.json").write_text("{}"), load_tokenizer, "KeyError: 'added_tokens'"),
+    (lambda folder: (folder / "tokenizer_config.json").write_text("{"), load_tokenizer, "tokenizer cannot be read"),
+])  # fmt: skip
+def test_damage_is_named(
+    model: Path, damage: Callable[[Path], object], load: Callable[[Path], object], text: str
+) -> None:
+    load(model)
+    damage(model)
+    with pytest.raises(ModelError) as caught:
+        load(model)
+    said = str(caught.value)
+    assert said.startswith(f"path='{model}': its ") and text in said and said.endswith(f"accepted: {ACCEPTED}")
+    assert "\n" not in said and len(said) < 500
+
+
+def test_the_hub_is_named_with_the_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=r"^path='does/not-exist' at revision 'v2': its tokenizer cannot be read"):
+        load_tokenizer("does/not-exist", "v2")
+
+
+def test_the_key_is_named(composed: Callable[..., object]) -> None:
+    config = composed("train", "teacher.path=does/not-exist", "data=strong")
+    with pytest.raises(SourceError, match=r"^teacher\.path='does/not-exist': no"), naming_keys(config):  # type: ignore[arg-type]
+        raise ModelError("path='does/not-exist': no", "does/not-exist")
+    with pytest.raises(SourceError, match=r"^model path='artifacts/x': no"), naming_keys(config):  # type: ignore[arg-type]
+        raise ModelError("path='artifacts/x': no", "artifacts/x")
+
+
+def test_full_memory_is_not_taken_for_a_damaged_model() -> None:
+    with pytest.raises(torch.OutOfMemoryError), reading("model", None, "weights"):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(("command", "overrides"), [
+    ("generate", ["data=strong", "teacher.path=does/not-exist"]),
+    pytest.param("generate", ["data=strong", "teacher.path=does/not-exist", "show_prompts=1"], marks=pytest.mark.slow),
+    pytest.param("evaluate", ["data=instruct", "student.path=does/not-exist"], marks=pytest.mark.slow),
+    pytest.param("pipeline", ["student.path=does/not-exist", "compare.recipes=[instruct]"], marks=pytest.mark.slow),
+])  # fmt: skip
+def test_commands_say_it_on_one_line(
+    run_command: Callable[..., subprocess.CompletedProcess[str]], command: str, overrides: list[str]
+) -> None:
+    finished = run_command(command, *SMALL, *overrides, HF_HUB_OFFLINE="1")
+    assert finished.returncode == 2, finished.stderr
+    key = next(override for override in overrides if ".path=" in override).partition("=")[0]
+    assert finished.stderr.startswith(f"error: {key}='does/not-exist'")
+    assert finished.stderr.count("\n") == 1 and ACCEPTED in finished.stderr
