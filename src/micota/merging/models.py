@@ -86,7 +86,7 @@ def with_adapter(folder: Path, target: Path, itemsize: int) -> Path:
     with reading(folder, None, ADAPTER):
         config: Any = PeftConfig.from_pretrained(str(folder))
     if config.peft_type != "LORA":
-        raise ConfigError(f"{folder}: the adapter is of type {config.peft_type}; {PLAIN}")
+        raise ConfigError(f"{folder}: the adapter is of type {config.peft_type.value}; {PLAIN}")
     try:
         model = local_folder((str(config.base_model_name_or_path), config.revision))
     except ModelError as error:
