@@ -14,7 +14,7 @@ import pytest
 from hydra.core.config_store import ConfigStore
 
 from micota.cli import app as commands
-from micota.config import MERGE_METHODS, PRUNINGS, SCHEMAS, Call
+from micota.config import FILTERS, MERGE_METHODS, PRUNINGS, SCHEMAS, Call
 from micota.grading.graders import Graders
 from micota.graph import CaseConfig, RecipeConfig
 
@@ -69,14 +69,10 @@ def composed() -> Iterator[Callable[..., Any]]:
 @pytest.fixture
 def open_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test may add entries to tables; they are gone after it."""
-    for table in (MERGE_METHODS, PRUNINGS):
+    for table in (FILTERS, MERGE_METHODS, PRUNINGS):
         monkeypatch.setattr(table, "_entries", dict(table))
-    store = ConfigStore.instance()
-    monkeypatch.setattr(
-        store,
-        "repo",
-        {group: dict(options) if isinstance(options, dict) else options for group, options in store.repo.items()},
-    )
+    options = ConfigStore.instance().repo
+    monkeypatch.setitem(options, "merge", dict(options["merge"]))
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from typing import Any, get_args, get_type_hints
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from omegaconf import OmegaConf
 
 import micota.stages.registry  # noqa: F401  (all stages)
 from micota.config import COMMANDS, SCHEMAS

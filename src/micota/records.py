@@ -73,6 +73,18 @@ class Verdict:
     reason: str
 
 
+OUTCOMES = ("correct", "incorrect", "truncated", "no_answer", "ungradable", NOT_PROMPTED)
+
+
+def outcome_of(correct: bool | None, prediction: str | None, finish_reason: str | None) -> str:
+    """One of ``OUTCOMES`` for a graded completion; truncated is one without an answer before the limit of tokens."""
+    if correct is not None:
+        return "correct" if correct else "incorrect"
+    if prediction is not None:
+        return "ungradable"
+    return {"length": "truncated", NOT_PROMPTED: NOT_PROMPTED}.get(finish_reason or "", "no_answer")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """A graded completion. ``correct`` is that of the declared ``grader``, null where it could not tell; ``graders``
@@ -91,13 +103,8 @@ class Score:
 
     @property
     def outcome(self) -> str:
-        """One word: correct, incorrect, truncated (no answer before the limit), no_answer, ungradable, or
-        not_prompted."""
-        if self.correct is not None:
-            return "correct" if self.correct else "incorrect"
-        if self.prediction is not None:
-            return "ungradable"
-        return {"length": "truncated", NOT_PROMPTED: NOT_PROMPTED}.get(self.finish_reason, "no_answer")
+        """As of ``outcome_of``."""
+        return outcome_of(self.correct, self.prediction, self.finish_reason)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from micota.config import SelectConfig
-from micota.data.filters import Filters, best
+from micota.config import FILTERS, Filter, SelectConfig
+from micota.data.filters import Check, Filters, best
+from micota.errors import ConfigError
 from micota.records import Completion, Verdict
 
 RIGHT = Verdict(prediction="7", correct=True, reason="integer")
@@ -55,3 +60,32 @@ def test_best_of_several_samples() -> None:
     assert [(row.problem_id, row.sample) for row in best(rows, "shortest")] == [("a", 1), ("b", 1), ("c", 0)]
     assert [(row.problem_id, row.sample) for row in best(rows, "median")] == [("a", 3), ("b", 0), ("c", 0)]
     assert best(rows, "all") == rows
+
+
+def short(select: SelectConfig) -> Check:
+    """Drop what is too short to be reasoning."""
+    return lambda completion, verdict: "too_short" if completion.num_tokens < 3 else None
+
+
+SHORT = Filter(name="short", open=short, reasons=("too_short",))
+
+
+@pytest.mark.usefixtures("open_tables")
+def test_a_filter_is_one_entry(composed: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigError, match="accepted: a list of filters out of finished, correct, length, loops, dupl"):
+        composed("generate", "select.filters=[finished,short]")
+    FILTERS.add(SHORT)
+    filters = Filters(composed("generate", "select.filters=[finished,short]").select)
+    rows = [completion("7", tokens=2, reason=reason) for reason in ("length", "stop")] + [completion("7", tokens=3)]
+    assert [filters.reason_to_drop(row, RIGHT) for row in rows] == ["not_finished_length", "too_short", None]
+
+
+@pytest.mark.usefixtures("open_tables")
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"reasons": ()}, "filter 'short' names no reason"),
+    ({"settings": ("min_tokens",)}, "filter 'short' reads select.min_tokens, which is no setting"),
+    ({"name": "length"}, "filter 'length' is added twice"),
+])  # fmt: skip
+def test_a_half_added_filter_is_refused_at_once(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        FILTERS.add(replace(SHORT, **changes))

@@ -16,6 +16,7 @@ from synthetic_world import HOSTILE, PROFILES
 
 from micota.artifacts.store import Store
 from micota.data.sources import load_problems
+from micota.records import OUTCOMES
 from micota.report import answers, page
 from micota.report.collect import CaseReport, summarise
 from micota.report.page import pack, render_page
@@ -104,7 +105,7 @@ def test_numbers_are_those_of_the_summary(html: str, finished: Finished) -> None
         ]
     outcomes = {row[0]: row[1:5] for row in Reader(html).rows}
     for row in summary.recipes:
-        assert outcomes[row.name] == [str(row.outcomes.get(outcome, 0)) for outcome in page.OUTCOMES[:4]]
+        assert outcomes[row.name] == [str(row.outcomes.get(outcome, 0)) for outcome in OUTCOMES[:4]]
     assert headline(summary) in unescape(html)
 
 
@@ -150,7 +151,7 @@ def test_answers_are_those_of_the_artifacts(html: str, finished: Finished) -> No
         assert [(p["problem"], p["gold"]) for p in shown["problems"]] == [(p.problem, p.answer) for p in problems]
         for problem in shown["problems"]:
             for outcome, prediction, num_tokens, _ in problem["answers"]:
-                assert outcome in page.OUTCOMES
+                assert outcome in OUTCOMES
                 assert (outcome == "correct") == (prediction == problem["gold"])
                 assert 8 <= num_tokens <= 280
 

@@ -21,10 +21,10 @@ from micota.errors import ArtifactError
 from micota.grading.scores import by_problem, summarise
 from micota.graph.node import AnyNode
 from micota.graph.specs import ScoresSpec
-from micota.records import SCORES, TOKEN_SHIFTS, Score, TokenShift
+from micota.records import OUTCOMES, SCORES, TOKEN_SHIFTS, Score, TokenShift
 from micota.runtime.execute import execute
 
-OUTCOMES = ("incorrect", "truncated", "no_answer", "ungradable", "not_prompted")
+MISSES = tuple(outcome for outcome in OUTCOMES if outcome != "correct")
 NUM_TOKENS_SHOWN = 12
 
 
@@ -79,7 +79,7 @@ def results_table(store: Store, targets: list[AnyNode]) -> Table:
     measure = "accuracy" if num_samples == 1 else f"avg@{num_samples}"
     table.title = f"{graded[0].name.rpartition('@')[0]}: {measure} in % by {grader}, with 95 % intervals"
     table.add_column("benchmark", no_wrap=True)
-    for column in ("problems", measure, "interval", *OUTCOMES, "tokens", *(f"by {n}" for n in graders if n != grader)):
+    for column in ("problems", measure, "interval", *MISSES, "tokens", *(f"by {n}" for n in graders if n != grader)):
         table.add_column(column.replace("_", " "), justify="right", no_wrap=True)
     for bench, found in summaries.items():
         table.add_row(
@@ -87,7 +87,7 @@ def results_table(store: Store, targets: list[AnyNode]) -> Table:
             str(found["num_problems"]),
             f"{100 * found['accuracy']:.1f}",
             f"{100 * found['low']:.1f} to {100 * found['high']:.1f}",
-            *(str(found["outcomes"].get(outcome, 0)) for outcome in OUTCOMES),
+            *(str(found["outcomes"].get(outcome, 0)) for outcome in MISSES),
             f"{found['num_tokens']:.0f}",
             *(f"{100 * found['graders'].get(name, 0):.1f}" for name in graders if name != grader),
         )

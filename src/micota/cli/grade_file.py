@@ -19,7 +19,7 @@ from micota.errors import SourceError
 from micota.grading.gold import GoldError
 from micota.grading.graders import Submission, gold_for, graders_of
 from micota.grading.judge import judged
-from micota.records import Problem, Verdict
+from micota.records import Problem, Verdict, outcome_of
 from micota.stages.grade import CHUNK
 
 FORM = '{"id", "completion", "answer"} and, if wanted, "answer_type", "tolerance", "finish_reason", "problem"'
@@ -54,7 +54,8 @@ def grade_file(config: EvaluateConfig, console: Console | None = None) -> dict[s
     scored = [_scored(row, by, evaluation.grader) for (_, row), by in zip(rows, verdicts, strict=True)]
     target = path.with_name(path.name.removesuffix(".jsonl") + ".scores.jsonl")
     write_text(target, "".join(json_line(row) for row in scored))
-    summary = _summary(scored, evaluation.grader, target)
+    outcomes = Counter(_outcome(row, by[evaluation.grader]) for (_, row), by in zip(rows, verdicts, strict=True))
+    summary = _summary(scored, outcomes, evaluation.grader, target)
     print(json.dumps(summary))
     return summary
 
@@ -96,26 +97,25 @@ def _rows(path: Path) -> Iterator[tuple[Problem, dict[str, Any]]]:
         raise SourceError(f"{path} has no rows; a row is {FORM}")
 
 
+def _outcome(row: dict[str, Any], chosen: Verdict) -> str:
+    return outcome_of(chosen.correct, chosen.prediction, row.get("finish_reason"))
+
+
 def _scored(row: dict[str, Any], by: dict[str, Verdict], grader: str) -> dict[str, Any]:
     """A row of the output."""
     chosen = by[grader]
-    is_cut = chosen.prediction is None and row.get("finish_reason") == "length"
     return {
         "id": row["id"],
         "prediction": chosen.prediction,
         "correct": chosen.correct,
-        "reason": "truncated" if is_cut else chosen.reason,
+        "reason": "truncated" if _outcome(row, chosen) == "truncated" else chosen.reason,
         "graders": {name: verdict.correct for name, verdict in by.items()},
     }
 
 
-def _summary(scored: list[dict[str, Any]], grader: str, target: Path) -> dict[str, Any]:
+def _summary(scored: list[dict[str, Any]], outcomes: Counter[str], grader: str, target: Path) -> dict[str, Any]:
     right = sum(row["correct"] is True for row in scored)
     accuracy = wilson(right, len(scored))
-    outcomes: Counter[str] = Counter()
-    for row in scored:
-        missing = "ungradable" if row["prediction"] is not None else row["reason"]
-        outcomes[{True: "correct", False: "incorrect", None: missing}[row["correct"]]] += 1
     return {
         "file": str(target),
         "rows": len(scored),

@@ -6,6 +6,7 @@ value is not accepted by its full key, as a user would type it on the command li
 
 from micota.config.call import Call
 from micota.config.commands import COMMANDS, GROUPS, SCHEMAS, Command
+from micota.config.filters import FILTERS, Filter
 from micota.config.folder import conf_folder
 from micota.config.merge_methods import MERGE_METHODS, PRUNINGS, MergeMethod, PruningKind
 from micota.config.method import CompareConfig, DataConfig, PartConfig, Point, SelectConfig
@@ -46,6 +47,7 @@ from micota.config.schemas import (
 __all__ = [
     "ANSWER_TYPES",
     "COMMANDS",
+    "FILTERS",
     "GROUPS",
     "MERGE_METHODS",
     "PRUNINGS",
@@ -59,6 +61,7 @@ __all__ = [
     "EngineConfig",
     "EvaluateConfig",
     "EvaluationConfig",
+    "Filter",
     "GenerateConfig",
     "HubConfig",
     "JudgeConfig",

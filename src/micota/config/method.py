@@ -6,12 +6,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from micota.config.fields import SMALLEST, by_tensor, choice, fraction, numbers, one_of, positive, shares, slug, where
+from micota.config.fields import (
+    SMALLEST,
+    Words,
+    by_tensor,
+    choice,
+    fraction,
+    numbers,
+    one_of,
+    positive,
+    shares,
+    slug,
+    where,
+)
+from micota.config.filters import FILTERS, Filter
 from micota.config.merge_methods import MERGE_METHODS, MergeMethod
 from micota.config.models import OtherModelConfig, SamplingConfig
 from micota.config.problems import OtherProblemsConfig
 
-FILTERS = ("finished", "correct", "length", "loops", "duplicates")
 GENERATORS = ("teacher", "ta", "ta_sft", "ta_merged", "large", "small")
 ROLES = ("student", *GENERATORS)
 RECIPE_GENERATORS = (*GENERATORS, "none")
@@ -35,7 +47,8 @@ class SelectConfig:
     """
 
     filters: list[str] = where(
-        "a list of filters out of " + ", ".join(FILTERS), lambda value: all(name in FILTERS for name in value)
+        Words(lambda: "a list of filters out of " + ", ".join(FILTERS)),
+        lambda value: all(name in FILTERS for name in value),
     )
     max_tokens: int = positive(16000)
     loop_words: int = positive(10)
@@ -45,6 +58,17 @@ class SelectConfig:
     decontaminate: str = choice("near_duplicate", "exact", "none", default="near_duplicate")
     match: str = choice("problems", "tokens", "none", default="none")
     thinking: str = choice("tagged", "untagged", "cot", "answer", default="tagged")
+
+
+def _check_filter(entry: Filter) -> None:
+    unknown = set(entry.settings) - {item.name for item in fields(SelectConfig)}
+    if unknown:
+        raise TypeError(f"filter {entry.name!r} reads select.{min(unknown)}, which is no setting")
+    if not entry.reasons:
+        raise TypeError(f"filter {entry.name!r} names no reason by which what it drops is counted")
+
+
+FILTERS.for_each(_check_filter)
 
 
 @dataclass(kw_only=True)

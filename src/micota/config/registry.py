@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
@@ -21,10 +22,16 @@ class Registry(Mapping[str, EntryT], Generic[EntryT]):
 
     Whoever needs something of every entry says so with ``for_each``, so that a half-added entry fails when it is added
     and not when it is used.
+
+    Args:
+        kind: what an entry is called in errors.
+        home: the module that adds the entries, where they stand beside code of a package that may import this one; it
+            is imported when the table is first read.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, home: str = "") -> None:
         self.kind = kind
+        self._home = home
         self._entries: dict[str, EntryT] = {}
         self._checks: list[Callable[[EntryT], object]] = []
 
@@ -47,11 +54,16 @@ class Registry(Mapping[str, EntryT], Generic[EntryT]):
             check(entry)
         self._checks.append(check)
 
+    def _read(self) -> dict[str, EntryT]:
+        if self._home:
+            importlib.import_module(self._home)
+        return self._entries
+
     def __getitem__(self, name: str) -> EntryT:
-        return self._entries[name]
+        return self._read()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(self._read())
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._read())

@@ -1,64 +1,87 @@
-"""Filters from completions to training data: each keeps a completion, or drops it with a reason that is counted."""
+"""Filters from completions to training data: each keeps a completion, or drops it with a reason that is counted.
+
+A new filter is one entry of ``FILTERS`` beside its function.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from micota.config import SelectConfig
+from micota.config import FILTERS, Filter, SelectConfig
 from micota.records import Completion, Verdict
 
-Filter = Callable[[Completion, Verdict, SelectConfig], str | None]
+Check = Callable[[Completion, Verdict], str | None]
+CUT = ("length", "error")  # finish reasons of completions that have no end
 
 
-def finished(completion: Completion, verdict: Verdict, select: SelectConfig) -> str | None:
+def finished(select: SelectConfig) -> Check:
     """Drop what was cut off or failed: a target without its end teaches not to stop."""
-    return None if completion.finish_reason == "stop" else f"not_finished_{completion.finish_reason}"
+    return lambda completion, verdict: (
+        None if completion.finish_reason == "stop" else f"not_finished_{completion.finish_reason}"
+    )
 
 
-def correct(completion: Completion, verdict: Verdict, select: SelectConfig) -> str | None:
+def correct(select: SelectConfig) -> Check:
     """Drop what has no answer, or a wrong one, by the default grader of the evaluation."""
-    if verdict.prediction is None:
-        return "no_answer"
-    return {True: None, False: "incorrect", None: "ungradable"}[verdict.correct]
+
+    def check(completion: Completion, verdict: Verdict) -> str | None:
+        if verdict.prediction is None:
+            return "no_answer"
+        return {True: None, False: "incorrect", None: "ungradable"}[verdict.correct]
+
+    return check
 
 
-def loops(completion: Completion, verdict: Verdict, select: SelectConfig) -> str | None:
-    """Drop text that goes round in circles: too many of its word n-grams occurred in it before."""
-    words = completion.completion.split()
-    ngrams = [tuple(words[start : start + select.loop_words]) for start in range(len(words) - select.loop_words + 1)]
-    return "loops" if ngrams and 1 - len(set(ngrams)) / len(ngrams) > select.loop_share else None
-
-
-def length(completion: Completion, verdict: Verdict, select: SelectConfig) -> str | None:
+def length(select: SelectConfig) -> Check:
     """Drop what is longer than ``select.max_tokens``."""
-    return None if completion.num_tokens <= select.max_tokens else "too_long"
+    return lambda completion, verdict: None if completion.num_tokens <= select.max_tokens else "too_long"
 
 
-FILTERS: dict[str, Filter] = {"finished": finished, "correct": correct, "length": length, "loops": loops}
+def loops(select: SelectConfig) -> Check:
+    """Drop text that goes round in circles: too many of its word n-grams occurred in it before."""
+
+    def check(completion: Completion, verdict: Verdict) -> str | None:
+        words, size = completion.completion.split(), select.loop_words
+        ngrams = [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
+        return "loops" if ngrams and 1 - len(set(ngrams)) / len(ngrams) > select.loop_share else None
+
+    return check
+
+
+def duplicates(select: SelectConfig) -> Check:
+    """Drop what says, but for white space, what an earlier sample of the same problem says."""
+    texts: set[tuple[str, str]] = set()
+
+    def check(completion: Completion, verdict: Verdict) -> str | None:
+        text = completion.problem_id, " ".join(completion.completion.split())
+        if text in texts:
+            return "duplicate"
+        texts.add(text)
+        return None
+
+    return check
+
+
+FILTERS.add(Filter(name="finished", open=finished, reasons=tuple(f"not_finished_{reason}" for reason in CUT)))
+FILTERS.add(Filter(name="correct", open=correct, reasons=("no_answer", "incorrect", "ungradable")))
+FILTERS.add(Filter(name="length", open=length, reasons=("too_long",), settings=("max_tokens",)))
+FILTERS.add(Filter(name="loops", open=loops, reasons=("loops",), settings=("loop_words", "loop_share")))
+FILTERS.add(Filter(name="duplicates", open=duplicates, reasons=("duplicate",)))
 
 
 class Filters:
     """The configured filters, in their order, over the completions of one generator."""
 
     def __init__(self, select: SelectConfig) -> None:
-        self.select = select
-        self._texts: set[tuple[str, str]] = set()
+        self._filters = [(FILTERS[name], FILTERS[name].open(select)) for name in select.filters]
 
     def reason_to_drop(self, completion: Completion, verdict: Verdict) -> str | None:
         """The reason of the first filter that drops the completion; None keeps it."""
-        for name in self.select.filters:
-            check = self._duplicates if name == "duplicates" else FILTERS[name]
-            reason = check(completion, verdict, self.select)
+        for entry, check in self._filters:
+            reason = check(completion, verdict)
             if reason is not None:
+                assert reason in entry.reasons, f"filter {entry.name} has no reason {reason!r}"
                 return reason
-        return None
-
-    def _duplicates(self, completion: Completion, verdict: Verdict, select: SelectConfig) -> str | None:
-        """Drop what says, but for white space, what an earlier sample of the same problem says."""
-        text = completion.problem_id, " ".join(completion.completion.split())
-        if text in self._texts:
-            return "duplicate"
-        self._texts.add(text)
         return None
 
 

@@ -19,7 +19,7 @@ from micota.analysis.lengths import REFLECTION_WORDS
 from micota.artifacts.store import Store
 from micota.config import Call
 from micota.graph.node import AnyNode
-from micota.records import NOT_PROMPTED
+from micota.records import OUTCOMES
 from micota.report.answers import MAX_COMPLETION_BYTES, answers
 from micota.report.case_figures import GAP_CAPTION, case_figures
 from micota.report.collect import BASELINE, CaseReport
@@ -32,7 +32,6 @@ from micota.report.style import METHOD, TA_COLOUR, TEACHER_COLOUR, recipe_colour
 from micota.report.table import headline, interval, mark, tally, verdict
 
 ASSETS = "assets"
-OUTCOMES = ("correct", "incorrect", "truncated", "no_answer", "ungradable", NOT_PROMPTED)
 
 
 @dataclass(frozen=True, kw_only=True)
