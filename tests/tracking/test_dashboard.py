@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import ROOT
 from wandb_server import KEY, open_server
 
+from micota.config import TrackerConfig
+from micota.errors import UserError
 from micota.tracking import dashboard
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -46,6 +50,14 @@ def test_curves_are_of_what_training_reports() -> None:
     source = (ROOT / "src" / "micota" / "sft" / "module.py").read_text(encoding="utf-8")
     drawn = [name for panel in dashboard.training_panels() for name in panel.y]
     assert len(drawn) == 4 and all(f'"{name}"' in source for name in drawn)
+
+
+def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(dashboard, "find_spec", lambda name: None if name == "wandb_workspaces" else real(name))
+    tracker = TrackerConfig(name="wandb", mode="online")
+    with pytest.raises(UserError, match=r'wandb=true needs .*; pip install "micota\[dashboard\]"$'):
+        dashboard.save(tracker, "tiny", ["easy"])
 
 
 def test_the_command_hands_both_over(run_command: Command, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def verify(
         expected = {name: (base.checkpoint.entries[name].shape, dtype) for name in names}
         found = {name: (entry.shape, entry.dtype) for name, entry in merged.entries.items()}
     _same(folder, "tensors", found, expected)
+    # transformers needs accelerate for a device map; peft requires it, so that we do not.
     model, loading = AutoModelForCausalLM.from_pretrained(
         folder, dtype="auto", device_map="auto", max_memory=LOADED, output_loading_info=True
     )

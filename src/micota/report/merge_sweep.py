@@ -8,7 +8,6 @@ from typing import Any
 
 import plotly.graph_objects as go
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from plotly.subplots import make_subplots
 
 from micota.records import MergePoint
@@ -43,7 +42,7 @@ code { overflow-wrap: anywhere; }
 {% if command %}
 <p>{{ best }} This writes it as a model:<br><code>{{ command }}</code></p>
 {% endif %}
-<div class="plots">{% for plot in plots %}<div>{{ plot }}</div>{% endfor %}</div>
+<div class="plots">{% for plot in plots %}<div>{{ plot | safe }}</div>{% endfor %}</div>
 <script>
 const plots = document.querySelectorAll(".plotly-graph-div");
 const ink = () => getComputedStyle(document.body).color;
@@ -87,7 +86,7 @@ def sweep_page(title: str, points: Sequence[MergePoint], command: str | None = N
     )
     options = {"displaylogo": False, "responsive": True, "modeBarButtons": [["toImage"]]}
     plots = [
-        Markup(figure.to_html(full_html=False, include_plotlyjs=number == 0, config=options))
+        figure.to_html(full_html=False, include_plotlyjs=number == 0, config=options)
         for number, figure in enumerate(sweep_figures(points))
     ]
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(PAGE)

@@ -11,7 +11,6 @@ from typing import Any
 
 import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from micota import __version__
@@ -96,7 +95,7 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
         version=__version__,
         payload=pack(json.dumps(payload, ensure_ascii=False)),
         plotly=pack(get_plotlyjs()),
-        asset=lambda file: Markup(environment.loader.get_source(environment, file)[0]),  # type: ignore[union-attr]
+        asset=lambda file: environment.loader.get_source(environment, file)[0],  # type: ignore[union-attr]
         interval=interval,
         mark=mark,
         tally=tally,

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup, escape
+from jinja2 import Environment, StrictUndefined
 
 from micota.analysis.lengths import reflection_spans
 from micota.analysis.shifts import most_shifted
@@ -18,6 +18,22 @@ from micota.report.collect import CaseReport, Summary
 from micota.report.lineage import Steps, trace
 from micota.report.page import Model, list_models
 from micota.report.rows import ta_title
+
+SIDE_BY_SIDE = """\
+<p><b>{{ number }}</b>: {{ problem.problem }}<br>answer: <b>{{ problem.gold }}</b></p>
+<div style="display: flex; gap: 1em; overflow-x: auto; align-items: flex-start">
+{%- for column in columns %}
+<div style="min-width: 20em; max-width: 30em; text-align: left">
+<b>{{ column.label }}</b><br>{{ column.outcome }}, {{ column.num_tokens }} tokens<br>
+took for its answer: {{ column.prediction }}
+<pre style="white-space: pre-wrap">
+{%- for text, is_word in column.parts -%}
+{% if is_word %}<mark>{{ text }}</mark>{% else %}{{ text }}{% endif %}
+{%- endfor -%}
+</pre></div>
+{%- endfor %}
+</div>
+"""
 
 
 def merges_frame(summary: Summary) -> pd.DataFrame:
@@ -82,7 +98,7 @@ def outcomes_frame(store: Store, case: CaseReport, benchmark: str) -> pd.DataFra
     return table
 
 
-def side_by_side(store: Store, case: CaseReport, benchmark: str, number: int) -> Markup:
+def side_by_side(store: Store, case: CaseReport, benchmark: str, number: int) -> str:
     """The answers of all models to the problem ``number`` (from 0) of a benchmark, as HTML, reflection words marked.
 
     Raises:
@@ -93,31 +109,31 @@ def side_by_side(store: Store, case: CaseReport, benchmark: str, number: int) ->
     if not 0 <= number < len(problems):
         raise ValueError(f"problem {number} of {benchmark}; accepted: 0 to {len(problems) - 1}")
     problem = problems[number]
-    head = Markup("<p><b>{}</b>: {}<br>answer: <b>{}</b></p>").format(number, problem["problem"], problem["gold"])
     columns = [_column(model, answer) for model, answer in zip(models, problem["answers"], strict=True) if answer]
-    style = "display: flex; gap: 1em; overflow-x: auto; align-items: flex-start"
-    return Markup('{}<div style="{}">{}</div>').format(head, style, Markup("").join(columns))
+    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(SIDE_BY_SIDE)
+    return page.render(number=number, problem=problem, columns=columns)
 
 
-def _column(model: Model, answer: Sequence[Any]) -> Markup:
+def _column(model: Model, answer: Sequence[Any]) -> dict[str, Any]:
     """One model's answer: outcome, prediction, tokens, completion."""
     outcome, prediction, num_tokens, completion = answer
-    head = Markup("<b>{}</b><br>{}, {} tokens<br>took for its answer: {}").format(
-        model.label, outcome, num_tokens, prediction
-    )
-    style = "min-width: 20em; max-width: 30em; text-align: left"
-    text = _marked(str(completion)) if completion is not None else escape("(no longer stored)")
-    body = Markup('<pre style="white-space: pre-wrap">{}</pre>').format(text)
-    return Markup('<div style="{}">{}{}</div>').format(style, head, body)
+    parts = [("(no longer stored)", False)] if completion is None else _parts(str(completion))
+    return {
+        "label": model.label,
+        "outcome": outcome,
+        "num_tokens": num_tokens,
+        "prediction": prediction,
+        "parts": parts,
+    }
 
 
-def _marked(text: str) -> Markup:
-    """Text with its reflection words marked."""
+def _parts(text: str) -> list[tuple[str, bool]]:
+    """The pieces of a text, and of each whether it is a reflection word."""
     parts, at = [], 0
     for start, end in reflection_spans(text):
-        parts += [escape(text[at:start]), Markup("<mark>{}</mark>").format(text[start:end])]
+        parts += [(text[at:start], False), (text[start:end], True)]
         at = end
-    return Markup("").join([*parts, escape(text[at:])])
+    return [*parts, (text[at:], False)]
 
 
 def lineage_frame(store: Store, case: CaseReport, recipe: str, call: Call) -> pd.DataFrame:

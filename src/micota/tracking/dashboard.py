@@ -7,6 +7,7 @@ They show whatever runs of the experiment there are, also later ones; the names 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from micota.config import TrackerConfig
@@ -14,6 +15,7 @@ from micota.errors import ConfigError
 from micota.tracking.runs import check_tracker
 
 SWEPT = ("student", "recipe", "merge.method", "merge.density", "merge.weight", "sft.learning_rate", "seed")
+INSTALL = 'pip install "micota[dashboard]"'
 MEASURED = ("eval/num_tokens", "eval/average")
 
 
@@ -21,8 +23,10 @@ def save(tracker: TrackerConfig, experiment: str, benchmarks: Sequence[str]) -> 
     """Build both at W&B and return the address of each.
 
     Raises:
-        ConfigError: runs are not tracked online, or there is no API key.
+        ConfigError: wandb-workspaces is not installed, runs are not tracked online, or there is no API key.
     """
+    if find_spec("wandb_workspaces") is None:
+        raise ConfigError(f"wandb=true needs the package wandb-workspaces, which is not installed; {INSTALL}")
     if tracker.name == "none" or tracker.mode == "offline":
         seen = "tracker=none" if tracker.name == "none" else "tracker.mode=offline"
         raise ConfigError(
