@@ -1,16 +1,19 @@
-"""Problems put to an engine, and its outputs as completions."""
+"""Problems put to an engine, its outputs as completions, and these graded and scored."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from micota.config import ThinkingConfig
+from micota.config import SourceConfig, ThinkingConfig
 from micota.data.prompts import prefilled, prompt_hash, prompt_text, split
 from micota.engines.base import Engine, Output, Request
 from micota.errors import ConfigError
+from micota.grading.graders import Graders, submission
+from micota.grading.scores import scored
 from micota.graph import CompletionsSpec
-from micota.records import Completion, Question
+from micota.records import Completion, Problem, Question, Score
 from micota.seeding import seed_of
 
 
@@ -64,6 +67,49 @@ def _check_tokenizer(tokenizer: Any, spec: CompletionsSpec) -> None:
             f"the tokenizer of {tokenizer.name_or_path} has {', '.join(sorted(map(str, hidden)))} as a special token, "
             "which is left out of the text of a completion; accepted for the tags of thinking: tokens that are text"
         )
+
+
+def answers(
+    spec: CompletionsSpec, requests: Sequence[Request], prompts: dict[str, Rendered], engine: Engine
+) -> Iterator[Completion]:
+    """The answers to all requests that are not done, each as soon as it is finished; arguments as of ``requests_for``
+    and what it returns."""
+    for output in engine.generate(requests, spec.sampling):
+        yield completion_of(output, prompts, spec.thinking, engine.tokenizer)
+
+
+class Evaluator:
+    """One problem set, put to an engine as often as its weights change: prompts are rendered once.
+
+    Args:
+        spec: how problems are put and answers sampled.
+        source: where the problems come from, with the rule of their benchmark.
+        grader: whose answers count as right.
+
+    Raises:
+        ConfigError: as of ``requests_for``.
+    """
+
+    def __init__(
+        self, spec: CompletionsSpec, source: SourceConfig, problems: Sequence[Problem], grader: str, engine: Engine
+    ) -> None:
+        self._spec, self._rule, self._grader, self._engine = spec, source.paper_rule, grader, engine
+        self.problems = {problem.id: problem for problem in problems}
+        self._requests, self._prompts = requests_for(spec, list(problems), engine)
+
+    @property
+    def num_wanted(self) -> int:
+        """Answers to all problems, also to those whose prompt leaves no room for one."""
+        return len(self.problems) * self._spec.sampling.num_samples
+
+    def answers(self) -> list[Completion]:
+        """The answers of the engine as it is now."""
+        return list(answers(self._spec, self._requests, self._prompts, self._engine))
+
+    def scores(self, rows: Sequence[Completion], graders: Graders) -> list[Score]:
+        """Answers graded by every rule, and scored."""
+        verdicts = graders.grade([submission(row, self.problems) for row in rows], self._rule)
+        return scored(rows, self.problems, verdicts, self._grader)
 
 
 def completion_of(output: Output, prompts: dict[str, Rendered], thinking: ThinkingConfig, tokenizer: Any) -> Completion:

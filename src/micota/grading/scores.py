@@ -42,7 +42,14 @@ def score_of(row: Completion, problem: Problem, by: dict[str, Verdict], grader: 
     )
 
 
-def _not_asked(problem: Problem, sample: int, grader: str) -> Score:
+def scored(
+    rows: Sequence[Completion], problems: dict[str, Problem], verdicts: Sequence[dict[str, Verdict]], grader: str
+) -> list[Score]:
+    """Graded completions, each with its verdicts by grader, scored by one of the graders."""
+    return [score_of(row, problems[row.problem_id], by, grader) for row, by in zip(rows, verdicts, strict=True)]
+
+
+def not_prompted(problem: Problem, sample: int, grader: str) -> Score:
     """The score of a problem whose prompt leaves no room for an answer."""
     return Score(
         problem_id=problem.id,

@@ -7,11 +7,11 @@ from typing import Any
 from micota import graph
 from micota.config import Config
 from micota.data.sources import load_problems
-from micota.engines.evaluator import completion_of, requests_for
+from micota.engines.evaluator import Evaluator
 from micota.engines.hf import HFEngine
-from micota.grading.graders import graders_of, submission
-from micota.grading.scores import score_of
+from micota.grading.graders import graders_of
 from micota.graph.node import AnyNode
+from micota.graph.specs import ScoresSpec
 from micota.sft import attention
 
 
@@ -28,8 +28,9 @@ class EvalDuringTraining:
         self._benches = {}
         for name, node in graph.scores(config, "student", trained).items():
             problems = load_problems(node.spec.problems)[: config.trainer.evaluate_problems]
-            requests, prompts = requests_for(node.inputs["completions"].spec, list(problems), self._engine)
-            self._benches[name] = node, {problem.id: problem for problem in problems}, requests, prompts
+            spec: ScoresSpec = node.spec
+            answers = node.inputs["completions"].spec
+            self._benches[name] = Evaluator(answers, spec.problems, problems, spec.grader, self._engine)
 
     def __call__(self) -> dict[str, float]:
         """``eval/<bench>/accuracy`` and ``eval/<bench>/num_tokens``, the mean of answers. A problem whose prompt does
@@ -41,17 +42,10 @@ class EvalDuringTraining:
         found: dict[str, float] = {}
         try:
             with graders_of(self._evaluation) as graders:
-                for name, (node, problems, requests, prompts) in self._benches.items():
-                    spec = node.inputs["completions"].spec
-                    outputs = self._engine.generate(requests, spec.sampling)
-                    rows = [completion_of(out, prompts, spec.thinking, self._engine.tokenizer) for out in outputs]
-                    verdicts = graders.grade([submission(row, problems) for row in rows], node.spec.problems.paper_rule)
-                    scores = [
-                        score_of(row, problems[row.problem_id], by, node.spec.grader)
-                        for row, by in zip(rows, verdicts, strict=True)
-                    ]
-                    asked = len(problems) * spec.sampling.num_samples
-                    found[f"eval/{name}/accuracy"] = sum(score.correct is True for score in scores) / asked
+                for name, bench in self._benches.items():
+                    rows = bench.answers()
+                    right = sum(score.correct is True for score in bench.scores(rows, graders))
+                    found[f"eval/{name}/accuracy"] = right / bench.num_wanted
                     found[f"eval/{name}/num_tokens"] = sum(row.num_tokens for row in rows) / len(rows)
         finally:
             model.set_attn_implementation(kernel)

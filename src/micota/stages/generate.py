@@ -10,7 +10,7 @@ from pathlib import Path
 from micota.artifacts.jsonl import JsonlAppender, read_jsonl
 from micota.data.sources import load_questions
 from micota.engines.base import Request
-from micota.engines.evaluator import completion_of, requests_for
+from micota.engines.evaluator import answers, requests_for
 from micota.graph import CompletionsSpec
 from micota.records import COMPLETIONS, Completion
 from micota.runtime.inputs import engine_for
@@ -37,10 +37,9 @@ def generate(work: Work[CompletionsSpec]) -> None:
     work.build.counts |= {"requested": asked, "resumed": len(done), "prompt_too_long": asked - len(requests)}
     requests = [replace(request, done=request.id in done) for request in requests]
     with watch(work, len(requests), list(done.values())) as watcher:
-        for output in engine.generate(requests, spec.sampling):
-            row = completion_of(output, prompts, spec.thinking, engine.tokenizer)
+        for row in answers(spec, requests, prompts, engine):
             appender.append([row])
-            done[output.id] = row
+            done[row.problem_id, row.sample] = row
             watcher.add(row)
     appender.close()
     _check_complete(requests, done, path)

@@ -16,7 +16,7 @@ from micota.grading.disagreements import disagreements
 from micota.grading.gold import GoldError
 from micota.grading.graders import Submission, gold_for, graders_of, submission
 from micota.grading.judge import judged
-from micota.grading.scores import _not_asked, check_ids, score_of, summarise
+from micota.grading.scores import check_ids, not_prompted, scored, summarise
 from micota.graph import ScoresSpec
 from micota.graph.node import AnyNode
 from micota.records import COMPLETIONS, SCORES, Completion, Problem, Score, Verdict
@@ -63,13 +63,13 @@ def grade(work: Work[ScoresSpec]) -> None:
     order = {identity: index for index, identity in enumerate(problems)}
     rows.sort(key=lambda row: (order[row.problem_id], row.sample))
     verdicts = verdicts_on([submission(row, problems) for row in rows], work, spec.problems.paper_rule)
-    scores = [score_of(row, problems[row.problem_id], by, spec.grader) for row, by in zip(rows, verdicts, strict=True)]
+    scores = scored(rows, problems, verdicts, spec.grader)
     # Every problem has as many scores, so that all models are judged on the same ones, also where one could not be
     # asked.
     present = {row.problem_id for row in rows}
     num_samples = completions.spec.sampling.num_samples
     absent = [problem for problem in problems.values() if problem.id not in present]
-    scores += [_not_asked(problem, sample, spec.grader) for problem in absent for sample in range(num_samples)]
+    scores += [not_prompted(problem, sample, spec.grader) for problem in absent for sample in range(num_samples)]
     scores.sort(key=lambda score: (order[score.problem_id], score.sample))
     write_jsonl(work.build.path / SCORES, scores)
     texts = {(row.problem_id, row.sample): row.completion for row in rows}

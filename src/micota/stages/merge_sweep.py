@@ -21,10 +21,9 @@ from micota.console import progress_bar
 from micota.data.sources import load_problems
 from micota.engines import open_engine
 from micota.engines.base import WeightLoader
-from micota.engines.evaluator import completion_of, requests_for
+from micota.engines.evaluator import Evaluator
 from micota.errors import ConfigError
-from micota.grading.graders import graders_of, submission
-from micota.grading.scores import score_of
+from micota.grading.graders import graders_of
 from micota.graph import MergeSpec, MergeSweepSpec
 from micota.graph.node import AnyNode
 from micota.merging.calibrate import Reading, calibrate
@@ -133,8 +132,8 @@ class SweepRunner:
         engine = open_engine(work.config.engine, str(models[1].folder), None, takes_weights=True)
         assert isinstance(engine, WeightLoader), "checked before the stage"
         self._engine, self._loader = engine, engine
-        self._problems = {problem.id: problem for problem in load_problems(self._spec.problems)}
-        self._requests, self._prompts = requests_for(self._spec.answers, list(self._problems.values()), self._engine)
+        spec = self._spec
+        self._evaluator = Evaluator(spec.answers, spec.problems, load_problems(spec.problems), spec.grader, engine)
         self.points: list[MergePoint] = []
         self._advance = advance
 
@@ -180,18 +179,12 @@ class SweepRunner:
             start = time.perf_counter()
             self._loader.load_weights(weights())
             loaded = time.perf_counter()
-            outputs = self._engine.generate(self._requests, self._spec.answers.sampling)
-            thinking, tokenizer = self._spec.answers.thinking, self._engine.tokenizer
-            write_jsonl(path, [completion_of(output, self._prompts, thinking, tokenizer) for output in outputs])
+            write_jsonl(path, self._evaluator.answers())
             seconds = {"merge_seconds": loaded - start, "answer_seconds": time.perf_counter() - loaded}
             write_text(timing, json.dumps(seconds) + "\n")  # last: what has it is done
         rows = read_jsonl(path, Completion)
         with graders_of(self._evaluation) as graders:
-            verdicts = graders.grade([submission(row, self._problems) for row in rows], self._spec.problems.paper_rule)
-        scores = [
-            score_of(row, self._problems[row.problem_id], by, self._spec.grader)
-            for row, by in zip(rows, verdicts, strict=True)
-        ]
+            scores = self._evaluator.scores(rows, graders)
         point = MergePoint(
             **form,
             num_problems=len(scores),
