@@ -27,8 +27,8 @@ from micota.config import SftConfig, TrainerConfig
 from micota.sft import attention, losses
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.data import SftDataModule
+from micota.sft.fit import SftModule
 from micota.sft.memory import Shape, most_tokens, peak_flops, peak_memory_bytes
-from micota.sft.module import SftModule
 from micota.sft.packing import Tokens
 
 SIZES: dict[str, dict[str, Any]] = {  # hidden, intermediate, layers, heads, heads for keys and values, vocabulary, tied
@@ -56,7 +56,7 @@ def examples(options: argparse.Namespace, vocabulary: int) -> list[Tokens]:
 
 
 def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
-    from lightning.pytorch import Trainer
+    from lightning.pytorch import Callback, Trainer
 
     on_gpu = options.device == "cuda"
     config = architecture(size)
@@ -72,18 +72,23 @@ def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
     sft = SftConfig(learning_rate=1e-5, batch_size=options.batch_size, epochs=1)
     data = SftDataModule(tokens, sft, trainer, seed=0)
     times: list[float] = []
-    module = SftModule(
-        model, sft, trainer, len(data.steps), lambda *_: times.append(time.perf_counter()),
-        loss=losses.choose("auto", options.device), recompute=ActivationCheckpointing(model, most),
-    )  # fmt: skip
+
+    class Times(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            times.append(time.perf_counter())
+
+    loss = losses.choose("auto", options.device)
+    objective = losses.Objective(model, loss, ActivationCheckpointing(model, most))
+    module = SftModule(objective, sft, trainer, len(data.steps))
     loop = Trainer(
         accelerator=trainer.accelerator, devices=1, precision=options.precision, max_epochs=1, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[Times()],
     )  # fmt: skip
     loop.fit(module, data)
     counted = [i for step in data.steps[WARM_UP:] for i in step]
-    result = summary(module.shape, trainer, [tokens[i] for i in counted], times[-1] - times[WARM_UP - 1])
-    kinds = {"attention": kernel, "loss": module.objective.function.__name__}
+    result = summary(shape, trainer, [tokens[i] for i in counted], times[-1] - times[WARM_UP - 1])
+    kinds = {"attention": kernel, "loss": objective.function.__name__}
     return result | kinds | {"checkpointing": ", ".join(most)}
 
 

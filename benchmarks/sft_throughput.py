@@ -35,8 +35,9 @@ from micota.sft import attention
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.cpu_kernels import use_cpu_kernels
 from micota.sft.data import SftDataModule, schedule
+from micota.sft.fit import SftModule
+from micota.sft.losses import Objective
 from micota.sft.memory import Shape, most_tokens
-from micota.sft.module import SftModule
 from micota.sft.packing import Tokens, tokenise
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -95,7 +96,7 @@ def read(options: argparse.Namespace, tokenizer: Any) -> list[Tokens]:
 
 
 def run_micota(options: argparse.Namespace, result: Result) -> None:
-    from lightning.pytorch import Trainer
+    from lightning.pytorch import Callback, Trainer
 
     kernel = attention.choose("auto", "cpu", Qwen2Config())
     model, tokenizer = load(options.model, attention.implementation(kernel))
@@ -111,13 +112,16 @@ def run_micota(options: argparse.Namespace, result: Result) -> None:
     data = SftDataModule(tokens, sft, trainer, seed=0)
     data.steps = [list(range(i, min(i + sft.batch_size, len(tokens)))) for i in range(0, len(tokens), sft.batch_size)]
     losses: list[float] = []
-    module = SftModule(
-        model.train(), sft, trainer, len(data.steps), lambda m, _: losses.append(m["train/loss"]),
-        recompute=ActivationCheckpointing(model, most),
-    )  # fmt: skip
+
+    class Losses(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
+            losses.append(outputs["train/loss"])
+
+    objective = Objective(model.train(), checkpointing=ActivationCheckpointing(model, most))
+    module = SftModule(objective, sft, trainer, len(data.steps))
     loop = Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False,
+        enable_model_summary=False, callbacks=[Losses()],
     )  # fmt: skip
     measure(result, tokens, losses, lambda: loop.fit(module, data))
 

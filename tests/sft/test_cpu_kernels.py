@@ -9,7 +9,7 @@ from transformers.models.auto import AutoModelForCausalLM
 from micota.config import LoraConfig, TrainerConfig
 from micota.sft.cpu_kernels import use_cpu_kernels
 from micota.sft.lora import adapt
-from micota.sft.module import Objective
+from micota.sft.losses import Objective
 from micota.sft.packing import borders, collate
 
 CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true")

@@ -63,7 +63,7 @@ def test_what_validates_is_not_trained_on() -> None:
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
 def test_ranks_share_a_step_without_loss_or_repetition(world_size: int) -> None:
     sequences = tokens(9, 14, 11, 8, 6)
-    shares = [Steps(sequences, [[0, 1, 2, 3, 4]], CPU, rank, world_size)[0] for rank in range(world_size)]
-    assert len({len(share.pieces) for share in shares}) == 1, "ranks must act as often as each other"
-    counted = sum(int((piece["labels"] != IGNORED).sum()) for share in shares for piece in share.pieces)
+    shares = [Steps(sequences, [[0, 1, 2, 3, 4]], CPU, 0, (rank, world_size))[0] for rank in range(world_size)]
+    assert len({len(share.micro_batches) for share in shares}) == 1, "ranks must act as often as each other"
+    counted = sum(int((piece["labels"] != IGNORED).sum()) for share in shares for piece in share.micro_batches)
     assert counted == shares[0].num_supervised == sum((9, 14, 11, 8, 6)) - 5 * 2

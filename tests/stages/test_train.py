@@ -33,7 +33,7 @@ from micota.runtime.execute import perform
 from micota.runtime.launch import launch
 from micota.runtime.plan import tasks_of
 from micota.runtime.work import Work
-from micota.sft import data
+from micota.sft import data, loading
 from micota.sft import memory as budget
 from micota.stages import train
 from micota.tracking import NoRun
@@ -356,14 +356,14 @@ def test_too_little_memory_or_disk_is_told_before_the_weights_are_read(
 ) -> None:
     config = prepared()
     monkeypatch.setattr(
-        train.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("weights were read")
+        loading.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("weights were read")
     )
     with monkeypatch.context() as patch:
         patch.setattr(budget, "device_bytes", lambda _: 2**20)
         with pytest.raises(ConfigError, match=r"training needs about .* GiB on each process .*check_memory=false"):
             fitted(config)
     with monkeypatch.context() as patch:
-        patch.setattr(train.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
+        patch.setattr(loading.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
         with pytest.raises(ConfigError, match=r"checkpoints and export need .* GiB and .* are free"):
             fitted(config)
 

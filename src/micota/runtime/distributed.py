@@ -5,19 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from micota.config import Config
 from micota.errors import ConfigError
-
-
-class Watcher(Protocol):
-    """Who is told how training goes."""
-
-    def begin(self, total: int) -> None: ...
-
-    def step(self, metrics: Mapping[str, float], step: int) -> None: ...
 
 
 def outer_rank() -> int | None:

@@ -29,9 +29,10 @@ from micota.config import Config
 from micota.console import quieten
 from micota.errors import ERROR, ChildError, StageError, failure, is_users, text_of
 from micota.graph.node import AnyNode
-from micota.runtime.distributed import Watcher, stop
+from micota.runtime.distributed import stop
 from micota.runtime.work import Work
-from micota.sft.checkpoints import StoppedError
+from micota.sft.callbacks import StoppedError
+from micota.sft.progress import Progress
 from micota.tracking import NoRun
 
 HANDOVER = "ranks.pickle"
@@ -39,7 +40,7 @@ MARK = "micota-event "
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
-def launch(config: Config, node: AnyNode, build: Build, watcher: Watcher, module: str) -> None:
+def launch(config: Config, node: AnyNode, build: Build, progress: Progress, module: str) -> None:
     """Run the stage of ``node`` in ``trainer.devices`` processes, and take over what rank 0 found.
 
     ``module`` is what each process runs as its main program; it calls ``run_rank``.
@@ -62,7 +63,7 @@ def launch(config: Config, node: AnyNode, build: Build, watcher: Watcher, module
         assert listening is not None
         for line in listening:
             if line.startswith(MARK):
-                _take(json.loads(line.removeprefix(MARK)), build, watcher)
+                _take(json.loads(line.removeprefix(MARK)), build, progress)
         codes = [process.wait() for process in processes]
         if any(codes):
             _fail(codes, errors)
@@ -137,12 +138,12 @@ def _passing_on(processes: list[subprocess.Popen[str]]) -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def _take(event: dict[str, Any], build: Build, watcher: Watcher) -> None:
+def _take(event: dict[str, Any], build: Build, progress: Progress) -> None:
     """What rank 0 says: how many steps there are, metrics of a step, or what belongs into the manifest."""
     if "total" in event:
-        watcher.begin(event["total"])
+        progress.begin(event["total"])
     elif "step" in event:
-        watcher.step(event["metrics"], event["step"])
+        progress.step(event["metrics"], event["step"])
     else:
         build.counts |= event["counts"]
         build.metrics |= event["metrics"]

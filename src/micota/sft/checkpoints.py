@@ -1,4 +1,4 @@
-"""Checkpoints: every N steps and when a signal asks to stop; one file, or a folder with a shard from each rank.
+"""Checkpoints: every N steps and when training is asked to stop; one file, or a folder with a shard from each rank.
 
 A checkpoint is written beside its place and renamed when it is complete, and only then the one before it goes.
 """
@@ -7,35 +7,21 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import distributed
 from torch.distributed.checkpoint.api import CheckpointException
 
 from micota.errors import ConfigError
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 OWNER = "micota_key"  # in a checkpoint: the key of the artifact that it belongs to
 
 
-class StoppedError(BaseException):
-    """A signal asked to stop, and the checkpoint is written. No ``Exception``: Lightning must let it through."""
-
-    def __init__(self, signum: int, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}")
-        self.signum, self.step = signum, step
-
-
 class Checkpoints(Callback):
-    """Saves below ``folder`` every ``every`` steps, and at the end of the step in which a signal comes.
+    """Saves below ``folder`` every ``every`` steps, and after the step in which a callback before it asks to stop.
 
     ``key`` is that of the artifact: a checkpoint of another one is refused.
     """
@@ -45,8 +31,6 @@ class Checkpoints(Callback):
         self.every = every
         self.key = key
         self.sharded = sharded
-        self._signum = 0
-        self._handlers: dict[int, Any] = {}
 
     def latest(self) -> str | None:
         """The checkpoint with the most steps; two are there when a run was killed while it replaced one by the next.
@@ -63,17 +47,9 @@ class Checkpoints(Callback):
             )
         return str(found[-1]) if found else None
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over here, for Lightning sets handlers of its own just before."""
-        if threading.current_thread() is threading.main_thread():
-            self._handlers = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
-
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        step, signum = trainer.global_step, self._agreed(trainer.strategy.root_device)
-        if signum or step % self.every == 0:
-            self.save(trainer, step)
-        if signum:
-            raise StoppedError(signum, step)
+        if trainer.should_stop or trainer.global_step % self.every == 0:
+            self.save(trainer, trainer.global_step)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[OWNER] = self.key
@@ -114,34 +90,9 @@ class Checkpoints(Callback):
                 if path != final:
                     _remove(path)
 
-    def _note(self, signum: int, _frame: Any) -> None:
-        """Remember the first signal; a second one acts as if we were not here."""
-        self._signum = signum
-        self._release()
-
-    def _agreed(self, device: torch.device) -> int:
-        """The signal that any rank got, or 0: all must write the same checkpoint."""
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return self._signum
-        seen = torch.tensor(self._signum, device=device)
-        distributed.all_reduce(seen, op=distributed.ReduceOp.MAX)
-        return int(seen)
-
-    def _release(self) -> None:
-        for signum, handler in self._handlers.items():
-            signal.signal(signum, handler)
-        self._handlers = {}
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Give signals back to who had them before, however training ends."""
-        before = {signum: signal.getsignal(signum) for signum in SIGNALS}
-        try:
-            yield
-        finally:
-            if threading.current_thread() is threading.main_thread():
-                for signum, handler in before.items():
-                    signal.signal(signum, handler)
+    def remove(self) -> None:
+        """Delete all of them, when nothing is left to resume."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class StreamedCheckpoints(TorchCheckpointIO):

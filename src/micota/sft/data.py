@@ -148,30 +148,57 @@ def schedule(num_examples: int, batch_size: int, epochs: int, seed: int) -> list
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What a run trains on.
+
+    ``location`` is the folder or hub id of the model, and its revision. ``chosen`` are the indices of the examples that
+    are not too long.
+    """
+
+    tokenizer: Any
+    location: tuple[str, str | None]
+    examples: list[Example]
+    tokens: TokenTable
+    chosen: list[int]
+
+    @property
+    def longest(self) -> int:
+        return max(self.tokens.lengths[index] for index in self.chosen)
+
+
+@dataclass(frozen=True)
 class Step:
     """One optimiser step as one rank sees it.
 
-    ``pieces`` are this rank's micro-batches: as many on every rank, because sharded models act together; a rank for
-    which there is none has one token without loss. ``num_supervised`` and ``lengths`` are of all ranks.
+    ``micro_batches`` are this rank's: as many on every rank, because sharded models act together; a rank for which
+    there is none has one token without loss. ``num_supervised`` and ``lengths`` are of all ranks. ``seed`` is that of
+    dropout: it differs by step and rank, and is the same after a resume.
     """
 
     examples: list[int]
-    pieces: list[Batch]
+    micro_batches: list[Batch]
     num_supervised: int
     lengths: list[int]
+    seed: int
 
 
 class Steps(Dataset[Step]):
     """The optimiser steps of one rank out of ``world_size``."""
 
     def __init__(
-        self, sequences: Sequence[Tokens], steps: list[list[int]], trainer: TrainerConfig, rank: int, world_size: int
+        self,
+        sequences: Sequence[Tokens],
+        steps: list[list[int]],
+        trainer: TrainerConfig,
+        seed: int,
+        ranks: tuple[int, int] = (0, 1),
     ) -> None:
+        """``ranks`` are the number of this rank, and how many there are."""
         self.sequences = sequences
         self.steps = steps
         self.trainer = trainer
-        self.rank = rank
-        self.world_size = world_size
+        self.seed = seed
+        self.rank, self.world_size = ranks
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -179,14 +206,16 @@ class Steps(Dataset[Step]):
     def __getitem__(self, index: int) -> Step:
         chosen = [self.sequences[i] for i in self.steps[index]]
         lengths = [len(tokens.ids) for tokens in chosen]
-        pieces = micro_batches(chosen, self.trainer.pack_length, self.trainer.micro_batch_rows)
-        # The largest first: what it frees has room for the others, and ranks get ones alike in size at a time.
-        pieces.sort(key=lambda piece: -piece["input_ids"].numel())
-        rounds = -(-len(pieces) // self.world_size)
-        mine = pieces[self.rank :: self.world_size]
+        batches = micro_batches(chosen, self.trainer.pack_length, self.trainer.micro_batch_rows)
+        # The largest first: the memory that it frees has room for the others. Dealt out in turn, ranks work on
+        # micro-batches of similar size at a time, so that none waits long for the others.
+        batches.sort(key=lambda batch: -batch["input_ids"].numel())
+        rounds = -(-len(batches) // self.world_size)
+        mine = batches[self.rank :: self.world_size]
         mine += [_nothing() for _ in range(rounds - len(mine))]
         supervised = sum(len(tokens.ids) - tokens.num_prompt for tokens in chosen)
-        return Step(self.steps[index], mine, supervised, lengths)
+        [seed] = np.random.SeedSequence([self.seed, index, self.rank]).generate_state(1).tolist()
+        return Step(self.steps[index], mine, supervised, lengths, seed)
 
 
 def _nothing() -> Batch:
@@ -229,6 +258,7 @@ class SftDataModule(LightningDataModule):
         self.sequences = sequences
         chosen = range(len(sequences)) if chosen is None else chosen
         self.config = trainer
+        self.seed = seed
         kept, validation = ([chosen[i] for i in part] for part in split(len(chosen), sft.validation_fraction, seed))
         self.steps = [[kept[i] for i in step] for step in schedule(len(kept), sft.batch_size, sft.epochs, seed)]
         self.validation_steps = [validation[i : i + sft.batch_size] for i in range(0, len(validation), sft.batch_size)]
@@ -248,4 +278,5 @@ class SftDataModule(LightningDataModule):
 
     def _of_this_rank(self, steps: list[list[int]]) -> Steps:
         assert self.trainer is not None
-        return Steps(self.sequences, steps, self.config, self.trainer.global_rank, self.trainer.world_size)
+        ranks = self.trainer.global_rank, self.trainer.world_size
+        return Steps(self.sequences, steps, self.config, self.seed, ranks)

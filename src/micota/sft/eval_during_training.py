@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightning.pytorch import Callback, LightningModule, Trainer
+
 from micota import graph
 from micota.config import Config
 from micota.data.sources import load_problems
@@ -13,16 +15,21 @@ from micota.grading.graders import graders_of
 from micota.graph.node import AnyNode
 from micota.graph.specs import ScoresSpec
 from micota.sft import attention
+from micota.sft.callbacks import StepMetrics
 
 
-class EvalDuringTraining:
-    """Asks a model that is being trained, in place; of its own it holds the problems.
+class EvalDuringTraining(Callback):
+    """Grades the answers of the model as it is, every ``trainer.evaluate_every`` steps, in place.
+
+    Training is not touched: every step seeds what it draws. The callback itself holds the problems.
 
     Raises:
         SourceError: a benchmark cannot be read.
     """
 
-    def __init__(self, config: Config, trained: AnyNode, model: Any, tokenizer: Any) -> None:
+    def __init__(self, metrics: StepMetrics, config: Config, trained: AnyNode, model: Any, tokenizer: Any) -> None:
+        self._metrics = metrics
+        self._every = config.trainer.evaluate_every
         self._evaluation = config.evaluation
         self._engine = HFEngine.around(model, tokenizer, config.engine.batch_size)
         self._benches = {}
@@ -32,7 +39,12 @@ class EvalDuringTraining:
             answers = node.inputs["completions"].spec
             self._benches[name] = Evaluator(answers, spec.problems, problems, spec.grader, self._engine)
 
-    def __call__(self) -> dict[str, float]:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if self._every and trainer.global_step % self._every == 0:
+            with self._metrics.in_eval_mode(trainer, pl_module) as found:
+                found.update(self.evaluate())
+
+    def evaluate(self) -> dict[str, float]:
         """``eval/<bench>/accuracy`` and ``eval/<bench>/num_tokens``, the mean of answers. A problem whose prompt does
         not fit is not asked, and counts as not solved."""
         model = self._engine.model

@@ -1,13 +1,18 @@
-"""A model in shards that no rank ever holds whole: built without weights, sharded, and filled from the files.
+"""The model to train: checked before its weights are read, and read whole, or in shards that no rank ever holds whole.
 
+A sharded model is built without weights, sharded, and filled from the files.
 Each rank reads its own rows of each tensor. safetensors maps files into memory, so that what is not read costs nothing.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +23,77 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file
 
-from micota.pretrained import load_model, reading
+from micota.config import TrainerConfig
+from micota.graph import TrainSpec
+from micota.pretrained import load_config, load_model, reading
+from micota.sft import attention, lora, memory
+from micota.sft.data import Inputs, check
 
+DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.float32, "bf16-true": torch.bfloat16}
+logger = logging.getLogger(__name__)
 Rows = Callable[[str, int, int], torch.Tensor]  # name, first row, row after the last -> these rows of the tensor
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model to train. Where it is sharded its weights are on the meta device, and ``fill`` reads them later.
+
+    ``adapted`` is peft's model around it, if adapters are trained; ``most_tokens`` is what each kind of activation
+    checkpointing is good for.
+    """
+
+    model: Any
+    adapted: Any | None
+    most_tokens: dict[str, int]
+    fill: Callable[[torch.device], None] | None
+
+
+def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -> Loaded:
+    """The model, after checks that need no weights.
+
+    Raises:
+        ConfigError: it would not fit the memory or the disk, or data, kernel and model do not fit each other.
+    """
+    path, revision = inputs.location
+    settings: Any = load_config(path, revision)
+    kernel = attention.choose(config.attention, device_of(config), settings)
+    dtype, implementation = DTYPES[spec.precision], attention.implementation(kernel)
+    model = skeleton(path, revision, settings, dtype, implementation)
+    chosen = [inputs.examples[index] for index in inputs.chosen]
+    check([inputs.tokens[i] for i in inputs.chosen], chosen, len(model.get_input_embeddings().weight))
+    adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
+    shape = memory.Shape.of(model)
+    most_tokens = memory.most_tokens(shape, config, inputs.longest)
+    memory.check_memory(shape, spec.sft, config, inputs.longest, most_tokens)
+    memory.check_disk(folder, shape, config, shutil.disk_usage(folder).free)
+    logger.info(
+        "attention: %s; activation checkpointing: %s; memory, estimated: %s",
+        kernel, ", ".join(f"{kind} to {count} tokens" for kind, count in most_tokens.items()),
+        memory.memory_bytes(shape, config, inputs.longest, most_tokens),
+    )  # fmt: skip
+    if config.world_size > 1:
+        return Loaded(model, adapted, most_tokens, partial(_fill, model, inputs.location, dtype, spec.seed))
+    model = load_model(path, revision, dtype=dtype, attn_implementation=implementation)
+    adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
+    return Loaded(model, adapted, most_tokens, None)
+
+
+def _fill(model: Any, location: tuple[str, str | None], dtype: torch.dtype, seed: int, device: torch.device) -> None:
+    """Read this rank's rows of a sharded model, and draw those of its adapters."""
+    names = [name.replace(lora.BASE, "") for name, _ in model.named_parameters() if not lora.is_adapter(name)]
+    read_base = rows_of(*location, names, dtype)
+
+    def read(name: str, start: int, stop: int) -> torch.Tensor:
+        if lora.is_adapter(name):
+            return lora.initial(name, model.get_parameter(name).shape, seed)[start:stop]
+        return read_base(name.replace(lora.BASE, ""), start, stop)
+
+    fill(model, read, device)
+
+
+def device_of(config: TrainerConfig) -> str:
+    """The type of the device that computes, as torch names it."""
+    return "cuda" if config.accelerator == "gpu" else "cpu"
 
 
 def skeleton(path: str, revision: str | None, settings: Any, dtype: torch.dtype, implementation: str) -> Any:

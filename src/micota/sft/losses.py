@@ -10,9 +10,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional
 
 from micota.errors import ConfigError
+from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.packing import IGNORED, Batch
 
 # Logits held at a time, by device: float32 values. On CPU what the caches can hold helps; on GPU large products do.
@@ -115,6 +117,35 @@ def liger_nll(
         accum_dtype=torch.float32,
     )
     return total / divisor
+
+
+class Objective(torch.nn.Module):
+    """A causal LM and its loss as one module, so that sharded weights of the output head are whole while it runs."""
+
+    def __init__(self, model: Any, loss: str = "chunked", checkpointing: ActivationCheckpointing | None = None) -> None:
+        """``loss`` is a result of :func:`choose`; ``checkpointing`` is set up for each micro-batch."""
+        super().__init__()
+        self.model = model
+        self.function = liger_nll if loss == "liger" else summed_nll
+        self._checkpointing = checkpointing
+
+    def forward(self, batch: Batch, edges: Mapping[str, Any], divisor: float) -> torch.Tensor:
+        """The negative log-likelihood of all labelled tokens over ``divisor``, in nats."""
+        if self._checkpointing is not None:
+            self._checkpointing(batch["input_ids"].numel())
+        hidden, labels = supervised(self.model, batch, edges)
+        head = self.model.get_output_embeddings()
+        options = {"bias": head.bias, "cap": softcap(self.model)}
+        if self.function is summed_nll and self._sums_in_place(head.weight):
+            if head.weight.grad is None:
+                head.weight.grad = torch.zeros_like(head.weight)
+            options["into"] = head.weight.grad
+        return self.function(hidden, head.weight, labels, divisor, **options)
+
+    def _sums_in_place(self, weight: torch.Tensor) -> bool:
+        """Whether the gradient of the output head may be added to the sum at once: it is ours and in float32."""
+        trains = weight.requires_grad and torch.is_grad_enabled()
+        return trains and weight.dtype == torch.float32 and not isinstance(self, FSDPModule)
 
 
 def choose(wanted: str, device: str) -> str:

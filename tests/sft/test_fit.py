@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,8 +12,11 @@ from transformers.models.auto import AutoModelForCausalLM
 
 from micota.config import SftConfig, TrainerConfig
 from micota.sft.activation_checkpointing import ActivationCheckpointing
+from micota.sft.callbacks import StepMetrics
 from micota.sft.data import SftDataModule, schedule
-from micota.sft.module import SftModule, learning_rate_factor
+from micota.sft.fit import SftModule, learning_rate_factor
+from micota.sft.losses import Objective
+from micota.sft.memory import Shape
 from micota.sft.packing import Tokens
 
 SFT = SftConfig(learning_rate=1e-2, batch_size=8, epochs=2, warmup_ratio=0.2)
@@ -25,6 +29,18 @@ def tokens() -> list[Tokens]:
     return [Tokens(ids=torch.randint(2, 32, (n,), generator=generator).tolist(), num_prompt=2) for n in lengths]
 
 
+class Seen:
+    """Progress that appends the metrics of every step to a list."""
+
+    def __init__(self, metrics: list[dict[str, float]]) -> None:
+        self.metrics = metrics
+
+    def begin(self, total: int) -> None: ...
+
+    def step(self, metrics: Mapping[str, float], step: int) -> None:
+        self.metrics.append(dict(metrics))
+
+
 def fit(
     trainer: TrainerConfig = CPU, sft: SftConfig = SFT, most_tokens: dict[str, int] | None = None
 ) -> tuple[Any, list[dict[str, float]]]:
@@ -35,13 +51,11 @@ def fit(
     )
     data = SftDataModule(tokens(), sft, trainer, seed=0)
     seen: list[dict[str, float]] = []
-    recompute = None if most_tokens is None else ActivationCheckpointing(model, most_tokens)
-    module = SftModule(
-        model, sft, trainer, len(data.steps), lambda metrics, step: seen.append(dict(metrics)), recompute=recompute
-    )
+    checkpointing = None if most_tokens is None else ActivationCheckpointing(model, most_tokens)
+    module = SftModule(Objective(model, checkpointing=checkpointing), sft, trainer, len(data.steps))
     Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
-        enable_checkpointing=False,
+        enable_checkpointing=False, callbacks=[StepMetrics(Seen(seen), Shape.of(model), None)],
     ).fit(module, data)  # fmt: skip
     return model, seen
 
@@ -118,7 +132,7 @@ def test_schedule_visits_every_example_once_an_epoch() -> None:
 
 def test_weight_decay_is_for_matrices_alone() -> None:
     model, _ = fit()
-    optimizer = SftModule(model, SFT, CPU, 1, lambda metrics, step: None).configure_optimizers()["optimizer"]
+    optimizer = SftModule(Objective(model), SFT, CPU, 1).configure_optimizers()["optimizer"]
     decays = {p.ndim: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert decays == {2: SFT.weight_decay, 1: 0.0}
 
@@ -126,8 +140,8 @@ def test_weight_decay_is_for_matrices_alone() -> None:
 def test_the_last_loss_is_in_every_checkpoint() -> None:
     """A run that is killed between its last checkpoint and the export still reports it."""
     model, _ = fit()
-    module = SftModule(model, SFT, CPU, 1, lambda metrics, step: None)
+    module = SftModule(Objective(model), SFT, CPU, 1)
     module.last_loss.fill_(0.25)
-    again = SftModule(model, SFT, CPU, 1, lambda metrics, step: None)
+    again = SftModule(Objective(model), SFT, CPU, 1)
     again.load_state_dict(module.state_dict())
     assert float(again.last_loss) == 0.25

@@ -1,0 +1,180 @@
+"""Lightning callbacks around the optimiser steps: metrics and speed, validation, and stopping on a signal.
+
+Callbacks that save checkpoints are in :mod:`micota.sft.checkpoints`, the one that evaluates during training is in
+:mod:`micota.sft.eval_during_training`. Lightning runs them in the order in which :func:`micota.sft.fit.fit` lists them.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import distributed
+
+from micota.sft.data import SftDataModule, Step
+from micota.sft.memory import Shape, peak_memory_bytes
+from micota.sft.progress import Progress
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
+    """The sum of a scalar over all ranks, which must all call this function; ``value`` is overwritten."""
+    if _is_distributed():
+        distributed.all_reduce(value)
+    return value
+
+
+def _is_distributed() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+class StepMetrics(Callback):
+    """Reports loss, gradient norm, learning rate, speed and memory of every step; other callbacks report through it.
+
+    The time of a step includes its data and its checkpoint, and excludes what runs within :meth:`in_eval_mode`.
+
+    Args:
+        shape: of the model, for the share of the peak FLOP/s (MFU).
+        peak_flops: FLOP/s of one device; None, where it is not known, leaves MFU out.
+    """
+
+    def __init__(self, progress: Progress, shape: Shape, peak_flops: float | None) -> None:
+        self._progress = progress
+        self._shape = shape
+        self._peak_flops = peak_flops
+        self._began = math.nan
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Step, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        speed = self._speed(batch, now - self._began, trainer.world_size)
+        self._progress.step(outputs | speed, trainer.global_step)
+        self._began = now
+
+    def _speed(self, batch: Step, seconds: float, world_size: int) -> dict[str, float]:
+        found = {"train/tokens_per_s": batch.num_supervised / seconds}
+        if self._peak_flops is not None:
+            # Model FLOPs utilisation (PaLM, arXiv 2204.02311, appendix B): needed FLOP/s over those of all devices.
+            flops = self._shape.flops(batch.lengths, batch.num_supervised)
+            found["train/mfu"] = flops / seconds / (self._peak_flops * world_size)
+        return found | {"train/peak_memory_bytes": float(peak_memory_bytes())}
+
+    @contextmanager
+    def in_eval_mode(self, trainer: Trainer, pl_module: LightningModule) -> Iterator[dict[str, float]]:
+        """Put the model into evaluation mode, and report the metrics that the block adds to the dict."""
+        began = time.perf_counter()
+        found: dict[str, float] = {}
+        pl_module.eval()
+        yield found
+        pl_module.train()
+        self._progress.step(found, trainer.global_step)
+        self._began += time.perf_counter() - began
+
+
+class Validation(Callback):
+    """Computes the loss of the validation examples every ``every`` steps and after the last, in nats per token.
+
+    ``loss`` is the last one (NaN before the first); checkpoints keep it for a run that is killed after its last step.
+    """
+
+    def __init__(self, metrics: StepMetrics, data: SftDataModule, every: int | None) -> None:
+        self.loss = math.nan
+        self._metrics = metrics
+        self._data = data
+        self._every = every
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        step = trainer.global_step
+        is_due = step == len(self._data.steps) or (self._every is not None and step % self._every == 0)
+        if is_due and self._data.validation_steps:
+            with self._metrics.in_eval_mode(trainer, pl_module) as found:
+                found["validation/loss"] = self.loss = self._mean_loss(trainer, pl_module)
+
+    @torch.no_grad()
+    def _mean_loss(self, trainer: Trainer, pl_module: Any) -> float:
+        """Sum over tokens divided by their number, so that the result does not depend on the batches."""
+        total, count = torch.zeros((), device=trainer.strategy.root_device), 0
+        for step in self._data.validation():
+            for micro_batch in step.micro_batches:
+                total += pl_module.loss(micro_batch, 1.0)
+            count += step.num_supervised
+        return float(sum_over_ranks(total) / count)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"loss": self.loss}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.loss = state_dict["loss"]
+
+
+class StoppedError(Exception):
+    """A signal ended training, and the checkpoint is written."""
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}")
+        self.signum, self.step = signum, step
+
+
+class StopOnSignal(Callback):
+    """On SIGTERM or SIGINT, lets the step finish and asks Lightning to stop; ``Checkpoints`` after it saves.
+
+    A second signal acts as if this callback were not there.
+    """
+
+    def __init__(self) -> None:
+        self._signum = 0
+        self._stopped: StoppedError | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Only now: Lightning has just put handlers of its own into place, and they would end the run within a step.
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if signum := self._of_any_rank(trainer.strategy.root_device):
+            self._stopped = StoppedError(signum, trainer.global_step)
+            trainer.should_stop = True
+
+    def _note(self, signum: int, _frame: Any) -> None:
+        self._signum = signum
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _of_any_rank(self, device: torch.device) -> int:
+        """The signal that any rank received, or 0. All ranks must stop after the same step, and save one checkpoint."""
+        if not _is_distributed():
+            return self._signum
+        seen = torch.tensor(self._signum, device=device)
+        distributed.all_reduce(seen, op=distributed.ReduceOp.MAX)
+        return int(seen)
+
+    @contextmanager
+    def restoring_handlers(self) -> Iterator[None]:
+        """Around ``Trainer.fit``: the handlers from before are back in place, however training ends.
+
+        Raises:
+            StoppedError: a signal ended it.
+        """
+        before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+        try:
+            yield
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                for signum, handler in before.items():
+                    signal.signal(signum, handler)
+        if self._stopped is not None:
+            raise self._stopped

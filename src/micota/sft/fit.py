@@ -1,0 +1,299 @@
+"""The training loop, from top to bottom: model, data, module, callbacks, ``Trainer.fit``, export.
+
+Lightning's Trainer runs the loop, a LightningModule computes a step, callbacks do the rest. Where this package departs
+from what Lightning does by itself, the reason is here:
+
+- **Manual optimisation, a whole optimiser step per ``training_step``.** The loss is divided by the supervised tokens of
+  the whole step, over micro-batches and ranks. Lightning's accumulation averages the means of micro-batches, which
+  weighs a token by the batch it happens to be in. Lightning's gradient clipping would not return the norm either.
+- **All epochs are one Lightning epoch** (:class:`micota.sft.data.SftDataModule`). A run then resumes in the middle of
+  an epoch: the sampler starts at the step of the checkpoint and keeps the length of the whole run, as Lightning adds
+  the finished steps to its own count.
+- **Metrics are what ``training_step`` returns**, and callbacks receive them. ``self.log`` would turn them into float32.
+- **Checkpoints are a callback of this package** (:class:`micota.sft.checkpoints.Checkpoints`). ``ModelCheckpoint``
+  writes into the final place, so that a killed run leaves a broken file, and does not save when a signal comes.
+- **A plugin writes checkpoints to the file directly** (:class:`micota.sft.checkpoints.StreamedCheckpoints`). Lightning
+  builds the file in memory first: three times the weights.
+- **Signal handlers are set on train start** (:class:`micota.sft.callbacks.StopOnSignal`). Lightning sets its own just
+  before, which broadcast from within the handler and stop without a checkpoint.
+- **The strategy overrides three methods of ``ModelParallelStrategy``** (:class:`micota.sft.sharding.Sharding`): loading
+  without frozen weights, which are in no checkpoint, offloaded weights, which Lightning would move to the GPU, and the
+  backend of the process group.
+- **The cluster environment is passed in**, and SLURM's requeueing is off: ranks are there already, and the pipeline
+  starts a stopped stage again.
+- **``bf16-true`` is ``32-true`` for Lightning on one device**: the weights are loaded as bfloat16, and Lightning would
+  cast the float32 adapters too. In shards, FSDP2's own policy does the mixed precision.
+- **Autocast runs without its cache**, which would keep a copy of all weights until the step ends.
+- **Batches stay on the CPU** (``transfer_batch_to_device``): micro-batches move one at a time, and kernels need the
+  lengths of sequences on the CPU. Lightning's distributed sampler is off: the data module divides steps among ranks.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+
+from micota.artifacts.jsonl import write_text
+from micota.config import Config, SftConfig, TrainerConfig
+from micota.errors import ConfigError
+from micota.export import export, export_streamed, named_weights, rehearse
+from micota.graph import TrainSpec
+from micota.graph.node import Node
+from micota.sft import lora, losses
+from micota.sft.activation_checkpointing import ActivationCheckpointing
+from micota.sft.callbacks import StepMetrics, StopOnSignal, Validation, sum_over_ranks
+from micota.sft.checkpoints import Checkpoints, StreamedCheckpoints, trained_state
+from micota.sft.cpu_kernels import use_cpu_kernels
+from micota.sft.data import Inputs, SftDataModule, Step
+from micota.sft.eval_during_training import EvalDuringTraining
+from micota.sft.loading import Loaded, device_of, load
+from micota.sft.memory import Shape, peak_flops
+from micota.sft.packing import Batch, borders
+from micota.sft.progress import Progress
+from micota.sft.sharding import Sharding, shard, whole
+
+CHECKPOINTS = "checkpoints"
+NON_FINITE = "non_finite.json"
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its import turns tips and notes on
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training leaves beside the weights; ``validation_loss`` is None without validation examples."""
+
+    steps: int
+    examples: int
+    validation_examples: int
+    loss: float
+    validation_loss: float | None
+
+
+def fit(
+    config: Config, node: Node[TrainSpec], inputs: Inputs, folder: Path, progress: Progress, *, writes: bool
+) -> Fitted:
+    """Train the model of ``node`` in this process, one rank where there are several, and export it to ``folder``.
+
+    A run whose checkpoint is in ``folder`` goes on from it.
+
+    Args:
+        writes: whether this rank writes the files of which there is one; true of exactly one rank.
+
+    Raises:
+        ConfigError: the model does not fit the memory, the disk or the data, or the loss is not finite.
+        StoppedError: a signal ended training, and a checkpoint is there.
+    """
+    spec, trainer_config = node.spec, config.trainer
+    seed_everything(spec.seed, verbose=False)
+
+    data = SftDataModule(inputs.tokens, spec.sft, trainer_config, spec.seed, inputs.chosen)
+    loaded = load(inputs, spec, trainer_config, folder)
+    use_cpu_kernels(loaded.model, trainer_config)
+    if writes:
+        rehearse(loaded.model, inputs.tokenizer, folder / "rehearsal")
+        (folder / NON_FINITE).unlink(missing_ok=True)
+
+    loss = losses.choose(trainer_config.loss, device_of(trainer_config))
+    checkpointing = ActivationCheckpointing(loaded.model, loaded.most_tokens)
+    objective = losses.Objective(loaded.model.train(), loss, checkpointing)
+    module = SftModule(objective, spec.sft, trainer_config, len(data.steps), loaded.fill)
+
+    metrics = StepMetrics(progress, Shape.of(loaded.model), peak_flops(trainer_config))
+    validation = Validation(metrics, data, trainer_config.validate_every)
+    signals = StopOnSignal()
+    checkpoints = Checkpoints(
+        folder / CHECKPOINTS, trainer_config.checkpoint_every, node.key, sharded=trainer_config.world_size > 1
+    )
+    callbacks = [metrics, validation, signals, checkpoints]  # checkpoints last: they save what the others have done
+    if trainer_config.evaluate_every:
+        callbacks.insert(2, EvalDuringTraining(metrics, config, node, loaded.model, inputs.tokenizer))
+
+    progress.begin(len(data.steps))
+    trainer = Trainer(
+        accelerator=trainer_config.accelerator,
+        max_epochs=1,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **devices(trainer_config),
+    )
+    try:
+        with signals.restoring_handlers():
+            trainer.fit(module, data, ckpt_path=checkpoints.latest())
+    except NonFiniteError as error:
+        if writes:
+            error.write(folder / NON_FINITE, inputs)
+        raise ConfigError(f"{error}; {folder / NON_FINITE} names the examples of the step") from error
+
+    write_model(loaded, inputs.tokenizer, folder, trainer_config, writes=writes)
+    if writes:
+        checkpoints.remove()
+    num_validation = sum(len(step) for step in data.validation_steps)
+    return Fitted(
+        steps=len(data.steps),
+        examples=len(inputs.chosen) - num_validation,
+        validation_examples=num_validation,
+        loss=float(module.last_loss),
+        validation_loss=validation.loss if num_validation else None,
+    )
+
+
+class SftModule(LightningModule):
+    """Loss on response tokens, AdamW, cosine schedule with warm-up. One training step is one optimiser step."""
+
+    def __init__(
+        self,
+        objective: losses.Objective,
+        sft: SftConfig,
+        trainer: TrainerConfig,
+        num_steps: int,
+        fill: Callable[[torch.device], None] | None = None,
+    ) -> None:
+        """``fill`` reads the weights of a model that is on the meta device until it is sharded."""
+        super().__init__()
+        self.automatic_optimization = False
+        self.objective = objective
+        self.sft = sft
+        self.config = trainer
+        self.num_steps = num_steps
+        self.strict_loading = all(weight.requires_grad for weight in objective.parameters())
+        self.last_loss: torch.Tensor
+        self.register_buffer("last_loss", torch.tensor(math.nan))  # saved, for a run killed after its last step
+        self._fill = fill
+
+    def configure_model(self) -> None:
+        """Shard the model, and read this rank's rows of its weights."""
+        if self.config.world_size > 1:
+            mesh = self.device_mesh
+            assert mesh is not None
+            shard(self.objective, mesh["data_parallel"], self.config)
+            if self._fill is not None:
+                self._fill(torch.device("cpu") if self.config.cpu_offload else self._compute_device)
+                self._fill = None
+
+    def configure_optimizers(self) -> Any:
+        # Weight decay is for matrices: biases and gains of norms have no scale that it would bound.
+        trained = self._trained()
+        matrices = [weight for weight in trained if weight.ndim >= 2]
+        vectors = [weight for weight in trained if weight.ndim < 2]
+        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=self.sft.learning_rate,
+            weight_decay=self.sft.weight_decay,
+            fused=True,
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, self.num_steps, self.sft.warmup_ratio)
+        )
+        # Per step: Lightning's default is per epoch, and all epochs are one here.
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def training_step(self, batch: Step, batch_idx: int) -> dict[str, float]:
+        """Accumulate the gradient of all micro-batches, clip it, and update the weights.
+
+        Raises:
+            NonFiniteError: the loss or the gradient norm is not finite; the weights are not updated.
+        """
+        optimizer: Any = self.optimizers()
+        scheduler: Any = self.lr_schedulers()
+        optimizer.zero_grad()
+        torch.manual_seed(batch.seed)
+        total = torch.zeros((), device=self._compute_device)
+        for micro_batch in batch.micro_batches:
+            # Sharding averages gradients over the W ranks: mean_r(loss_r / (N / W)) = sum_r(loss_r) / N.
+            loss = self.loss(micro_batch, batch.num_supervised / self.config.world_size)
+            self.manual_backward(loss)
+            total += loss.detach()
+        loss_value = float(sum_over_ranks(total)) / self.config.world_size
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self._trained(), self.sft.max_grad_norm)))
+        if not (math.isfinite(norm) and math.isfinite(loss_value)):
+            raise NonFiniteError(self.global_step, loss_value, norm, batch.examples)
+        self.last_loss.fill_(loss_value)
+        learning_rate = optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        scheduler.step()
+        return {"train/loss": loss_value, "train/grad_norm": norm, "train/learning_rate": learning_rate}
+
+    def loss(self, micro_batch: Batch, divisor: float) -> torch.Tensor:
+        """Negative log-likelihood of the labelled tokens of packed rows over ``divisor``, in nats (scalar, float32)."""
+        edges = borders(micro_batch["position_ids"])
+        device = self._compute_device
+        inputs = {name: values.to(device, non_blocking=True) for name, values in micro_batch.items()}
+        edges |= {name: edges[name].to(device, non_blocking=True) for name in ("cu_seq_lens_q", "cu_seq_lens_k")}
+        dtype, enabled = torch.get_autocast_dtype(device.type), torch.is_autocast_enabled(device.type)
+        with torch.autocast(device.type, dtype, enabled=enabled, cache_enabled=False):
+            value: torch.Tensor = self.objective(inputs, edges, divisor)
+        return value
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = trained_state(self, checkpoint["state_dict"])
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        return [weight for weight in self.objective.parameters() if weight.requires_grad]
+
+    @property
+    def _compute_device(self) -> torch.device:
+        """Not ``self.device``: offloaded weights are elsewhere."""
+        return self.trainer.strategy.root_device
+
+
+def learning_rate_factor(step: int, total: int, warmup_ratio: float) -> float:
+    """Linear warm-up from above 0, then a cosine that would reach 0 after the last step (Loshchilov & Hutter 2017)."""
+    warmup = math.ceil(total * warmup_ratio)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+class NonFiniteError(Exception):
+    """The loss or the gradient is not a finite number. ``examples`` are the indices of those in the step."""
+
+    def __init__(self, step: int, loss: float, norm: float, examples: list[int]) -> None:
+        super().__init__(f"the loss is {loss:g} and the gradient {norm:g} at step {step}; lower the learning rate")
+        self.step, self.loss, self.norm, self.examples = step, loss, norm, examples
+
+    def write(self, path: Path, inputs: Inputs) -> None:
+        """Write the step and the problems of its examples, as JSON."""
+        ids = [inputs.examples[index].problem_id for index in self.examples]
+        found = {"step": self.step, "loss": str(self.loss), "gradient": str(self.norm), "problem_ids": ids}
+        write_text(path, json.dumps(found, indent=2) + "\n")
+
+
+def devices(config: TrainerConfig) -> dict[str, Any]:
+    """Lightning's settings for one device, or for the ranks that are there already."""
+    if config.world_size == 1:
+        precision = config.precision if config.precision == "bf16-mixed" else "32-true"
+        return {"devices": 1, "precision": precision, "plugins": [StreamedCheckpoints()]}
+    environment: ClusterEnvironment = (
+        SLURMEnvironment(auto_requeue=False) if "WORLD_SIZE" not in os.environ else TorchElasticEnvironment()
+    )
+    ranks = {"devices": config.devices, "num_nodes": config.num_nodes, "plugins": [environment]}
+    return ranks | {"strategy": Sharding(config)}
+
+
+def write_model(loaded: Loaded, tokenizer: Any, folder: Path, config: TrainerConfig, *, writes: bool) -> None:
+    """Write the model, with its adapters merged where it has some. Every rank must call this function."""
+    model = loaded.model
+    if loaded.adapted is not None:
+        lora.save(loaded.adapted, folder / "adapter", whole, writes=writes)
+        export_streamed(model, tokenizer, folder, lora.merged_weights(loaded.adapted, whole), writes=writes)
+    elif config.world_size > 1:
+        weights = ((name, whole(weight.detach())) for name, weight in named_weights(model))
+        export_streamed(model, tokenizer, folder, weights, writes=writes)
+    else:
+        export(model, tokenizer, folder)

@@ -1,0 +1,14 @@
+"""How training reports: the interface between the loop and who shows its progress (console, log, tracker, a pipe)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Receives the number of optimiser steps once, and then metrics by name with the step they belong to."""
+
+    def begin(self, total: int) -> None: ...
+
+    def step(self, metrics: Mapping[str, float], step: int) -> None: ...
