@@ -26,14 +26,14 @@ from micota import graph
 from micota.artifacts.jsonl import read_jsonl, write_jsonl
 from micota.artifacts.store import Store
 from micota.config import Call, Config, LoraConfig
-from micota.errors import ArtifactError, ConfigError
+from micota.errors import ConfigError, StageError, UserError
 from micota.graph.node import AnyNode
 from micota.records import Example
 from micota.runtime.execute import perform
 from micota.runtime.launch import launch
 from micota.runtime.plan import tasks_of
 from micota.runtime.work import Work
-from micota.sft import data, loading
+from micota.sft import data, loading, losses
 from micota.sft import memory as budget
 from micota.stages import train
 from micota.tracking import NoRun
@@ -296,6 +296,20 @@ def test_not_a_number_stops_it_and_names_the_examples(prepared: Prepared) -> Non
     assert not list(partial.glob("*.safetensors"))
 
 
+def test_a_bug_within_a_step_keeps_its_traceback(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning catches what is raised in its loop, to clean up, and must hand it on."""
+
+    def planted_bug(*_: Any) -> None:
+        raise ValueError("planted")
+
+    monkeypatch.setattr(losses.Objective, "forward", planted_bug)
+    config = prepared()
+    with pytest.raises(ValueError, match="planted") as caught:
+        fitted(config)
+    assert "planted_bug" in [entry.name for entry in caught.traceback]
+    assert not isinstance(caught.value, UserError)
+
+
 def test_adapters_are_saved_and_merged(prepared: Prepared) -> None:
     import peft
 
@@ -377,7 +391,7 @@ def test_a_checkpoint_of_another_run_is_refused(prepared: Prepared) -> None:
     (folders[0] / "checkpoints").rename(folders[1] / "checkpoints")
     with pytest.raises(ConfigError, match="holds a checkpoint of another run"):
         fitted(other)
-    with pytest.raises(ArtifactError, match=r"was written by one of trainer.devices, and this run has several"):
+    with pytest.raises(StageError, match=r"was written by one of trainer.devices, and this run has several"):
         fitted(prepared("student.sft.epochs=41", "trainer.devices=2"))
 
 
