@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 MIN_ARMS = 3
 FEW_ARMS = 10  # with fewer, one recipe can make or break a correlation
+# The smallest p-value of Spearman's rho over n recipes is 2 / n!: with fewer than 5 recipes none is below 0.05.
 MAX_PERMUTATIONS = 40_320  # of 8 recipes: all of them; of more, so many at random
 
 
@@ -100,9 +101,11 @@ def correlation(
             f"a correlation over {len(by_recipe)} recipes ({', '.join(by_recipe)}); at least {MIN_ARMS} are needed"
         )
     measure = METHODS[method]
+    # Seeds are averaged first: recipes are the sample, and 20 seeds of one would not make it 20 recipes.
     means = np.array([rows.mean(axis=0) for rows in by_recipe.values()])
     x, y = means[:, 0], means[:, 1]
     low, high = _interval(list(by_recipe.values()), measure, seed, draws)
+    # Leave one out: with few recipes a single one can carry the whole correlation.
     without = {recipe: float(measure(np.delete(x, i), np.delete(y, i))) for i, recipe in enumerate(by_recipe)}
     return Correlation(
         known=known,
@@ -128,6 +131,7 @@ def _interval(
         # Two points always lie on a line: samples of fewer than 3 different recipes would add correlations of 1 and -1.
         if len(set(sampled.tolist())) < MIN_ARMS:
             continue
+        # Chance lies in the recipes and in the seeds of each: without the second stage the interval is too narrow.
         seeds = [recipes[i][generator.integers(0, len(recipes[i]), size=len(recipes[i]))] for i in sampled]
         means.append(np.array([rows.mean(axis=0) for rows in seeds]))
     both = np.array(means)  # [draws, recipes, 2]

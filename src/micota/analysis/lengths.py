@@ -116,6 +116,7 @@ def data_responses(examples: Iterable[Example]) -> list[Response]:
 
 def lengths(rows: Sequence[Response]) -> Lengths:
     """Sum up responses, of which there must be at least one."""
+    # Quantiles beside the mean: responses that run into the limit make the mean one of the limit.
     tokens = np.array([row.num_tokens for row in rows])
     words = {word: sum(row.reflections[word] for row in rows) for word in rows[0].reflections}
     p10, p50, p90 = (float(value) for value in np.percentile(tokens, (10, 50, 90)))
@@ -129,6 +130,7 @@ def lengths(rows: Sequence[Response]) -> Lengths:
         reflections={word: count / len(rows) for word, count in words.items()},
         num_reflections=sum(words.values()) / len(rows),
         share_reflecting=sum(row.num_reflections > 0 for row in rows) / len(rows),
+        # Over all tokens, not a mean of rates: a short response with one word would outweigh a long one.
         reflections_per_1000_tokens=1000 * sum(words.values()) / max(1, int(tokens.sum())),
     )
 

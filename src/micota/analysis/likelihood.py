@@ -1,4 +1,8 @@
-"""How likely a data set is under a model, as a whole and over its examples."""
+"""How likely a data set is under a model, as a whole and over its examples.
+
+BPC (MiCoTA, arXiv 2507.01887, eq. 3) is -sum ln p(token) / ln 2 over the length of the text, which does not depend on
+the tokenizer as a loss per token does. The paper divides by "characters" and counts UTF-8 bytes; both are here.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +33,13 @@ class Likelihood:
 
 def bits_of(rows: Sequence[ExampleScore]) -> Likelihood:
     """Sum up the rows of one data set, of which there must be at least one."""
+    # Total over total, not the mean of ratios: the code length of the whole set, as a compressor would be measured.
     nats = sum(row.nll_nats for row in rows)
     num_bytes = sum(row.num_bytes for row in rows)
     bits = np.array([row.bits_per_byte for row in rows])
     p10, p50, p90 = (float(value) for value in np.percentile(bits, QUANTILES))
     return Likelihood(
+        # 1 nat is 1 / ln 2 bits.
         bits_per_byte=nats / np.log(2) / num_bytes,
         bits_per_character=nats / np.log(2) / sum(row.num_characters for row in rows),
         nats_per_byte=nats / num_bytes,

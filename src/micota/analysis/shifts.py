@@ -1,7 +1,7 @@
 """Which tokens tuning made a model use: their ranks before it, summed up by token and by response.
 
-After Mix Distillation (arXiv 2502.12143, figure 8). The shift of a token is its rank before tuning less its rank after,
-which is 0 in greedy answers: there the rank before is the shift.
+After Mix Distillation (arXiv 2502.12143, figure 8). The shift of a token is its rank before tuning minus its rank
+after, which is 0 in greedy answers: there the rank before is the shift.
 """
 
 from __future__ import annotations
@@ -39,8 +39,11 @@ def token_shifts(rows: Sequence[RankedResponse], text_of: Callable[[int], str]) 
         found: list[int] = np.bincount(place[chosen], minlength=len(tokens)).tolist()
         return found
 
+    # The rank of the token under the untuned model, 0 for its most likely one: unshifted at 0, marginal at 1 and 2,
+    # shifted from 3 on (the 1st, the 2nd and 3rd, and the rest in arXiv 2312.01552).
     top, middle = ranks == 0, (ranks > 0) & (ranks < NUM_MARGINAL)
     total, unshifted, marginal = counts(np.ones(len(ids), dtype=bool)), counts(top), counts(middle)
+    # One pass over all tokens for each column: bincount sums by token, maximum.at is its like for maxima.
     sums = np.bincount(place, weights=ranks, minlength=len(tokens))
     highest = np.zeros(len(tokens), dtype=np.int64)
     np.maximum.at(highest, place, ranks)
@@ -71,6 +74,7 @@ def most_shifted(
     """
     if by not in MEASURES:
         raise ValueError(f"most shifted by {by!r}; accepted: {', '.join(MEASURES)}")
+    # A token that is used once or twice can have any rank: means over few uses would fill the list.
     frequent = [row for row in rows if row.count >= min_count and getattr(row, by) > 0]
     return sorted(frequent, key=lambda row: (-getattr(row, by), -row.count, row.token_id))[:limit]
 

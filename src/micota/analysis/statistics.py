@@ -1,4 +1,8 @@
-"""What scores say and whether a difference is real. All in fractions, not percent; problems are always the sample."""
+"""What scores say and whether a difference is real. All in fractions, not percent.
+
+Problems are the sample, never the answers to them: several answers to one problem are not independent, and a new
+evaluation would have other problems.
+"""
 
 from __future__ import annotations
 
@@ -85,11 +89,14 @@ def wilson(correct: float, total: float) -> Estimate:
     """Share of ``correct`` in ``total`` with Wilson's score interval (Wilson 1927), right for small benchmarks too."""
     if total == 0:
         return Estimate(math.nan, math.nan, math.nan)
+    # The p that solve |share - p| = z sqrt(p (1 - p) / n): the error is that of the true p, not of the share, for which
+    # it is 0 where all answers are right (Wilson 1927, J. Am. Stat. Assoc. 22:209).
     # scipy's (binomtest) is equal but takes whole numbers only, and average_at_k has effective numbers of problems.
     # statsmodels' takes those, but ends a rounding error off 0 and 1 at some totals, and is 65 MB for three lines.
     share = correct / total
     centre = (share + Z95**2 / (2 * total)) / (1 + Z95**2 / total)
     half = Z95 * math.sqrt(share * (1 - share) / total + Z95**2 / (4 * total**2)) / (1 + Z95**2 / total)
+    # In exact arithmetic the ends are 0 and 1 there; rounding would leave 1e-17 of them.
     return Estimate(share, 0.0 if share == 0 else centre - half, 1.0 if share == 1 else centre + half)
 
 
@@ -119,6 +126,7 @@ def pass_at_k(samples: Mapping[str, Sequence[float]], k: int) -> SampledEstimate
     if not 1 <= k <= n:
         raise ValueError(f"pass@k with k={k} from {n} samples of each problem; accepted: k from 1 to {n}")
     _check_binary(samples)
+    # C(n-c, k) of the C(n, k) ways to choose k samples hold no right one. Python's whole numbers: no float overflows.
     chance = {name: 1 - math.comb(n - round(sum(rights)), k) / math.comb(n, k) for name, rights in samples.items()}
     return _over_problems(chance, n)
 
@@ -154,6 +162,7 @@ def problem_means(samples: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 def macro_average(suite: Suite) -> Estimate:
     """Unweighted mean of benchmark accuracies with the interval of a stratified mean, cut at 0 and 1."""
+    # Mean over B benchmarks; its variance is that of the sum of B independent means: sum_b s_b^2 / n_b / B^2.
     mean, error = _stratified([np.array(list(values.values()), dtype=float) for values in suite.values()])
     return Estimate(mean, max(0.0, mean - Z95 * error), min(1.0, mean + Z95 * error))
 
@@ -177,9 +186,11 @@ def paired_difference(ours: Suite, theirs: Suite, seed: int = 0, draws: int = 10
     generator = np.random.default_rng(seed)
     flipped = np.zeros(draws)
     for delta in deltas:
-        nonzero = delta[delta != 0]
+        nonzero = delta[delta != 0]  # a sign changes nothing at 0, and most problems are answered alike by both
         signs = generator.integers(0, 2, size=(draws, len(nonzero)), dtype=np.int8) * 2 - 1
         flipped += signs @ nonzero / (len(delta) * len(deltas))
+    # p = (1 + #{|flipped| >= |mean|}) / (1 + draws). Sums of the same numbers in another order differ by rounding, and
+    # count as equal: hence the tolerance.
     p_value = (1 + int(np.sum(np.abs(flipped) >= abs(mean) - 1e-12))) / (1 + draws)
     return Difference(mean, mean - Z95 * error, mean + Z95 * error, p_value, error)
 
@@ -205,6 +216,8 @@ def _sign_test(better: int, worse: int) -> float:
         return 1.0  # no problem tells the two apart; a binomial of no trials is not defined in scipy
     from scipy import stats  # 0.6 s, which commands that only plan need not wait for
 
+    # p = min(1, 2 P(X <= min(b, c))) with X ~ Binomial(b + c, 1/2). The chi-squared approximation (b - c)^2 / (b + c)
+    # is wrong for few discordant problems, as the 30 of AIME have.
     return float(stats.binomtest(better, better + worse, 0.5).pvalue)
 
 
@@ -229,6 +242,8 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     false alarm among those below ``ALPHA`` stays below it."""
     # scipy has no Holm; statsmodels' multipletests is equal, but takes a second to import and is 65 MB.
     adjusted: dict[str, float] = {}
+    # p~_(i) = max over j <= i of min(1, (m - j + 1) p_(j)), p-values in rising order (Holm 1979, Scand. J. Stat. 6:65).
+    # The running maximum keeps the order: no comparison is adjusted below one with a smaller p-value.
     largest = 0.0
     for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
@@ -249,11 +264,13 @@ def paired_error(num_problems: Mapping[str, int], discordance: Mapping[str, floa
     ``discordance`` is the share of problems of each benchmark that one of the two models alone solves. The variance of
     one problem's difference is that share, less the squared difference of the accuracies, which is left out.
     """
+    # A problem's difference is 1, 0 or -1: E[d^2] is the share of discordant problems, E[d]^2 a few thousandths of it.
     return _planned_error(num_problems, discordance)
 
 
 def unpaired_error(num_problems: Mapping[str, int], accuracy: Mapping[str, float]) -> float:
     """The standard error of the difference of two macro averages, were both measured on problems of their own."""
+    # Var(x - y) = p (1 - p) + p (1 - p) for two independent answers: no pairing takes the problems' difficulty away.
     return _planned_error(num_problems, {name: 2 * share * (1 - share) for name, share in accuracy.items()})
 
 
@@ -267,6 +284,7 @@ def _over_problems(means: Mapping[str, float], num_samples: int) -> SampledEstim
     values = np.array(list(means.values()))
     count, mean = len(values), float(values.mean())
     error = float(values.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
+    # n_eff = p (1 - p) / SE^2: so many independent answers have this standard error.
     # (count - 1) / count makes this exactly `count` where values are 0 or 1. No sample counts more than once.
     effective = mean * (1 - mean) / (error**2 * (count - 1) / count) if error > 0 else count
     effective = min(effective, count * num_samples)
@@ -275,7 +293,8 @@ def _over_problems(means: Mapping[str, float], num_samples: int) -> SampledEstim
 
 
 def _stratified(strata: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
-    """Mean of the strata's means, and its standard error."""
+    """Mean of the strata's means, and its standard error: sqrt(sum of s^2 / n over strata) / number of strata."""
+    # ddof=1: the variance of all problems that a benchmark could have had is estimated from those that it has.
     means = [float(values.mean()) for values in strata]
     variances = [float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0 for values in strata]
     return float(np.mean(means)), math.sqrt(sum(variances)) / len(strata)
