@@ -6,16 +6,16 @@ MkDocs calls ``on_files`` when it builds the site. Nothing here is written to th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import micota.stages.registry  # noqa: F401  (all stages)
-from micota.config import COMMANDS, SCHEMAS
+from micota.config import COMMANDS
+from micota.config.reference import keys_alone, reference, table
 from micota.graph.stage import all_stages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,61 +55,28 @@ def commands() -> str:
         "`plan=true` prints what a command would do and does nothing.",
         "`-m` runs a sweep over comma-separated values.\n",
     ]
-    shared = {item.name for item in fields(SCHEMAS["generate"].__mro__[1])}
     for name, command in COMMANDS.items():
         examples = [f"micota {name} {example}" for example in command.examples]
         text += [f"## {name}\n", f"{command.about}\n", "```text", *examples, "```\n"]
-        own = [item for item in rows(command.schema) if item[0].split(".")[0] not in shared]
-        text += ["Keys of this command alone:\n", *table(own)] if own else ["It has no keys of its own.\n"]
+        own = keys_alone(name)
+        text += ["Keys of this command alone:\n", *table(own), ""] if own else ["It has no keys of its own.\n"]
     return "\n".join(text)
-
-
-def table(items: list[tuple[str, str, str]]) -> list[str]:
-    """Keys as a Markdown table."""
-    lines = [f"| `{key}` | {default} | {accepted} |" for key, default, accepted in items]
-    return ["| key | default of the schema | accepted |", "|---|---|---|", *lines, ""]
 
 
 def keys() -> str:
-    """Every key that all commands share, by the part of the configuration it belongs to."""
+    """Every key of every command: meaning, unit, type, what is accepted, default, and whether it changes results."""
     text = [
         "# Configuration keys\n",
-        "The defaults here are those of the schema.",
-        "The files of `conf/` set others; `--cfg job` prints what a command uses.\n",
+        "A default is that of the schema, and empty where an option of the group gives it.",
+        "The files of `conf/` set others; `--cfg job` prints what a command uses.",
+        "Another value of a key that changes results makes another artifact.",
+        "Another value of any other key makes the same one.\n",
     ]
-    schema = SCHEMAS["generate"].__mro__[1]
-    hints = get_type_hints(schema)
-    top = [item for item in rows(schema) if "." not in item[0]]
-    text += ["## Top level\n", *table(top)]
-    for item in fields(schema):
-        owner = child(hints[item.name])
-        if owner is not None:
-            text += [f"## {item.name}\n", f"{description(owner)}\n", *table([*rows(owner, f"{item.name}.")])]
-    return "\n".join(text)
+    return "\n".join([*text, reference()])
 
 
 def description(owner: type[Any]) -> str:
     return re.sub(r"``([^`]*)``", r"`\1`", " ".join((owner.__doc__ or "").split()))
-
-
-def rows(owner: type[Any], path: str = "") -> Iterator[tuple[str, str, str]]:
-    """The fields below a schema: dotted key, default, and what is accepted."""
-    hints = get_type_hints(owner)
-    for item in fields(owner):
-        below = child(hints[item.name])
-        if below is not None:
-            if path:
-                yield from rows(below, f"{path}{item.name}.")
-            continue
-        value = item.default_factory() if item.default_factory is not MISSING else item.default
-        default = "required" if value is MISSING else f"`{value}`"
-        kind = getattr(hints[item.name], "__name__", str(hints[item.name])).replace("|", "or")
-        yield f"{path}{item.name}", default, str(item.metadata.get("accepted", kind)).replace("|", "or")
-
-
-def child(kind: Any) -> Any:
-    """The schema of a field that is one, or that may be one, or that is a map of such; else None."""
-    return next((part for part in (kind, *get_args(kind)) if is_dataclass(part)), None)
 
 
 def options() -> str:

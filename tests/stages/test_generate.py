@@ -22,6 +22,7 @@ ASKED = CompletionsSpec(
     thinking=ThinkingConfig(),
     engine="hf",
     dtype="float32",
+    extra_body={},
     seed=None,
 )
 

@@ -49,6 +49,7 @@ ASKED = CompletionsSpec(
     thinking=ThinkingConfig(),
     engine="hf",
     dtype="float32",
+    extra_body={},
     seed=None,
 )
 HELD_OUT = [

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import micota
 from micota.config import COMMANDS, GROUPS, Command, child_schema
+from micota.config.fields import Declaration, declaration
 
 WIDTH = 80
 INDENT = " " * 4
@@ -69,12 +70,12 @@ def describe(schema: Any, key: str) -> tuple[str, str]:
     """Meaning and accepted values of a dotted key, as the schema has them."""
     if key in GROUPS:
         return GROUPS[key], ""
-    metadata: Any = {}
+    declared: Declaration | None = None
     for name in key.split("."):
         item = next((item for item in fields(schema) if item.name == name), None) if is_dataclass(schema) else None
-        metadata = item.metadata if item else {}
+        declared = declaration(item) if item else None
         schema = child_schema(schema, name)
-    return metadata.get("about", ""), metadata.get("accepted", "")
+    return (declared.about, str(declared.accepted)) if declared else ("", "")
 
 
 def _value(value: Any) -> str:

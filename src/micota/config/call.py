@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from micota.config.fields import plain
 
 
 @dataclass(kw_only=True)
 class Call:
-    """The command line of the present command, and how such commands are written.
+    """The command line of the present command, and how such commands are written."""
 
-    ``as_script`` is true where a script of the checkout was started (``python train.py``), and false for the console
-    script (``micota train``). ``flags`` are those of Hydra that lead to other configs, as ``--config-dir``, with
-    absolute paths; ``overrides`` are the ``KEY=VALUE`` words.
-    """
-
-    as_script: bool = False
-    flags: list[str] = field(default_factory=list)
-    overrides: list[str] = field(default_factory=list)
+    as_script: bool = plain(
+        False,
+        about="true: a script of the checkout was started (python train.py); false: the console script (micota train).",
+        results=False,
+        internal=True,
+    )
+    flags: list[str] = plain(
+        default_factory=list,
+        about="The flags of Hydra that lead to other configs, as --config-dir, with absolute paths.",
+        results=False,
+        internal=True,
+    )
+    overrides: list[str] = plain(
+        default_factory=list, about="The KEY=VALUE words of the command line.", results=False, internal=True
+    )
 
     def words(self, command: str, overrides: list[str]) -> list[str]:
         """A command as the words of a shell; ``shlex.join`` makes them a line that can be pasted."""

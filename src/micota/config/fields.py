@@ -1,12 +1,22 @@
-"""How a field of a schema is declared: with what it accepts, in words and as a check."""
+"""How a field of a schema is declared: what it means, what it accepts, and whether it changes results.
+
+The rule of results. A field changes results where it says *what* is computed, or names the implementation that
+computes it: another model, prompt, temperature, precision, loss or attention kernel. Its value enters the key of every
+artifact that depends on it, so that another value makes another artifact. ``auto`` is one such value: whatever it
+stands for on the machine at hand, an artifact has the same key on a CPU and on a GPU. A field does not change results
+where it says only *how the same work is cut and where it runs*: devices, batches of rows, packs, checkpoints, what is
+computed again to save memory. Such work adds the same numbers in another order, and may differ in the last bits.
+
+``tests/config/test_keys.py`` flips every field of every command and compares the keys with what is declared.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING as REQUIRED
-from dataclasses import field
-from typing import Any
+from dataclasses import Field, dataclass, field
+from typing import Any, Required, TypedDict, Unpack
 
 
 class Words:
@@ -19,55 +29,142 @@ class Words:
         return self._make()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """What a field says of itself.
+
+    Args:
+        about: what it means, for the reference of all keys.
+        results: whether another value gives other results; of a part of the config False holds for all below it.
+        unit: what its numbers count.
+        accepted: the values that ``check`` accepts, in words.
+        options: the words it can be, where it is one of a few; a table of them may grow.
+        of_path: a fact of what stands at ``path`` beside it, which does not hold for another path.
+        internal: filled in by the commands; nobody sets it.
+        unused: of a part of the config, the names of its fields that do not count at this place.
+    """
+
+    about: str
+    results: bool
+    unit: str = ""
+    accepted: str | Words = ""
+    check: Callable[[Any], bool] = lambda value: True
+    options: Iterable[str] = ()
+    of_path: bool = False
+    internal: bool = False
+    unused: tuple[str, ...] = ()
+
+
+class Facts(TypedDict, total=False):
+    """Arguments that every kind of field takes, as in ``Declaration``."""
+
+    about: Required[str]
+    results: Required[bool]
+    unit: str
+    of_path: bool
+    internal: bool
+
+
+def declaration(item: Field[Any]) -> Declaration:
+    """What a field of a schema says of itself.
+
+    Raises:
+        TypeError: it was declared without one of the functions of this module.
+    """
+    found = item.metadata.get("declaration")
+    if not isinstance(found, Declaration):
+        raise TypeError(f"config field {item.name} does not declare what it means and whether it changes results")
+    return found
+
+
+def _declared(default: Any, default_factory: Any, declared: Declaration) -> Any:
+    compare = declared.results or not declared.internal  # two configs that commands noted other things in are equal
+    return field(default=default, default_factory=default_factory, compare=compare, metadata={"declaration": declared})
+
+
+def plain(default: Any = REQUIRED, *, default_factory: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
+    """A field that accepts every value of its type."""
+    return _declared(default, default_factory, Declaration(**facts))
+
+
 def where(
-    accepted: str | Words, check: Callable[[Any], bool], default: Any = REQUIRED, *, default_factory: Any = REQUIRED
+    accepted: str | Words,
+    check: Callable[[Any], bool],
+    default: Any = REQUIRED,
+    *,
+    default_factory: Any = REQUIRED,
+    **facts: Unpack[Facts],
 ) -> Any:
-    """Declare a dataclass field whose value must pass ``check``; ``accepted`` says so in words."""
-    return field(default=default, default_factory=default_factory, metadata={"accepted": accepted, "check": check})
+    """A field whose value must pass ``check``; ``accepted`` says so in words."""
+    return _declared(default, default_factory, Declaration(accepted=accepted, check=check, **facts))
 
 
-def choice(*options: str, default: Any = REQUIRED) -> Any:
+def part(
+    default_factory: Any = REQUIRED,
+    *,
+    about: str,
+    results: bool = True,
+    unused: Iterable[str] = (),
+    default: Any = REQUIRED,
+    of_path: bool = False,
+    internal: bool = False,
+) -> Any:
+    """A field that is a dataclass of its own (or a map of such), whose fields have declarations of their own."""
+    declared = Declaration(about=about, results=results, unused=tuple(unused), of_path=of_path, internal=internal)
+    return _declared(default, default_factory, declared)
+
+
+def choice(*options: str, default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
     """A field that is one of a few words."""
-    return where("one of " + ", ".join(options), lambda value: value in options, default)
+    accepted = "one of " + ", ".join(options)
+    return _declared(
+        default,
+        REQUIRED,
+        Declaration(accepted=accepted, check=lambda value: value in options, options=options, **facts),
+    )
 
 
-def one_of(table: Mapping[str, Any], default: Any = REQUIRED) -> Any:
+def one_of(table: Mapping[str, Any], default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
     """A field that is one of the names of a table, which may grow."""
-    return where(Words(lambda: "one of " + ", ".join(table)), lambda value: value in table, default)
+    accepted = Words(lambda: "one of " + ", ".join(table))
+    declared = Declaration(accepted=accepted, check=lambda value: value in table, options=table, **facts)
+    return _declared(default, REQUIRED, declared)
 
 
-def positive(default: Any = REQUIRED) -> Any:
+def positive(default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
     """A field above 0; where it may be null, null stands for no limit."""
-    return where("a number above 0", lambda value: value is None or 0 < value < math.inf, default)
+    return where("a number above 0", lambda value: value is None or 0 < value < math.inf, default, **facts)
 
 
-def fraction(default: Any = REQUIRED) -> Any:
+def fraction(default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
     """A field from 0 to 1."""
-    return where("a number from 0 to 1", lambda value: 0 <= value <= 1, default)
+    return where("a number from 0 to 1", lambda value: 0 <= value <= 1, default, **facts)
 
 
-def non_negative(default: Any = REQUIRED) -> Any:
+def non_negative(default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
     """A field of at least 0."""
-    return where("a number of at least 0", lambda value: 0 <= value < math.inf, default)
+    return where("a number of at least 0", lambda value: 0 <= value < math.inf, default, **facts)
 
 
-def shares() -> Any:
-    """A list of at least one number above 0 and at most 1."""
+def shares(**facts: Unpack[Facts]) -> Any:
+    """A set of at least one number above 0 and at most 1, written as a list."""
     accepted = "a list of at least one number above 0 and at most 1"
-    return where(accepted, lambda values: bool(values) and all(0 < value <= 1 for value in values))
+    return where(accepted, lambda values: bool(values) and all(0 < value <= 1 for value in values), **facts)
 
 
-def slug(default: Any = REQUIRED) -> Any:
+def slug(default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
     """A name that becomes part of a folder's name."""
     accepted = "letters, digits, dot, dash and underscore"
-    return where(accepted, lambda value: bool(value) and all(c.isalnum() or c in "._-" for c in value), default)
+    return where(
+        accepted, lambda value: bool(value) and all(c.isalnum() or c in "._-" for c in value), default, **facts
+    )
 
 
 SMALLEST = 5e-324  # the least number above 0
 BY_TENSOR = ", or a list of such (a gradient over the layers), or a list of {filter, value} of which the first fits"
 
 
-def by_tensor(lowest: float, default: Any = REQUIRED) -> Any:
+def by_tensor(lowest: float, default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
     """A share above 0 and at most 1: one number, a gradient over layers, or values by module (from ``lowest`` on)."""
 
     def is_share(value: Any, lowest: float) -> bool:
@@ -83,7 +180,7 @@ def by_tensor(lowest: float, default: Any = REQUIRED) -> Any:
         listed = isinstance(value, list) and bool(value) and all(is_value(item) for item in value)
         return listed or is_gradient(value) or is_share(value, lowest)
 
-    return where("a number above 0 and at most 1" + BY_TENSOR, fits, default)
+    return where("a number above 0 and at most 1" + BY_TENSOR, fits, default, **facts)
 
 
 def numbers(setting: Any) -> list[float]:

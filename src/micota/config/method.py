@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from micota.config.fields import (
@@ -14,6 +14,8 @@ from micota.config.fields import (
     fraction,
     numbers,
     one_of,
+    part,
+    plain,
     positive,
     shares,
     slug,
@@ -32,32 +34,65 @@ RECIPE_GENERATORS = (*GENERATORS, "none")
 @dataclass(kw_only=True)
 class SelectConfig:
     """What makes completions into training data: the same for every recipe, so that recipes differ in their generator
-    only.
-
-    ``max_tokens`` is the limit of the ``length`` filter; ``loops`` drops a text of whose sequences of ``loop_words``
-    words more than ``loop_share`` occurred in it before; ``duplicates`` what another sample of the problem says word
-    for word. Of the samples of a problem that pass, ``keep_sample`` takes the shortest, the one of median length, or
-    all. ``num_examples`` is the size of each recipe (null: all there are). ``decontaminate`` says which training
-    problems are dropped for being in ``decontaminate_against``: those that are near-duplicates of one of its problems,
-    only those with the same text (``exact``), or none. ``match`` makes the recipes of ``compare.recipes`` alike: of the
-    same ``problems`` (those that every generator solved), or of as many ``tokens`` (those of the smallest recipe). The
-    TA's own data are never matched: other recipes depend on them. ``thinking`` says what is learnt of a generator that
-    thinks before it answers: all it wrote with its tags, the same without them, the thought alone (``cot``), or the
-    answer alone.
-    """
+    only. The TA's own data are never matched: other recipes depend on them."""
 
     filters: list[str] = where(
         Words(lambda: "a list of filters out of " + ", ".join(FILTERS)),
         lambda value: all(name in FILTERS for name in value),
+        about="What a completion must pass, in this order: the first that it fails is the reason that is counted, and "
+        "duplicates compares with what passed before.",
+        results=True,
     )
-    max_tokens: int = positive(16000)
-    loop_words: int = positive(10)
-    loop_share: float = fraction(0.5)
-    keep_sample: str = choice("shortest", "median", "all", default="all")
-    num_examples: int | None = positive(None)
-    decontaminate: str = choice("near_duplicate", "exact", "none", default="near_duplicate")
-    match: str = choice("problems", "tokens", "none", default="none")
-    thinking: str = choice("tagged", "untagged", "cot", "answer", default="tagged")
+    max_tokens: int = positive(
+        16000, about="The filter length drops completions of more tokens.", unit="tokens", results=True
+    )
+    loop_words: int = positive(
+        10, about="The filter loops looks for sequences of so many words.", unit="words", results=True
+    )
+    loop_share: float = fraction(
+        0.5,
+        about="The filter loops drops a text of whose sequences more than this share occurred in it before.",
+        results=True,
+    )
+    keep_sample: str = choice(
+        "shortest",
+        "median",
+        "all",
+        default="all",
+        about="Which of the samples of a problem that pass are kept: the shortest, the one of median length, or all.",
+        results=True,
+    )
+    num_examples: int | None = positive(
+        None, about="The size of each recipe; null: all that pass.", unit="examples", results=True
+    )
+    decontaminate: str = choice(
+        "near_duplicate",
+        "exact",
+        "none",
+        default="near_duplicate",
+        about="Which training problems are dropped for being in decontaminate_against: near-duplicates of one of its "
+        "problems, those of exactly the same text, or none.",
+        results=True,
+    )
+    match: str = choice(
+        "problems",
+        "tokens",
+        "none",
+        default="none",
+        about="What the recipes of compare.recipes are made to share: the problems (those that every generator "
+        "solved), or the number of tokens (that of the smallest recipe).",
+        results=True,
+    )
+    thinking: str = choice(
+        "tagged",
+        "untagged",
+        "cot",
+        "answer",
+        default="tagged",
+        about="What is learnt of a generator that thinks between tags: all of it with the tags, the same without them, "
+        "the thought alone (cot), or the answer alone.",
+        results=True,
+    )
 
 
 def _check_filter(entry: Filter) -> None:
@@ -73,25 +108,63 @@ FILTERS.for_each(_check_filter)
 
 @dataclass(kw_only=True)
 class PartConfig:
-    """One generator's share of the training data, or rows of the user's own (``path``)."""
+    """One generator's share of the training data, or rows of the user's own."""
 
-    name: str = slug()
-    generator: str = choice(*RECIPE_GENERATORS, default="none")
-    path: str | None = None
-    fingerprint: str | None = None
+    name: str = slug(
+        about="What it is called in folders, tables and figures. Where the path is overridden, the last part of it.",
+        results=True,
+        of_path=True,
+    )
+    generator: str = choice(
+        *RECIPE_GENERATORS,
+        default="none",
+        about="The role of the model that generates the data: ta_sft is the TA after SFT, ta_merged the merged TA.",
+        results=True,
+        of_path=True,
+    )
+    path: str | None = plain(
+        None,
+        about="Rows of your own in the place of a generator: a JSONL file, or bundled:NAME.jsonl.",
+        results=True,
+    )
+    fingerprint: str | None = plain(
+        None,
+        about="The hash of the file, so that a changed file is another one.",
+        results=True,
+        of_path=True,
+        internal=True,
+    )
 
 
 @dataclass(kw_only=True)
 class DataConfig(PartConfig):
-    """One recipe. Either a generator, or ``parts``, or ``path``; ``instruct`` has none of them.
+    """One recipe. Either a generator, or ``parts``, or ``path``; ``instruct`` has none of them."""
 
-    Parts are mixed by ``weights``, or are candidates: with ``select_by=student_bpc`` each problem gets the completion
-    of all parts' that has the fewest bits per byte under the student before SFT.
-    """
+    parts: dict[str, PartConfig] = part(
+        default_factory=dict, about="Generators whose data are mixed, or chosen from, each by a label of its own."
+    )
+    weights: dict[str, float] = plain(
+        default_factory=dict, about="The share of each part in the examples; they sum to 1.", results=True
+    )
+    select_by: str | None = where(
+        "student_bpc or null",
+        lambda value: value in (None, "student_bpc"),
+        None,
+        about="student_bpc: no mixture, but for each problem the completion, of all parts', that has the fewest bits "
+        "per byte under the student before SFT.",
+        results=True,
+    )
+    option: str | None = plain(
+        None,
+        about="The option of the group data that was chosen, for the commands that are printed.",
+        results=False,
+        internal=True,
+    )
 
-    parts: dict[str, PartConfig] = field(default_factory=dict)
-    weights: dict[str, float] = field(default_factory=dict)
-    select_by: str | None = where("student_bpc or null", lambda value: value in (None, "student_bpc"), None)
+    @property
+    def chosen(self) -> str:
+        """What ``data=`` is to be given to lead here again: an overridden path gives a recipe another name."""
+        return self.option or self.name
 
     @property
     def is_untuned(self) -> bool:
@@ -117,23 +190,68 @@ class MergeConfig:
     """A merge of the TA before and after SFT. Names as in mergekit.
 
     Without ``base`` the task vector is SFT's: the TA before it is the base. With a pre-trained ``base`` both are merged
-    into it, the TA before SFT with ``instruct_density`` and ``instruct_weight``.
-    With ``target_length_ratio`` weight and density are found by calibration (``sweep``) and those here do not count.
+    into it.
     """
 
-    method: str = one_of(MERGE_METHODS)
-    density: Any = by_tensor(SMALLEST, 1.0)
-    weight: Any = by_tensor(0, 0.5)
-    base: OtherModelConfig = field(default_factory=OtherModelConfig)
-    instruct_density: Any = by_tensor(SMALLEST, 0.5)
-    instruct_weight: Any = by_tensor(0, 0.5)
-    rescale: str = choice("dare", "norm", "none", default="none")
-    normalize: bool = False
-    epsilon: float = where("a number from 0 to below 0.5", lambda value: 0 <= value < 0.5, 0.0)
-    gamma: float = where("a number from 0 to below 1", lambda value: 0 <= value < 1, 0.0)
-    dtype: str = choice("float32", "bfloat16", default="bfloat16")
+    method: str = one_of(MERGE_METHODS, about="How models are merged.", results=True)
+    density: Any = by_tensor(
+        SMALLEST,
+        1.0,
+        about="The share of the task vector that is kept. It does not count with target_length_ratio.",
+        results=True,
+    )
+    weight: Any = by_tensor(
+        0,
+        0.5,
+        about="The factor of the task vector: 0 is the TA before SFT, 1 after it. It does not count with "
+        "target_length_ratio.",
+        results=True,
+    )
+    base: OtherModelConfig = part(
+        OtherModelConfig,
+        about="A pre-trained model that both forms of the TA are merged into; path null: the TA before SFT is it.",
+        unused=("sampling", "thinking", "sft"),
+    )
+    instruct_density: Any = by_tensor(
+        SMALLEST, 0.5, about="The density of the TA before SFT, where base is another model.", results=True
+    )
+    instruct_weight: Any = by_tensor(
+        0, 0.5, about="The weight of the TA before SFT, where base is another model.", results=True
+    )
+    rescale: str = choice(
+        "dare",
+        "norm",
+        "none",
+        default="none",
+        about="What makes up for the pruned part: dare divides by the share kept, norm restores the L1 norm of each "
+        "tensor, as mergekit does.",
+        results=True,
+    )
+    normalize: bool = plain(False, about="true: the weights that agree in sign are divided by their sum.", results=True)
+    epsilon: float = where(
+        "a number from 0 to below 0.5",
+        lambda value: 0 <= value < 0.5,
+        0.0,
+        about="Half the range of densities within a row, for the method della.",
+        results=True,
+    )
+    gamma: float = where(
+        "a number from 0 to below 1",
+        lambda value: 0 <= value < 1,
+        0.0,
+        about="The share of largest changes that is dropped, for the method breadcrumbs.",
+        results=True,
+    )
+    dtype: str = choice(
+        "float32", "bfloat16", default="bfloat16", about="The type of the merged weights.", results=True
+    )
     target_length_ratio: float | None = where(
-        "a number above 0 and below 1, or null", lambda value: value is None or 0 < value < 1, None
+        "a number above 0 and below 1, or null",
+        lambda value: value is None or 0 < value < 1,
+        None,
+        about="The wanted mean length of an answer, as a share of that after SFT: weight and density are then found by "
+        "calibration, from the points of merge_sweep on.",
+        results=True,
     )
 
     def conflicts(self) -> Iterator[str]:
@@ -161,21 +279,35 @@ MERGE_METHODS.for_each(_check_settings)
 
 @dataclass(kw_only=True)
 class MergeSweepConfig:
-    """Merges measured in memory, on the first ``num_problems`` of ``problems`` (null: those of training), at every pair
-    of density and weight, with the masks of ``num_seeds`` seeds from ``seed`` on (one, where a method draws nothing).
+    """Merges measured in memory at every pair of density and weight.
 
-    Calibration starts from the same points and goes on between those on both sides of the wanted length, until it is
-    within ``tolerance`` (a share of it) or ``num_steps`` more weights have been tried for each density.
+    Calibration starts from the same points and goes on between those on both sides of the wanted length.
     """
 
-    problems: OtherProblemsConfig = field(default_factory=OtherProblemsConfig)
-    num_problems: int = positive(100)
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    densities: list[float] = shares()
-    weights: list[float] = shares()
-    num_seeds: int = positive(1)
-    tolerance: float = where("a number above 0 and below 1", lambda value: 0 < value < 1, 0.05)
-    num_steps: int = positive(4)
+    problems: OtherProblemsConfig = part(
+        OtherProblemsConfig,
+        about="What is answered, up to num_problems; path null: training problems.",
+        unused=("limit",),
+    )
+    num_problems: int = positive(100, about="Only the first so many problems.", unit="problems", results=True)
+    sampling: SamplingConfig = part(SamplingConfig, about="How answers are sampled.")
+    densities: list[float] = shares(about="The densities of the grid, in any order.", results=True)
+    weights: list[float] = shares(about="The weights of the grid, in any order.", results=True)
+    num_seeds: int = positive(
+        1,
+        about="Each pair is measured with the masks of so many seeds, from seed on; once, where a method samples none.",
+        results=True,
+    )
+    tolerance: float = where(
+        "a number above 0 and below 1",
+        lambda value: 0 < value < 1,
+        0.05,
+        about="Calibration stops within this share of the wanted length.",
+        results=True,
+    )
+    num_steps: int = positive(
+        4, about="The most weights that calibration tries between the grid's, for each density.", results=True
+    )
 
 
 MEASURES = ("teacher", "merges", "merge_sweep", "scores", "bpc", "rank_shift")
@@ -207,24 +339,37 @@ def _are_points(items: Any) -> bool:
 class CompareConfig:
     """What an experiment compares and measures: at each point of the product of ``axes``, the ``recipes`` of a student.
 
-    An axis is named by what it varies, and lists its options or values (``student: [qwen1.5b, qwen3b]``); recipes are
-    options of ``data``. Where one word is not enough, a point has a label and overrides instead
-    (``{QwQ: [teacher=qwq32b, student.sft.epochs=2]}``). ``measures`` are the scores of the teacher, of the TA merged at
-    ``merge_weights`` and of each recipe's student, merges over the grid of ``sweep`` (``merge_sweep``), the BPC of each
-    recipe's data under the student before SFT, and the ranks that its answers' tokens had there (``rank_shift``).
+    Where one word is not enough, a point of an axis or a recipe has a label and overrides instead
+    (``{QwQ: [teacher=qwq32b, student.sft.epochs=2]}``). None of it enters the key of an artifact: it says which
+    artifacts there are.
     """
 
     axes: dict[str, list[Any]] = where(
         f"a map from what varies (other than data, which recipes vary) to {POINTS}",
         lambda axes: "data" not in axes and all(map(_are_points, axes.values())),
         default_factory=dict,
+        about="What varies beside the recipes, each with its options or values, as {student: [qwen1.5b, qwen3b]}.",
+        results=False,
     )
-    recipes: list[Any] = where(f"{POINTS}, of the group data", _are_points)
+    recipes: list[Any] = where(
+        f"{POINTS}, of the group data",
+        _are_points,
+        about="The recipes that are compared. They enter keys with select.match alone, which makes them alike.",
+        results=False,
+    )
     measures: list[str] = where(
-        "a list of at least one of " + ", ".join(MEASURES), lambda value: bool(value) and set(value) <= set(MEASURES)
+        "a list of at least one of " + ", ".join(MEASURES),
+        lambda value: bool(value) and set(value) <= set(MEASURES),
+        about="The scores of the teacher (teacher), of the TA merged at merge_weights (merges) and of each recipe's "
+        "student (scores), merges over the grid (merge_sweep), the BPC of each recipe's data under the student before "
+        "SFT (bpc), and the ranks that its answers' tokens had there (rank_shift).",
+        results=False,
     )
     merge_weights: list[float] = where(
-        "a list of numbers above 0 and at most 1", lambda value: all(0 < weight <= 1 for weight in value)
+        "a list of numbers above 0 and at most 1",
+        lambda value: all(0 < weight <= 1 for weight in value),
+        about="The weights at which the merged TA is scored.",
+        results=False,
     )
 
     def points(self, axis: str) -> list[Point]:

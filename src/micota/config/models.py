@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 
-from micota.config.fields import fraction, non_negative, positive, slug, where
+from micota.config.fields import fraction, non_negative, part, plain, positive, slug, where
+
+
+def name_of(path: str) -> str:
+    """The name that follows from where something is: the last part of its path, without what a folder cannot have."""
+    last = path.rstrip("/").rpartition("/")[2].rpartition(":")[2].removesuffix(".jsonl").removesuffix(".json")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip(".-") or "unnamed"
 
 
 @dataclass(kw_only=True)
 class SamplingConfig:
-    """How completions are drawn from a model. ``max_tokens`` counts new tokens; temperature 0 is greedy."""
+    """How completions are sampled from a model."""
 
-    temperature: float = non_negative(0.0)
-    top_p: float = where("above 0 and at most 1", lambda value: 0 < value <= 1, 1.0)
-    max_tokens: int = positive(16384)
-    num_samples: int = positive(1)
+    temperature: float = non_negative(
+        0.0, about="The logits are divided by it before a token is sampled; 0 is greedy decoding.", results=True
+    )
+    top_p: float = where(
+        "above 0 and at most 1",
+        lambda value: 0 < value <= 1,
+        1.0,
+        about="Tokens are sampled from the fewest that have this share of the probability together.",
+        results=True,
+    )
+    max_tokens: int = positive(16384, about="The most new tokens of a completion.", unit="tokens", results=True)
+    num_samples: int = positive(1, about="Completions of each problem.", results=True)
 
     def conflicts(self) -> Iterator[str]:
         if self.num_samples > 1 and self.temperature == 0:
@@ -24,11 +39,16 @@ class SamplingConfig:
 
 @dataclass(kw_only=True)
 class ThinkingConfig:
-    """The tags around what a model thinks before it answers (null: it does not). Whether the chat template writes the
-    opening tag, so that it is not in the completion, is seen in the rendered prompt."""
+    """The tags around what a model thinks before it answers.
 
-    open: str | None = None
-    close: str | None = None
+    Whether the chat template writes the opening tag, so that it is not in the completion, is seen in the rendered
+    prompt.
+    """
+
+    open: str | None = plain(
+        None, about="The tag before what the model thinks; null: it does not think in tags.", results=True
+    )
+    close: str | None = plain(None, about="The tag after it.", results=True)
 
     def conflicts(self) -> Iterator[str]:
         if bool(self.open) != bool(self.close):
@@ -37,17 +57,26 @@ class ThinkingConfig:
 
 @dataclass(kw_only=True)
 class LoraConfig:
-    """Low-rank adapters (arXiv 2106.09685), named as in peft; ``targets`` are names of linear layers, or all.
+    """Low-rank adapters (arXiv 2106.09685), named as in peft."""
 
-    ``r`` null is none, that is full fine-tuning, and ``alpha`` null twice ``r``. So they can be set on the command
-    line, where nothing can be set below a null.
-    """
-
-    r: int | None = positive(None)
-    alpha: int | None = positive(None)
-    dropout: float = where("a number from 0 to below 1", lambda value: 0 <= value < 1, 0.0)
+    # Null stands for none and for a default, since nothing below a null can be set on the command line.
+    r: int | None = positive(None, about="The rank of the adapters; null: full fine-tuning, without any.", results=True)
+    alpha: int | None = positive(
+        None, about="Adapters are scaled by alpha over the rank; null: twice the rank.", results=True
+    )
+    dropout: float = where(
+        "a number from 0 to below 1",
+        lambda value: 0 <= value < 1,
+        0.0,
+        about="The share of an adapter's inputs that are set to 0 in training.",
+        results=True,
+    )
     targets: list[str] = where(
-        "a list of names of linear layers, or [all-linear]", bool, default_factory=lambda: ["all-linear"]
+        "a list of names of linear layers, or [all-linear]",
+        bool,
+        default_factory=lambda: ["all-linear"],
+        about="Which linear layers have adapters, in any order; all-linear: all but the output layer.",
+        results=True,
     )
 
     def conflicts(self) -> Iterator[str]:
@@ -59,49 +88,87 @@ class LoraConfig:
 
 @dataclass(kw_only=True)
 class SftConfig:
-    """Supervised fine-tuning. Batch sizes count examples; ``max_tokens`` is prompt + completion + eos.
+    """Supervised fine-tuning."""
 
-    ``validation_fraction`` is the share of examples that is held out, to watch the loss on.
-    """
-
-    learning_rate: float = positive()
-    batch_size: int = positive()
-    epochs: int = positive()
-    warmup_ratio: float = fraction(0.0)
-    weight_decay: float = non_negative(0.01)
-    max_grad_norm: float = positive(1.0)
-    max_tokens: int = positive(16384)
-    validation_fraction: float = where("a number from 0 to below 1", lambda value: 0 <= value < 1, 0.0)
-    lora: LoraConfig | None = field(default_factory=LoraConfig)
+    learning_rate: float = positive(about="The learning rate after warm-up, from where it falls to 0.", results=True)
+    batch_size: int = positive(about="Examples of one optimiser step, over all devices.", unit="examples", results=True)
+    epochs: int = positive(about="How often each example is seen.", results=True)
+    warmup_ratio: float = fraction(
+        0.0, about="The share of steps in which the learning rate rises from 0.", results=True
+    )
+    weight_decay: float = non_negative(0.01, about="The decoupled weight decay of AdamW.", results=True)
+    max_grad_norm: float = positive(1.0, about="Gradients of a larger norm are scaled down to it.", results=True)
+    max_tokens: int = positive(
+        16384,
+        about="Examples of more tokens (prompt, completion and end of sequence) are dropped, never cut.",
+        unit="tokens",
+        results=True,
+    )
+    validation_fraction: float = where(
+        "a number from 0 to below 1",
+        lambda value: 0 <= value < 1,
+        0.0,
+        about="The share of examples that are not trained on, for the validation loss.",
+        results=True,
+    )
+    lora: LoraConfig | None = part(LoraConfig, about="Adapters in the place of full fine-tuning.")
 
     def settled(self) -> SftConfig:
-        """The same with ``lora`` null where no rank is given, and alpha given elsewhere: of both one spelling."""
+        """The same with ``lora`` null where no rank is given, alpha given elsewhere and targets in one order: of equal
+        settings one spelling."""
         if self.lora is None or self.lora.r is None:
             return replace(self, lora=None)
-        return replace(self, lora=replace(self.lora, alpha=self.lora.alpha or 2 * self.lora.r))
+        alpha, targets = self.lora.alpha or 2 * self.lora.r, sorted(set(self.lora.targets))
+        return replace(self, lora=replace(self.lora, alpha=alpha, targets=targets))
 
 
 @dataclass(kw_only=True)
 class ModelConfig:
-    """One model: where it is, how it writes, and how it is tuned where a role needs that.
+    """One model: where it is, how it writes, and how it is tuned where a role needs that."""
 
-    ``path`` is a hub id, a folder, or ``bundled:NAME`` for a model shipped with the package.
-    ``fingerprint`` is filled in for local folders, so that a changed folder is another model.
-    """
-
-    name: str = slug()
-    path: str = where("a hub id, a folder or bundled:NAME", bool)
-    revision: str | None = None
-    fingerprint: str | None = None
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    thinking: ThinkingConfig = field(default_factory=ThinkingConfig)
-    sft: SftConfig | None = None
+    name: str = slug(
+        about="What it is called in folders, tables and figures. It enters no key, but another name is another folder. "
+        "Where the path is overridden, the last part of it.",
+        results=False,
+        of_path=True,
+    )
+    path: str = where(
+        "a hub id, a folder or bundled:NAME",
+        bool,
+        about="Where it is: an id on the Hugging Face hub, a folder, or bundled:NAME for a model of the toy setting.",
+        results=True,
+    )
+    revision: str | None = plain(
+        None,
+        about="The commit, tag or branch on the hub; of a bundled model the start of its SHA-256; null: the newest.",
+        results=True,
+        of_path=True,
+    )
+    fingerprint: str | None = plain(
+        None,
+        about="The hash of a local folder, so that a changed folder is another model.",
+        results=True,
+        of_path=True,
+        internal=True,
+    )
+    sampling: SamplingConfig = part(SamplingConfig, about="How it samples where it generates training data.")
+    thinking: ThinkingConfig = part(ThinkingConfig, about="The tags around what it thinks before it answers.")
+    sft: SftConfig | None = part(default=None, about="How it is fine-tuned; null: it is not.")
 
 
 @dataclass(kw_only=True)
 class OtherModelConfig(ModelConfig):
-    """A model that need not be there (``path`` null): any option of the group ``model``, or a folder or hub id. A
-    dataclass and not null, since Hydra cannot set what is below a null from the command line."""
+    """A model that need not be there: any option of the group ``model``, or a folder or hub id.
 
-    name: str | None = None  # type: ignore[assignment]  # null: the last part of the path
-    path: str | None = None  # type: ignore[assignment]
+    A dataclass and not null, since Hydra cannot set what is below a null from the command line.
+    """
+
+    name: str | None = plain(  # type: ignore[assignment]
+        None,
+        about="What it is called in folders, tables and figures; null: the last part of its path.",
+        results=False,
+        of_path=True,
+    )
+    path: str | None = plain(  # type: ignore[assignment]
+        None, about="Where it is, as of every model; null: there is none.", results=True
+    )

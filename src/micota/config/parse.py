@@ -19,6 +19,7 @@ from omegaconf.errors import (
 
 from micota.config.call import Call
 from micota.config.commands import SCHEMAS
+from micota.config.fields import declaration
 from micota.config.schemas import Config
 from micota.errors import ConfigError
 
@@ -54,8 +55,8 @@ def complaints(node: Any, path: str = "") -> Iterator[str]:
         yield unknown_key(type(node), name, path)
     for item in fields(node):
         value = getattr(node, item.name)
-        if "check" in item.metadata and not item.metadata["check"](value):
-            yield f"{path}{item.name}={value!r}; accepted: {item.metadata['accepted']}"
+        if not declaration(item).check(value):
+            yield f"{path}{item.name}={value!r}; accepted: {declaration(item).accepted}"
         yield from complaints(value, f"{path}{item.name}.")
     for conflict in getattr(node, "conflicts", lambda: ())():
         yield f"{path.rstrip('.') or 'config'}: {conflict}"
@@ -104,7 +105,7 @@ def accepted_at(schema: type[Config], key: str) -> str:
     words = ""
     for name in key.split("."):
         item = next((f for f in fields(owner) if f.name == name), None) if is_dataclass(owner) else None
-        words = item.metadata.get("accepted", "") if item else ""
+        words = str(declaration(item).accepted) if item else ""
         owner = child_schema(owner, name)
     kind = str(owner) if get_args(owner) or owner is None else owner.__name__
     return f"{words} ({kind})" if words else kind

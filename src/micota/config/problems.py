@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from micota.config.fields import choice, positive, slug, where
+from micota.config.fields import choice, plain, positive, slug, where
 
 ANSWER_TYPES = ("auto", "integer", "number", "expression", "text", "list", "tuple", "interval", "matrix")
 GRADERS = ("typed", "paper_rule", "judge")
@@ -13,75 +13,147 @@ PAPER_RULES = ("hendrycks", "zeros", "gsm8k")
 
 @dataclass(kw_only=True)
 class QuestionsConfig:
-    """Rows of problems to ask: a hub data set, a local JSONL file, or ``bundled:NAME`` shipped with the package.
+    """Rows of problems to prompt a model with. A column may be a dotted path into nested fields (``meta.unit``)."""
 
-    A column may be a dotted path into nested fields (``meta.unit``).
-    """
-
-    path: str = where("a hub data set id, a .jsonl file or bundled:NAME.jsonl", bool)
-    revision: str | None = None
-    fingerprint: str | None = None
-    subset: str | None = None
-    split: str = "train"
-    id_column: str | None = None
-    problem_column: str = "problem"
-    limit: int | None = positive(None)  # use only the first rows
+    path: str = where(
+        "a hub data set id, a .jsonl file or bundled:NAME.jsonl",
+        bool,
+        about="Where they are: a data set on the Hugging Face hub, a JSONL file, or bundled:NAME.jsonl of the toy "
+        "setting.",
+        results=True,
+    )
+    revision: str | None = plain(
+        None, about="The commit, tag or branch on the hub; null: the newest.", results=True, of_path=True
+    )
+    fingerprint: str | None = plain(
+        None,
+        about="The hash of a local file, so that a changed file is another one.",
+        results=True,
+        of_path=True,
+        internal=True,
+    )
+    subset: str | None = plain(
+        None, about="The configuration of a hub data set, where it has several.", results=True, of_path=True
+    )
+    split: str = plain("train", about="The split of a hub data set.", results=True, of_path=True)
+    id_column: str | None = plain(
+        None, about="The column of ids; null: the number of the row.", results=True, of_path=True
+    )
+    problem_column: str = plain("problem", about="The column of the problem's text.", results=True, of_path=True)
+    limit: int | None = positive(
+        None, about="Only so many of the first rows are used; null: all.", unit="rows", results=True
+    )
 
 
 @dataclass(kw_only=True)
 class SourceConfig(QuestionsConfig):
-    """Problems with their gold answers, and how those are compared. None of this changes what a model is asked.
+    """Problems with their gold answers, and how those are compared. None of this changes a prompt."""
 
-    ``answer_type`` holds for all rows; where rows differ, ``type_column`` names the column and ``types`` translates its
-    words. ``list_column`` marks rows whose answer is a list in any order.
-    """
-
-    answer_column: str = "answer"
-    answer_after: str | None = None  # the answer is what follows this mark in its column, as GSM8K's "####"
-    num_rows: int | None = positive(None)  # asserted after loading
-    answer_type: str = choice(*ANSWER_TYPES, default="auto")
-    type_column: str | None = None
+    answer_column: str = plain("answer", about="The column of the gold answer.", results=True, of_path=True)
+    answer_after: str | None = plain(
+        None,
+        about="The gold answer is what follows this mark in its column (#### in GSM8K); null: all of it.",
+        results=True,
+        of_path=True,
+    )
+    num_rows: int | None = positive(
+        None,
+        about="How many rows there must be, before any limit: another number is an error; null: any number.",
+        unit="rows",
+        results=True,
+        of_path=True,
+    )
+    answer_type: str = choice(
+        *ANSWER_TYPES,
+        default="auto",
+        about="How the typed grader reads answers; auto: by the gold answer.",
+        results=True,
+        of_path=True,
+    )
+    type_column: str | None = plain(
+        None,
+        about="The column that says the answer's type, where rows differ, in words that types translates.",
+        results=True,
+        of_path=True,
+    )
     types: dict[str, str] = where(
         "a map from words of type_column to answer types (" + ", ".join(ANSWER_TYPES) + ")",
         lambda value: all(kind in ANSWER_TYPES for kind in value.values()),
         default_factory=dict,
+        about="The answer type for each word of type_column.",
+        results=True,
+        of_path=True,
     )
-    list_column: str | None = None
-    unit_column: str | None = None
-    tolerance_column: str | None = None
-    paper_rule: str = choice(*PAPER_RULES, default="hendrycks")
+    list_column: str | None = plain(
+        None, about="The column that marks answers that are lists in any order.", results=True, of_path=True
+    )
+    unit_column: str | None = plain(None, about="The column of the answer's unit.", results=True, of_path=True)
+    tolerance_column: str | None = plain(
+        None, about="The column of the allowed distance from the gold number.", results=True, of_path=True
+    )
+    paper_rule: str = choice(
+        *PAPER_RULES,
+        default="hendrycks",
+        about="Which rule of the papers' published code the grader paper_rule follows.",
+        results=True,
+        of_path=True,
+    )
 
 
 @dataclass(kw_only=True)
 class ProblemsConfig(SourceConfig):
     """The pool of training problems that every recipe of a comparison draws from."""
 
-    name: str = slug()
+    name: str = slug(
+        about="What they are called in folders and tables. It enters no key, but another name is another folder. Where "
+        "the path is overridden, the last part of it.",
+        results=False,
+        of_path=True,
+    )
 
 
 @dataclass(kw_only=True)
 class OtherProblemsConfig(ProblemsConfig):
-    """Problems that need not be named (``path`` null)."""
+    """Problems that need not be named."""
 
-    name: str | None = None  # type: ignore[assignment]
-    path: str | None = None  # type: ignore[assignment]
+    name: str | None = plain(  # type: ignore[assignment]
+        None, about="What they are called.", results=False, of_path=True
+    )
+    path: str | None = plain(  # type: ignore[assignment]
+        None, about="Where they are, as of all problems; null: those of training.", results=True
+    )
 
 
 @dataclass(kw_only=True)
 class BenchConfig(SourceConfig):
-    """One benchmark."""
+    """One benchmark. Its name is its key in the map."""
+
+
+def _has_problem(value: str | None) -> bool:
+    return value is None or "{problem}" in value
 
 
 @dataclass(kw_only=True)
 class PromptConfig:
-    """How a problem becomes a prompt: one for generation, training and evaluation, unless ``evaluation_template`` says
-    otherwise. ``generation_as_chat=false`` sends the bare text when data are generated, without the chat template;
-    ``training_system`` is a system prompt of the training data alone (null: ``system``)."""
+    """How a problem becomes a prompt: one for generation, training and evaluation, unless they are told apart."""
 
-    template: str = where("a text that contains {problem}", lambda value: "{problem}" in value)
-    system: str | None = None
-    evaluation_template: str | None = where(
-        "null, or a text that contains {problem}", lambda value: value is None or "{problem}" in value, None
+    template: str = where(
+        "a text that contains {problem}",
+        lambda value: "{problem}" in value,
+        about="The text of the user's turn; {problem} stands for the problem.",
+        results=True,
     )
-    generation_as_chat: bool = True
-    training_system: str | None = None
+    system: str | None = plain(None, about="The system prompt; null: the chat template's own, or none.", results=True)
+    evaluation_template: str | None = where(
+        "null, or a text that contains {problem}",
+        _has_problem,
+        None,
+        about="The text of the user's turn in evaluation; null: template.",
+        results=True,
+    )
+    generation_as_chat: bool = plain(
+        True, about="false: data are generated from the bare text, without the chat template.", results=True
+    )
+    training_system: str | None = plain(
+        None, about="The system prompt of the training data alone; null: system.", results=True
+    )

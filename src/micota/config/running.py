@@ -3,54 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
-from micota.config.fields import choice, non_negative, positive, slug, where
+from micota.config.fields import choice, non_negative, part, plain, positive, slug, where
 from micota.config.models import SamplingConfig
 from micota.config.problems import GRADERS
+
+URL = "the base URL of an OpenAI-compatible API, as http://localhost:8000/v1"
 
 
 @dataclass(kw_only=True)
 class EndpointConfig:
-    """An OpenAI-compatible API, and how patiently it is asked. The key, if one is needed, is read from
-    ``key_variable``."""
+    """An OpenAI-compatible API, and how long its replies are waited for."""
 
-    url: str = where("the base URL of an OpenAI-compatible API, as http://localhost:8000/v1", lambda v: "://" in v)
-    key_variable: str = "OPENAI_API_KEY"
-    timeout_s: float = positive(60.0)
-    retries: int = non_negative(4)
+    url: str = where(URL, lambda value: "://" in value, about="Where the API is.", results=False)
+    key_variable: str = plain(
+        "OPENAI_API_KEY", about="The environment variable that holds the key, if one is needed.", results=False
+    )
+    timeout_s: float = positive(60.0, about="The longest that one reply may take.", unit="seconds", results=False)
+    retries: int = non_negative(
+        4, about="How often a failed request is sent again, after growing waits.", results=False
+    )
 
 
 @dataclass(kw_only=True)
 class JudgeConfig(EndpointConfig):
-    """A model behind an endpoint that is asked whether an answer is right; its column stands beside those of the rules
-    and is never mixed into them. Off where ``url`` is null."""
+    """A model behind an endpoint that judges whether an answer is right. Its column stands beside those of the rules
+    and is never mixed into them.
+    """
 
     url: str | None = where(  # type: ignore[assignment]
-        "null, or the base URL of an OpenAI-compatible API, as http://localhost:8000/v1",
+        "null, or " + URL,
         lambda value: value is None or "://" in value,
         None,
+        about="Where the API is; null: there is no judge.",
+        results=False,
     )
-    model: str | None = None
-    max_tokens: int = positive(16)
-    concurrency: int = positive(16)
+    model: str | None = plain(None, about="The model that judges, by its name at the API.", results=True)
+    max_tokens: int = positive(16, about="The most tokens of a verdict.", unit="tokens", results=False)
+    concurrency: int = positive(16, about="Requests at once.", unit="requests", results=False)
 
 
 @dataclass(kw_only=True)
 class EvaluationConfig:
-    """How answers are drawn for evaluation (greedy by default) and graded. All graders run; ``grader`` is the score.
+    """How answers are sampled for evaluation (greedy by default) and graded. All graders run; one is the score."""
 
-    ``timeout_s`` and ``worker_bytes`` limit the time of one symbolic comparison and the memory of the process it runs
-    in; ``num_workers`` null is one process a core.
-    """
-
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    grader: str = choice(*GRADERS, default="typed")
-    judge: JudgeConfig = field(default_factory=JudgeConfig)
-    num_workers: int | None = positive(None)
-    timeout_s: float = positive(5.0)
-    worker_bytes: int = where("a number of bytes of at least 512 MiB", lambda value: value >= 2**29, 2 * 2**30)
+    sampling: SamplingConfig = part(SamplingConfig, about="How answers are sampled.")
+    grader: str = choice(*GRADERS, default="typed", about="The grader that is the score.", results=True)
+    judge: JudgeConfig = part(JudgeConfig, about="A model that judges answers.")
+    num_workers: int | None = positive(
+        None, about="Grading processes; null: one a core.", unit="processes", results=False
+    )
+    timeout_s: float = positive(
+        5.0, about="The longest that one symbolic comparison may take.", unit="seconds", results=False
+    )
+    worker_bytes: int = where(
+        "a number of bytes of at least 512 MiB",
+        lambda value: value >= 2**29,
+        2 * 2**30,
+        about="The most memory of a grading process.",
+        unit="bytes",
+        results=False,
+    )
 
     def conflicts(self) -> Iterator[str]:
         is_half = (self.judge.url is None) != (self.judge.model is None)
@@ -60,19 +75,30 @@ class EvaluationConfig:
 
 @dataclass(kw_only=True)
 class ServerConfig(EndpointConfig):
-    """The server of ``engine=server``. ``extra_body`` is sent with each request, for what one server knows and another
-    does not."""
+    """The server of ``engine=server``."""
 
-    model: str | None = None
-    extra_body: dict[str, Any] = field(default_factory=dict)
+    model: str | None = plain(
+        None,
+        about="The name that the model goes by there; null: its path. It must be the same model, and enters no key.",
+        results=False,
+    )
+    extra_body: dict[str, Any] = plain(
+        default_factory=dict,
+        about="Sent with each request: settings that one server knows and another does not.",
+        results=True,
+    )
 
 
 @dataclass(kw_only=True)
 class RayConfig:
-    """The cluster of ``engine=ray``, and how many copies of the model work there."""
+    """The cluster of ``engine=ray``."""
 
-    address: str | None = None
-    workers: int = positive(1)
+    address: str | None = plain(
+        None,
+        about="As ray://HEAD:10001, or auto; null: the cluster that this machine is in, or one on it alone.",
+        results=False,
+    )
+    workers: int = positive(1, about="Copies of the model.", results=False)
 
 
 ENGINES = ("hf", "vllm", "server", "ray")
@@ -81,24 +107,39 @@ VLLM_FIELDS = ("tensor_parallel", "memory_fraction", "prefix_caching", "batch_in
 
 @dataclass(kw_only=True)
 class EngineConfig:
-    """What runs a model for generation. ``batch_size`` is rows at once.
+    """What runs a model for generation."""
 
-    ``max_model_len`` is the longest prompt + completion (null: the model's own). The fields between are vLLM's: GPUs
-    that share one model, the part of their memory that vLLM takes for itself, whether prompts that begin alike are
-    computed once, and whether a row's numbers may depend on its neighbours.
-    """
-
-    name: str = choice(*ENGINES)
-    batch_size: int = positive(64)
-    dtype: str = choice("auto", "float32", "bfloat16", default="auto")
-    device: str = choice("auto", "cpu", "cuda", default="auto")
-    tensor_parallel: int = positive(1)
-    memory_fraction: float = where("above 0 and at most 1", lambda value: 0 < value <= 1, 0.9)
-    prefix_caching: bool = True
-    batch_invariant: bool = False
-    max_model_len: int | None = positive(None)
-    server: ServerConfig | None = None
-    ray: RayConfig | None = None
+    name: str = choice(
+        *ENGINES,
+        about="What computes completions: transformers (hf), vLLM, a server, or vLLM on a Ray cluster. Ray is a way to "
+        "run vLLM and shares its keys.",
+        results=True,
+    )
+    batch_size: int = positive(64, about="Rows at once.", unit="rows", results=False)
+    dtype: str = choice(
+        "auto", "float32", "bfloat16", default="auto", about="The type of weights; auto: the model's own.", results=True
+    )
+    device: str = choice("auto", "cpu", "cuda", default="auto", about="Where hf runs.", results=False)
+    tensor_parallel: int = positive(1, about="GPUs that share one model in vLLM.", unit="GPUs", results=False)
+    memory_fraction: float = where(
+        "above 0 and at most 1",
+        lambda value: 0 < value <= 1,
+        0.9,
+        about="The share of each GPU's memory that vLLM takes.",
+        results=False,
+    )
+    prefix_caching: bool = plain(True, about="vLLM computes the common beginning of prompts once.", results=False)
+    batch_invariant: bool = plain(
+        False, about="true: a row's numbers do not depend on its batch in vLLM; slower.", results=True
+    )
+    max_model_len: int | None = positive(
+        None,
+        about="The most tokens of prompt and completion; null: what the model allows.",
+        unit="tokens",
+        results=False,
+    )
+    server: ServerConfig | None = part(default=None, about="The server, with engine=server.")
+    ray: RayConfig | None = part(default=None, about="The cluster, with engine=ray.")
 
     @property
     def numerics(self) -> str:
@@ -120,29 +161,78 @@ class EngineConfig:
 
 @dataclass(kw_only=True)
 class TrainerConfig:
-    """Where and how training runs: ``pack_length`` per packed row, ``micro_batch_rows`` rows per micro-batch, a
-    checkpoint every ``checkpoint_every`` steps, the validation loss every ``validate_every`` (null: at the end alone),
-    and the first ``evaluate_problems`` of each of ``bench`` asked every ``evaluate_every`` (null: never). Weights,
-    gradients and optimiser states are sharded over ``devices`` x ``num_nodes``. Of all this, ``precision`` alone
-    changes results."""
+    """Where and how training runs. Weights, gradients and optimiser states are sharded over ``devices`` x
+    ``num_nodes``."""
 
-    name: str = slug()
-    accelerator: str = choice("cpu", "gpu")
-    precision: str = choice("32-true", "bf16-mixed", "bf16-true")
-    devices: int = positive(1)  # on each node
-    num_nodes: int = positive(1)
-    pack_length: int = positive(16384)
-    micro_batch_rows: int = positive(1)
-    attention: str = choice("auto", "flash_attn", "varlen", "sequences", "flex", "sdpa", "eager", default="auto")
-    loss: str = choice("auto", "chunked", "liger", default="auto")
-    checkpoint_every: int = positive(100)
-    validate_every: int | None = positive(None)
-    evaluate_every: int | None = positive(None)
-    evaluate_problems: int = positive(32)
-    activation_checkpointing: str = choice("auto", "none", "selective", "full", default="auto")
-    cpu_offload: bool = False  # of weights, gradients and optimiser states, where they are sharded
-    check_memory: bool = True  # refuse what is not likely to fit
-    peak_tflops: float | None = positive(None)  # of one device, for the MFU; null: known for common GPUs
+    name: str = slug(about="What it is called.", results=False)
+    accelerator: str = choice("cpu", "gpu", about="What it runs on.", results=False)
+    precision: str = choice(
+        "32-true",
+        "bf16-mixed",
+        "bf16-true",
+        about="The type of products and of weights: both float32, bfloat16 products with float32 weights, or both "
+        "bfloat16. It holds for the BPC and rank shifts too.",
+        results=True,
+    )
+    devices: int = positive(1, about="Devices on each node.", unit="devices", results=False)
+    num_nodes: int = positive(1, about="Machines.", unit="machines", results=False)
+    pack_length: int = positive(
+        16384, about="Examples are packed into rows of so many tokens.", unit="tokens", results=False
+    )
+    micro_batch_rows: int = positive(
+        1, about="Packed rows of one forward and backward pass.", unit="rows", results=False
+    )
+    attention: str = choice(
+        "auto",
+        "flash_attn",
+        "varlen",
+        "sequences",
+        "flex",
+        "sdpa",
+        "eager",
+        default="auto",
+        about="The attention kernel; auto: the fastest that the device and the model allow.",
+        results=True,
+    )
+    loss: str = choice(
+        "auto",
+        "chunked",
+        "liger",
+        default="auto",
+        about="The implementation of the loss; auto: the fastest that the device allows.",
+        results=True,
+    )
+    checkpoint_every: int = positive(100, about="A checkpoint to resume from, so often.", unit="steps", results=False)
+    validate_every: int | None = positive(
+        None, about="The validation loss, so often; null: at the end alone.", unit="steps", results=False
+    )
+    evaluate_every: int | None = positive(
+        None, about="Benchmarks are answered in between, so often; null: never.", unit="steps", results=False
+    )
+    evaluate_problems: int = positive(
+        32, about="Only the first so many problems of each are answered then.", unit="problems", results=False
+    )
+    activation_checkpointing: str = choice(
+        "auto",
+        "none",
+        "selective",
+        "full",
+        default="auto",
+        about="Which activations are computed again to save memory; auto: as few as fit.",
+        results=False,
+    )
+    cpu_offload: bool = plain(
+        False,
+        about="true: weights, gradients and optimiser states stay in the machine's memory, where they are sharded.",
+        results=False,
+    )
+    check_memory: bool = plain(True, about="A run that is not likely to fit is refused.", results=False)
+    peak_tflops: float | None = positive(
+        None,
+        about="The peak of one device, for the MFU; null: known for common GPUs.",
+        unit="TFLOP/s",
+        results=False,
+    )
 
     @property
     def world_size(self) -> int:
@@ -160,24 +250,35 @@ class TrainerConfig:
 
 @dataclass(kw_only=True)
 class TrackerConfig:
-    """Where runs are tracked; offline runs of W&B are kept below the artifacts until ``wandb sync``.
+    """Where runs are tracked."""
 
-    A table has at most ``table_rows``. Models are described, and with ``log_models`` uploaded too.
-    """
-
-    name: str = choice("wandb", "none")
-    project: str = "micota"
-    entity: str | None = None
-    mode: str = choice("online", "offline", default="online")
-    table_rows: int = positive(200)
-    log_models: bool = False
+    name: str = choice("wandb", "none", about="The tracker.", results=False)
+    project: str = plain("micota", about="The project in W&B.", results=False)
+    entity: str | None = plain(None, about="Whose project; null: your default.", results=False)
+    mode: str = choice(
+        "online",
+        "offline",
+        default="online",
+        about="offline: runs are kept below the artifacts until wandb sync.",
+        results=False,
+    )
+    table_rows: int = positive(
+        200, about="The most rows of a table of answers or examples.", unit="rows", results=False
+    )
+    log_models: bool = plain(
+        False, about="true: models are uploaded too, not only what they were made from.", results=False
+    )
 
 
 @dataclass(kw_only=True)
 class HubConfig:
-    """Where data go on the Hugging Face hub; ``repo`` null is NAME-KEY in the account of the token."""
+    """Where data go on the Hugging Face hub."""
 
     repo: str | None = where(
-        "null, or ACCOUNT/NAME", lambda value: value is None or len([*filter(None, value.split("/"))]) == 2, None
+        "null, or ACCOUNT/NAME",
+        lambda value: value is None or len([*filter(None, value.split("/"))]) == 2,
+        None,
+        about="The data set's name; null: NAME-KEY of the data, in the account of the token.",
+        results=False,
     )
-    private: bool = True
+    private: bool = plain(True, about="Only the account sees it.", results=False)

@@ -3,48 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from micota.config.call import Call
-from micota.config.fields import choice, non_negative, positive, slug, where
+from micota.config.fields import choice, non_negative, part, plain, positive, slug, where
 from micota.config.method import ROLES, CompareConfig, DataConfig, MergeConfig, MergeSweepConfig, SelectConfig
 from micota.config.models import ModelConfig, OtherModelConfig
 from micota.config.problems import BenchConfig, ProblemsConfig, PromptConfig
 from micota.config.running import EngineConfig, EvaluationConfig, HubConfig, TrackerConfig, TrainerConfig
+
+GENERATES = ("sft",)  # a model that is not fine-tuned
+TUNED = ("sampling",)  # a student, whose own sampling nothing is generated with
 
 
 @dataclass(kw_only=True)
 class Config:
     """What every command composes."""
 
-    name: str = slug()
-    seed: int = where("an integer of at least 0", lambda value: 0 <= value < 2**31)
-    artifacts: str = where("a folder", bool)
-    num_threads: int | None = positive(None)
-    plan: bool = False
-    teacher: ModelConfig
-    ta: ModelConfig
-    student: ModelConfig
-    large: ModelConfig
-    small: ModelConfig
-    problems: ProblemsConfig
-    prompt: PromptConfig
-    select: SelectConfig
-    data: DataConfig
-    ta_data: DataConfig
-    merge: MergeConfig
-    merge_sweep: MergeSweepConfig
-    bench: dict[str, BenchConfig]
-    decontaminate_against: dict[str, BenchConfig]  # benchmarks whose problems are left out of training
-    evaluation: EvaluationConfig
-    engine: EngineConfig
-    trainer: TrainerConfig
-    tracker: TrackerConfig
-    compare: CompareConfig
-    call: Call = field(default_factory=Call)  # filled in by the command
-    compared: dict[str, DataConfig] = field(
-        default_factory=dict
-    )  # recipes that select.match makes alike; by the command
+    name: str = slug(about="The experiment: the group of its runs in W&B, the folder of its report.", results=False)
+    seed: int = where(
+        "an integer of at least 0",
+        lambda value: 0 <= value < 2**31,
+        about="Drives sampling, choice and order of examples, and merge masks.",
+        results=True,
+    )
+    artifacts: str = where("a folder", bool, about="The folder for everything that is made.", results=False)
+    num_threads: int | None = positive(
+        None, about="CPU threads of torch; null leaves them alone.", unit="threads", results=False
+    )
+    plan: bool = plain(False, about="true: print what is done, what would be made and why, and stop.", results=False)
+    teacher: ModelConfig = part(about="The strong model that generates long chains of thought.", unused=GENERATES)
+    ta: ModelConfig = part(about="The teaching assistant: fine-tuned on the teacher's data, then merged.")
+    student: ModelConfig = part(about="The small model that is fine-tuned and scored.", unused=TUNED)
+    large: ModelConfig = part(about="A large instruct model, for recipes that mix with it.", unused=GENERATES)
+    small: ModelConfig = part(about="A small instruct model, for recipes that mix with it.", unused=GENERATES)
+    problems: ProblemsConfig = part(about="The training problems.")
+    prompt: PromptConfig = part(about="How a problem becomes a prompt.")
+    select: SelectConfig = part(about="How completions become training data.")
+    data: DataConfig = part(about="The recipe of the student's data.")
+    ta_data: DataConfig = part(about="The recipe of the TA's data.")
+    merge: MergeConfig = part(about="How the TA is merged.")
+    merge_sweep: MergeSweepConfig = part(about="Merges measured in memory: sweep=true, and calibration.")
+    bench: dict[str, BenchConfig] = part(about="The benchmarks, by name.")
+    decontaminate_against: dict[str, BenchConfig] = part(
+        about="The benchmarks that training problems are checked against, by name."
+    )
+    evaluation: EvaluationConfig = part(about="How answers are sampled and graded.")
+    engine: EngineConfig = part(about="What generates completions.")
+    trainer: TrainerConfig = part(about="Where and how training runs.")
+    tracker: TrackerConfig = part(about="Where runs are tracked.", results=False)
+    compare: CompareConfig = part(about="What an experiment compares and measures.", results=False)
+    call: Call = part(Call, about="How the command was started.", results=False, internal=True)
+    compared: dict[str, DataConfig] = part(
+        default_factory=dict, about="The recipes that select.match makes alike, by label.", internal=True
+    )
 
     @property
     def overrides(self) -> list[str]:
@@ -54,42 +66,62 @@ class Config:
 
 @dataclass(kw_only=True)
 class GenerateConfig(Config):
-    """generate.py: ``show_prompts`` prints that many rendered prompts of each generator instead, and makes nothing;
-    ``push_to_hub`` uploads the data and their card."""
+    """generate.py: the training data of one recipe."""
 
-    show_prompts: int = non_negative(0)
-    push_to_hub: bool = False
-    hub: HubConfig = field(default_factory=HubConfig)
+    show_prompts: int = non_negative(
+        0, about="Print so many rendered prompts of each generator instead, and make nothing.", results=False
+    )
+    push_to_hub: bool = plain(False, about="true: upload the data and their card; needs a token.", results=False)
+    hub: HubConfig = part(HubConfig, about="Where they are uploaded.", results=False)
 
 
 @dataclass(kw_only=True)
 class TrainConfig(Config):
-    """train.py: ``role=ta`` tunes the TA on ``ta_data``, ``role=student`` the student on ``data``. ``show_samples``
-    prints so many examples as the model sees them, and stops."""
+    """train.py: a student, or the TA."""
 
-    role: str = choice("student", "ta")
-    show_samples: int = non_negative(0)
+    role: str = choice(
+        "student",
+        "ta",
+        about="Which is fine-tuned: the student on data, or the TA on ta_data.",
+        results=False,
+    )
+    show_samples: int = non_negative(
+        0, about="Print so many examples as the model sees them instead, and train nothing.", results=False
+    )
 
 
 @dataclass(kw_only=True)
 class MergeCommandConfig(Config):
-    """merge.py: ``sweep=true`` measures the points of ``sweep`` in memory and writes no model."""
+    """merge.py: the merged TA, or merges measured in memory."""
 
-    sweep: bool = False
+    sweep: bool = plain(
+        False, about="true: measure the points of merge_sweep in memory, and write no model.", results=False
+    )
 
 
 @dataclass(kw_only=True)
 class EvaluateConfig(Config):
-    """evaluate.py: whose answers are scored. ``regrade`` scores stored completions again; ``grade`` scores a file;
-    ``rank_shift`` ranks the tokens of a tuned student's stored answers under the student before SFT."""
+    """evaluate.py: the scores of one model."""
 
-    role: str = choice(*ROLES)
-    model: OtherModelConfig = field(default_factory=OtherModelConfig)
-    num_samples: int = positive(1)
-    temperature: float = non_negative(0.0)
-    regrade: bool = False
-    grade: str | None = None
-    rank_shift: bool = False
+    role: str = choice(*ROLES, about="Whose answers are scored.", results=False)
+    model: OtherModelConfig = part(
+        OtherModelConfig,
+        about="Any other model: a folder or hub id as model.path, or one by name (model=qwen7b).",
+        unused=("sampling", "sft"),
+    )
+    num_samples: int = positive(
+        1, about="Answers to each problem (evaluation.sampling.num_samples); above 1: avg@k.", results=True
+    )
+    temperature: float = non_negative(0.0, about="As evaluation.sampling.temperature.", results=True)
+    regrade: bool = plain(False, about="true: grade stored answers again, without a model.", results=False)
+    grade: str | None = plain(
+        None, about="A JSONL file of rows {id, completion, answer, answer_type?} to grade instead.", results=False
+    )
+    rank_shift: bool = plain(
+        False,
+        about="true: rank the tokens of the tuned student's stored answers under the student before SFT.",
+        results=False,
+    )
 
     def conflicts(self) -> Iterator[str]:
         if self.rank_shift and (self.role != "student" or self.model.path is not None or self.data.is_untuned):
@@ -101,12 +133,31 @@ class EvaluateConfig(Config):
 
 @dataclass(kw_only=True)
 class PipelineConfig(Config):
-    """pipeline.py: where stages run and how many at a time; ``auto`` is this process or a pool of workers on CPU, and a
-    process a stage on GPU."""
+    """pipeline.py: the whole method for one experiment."""
 
-    runner: str = choice("auto", "inprocess", "workers", "subprocess", "submitit")
-    jobs: int | None = positive(None)
-    cluster: str = choice("slurm", "local", default="slurm")
+    runner: str = choice(
+        "auto",
+        "inprocess",
+        "workers",
+        "subprocess",
+        "submitit",
+        about="Where stages run: in this process, a pool of workers, a process a stage, or a SLURM job a stage; auto: "
+        "the first two on CPU, a process a stage on GPU.",
+        results=False,
+    )
+    jobs: int | None = positive(
+        None,
+        about="Stages at a time; null: on CPU as many as have cores of their own, else 1.",
+        unit="stages",
+        results=False,
+    )
+    cluster: str = choice(
+        "slurm",
+        "local",
+        default="slurm",
+        about="Where the runner submitit sends jobs; local: to this machine.",
+        results=False,
+    )
 
     def conflicts(self) -> Iterator[str]:
         if self.runner == "inprocess" and self.jobs not in (None, 1):
@@ -115,6 +166,8 @@ class PipelineConfig(Config):
 
 @dataclass(kw_only=True)
 class ReportConfig(Config):
-    """report.py: with ``wandb`` it builds a workspace and a report in W&B instead."""
+    """report.py: the comparison as a table and a page."""
 
-    wandb: bool = False
+    wandb: bool = plain(
+        False, about="true: build a workspace and a report in W&B, and make nothing here.", results=False
+    )

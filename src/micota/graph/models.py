@@ -99,6 +99,7 @@ def completions_spec(
         thinking=generator.thinking,
         engine=config.engine.numerics,
         dtype=config.engine.dtype,
+        extra_body=dict(config.engine.server.extra_body) if config.engine.server else {},
         seed=config.seed if sampling.temperature > 0 else None,
     )
 

@@ -175,7 +175,13 @@ def trained(config: Config, role: str) -> Node[TrainSpec]:
         raise ConfigError(f"{role}={base.name} has no training settings; add {role}.sft to its YAML")
     return Node(
         name=f"{base.name}+{recipe.name}",
-        spec=TrainSpec(sft=base.sft.settled(), precision=config.trainer.precision, seed=config.seed),
+        spec=TrainSpec(
+            sft=base.sft.settled(),
+            precision=config.trainer.precision,
+            attention=config.trainer.attention,
+            loss=config.trainer.loss,
+            seed=config.seed,
+        ),
         inputs={"model": source(base), "data": data(config, recipe, matched=role != "ta")},
         command="train",
         choose={"role": role} if role == "ta" else {"data": recipe.name},
@@ -213,8 +219,8 @@ def merge_sweep(config: Config) -> Node[MergeSweepSpec]:
         problems=problems,
         answers=answers,
         grader=config.evaluation.grader,
-        densities=sweep.densities,
-        weights=sweep.weights,
+        densities=sorted(set(sweep.densities)),
+        weights=sorted(set(sweep.weights)),
         num_seeds=sweep.num_seeds if MERGE_METHODS[config.merge.method].samples else 1,
         target_length_ratio=target,
         tolerance=None if target is None else sweep.tolerance,

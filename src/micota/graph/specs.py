@@ -34,7 +34,8 @@ class Prompt:
 @dataclass(frozen=True, kw_only=True)
 class CompletionsSpec(Spec):
     """``seed`` is null for greedy decoding, which does not depend on it. How answers are graded stays out: completions
-    are graded again, never drawn again. ``thinking`` is of the model that writes."""
+    are graded again, never sampled again. ``thinking`` is of the model that generates, ``extra_body`` goes to a server
+    with each request."""
 
     stage = "generate"
     kind = "completions"
@@ -45,6 +46,7 @@ class CompletionsSpec(Spec):
     thinking: ThinkingConfig
     engine: str
     dtype: str
+    extra_body: dict[str, Any]
     seed: int | None
 
 
@@ -152,13 +154,15 @@ def weights_of(spec: Spec) -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSpec(Spec):
-    """``seed`` orders the examples."""
+    """``seed`` orders the examples. ``attention`` and ``loss`` are as in the config: ``auto`` is one key everywhere."""
 
     stage = "train"
     kind = "models"
 
     sft: SftConfig
     precision: str
+    attention: str
+    loss: str
     seed: int
 
 

@@ -1,0 +1,241 @@
+"""Every field of every command is flipped, and keys change exactly where the field declares that results do."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from typing import Any, get_type_hints
+
+import pytest
+
+from micota import graph
+from micota.config import SCHEMAS, Call, Config, LoraConfig, SftConfig, ThinkingConfig
+from micota.config.fields import Declaration, declaration
+from micota.config.parse import complaints
+from micota.config.reference import NAME, keys, reference
+from micota.errors import ConfigError
+
+Composed = Callable[..., Any]
+ROLES = ("student", "teacher", "ta", "ta_sft", "ta_merged", "large", "small")
+MODELS = ("teacher", "ta", "student", "large", "small")
+# With these every field counts somewhere: each place is a few overrides.
+PLACES = [
+    ["data=micota", "merge_sweep.problems.path=a/b", "merge_sweep.problems.name=c"],
+    ["data=strong", "engine=server", "student.sft.lora.r=4", "ta.sft.lora.r=4"],
+    ["data=short", "engine=ray", *(f"{model}.thinking={{open: a, close: b}}" for model in MODELS)],
+    ["data=mix_large", "data@ta_data=mix_long", "evaluation.judge={url: 'http://a/v1', model: b}"],
+    ["data=most_likely", "engine=vllm", "ta_data.generator=large"],
+    ["merge=dare_ties_pretrained", "merge.base.thinking={open: a, close: b}"],
+    ["merge=della", "merge.target_length_ratio=0.5", "data=micota"],
+    ["merge=breadcrumbs", "data=strong", "data.path=a/b", "ta_data.path=a/b"],
+    ["data=mix_long", "data.parts.short.path=a/b", "data@ta_data=mix_long", "ta_data.parts.short.path=a/b"],
+    ["data=strong", "select.match=problems", "compare.recipes=[micota,mix_large,most_likely,strong]"],
+    ["data=micota", "select.match=problems",
+     "compare.recipes=[micota, large, {rows: ['data=strong', 'data.name=rows', 'data.path=a/b']},"
+     "{part: ['data=mix_long', 'data.parts.short.path=c']}]"],
+]  # fmt: skip
+# Fields that no other value of is right alone: what is set with them.
+WITH = {"select_by": {"select_by": "student_bpc", "weights": {}}}
+VALUES: dict[str, list[Any]] = {  # where a type does not say what else is accepted
+    "axes": [{"student": ["tiny"]}],
+    "recipes": [["strong"]],
+    "measures": [["bpc"]],
+    "template": ["Solve {problem}"],
+    "evaluation_template": ["Solve {problem}"],
+    "url": ["http://elsewhere/v1"],
+    "repo": ["a/b"],
+    "types": [{"word": "text"}],
+    "extra_body": [{"top_k": 3}],
+    "filters": [["correct", "finished", "length"]],
+    "worker_bytes": [2**30],
+    "overrides": [["seed=1"]],
+}
+
+
+def others(name: str, declared: Declaration, value: Any, hint: str) -> Iterator[Any]:
+    """Other values of a field, of which some may not be accepted."""
+    yield from VALUES.get(name, [])
+    yield from declared.options
+    if isinstance(value, bool):
+        yield not value
+    elif isinstance(value, int | float):
+        yield from (value + 1, value / 2, 0.25)
+    elif isinstance(value, list):
+        yield from ([*value, value[0] / 2] if value and isinstance(value[0], float) else [*value, "more"],)
+    elif isinstance(value, dict):
+        yield dict(zip(value, reversed(value.values()), strict=True))
+    elif "int" in hint or "float" in hint:
+        yield from (3, 0.25)
+    else:
+        yield f"{value or ''}x"
+
+
+def owners(node: Any, names: list[str]) -> Iterator[Any]:
+    """The dataclasses at a dotted place; NAME stands for each key of a map."""
+    if not names or node is None:
+        yield from [node] if node is not None else []
+    elif names[0] == NAME:
+        for child in node.values():
+            yield from owners(child, names[1:])
+    else:
+        yield from owners(getattr(node, names[0]), names[1:])
+
+
+def keys_of(config: Config) -> set[tuple[str, str]]:
+    """The keys of all nodes that can be made of a config."""
+    targets = [node for role in ROLES for node in graph.scores(config, role).values()]
+    targets += [graph.merge_sweep(config), graph.data(config, config.ta_data, matched=False)]
+    targets += [node for node in [graph.bpc(config)] if node is not None]
+    if config.evaluation.sampling.temperature == 0:
+        targets += graph.rank_shifts(config).values()
+    if hasattr(config, "model") and config.model.path is not None:
+        targets += graph.evaluation(config)  # type: ignore[arg-type]
+    return {(node.stage, node.key) for target in targets for node in target.walk()}
+
+
+def flip(config: Config, owner: Any, name: str) -> bool:
+    """Give a field of ``owner``, a part of ``config``, another value that is accepted; False where none is."""
+    item = next(item for item in fields(owner) if item.name == name)
+    before, hint = dict(vars(owner)), str(get_type_hints(type(owner))[name])
+    for value in others(name, declaration(item), before[name], hint):
+        vars(owner).update(WITH.get(name, {name: value}))
+        if getattr(owner, name) != before[name] and not list(complaints(config)):
+            return True
+        vars(owner).update(before)
+    return False
+
+
+def flips(config: Config, key: str) -> Iterator[Config]:
+    """The config with another value at a key, once for each entry of a map that the key stands for."""
+    *parents, name = key.split(".")
+    for index in range(len(list(owners(config, parents)))):
+        changed = copy.deepcopy(config)
+        if flip(changed, list(owners(changed, parents))[index], name):
+            yield changed
+
+
+@pytest.fixture(scope="module")
+def places() -> list[tuple[Config, set[tuple[str, str]]]]:
+    import hydra
+
+    from micota.cli import app
+
+    with hydra.initialize_config_dir(str(app.CONF), version_base="1.3"):
+        small = ["bench=[gsm8k]", "bench@decontaminate_against=[aime24]"]
+        calls = [Call(overrides=[*small, *place]) for place in PLACES]
+        made = [app.prepare(hydra.compose("evaluate", call.overrides), SCHEMAS["evaluate"], call) for call in calls]
+    lora = SftConfig(learning_rate=1e-5, batch_size=2, epochs=1, lora=LoraConfig(r=4))
+    made[0].model.path, made[0].model.thinking = "some/model", ThinkingConfig(open="a", close="b")
+    for config in made:  # below a null, nothing can be set on the command line
+        for model in (config.teacher, config.large, config.small, config.merge.base, config.model):
+            model.sft = lora
+    return [(config, keys_of(config)) for config in made]
+
+
+def declared(schema: type[Config]) -> dict[str, bool]:
+    """By key, whether it changes results; parts are flipped field by field."""
+    return {key.key: key.changes_results for key in keys(schema) if not key.is_part}
+
+
+def top(key: str) -> str:
+    return key.partition(".")[0]
+
+
+SECTIONS = sorted({top(key) for key in declared(SCHEMAS["evaluate"])} - {"num_samples", "temperature"})
+
+
+def of_section(section: str, changes: bool) -> list[str]:
+    return [key for key, found in declared(SCHEMAS["evaluate"]).items() if top(key) == section and found == changes]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_what_changes_results_enters_keys(places: list[tuple[Config, set[tuple[str, str]]]], section: str) -> None:
+    def enters(key: str) -> bool:
+        for config, before in places:
+            for changed in flips(config, key):
+                with suppress(ConfigError):  # a comparison may lose the recipe at hand
+                    if keys_of(changed) != before:
+                        return True
+        return False
+
+    assert [key for key in of_section(section, True) if not enters(key)] == [], "declared as results, and in no key"
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_what_does_not_change_results_enters_no_key(
+    places: list[tuple[Config, set[tuple[str, str]]]], section: str
+) -> None:
+    """All fields of a section at once, in every place; alone, where one does not go with the others."""
+    without, flipped = of_section(section, False), set()
+    for config, before in places:
+        changed = copy.deepcopy(config)
+        own = {
+            key
+            for key in without
+            for owner in [*owners(changed, key.split(".")[:-1])]
+            if flip(changed, owner, key.rpartition(".")[2])
+        }
+        flipped |= own
+        assert keys_of(changed) == before, f"one of {sorted(own)} enters keys and is declared results=False"
+    for key in sorted(set(without) - flipped):
+        alone = [keys_of(changed) == before for config, before in places for changed in flips(config, key)]
+        assert alone and all(alone), f"{key} enters keys, or was never flipped: name another value in this test"
+
+
+@pytest.mark.parametrize("command", sorted(SCHEMAS))
+def test_fields_of_one_command_alone(composed: Composed, command: str) -> None:
+    config = composed(command)
+    before = keys_of(config)
+    own = {item.name for item in fields(SCHEMAS[command])} - {item.name for item in fields(Config)}
+    if command == "evaluate":  # the rest is flipped above
+        own = {"num_samples", "temperature"}
+        assert keys_of(composed(command, "temperature=0.5")) != before
+        sampled = [composed(command, "temperature=0.5", f"num_samples={count}") for count in (1, 2)]
+        assert keys_of(sampled[0]) != keys_of(sampled[1])
+        assert all(changes for key, changes in declared(SCHEMAS[command]).items() if key in own)
+        return
+    for key, changes in declared(SCHEMAS[command]).items():
+        if top(key) in own:
+            found = [keys_of(changed) != before for changed in flips(config, key)]
+            assert found == [changes], f"{key} is declared results={changes}"
+
+
+@pytest.mark.parametrize("command", sorted(SCHEMAS))
+def test_every_field_says_what_it_means(command: str) -> None:
+    def check(owner: type[Any]) -> None:
+        hints = get_type_hints(owner)
+        for item in fields(owner):
+            found = declaration(item)
+            assert found.about.endswith(".") and len(found.about) < 300, f"{owner.__name__}.{item.name}"
+            if is_dataclass(hints[item.name]):
+                inside = {inner.name for inner in fields(hints[item.name])}
+                assert set(found.unused) <= inside, f"{owner.__name__}.{item.name} leaves out what is not there"
+                check(hints[item.name])
+
+    check(SCHEMAS[command])
+
+
+def test_the_reference_has_every_key(composed: Composed) -> None:
+    configs = {command: composed(command) for command in SCHEMAS}
+    text = reference(configs)
+    for command, schema in SCHEMAS.items():
+        for key in keys(schema, configs[command]):
+            is_section = key.is_part and "." not in key.key and f"\n### {key.key}\n" in text
+            assert key.is_internal != (is_section or f"\n| `{key.key}` | {key.about} |" in text), key.key
+    assert "| `select.max_tokens` |" in text and "| `teacher.name` |" in text and "`r1_qwen32b`" in text
+    assert "| `bench.NAME.path` |" in text and "overrides" not in text.partition("## Of generate")[0].split("`")
+    seconds = next(line for line in text.splitlines() if "`evaluation.timeout_s`" in line)
+    assert " | seconds | number | a number above 0 | `5` | no |" in seconds
+
+
+def test_a_field_without_a_declaration_is_refused() -> None:
+    from dataclasses import dataclass
+
+    @dataclass(kw_only=True)
+    class Undeclared(Config):
+        more: int = 1
+
+    with pytest.raises(TypeError, match="config field more does not declare"):
+        keys(Undeclared)
