@@ -41,6 +41,7 @@ from micota.config import (
     parse,
     unknown_key,
 )
+from micota.config.renamed import renamed_override
 from micota.console import quieten
 from micota.errors import ConfigError
 from micota.graph.stage import function
@@ -211,6 +212,10 @@ def local_inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def one_line(error: BaseException, schema: type[Config], call: Call | None = None) -> str:
     """The text of a user's error: the key or file, the value seen and the accepted form, on one line."""
+    if isinstance(error, OmegaConfBaseException | HydraException):
+        for override in call.overrides if call else ():
+            if (renamed := renamed_override(override)) is not None:
+                return renamed
     if isinstance(error, OmegaConfBaseException):
         return explain(error, schema)
     if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
@@ -226,9 +231,12 @@ def one_line(error: BaseException, schema: type[Config], call: Call | None = Non
         stored = {Path(option).stem for option in ConfigStore.instance().repo.get(group, {})}
         options = sorted({str(path.with_suffix("")) for path in paths if not path.name.startswith("_")} | stored)
         return f"{group}={name}: no such option; accepted: {', '.join(options)}"
-    key = re.match(r"Could not override '([^']+)'", text)
-    if key:
+    if key := re.search(r"Could not override '([^']+)'", text):
         return unknown_key(schema, key.group(1))
+    if key := re.search(r"(In '.*': )ConfigKeyError .* full_key: (\S+)", text):
+        return key.group(1) + unknown_key(schema, key.group(2))
+    if key := re.search(r"(In '.*': )ValidationError .*DictConfig.* full_key: sweep ", text):
+        return key.group(1) + unknown_key(schema, "sweep")
     if text.startswith("Error parsing override"):
         return f"{text}; accepted: KEY=VALUE"
     return text

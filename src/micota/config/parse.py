@@ -20,6 +20,7 @@ from omegaconf.errors import (
 from micota.config.call import Call
 from micota.config.commands import SCHEMAS
 from micota.config.fields import declaration
+from micota.config.renamed import SWEEP, renamed_key, renamed_value
 from micota.config.schemas import Config
 from micota.errors import ConfigError
 
@@ -56,7 +57,8 @@ def complaints(node: Any, path: str = "") -> Iterator[str]:
     for item in fields(node):
         value = getattr(node, item.name)
         if not declaration(item).check(value):
-            yield f"{path}{item.name}={value!r}; accepted: {declaration(item).accepted}"
+            renamed = renamed_value(f"{path}{item.name}", value)
+            yield renamed or f"{path}{item.name}={value!r}; accepted: {declaration(item).accepted}"
         yield from complaints(value, f"{path}{item.name}.")
     for conflict in getattr(node, "conflicts", lambda: ())():
         yield f"{path.rstrip('.') or 'config'}: {conflict}"
@@ -76,7 +78,12 @@ def explain(error: OmegaConfBaseException, schema: type[Config]) -> str:
 
 
 def unknown_key(schema: type[Any], key: str, path: str = "") -> str:
-    """One line for a dotted key that is not in the schema (which stands at ``path``), with the nearest one that is."""
+    """One line for a dotted key that is not in the schema (which stands at ``path``): its new name where it has one,
+    else the nearest one that is."""
+    if f"{path}{key}" == "sweep":
+        return SWEEP
+    if (renamed := renamed_key(f"{path}{key}")) is not None:
+        return renamed
     *parents, last = key.split(".")
     owner: Any = schema
     for depth, name in enumerate(parents):
