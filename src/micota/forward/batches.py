@@ -14,6 +14,7 @@ def batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     found: list[list[int]] = []
     width = 0
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        # The first of a batch is its longest, and all others are padded to it.
         if found and width * (len(found[-1]) + 1) <= max_tokens:
             found[-1].append(index)
         else:

@@ -22,7 +22,9 @@ def completion_nll(model: Any, sequences: Sequence[Tokens]) -> list[float]:
     The sequences are one batch. Logits are built of completions alone, a chunk at a time.
     """
     batch = batch_of(sequences, model.device)
+    # In float64: index_add_ adds one term after the other, and in float32 the error would grow with the length.
     nll = token_nll(model, batch).double()
+    # token_nll goes row by row over the labelled positions, as nonzero does.
     row_of = (batch["labels"] != IGNORED).nonzero()[:, 0]
     totals = torch.zeros(len(sequences), dtype=torch.double, device=nll.device).index_add_(0, row_of, nll)
     found: list[float] = totals.tolist()

@@ -20,9 +20,11 @@ def token_ranks(model: Any, sequences: Sequence[Tokens]) -> list[list[int]]:
     nothing is sorted, and logits are built a chunk at a time.
     """
     batch = batch_of(sequences, model.device)
+    # Counting the larger logits costs one pass; a sort of the vocabulary at each token would cost many.
     pieces = [
         (logits > logits.gather(1, targets[:, None])).sum(dim=1) for logits, targets in chunked_logits(model, batch)
     ]
+    # Back from tokens end to end to the sequences: as many as a row has labels.
     counts = (batch["labels"] != IGNORED).sum(dim=1).tolist()
     ranks = torch.cat(pieces).tolist() if pieces else []
     ends = [sum(counts[: row + 1]) for row in range(len(counts))]

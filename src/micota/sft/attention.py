@@ -16,6 +16,7 @@ from transformers import AttentionInterface
 
 from micota.errors import ConfigError
 
+# Our kernels by their names in transformers, and transformers' own.
 BY_SEQUENCE = {"flash_attn": "micota_flash_attn", "varlen": "micota_varlen", "sequences": "micota_sequences"}
 OF_TRANSFORMERS = {"sdpa": "sdpa", "flex": "flex_attention", "eager": "eager"}
 
@@ -32,6 +33,7 @@ def choose(wanted: str, device: str, config: Any) -> str:
         ConfigError: the kernel is not here, or would leave something of the model out.
     """
     capped = is_capped(config)
+    # FlashAttention-2 and flex can bound the scores; PyTorch's sdpa and varlen cannot, and would leave the bound out.
     flash = device == "cuda" and find_spec("flash_attn") is not None
     if wanted == "auto":
         if device == "cpu":
@@ -93,6 +95,7 @@ def by_sequence(
     """
     rows, heads, width, _size = query.shape
     groups = heads // key.shape[1]
+    # Heads x (rows * width) x size: a sequence is then a slice of dimension 1, without a copy.
     parts = [
         torch.split_with_sizes(_shared(_rows_as_one(states), count).transpose(0, 1), lengths, dim=1)
         for states, count in ((query, 1), (key, groups), (value, groups))
@@ -115,9 +118,11 @@ def _attend(
 ) -> torch.Tensor:
     """Causal attention of one sequence, 1 x heads x length x size -> length x heads x size."""
     length = query.shape[2]
+    # Without a mask PyTorch takes its flash kernel, which needs no memory of length x length.
     mask = None
     if softcap is not None or (window is not None and window < length):
         mask = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
+        # Query i sees keys i - window + 1 to i.
         if window is not None and window < length:
             mask = mask.triu(1 - window)
     if softcap is None:
@@ -126,8 +131,10 @@ def _attend(
         )
     else:
         assert mask is not None
+        # Written out, since PyTorch's kernel has no bound: cap tanh(q k / cap), as in Gemma 2 (arXiv 2408.00118).
         scores = query @ key.transpose(2, 3) * (query.shape[3] ** -0.5 if scaling is None else scaling)
         scores = (softcap * torch.tanh(scores / softcap)).masked_fill(~mask, -torch.inf)
+        # transformers' eager attention takes the softmax in float32, too.
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
         output = functional.dropout(weights, dropout) @ value
     return output[0].transpose(0, 1)
@@ -152,9 +159,10 @@ def varlen(
     rows, heads, width, _size = query.shape
     groups = heads // key.shape[1]
     known = inspect.signature(varlen_attn).parameters
+    # FlashAttention counts keys to the left of the query, transformers those with the query; -1 is no limit.
     window = -1 if sliding_window is None else sliding_window - 1
     options: dict[str, Any] = {"scale": scaling}
-    # Versions of torch differ in what they call a causal window.
+    # A window that ends at the query is causal; torch 2.11 and 2.13 differ in how they are given it.
     options |= {"window_size": (window, 0)} if "window_size" in known else {"is_causal": True}
     if sliding_window is not None and "window_size" not in known:
         raise ConfigError("this torch has no sliding window in variable-length attention; use trainer.attention=flex")
@@ -201,6 +209,7 @@ def flash_attn(
         dropout_p=dropout,
         softmax_scale=scaling,
         causal=True,
+        # Keys to the left of the query, as in varlen; shared key and value heads are the kernel's own work.
         window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
         softcap=softcap or 0.0,
     )

@@ -64,6 +64,7 @@ class StepMetrics(Callback):
         self._began = now
 
     def _speed(self, batch: Step, seconds: float, world_size: int) -> dict[str, float]:
+        # Supervised tokens of all ranks: rows of prompts or padding do not raise it.
         found = {"train/tokens_per_s": batch.num_supervised / seconds}
         if self._peak_flops is not None:
             # Model FLOPs utilisation (PaLM, arXiv 2204.02311, appendix B): needed FLOP/s over those of all devices.
@@ -80,7 +81,7 @@ class StepMetrics(Callback):
         yield found
         pl_module.train()
         self._progress.step(found, trainer.global_step)
-        self._began += time.perf_counter() - began
+        self._began += time.perf_counter() - began  # as if the step began later
 
 
 class Validation(Callback):

@@ -48,6 +48,7 @@ class Checkpoints(Callback):
         return str(found[-1]) if found else None
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        # A callback before this one has set should_stop for all ranks alike.
         if trainer.should_stop or trainer.global_step % self.every == 0:
             self.save(trainer, trainer.global_step)
 
@@ -72,7 +73,7 @@ class Checkpoints(Callback):
         if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
             _remove(draft)
-        trainer.strategy.barrier()
+        trainer.strategy.barrier()  # no rank writes its shard before the folder is there
         try:
             trainer.save_checkpoint(draft)
         except (OSError, RuntimeError, CheckpointException) as error:
@@ -82,8 +83,9 @@ class Checkpoints(Callback):
                 f"{final} cannot be written ({error}); {free:.1f} GiB are free there: make room and run the same "
                 "command again, which goes on from the checkpoint before it"
             ) from error
-        trainer.strategy.barrier()
+        trainer.strategy.barrier()  # all shards are complete before the name says so
         if trainer.is_global_zero:
+            # Only now may the one before go: whenever the run is killed, a complete checkpoint is there.
             _remove(final)
             os.replace(draft, final)
             for path in self.folder.iterdir():
@@ -102,7 +104,7 @@ class StreamedCheckpoints(TorchCheckpointIO):
         with open(path, "wb") as handle:
             torch.save(checkpoint, handle)
             handle.flush()
-            os.fsync(handle.fileno())
+            os.fsync(handle.fileno())  # on the disk before the rename, or a power cut leaves an empty file of that name
 
 
 def trained_state(module: torch.nn.Module, state: dict[str, Any]) -> dict[str, Any]:

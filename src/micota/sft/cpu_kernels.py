@@ -31,6 +31,7 @@ def use_cpu_kernels(model: Any, trainer: TrainerConfig) -> None:
             _replace(module, _norm)
         elif name in MLPS and _is_plain(module):
             _replace(module, _mlp)
+    # Not in shards: FSDP2 collects gradients from autograd, and the function here writes them past it.
     embedding = model.get_input_embeddings()
     if trainer.world_size == 1 and type(embedding) is torch.nn.Embedding:
         _replace(embedding, _embed)
@@ -66,6 +67,7 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        # Kept are x and one value a token; autograd would keep x * scale, too, which backward computes again.
         scale = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
         ctx.save_for_backward(x, weight, scale)
         return (x * scale).mul_(weight)
@@ -75,9 +77,11 @@ class _RmsNorm(torch.autograd.Function):
         x, weight, scale = ctx.saved_tensors
         [grad] = grads
         normed = x * scale
+        # y = w n with n = x s: dw is the sum over tokens of dy n.
         grad_weight = (grad * normed).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
         if not ctx.needs_input_grad[0]:
             return None, grad_weight, None
+        # With u = w dy: dx = s (u - n mean(u n)), the part of u along n taken out since n has a fixed length.
         inner = grad * weight
         projection = (inner * normed).mean(-1, keepdim=True)
         return inner.sub_(normed.mul_(projection)).mul_(scale), grad_weight, None
@@ -88,6 +92,7 @@ class _GatedDown(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        # Two tensors of the MLP's width; autograd would keep silu(gate) and the product, too.
         ctx.save_for_backward(gate, up, weight)
         return functional.linear(functional.silu(gate).mul_(up), weight)
 
@@ -99,6 +104,7 @@ class _GatedDown(torch.autograd.Function):
         grad_weight = None
         if ctx.needs_input_grad[2]:
             grad_weight = grad.flatten(0, -2).T @ (active * up).flatten(0, -2)
+        # p = silu(g) u: du = dp silu(g), dg = dp u silu'(g).
         grad_product = grad @ weight
         grad_up = active.mul_(grad_product)
         return torch.ops.aten.silu_backward(grad_product.mul_(up), gate), grad_up, grad_weight
@@ -119,6 +125,7 @@ class _Rows(torch.autograd.Function):
         [ids], [grad], weight = ctx.saved_tensors, grads, ctx.weight
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
+        # index_add_ sums rows of a token that occurs more than once.
         learns = torch.ones_like(ids, dtype=torch.bool) if ctx.padding_idx is None else ids != ctx.padding_idx
         weight.grad.index_add_(0, ids[learns], grad[learns])
         return None, None, None

@@ -72,6 +72,7 @@ def tokenise_once(tokenizer: Any, examples: Sequence[Example], content: str, cac
         return TokenTable(load_file(path))
     table = TokenTable.of([_tokenised(tokenizer, example) for example in examples])
     cache.mkdir(parents=True, exist_ok=True)
+    # Renamed when complete; runs side by side write the same content, and the last wins.
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     save_file(table.arrays, draft)
     draft.replace(path)
@@ -132,6 +133,7 @@ def split(num_examples: int, fraction: float, seed: int) -> tuple[list[int], lis
             f"sft.validation_fraction={fraction:g} holds out {count} of {num_examples} examples; accepted: a share "
             "that leaves at least one on either side"
         )
+    # A random stream of its own, so that the split and the order of training do not depend on each other.
     order = np.random.default_rng([seed, 1]).permutation(num_examples)
     return sorted(order[count:].tolist()), sorted(order[:count].tolist())
 
@@ -139,6 +141,7 @@ def split(num_examples: int, fraction: float, seed: int) -> tuple[list[int], lis
 def schedule(num_examples: int, batch_size: int, epochs: int, seed: int) -> list[list[int]]:
     """The indices of the examples of every optimiser step; each epoch is a permutation, and ends with a short step
     where the batch size does not divide it."""
+    # One generator over all epochs: each epoch has another order, and all follow from the seed.
     generator = np.random.default_rng(seed)
     steps: list[list[int]] = []
     for _ in range(epochs):
@@ -210,9 +213,11 @@ class Steps(Dataset[Step]):
         # The largest first: the memory that it frees has room for the others. Dealt out in turn, ranks work on
         # micro-batches of similar size at a time, so that none waits long for the others.
         batches.sort(key=lambda batch: -batch["input_ids"].numel())
+        # Rounded up: a rank without a micro-batch in the last round takes part with one that adds nothing.
         rounds = -(-len(batches) // self.world_size)
         mine = batches[self.rank :: self.world_size]
         mine += [_nothing() for _ in range(rounds - len(mine))]
+        # Every token after the prompt is a label: as many as the loss of the step is divided by.
         supervised = sum(len(tokens.ids) - tokens.num_prompt for tokens in chosen)
         [seed] = np.random.SeedSequence([self.seed, index, self.rank]).generate_state(1).tolist()
         return Step(self.steps[index], mine, supervised, lengths, seed)
@@ -220,6 +225,7 @@ class Steps(Dataset[Step]):
 
 def _nothing() -> Batch:
     """A batch of one token without loss."""
+    # Not empty: collective operations of sharded layers need a forward and a backward pass.
     zero = torch.zeros(1, 1, dtype=torch.long)
     return {"input_ids": zero, "position_ids": zero, "labels": torch.full_like(zero, IGNORED)}
 
@@ -266,6 +272,7 @@ class SftDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Step]:
         assert self.trainer is not None
         sampler = StepSampler(self.trainer.global_step, len(self.steps))
+        # batch_size=None: an item is a whole step already.
         return DataLoader(self._of_this_rank(self.steps), batch_size=None, sampler=sampler)
 
     def validation(self) -> Iterator[Step]:

@@ -16,11 +16,11 @@ from what Lightning does by itself, the reason is here:
   builds the file in memory first: three times the weights.
 - **Signal handlers are set on train start** (:class:`micota.sft.callbacks.StopOnSignal`). Lightning sets its own just
   before, which broadcast from within the handler and stop without a checkpoint.
-- **The strategy overrides three methods of ``ModelParallelStrategy``** (:class:`micota.sft.sharding.Sharding`): loading
-  without frozen weights, which are in no checkpoint, offloaded weights, which Lightning would move to the GPU, and the
-  backend of the process group.
-- **The cluster environment is passed in**, and SLURM's requeueing is off: ranks are there already, and the pipeline
-  starts a stopped stage again.
+- **The strategy extends ``ModelParallelStrategy``** (:class:`micota.sft.sharding.Sharding`): it loads checkpoints
+  without frozen weights, which are in none, leaves offloaded weights on the CPU, and chooses the process group's
+  backend.
+- **The cluster environment is passed in** (:func:`micota.sft.sharding.devices`), and SLURM's requeueing is off: the
+  ranks are there already, and the same command resumes a stopped run.
 - **``bf16-true`` is ``32-true`` for Lightning on one device**: the weights are loaded as bfloat16, and Lightning would
   cast the float32 adapters too. In shards, FSDP2's own policy does the mixed precision.
 - **Autocast runs without its cache**, which would keep a copy of all weights until the step ends.
@@ -33,16 +33,12 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 
 from micota.artifacts.jsonl import write_text
@@ -54,7 +50,7 @@ from micota.graph.node import Node
 from micota.sft import lora, losses
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.callbacks import StepMetrics, StopOnSignal, Validation, sum_over_ranks
-from micota.sft.checkpoints import Checkpoints, StreamedCheckpoints, trained_state
+from micota.sft.checkpoints import Checkpoints, trained_state
 from micota.sft.cpu_kernels import use_cpu_kernels
 from micota.sft.data import Inputs, SftDataModule, Step
 from micota.sft.eval_during_training import EvalDuringTraining
@@ -62,7 +58,7 @@ from micota.sft.loading import Loaded, device_of, load
 from micota.sft.memory import Shape, peak_flops
 from micota.sft.packing import Batch, borders
 from micota.sft.progress import Progress
-from micota.sft.sharding import Sharding, shard, whole
+from micota.sft.sharding import devices, shard, whole
 
 CHECKPOINTS = "checkpoints"
 NON_FINITE = "non_finite.json"
@@ -97,6 +93,7 @@ def fit(
     spec, trainer_config = node.spec, config.trainer
     seed_everything(spec.seed, verbose=False)
 
+    # Checks of data, memory and disk come before the weights are read, and the export is rehearsed before step 1.
     data = SftDataModule(inputs.tokens, spec.sft, trainer_config, spec.seed, inputs.chosen)
     loaded = load(inputs, spec, trainer_config, folder)
     use_cpu_kernels(loaded.model, trainer_config)
@@ -212,6 +209,7 @@ class SftModule(LightningModule):
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
         optimizer.zero_grad()
+        # Dropout's generator is in no checkpoint: a seed for each step makes it the same after a resume.
         torch.manual_seed(batch.seed)
         total = torch.zeros((), device=self._compute_device)
         for micro_batch in batch.micro_batches:
@@ -220,10 +218,12 @@ class SftModule(LightningModule):
             self.manual_backward(loss)
             total += loss.detach()
         loss_value = float(sum_over_ranks(total)) / self.config.world_size
+        # g <- g * min(1, max_norm / |g|), over all trained weights and ranks (Pascanu et al. 2013, arXiv 1211.5063).
         norm = float(whole(torch.nn.utils.clip_grad_norm_(self._trained(), self.sft.max_grad_norm)))
         if not (math.isfinite(norm) and math.isfinite(loss_value)):
             raise NonFiniteError(self.global_step, loss_value, norm, batch.examples)
         self.last_loss.fill_(loss_value)
+        # The rate that this step uses: scheduler.step sets that of the next.
         learning_rate = optimizer.param_groups[0]["lr"]
         optimizer.step()
         scheduler.step()
@@ -231,6 +231,7 @@ class SftModule(LightningModule):
 
     def loss(self, micro_batch: Batch, divisor: float) -> torch.Tensor:
         """Negative log-likelihood of the labelled tokens of packed rows over ``divisor``, in nats (scalar, float32)."""
+        # Borders are read on the CPU, where ids still are: on the GPU each read would wait for the kernels before it.
         edges = borders(micro_batch["position_ids"])
         device = self._compute_device
         inputs = {name: values.to(device, non_blocking=True) for name, values in micro_batch.items()}
@@ -272,18 +273,6 @@ class NonFiniteError(Exception):
         ids = [inputs.examples[index].problem_id for index in self.examples]
         found = {"step": self.step, "loss": str(self.loss), "gradient": str(self.norm), "problem_ids": ids}
         write_text(path, json.dumps(found, indent=2) + "\n")
-
-
-def devices(config: TrainerConfig) -> dict[str, Any]:
-    """Lightning's settings for one device, or for the ranks that are there already."""
-    if config.world_size == 1:
-        precision = config.precision if config.precision == "bf16-mixed" else "32-true"
-        return {"devices": 1, "precision": precision, "plugins": [StreamedCheckpoints()]}
-    environment: ClusterEnvironment = (
-        SLURMEnvironment(auto_requeue=False) if "WORLD_SIZE" not in os.environ else TorchElasticEnvironment()
-    )
-    ranks = {"devices": config.devices, "num_nodes": config.num_nodes, "plugins": [environment]}
-    return ranks | {"strategy": Sharding(config)}
 
 
 def write_model(loaded: Loaded, tokenizer: Any, folder: Path, config: TrainerConfig, *, writes: bool) -> None:

@@ -57,6 +57,7 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
     path, revision = inputs.location
     settings: Any = load_config(path, revision)
     kernel = attention.choose(config.attention, device_of(config), settings)
+    # On the meta device first: all checks need sizes alone.
     dtype, implementation = DTYPES[spec.precision], attention.implementation(kernel)
     model = skeleton(path, revision, settings, dtype, implementation)
     chosen = [inputs.examples[index] for index in inputs.chosen]
@@ -71,6 +72,7 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
         kernel, ", ".join(f"{kind} to {count} tokens" for kind, count in most_tokens.items()),
         memory.memory_bytes(shape, config, inputs.longest, most_tokens),
     )  # fmt: skip
+    # No rank reads the whole of a model that will be in shards.
     if config.world_size > 1:
         return Loaded(model, adapted, most_tokens, partial(_fill, model, inputs.location, dtype, spec.seed))
     model = load_model(path, revision, dtype=dtype, attn_implementation=implementation)
@@ -109,6 +111,7 @@ def skeleton(path: str, revision: str | None, settings: Any, dtype: torch.dtype,
         model.generation_config = GenerationConfig.from_pretrained(path, revision=revision)
     unsaved = {name for name, _ in model.named_non_persistent_buffers()}
     for prefix, module in model.named_modules():
+        # Buffers that are in no file (rotary frequencies) must be computed; NaN shows one that was not.
         own = [name for name, _ in module.named_buffers(prefix, recurse=False) if name in unsaved]
         for name in own:
             leaf = name.rpartition(".")[2]
@@ -158,6 +161,7 @@ def fill(model: Any, read: Rows, device: torch.device) -> None:
     Args:
         model: sharded by rows (``Shard(0)`` over one dimension, as fully_shard does).
     """
+    # A tied weight is one parameter under several names: who shares it must share the new one.
     owners: dict[int, list[tuple[torch.nn.Module, str]]] = {}
     for module in model.modules():
         for leaf, parameter in module.named_parameters(recurse=False, remove_duplicate=False):

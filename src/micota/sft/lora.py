@@ -59,6 +59,7 @@ def initial(name: str, shape: torch.Size, seed: int) -> torch.Tensor:
     of drawing."""
     values = torch.zeros(shape)
     if DOWN in name:
+        # B starts at 0, so that training starts from the model as it is (arXiv 2106.09685, section 4.1).
         bound = shape[1] ** -0.5  # kaiming_uniform_ with a = sqrt(5)
         values.uniform_(
             -bound, bound, generator=torch.Generator().manual_seed(seed * 2**32 + zlib.crc32(name.encode()))

@@ -17,7 +17,8 @@ from micota.errors import ConfigError
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.packing import IGNORED, Batch
 
-# Logits held at a time, by device: float32 values. On CPU what the caches can hold helps; on GPU large products do.
+# Logits held at a time, by device: float32 values (32 MiB and 512 MiB). On CPU chunks that stay in the caches between
+# the passes over them help, on GPU large products do.
 CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}
 
 
@@ -34,6 +35,7 @@ def supervised(model: Any, batch: Batch, borders: Mapping[str, Any] | None = Non
         use_cache=False,
         **(borders or {}),
     ).last_hidden_state
+    # The head is linear in each position, so that positions without a label can go before it rather than after.
     labelled = batch["labels"] != IGNORED
     return hidden[labelled], batch["labels"][labelled]
 
@@ -48,6 +50,7 @@ def chunked_logits(model: Any, batch: Batch) -> Iterator[tuple[torch.Tensor, tor
     hidden, labels = supervised(model, batch)
     head, cap = model.get_output_embeddings(), softcap(model)
     for part, targets in _chunks(hidden, labels, _rows(head.weight, hidden)):
+        # In float32: between 16 and 32 the steps of bfloat16 are 0.125.
         logits = head(part).float()
         yield logits if cap is None else cap * torch.tanh(logits / cap), targets
 
@@ -83,9 +86,11 @@ def summed_nll(
             nothing rescales; autograd then gets none. It saves a copy of the output head, which would be there while
             the activations of all layers are.
     """
+    # Autocast casts the inputs of torch's own products; a Function gets its inputs as they are.
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
     rows = rows or _rows(weight, hidden)
+    # With ``into`` the gradient is complete when forward ends, and autograd must not add it a second time.
     head = weight if into is None else weight.detach()
     total: torch.Tensor = _SummedNll.apply(hidden, head, bias, labels, divisor, cap, rows, into)  # type: ignore[no-untyped-call]
     return total
@@ -110,11 +115,11 @@ def liger_nll(
     total: torch.Tensor = liger_fused_linear_cross_entropy(
         hidden,
         weight.to(hidden.dtype),
-        labels,
+        labels,  # not shifted: they are aligned with the positions that predict them
         bias=None if bias is None else bias.to(hidden.dtype),
         reduction="sum",
         softcap=cap,
-        accum_dtype=torch.float32,
+        accum_dtype=torch.float32,  # of the weight's gradient, a sum over chunks that bfloat16 would round each time
     )
     return total / divisor
 
@@ -126,6 +131,7 @@ class Objective(torch.nn.Module):
         """``loss`` is a result of :func:`choose`; ``checkpointing`` is set up for each micro-batch."""
         super().__init__()
         self.model = model
+        # The loss needs the output head as a tensor, not its result: within this module FSDP2 has gathered it.
         self.function = liger_nll if loss == "liger" else summed_nll
         self._checkpointing = checkpointing
 
@@ -137,6 +143,7 @@ class Objective(torch.nn.Module):
         head = self.model.get_output_embeddings()
         options = {"bias": head.bias, "cap": softcap(self.model)}
         if self.function is summed_nll and self._sums_in_place(head.weight):
+            # A tied head is the embedding too: autograd adds the embedding's gradient to this same tensor later on.
             if head.weight.grad is None:
                 head.weight.grad = torch.zeros_like(head.weight)
             options["into"] = head.weight.grad
@@ -178,8 +185,10 @@ class _SummedNll(torch.autograd.Function):
         rows: int,
         into: torch.Tensor | None,
     ) -> torch.Tensor:
+        # Once for all chunks; under autocast a bfloat16 copy of the float32 weight.
         used = weight.to(hidden.dtype)
         wants = ctx.needs_input_grad
+        # Rows of the hidden states' gradient are each written once; the weight's is a sum over chunks, in float32.
         grad_hidden = torch.empty_like(hidden) if wants[0] else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants[1] else None
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wants[2] else None
@@ -189,19 +198,22 @@ class _SummedNll(torch.autograd.Function):
             part, targets = hidden[start : start + rows], labels[start : start + rows, None]
             logits = functional.linear(part, used, None if bias is None else bias.to(hidden.dtype)).float()
             slope = None
+            # d/dx cap tanh(x / cap) = 1 - tanh(x / cap)^2, kept for the backward of the bound.
             if cap is not None:
                 logits = logits.div_(cap).tanh_()
                 slope = 1 - logits.square() if any(wants[:3]) else None
                 logits = logits.mul_(cap)
             # In place from here: logits, their exponentials, and then their gradients, (softmax - one-hot) / divisor.
+            # NLL = log sum_v exp(z_v) - z_target; minus the largest, since exp overflows float32 above 88.
             logits -= logits.amax(dim=-1, keepdim=True)
             picked = logits.gather(1, targets)
             sums = logits.exp_().sum(dim=-1, keepdim=True)
             total += (sums.log() - picked).sum()
-            if not any(wants[:3]):
+            if not any(wants[:3]):  # validation
                 continue
             grad = logits.div_(sums * divisor).scatter_add_(1, targets, torch.full_like(picked, -1 / divisor))
             grad = (grad if slope is None else grad.mul_(slope)).to(hidden.dtype)
+            # logits = hidden W^T + b: d hidden = g W, d W = g^T hidden, d b = the sum of g over tokens.
             if grad_hidden is not None:
                 torch.mm(grad, used, out=grad_hidden[start : start + rows])
             if weight_sum is not None:
@@ -215,6 +227,7 @@ class _SummedNll(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
         hidden, weight, bias = ctx.saved_tensors
+        # The gradient of the loss with respect to itself, 1 unless something scales it.
         [factor] = grads
         return (
             None if hidden is None else hidden * factor.to(hidden.dtype),

@@ -72,8 +72,10 @@ class Shape:
         2204.02311, appendix B), but for the output head, which sees supervised tokens alone, and with half of the
         attention matrix, as it is causal. What gradient checkpointing computes again is not counted.
         """
+        # A frozen weight needs no gradient of its own, only to pass one on: 2 forward, 2 backward.
         factor = 6 if self.trained > self.weights / 2 else 4
         dense = self.linear * sum(lengths) + self.head * num_supervised
+        # q k^T and the product with v: 2 x 2 length^2 width forward, twice that backward, half of it as it is causal.
         attention = self.num_layers * self.attention * sum(length**2 for length in lengths)
         return float(factor * dense + 6 * attention)
 
@@ -92,6 +94,7 @@ def peak_memory_bytes() -> int:
     """The most memory this process has held so far: of the GPU where there is one, else resident."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    # getrusage counts KiB on Linux and bytes on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -118,12 +121,14 @@ def memory_bytes(
     if ranks > 1:  # the weights outside of layers, and those of the layer at work and the next, with gradients
         per_layer = (shape.weights - shape.outside) // shape.num_layers
         gathered = (shape.outside + 2 * per_layer) * computed + (shape.outside + per_layer) * computed
+    # With adapters alone the output head is frozen and has no gradient.
     trains_head = shape.trained > shape.weights / 2
     chunk = CHUNK_LOGITS["cuda" if trainer.accelerator == "gpu" else "cpu"]
     chunk = min(chunk, max(sizes) * shape.head // shape.hidden)
     return {
         "weights": kept * shape.weights * stored // ranks,
         "gradients": kept * shape.trained * stored // ranks,
+        # AdamW's two moments, in the dtype of the weights.
         "optimiser": kept * 2 * shape.trained * stored // ranks,
         "gathered or cast weights": gathered,
         "activations": activations,
@@ -140,6 +145,7 @@ def _held(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) -> t
     # after rotation, and four of the width of the MLP.
     layer = 10 * shape.hidden + 6 * shape.attention + 4 * shape.intermediate
     products = 2 * shape.hidden + 4 * shape.attention + 2 * shape.intermediate if kind == "selective" else 0
+    # With checkpointing: inputs of all layers, what is kept of each, and all of the one that is computed again.
     each = shape.num_layers * layer if kind == "none" else layer + shape.num_layers * (shape.hidden + products)
     cast = 0
     if trainer.world_size == 1 and trainer.precision == "bf16-mixed":  # of the layer at work, or of all

@@ -40,6 +40,8 @@ def tokenise(tokenizer: Any, example: Example) -> Tokens:
             f"{example.problem_id!r} does not end one; accepted: data of a generator that thinks, with "
             "select.thinking=tagged, or a template that does not open one"
         )
+    # Two calls, so that no token spans the border: at generation the prompt is tokenised by itself, too.
+    # The template has written the special tokens already.
     prompt = tokenizer(rendered, add_special_tokens=False)["input_ids"]
     completion = tokenizer(_unopened(example.completion, opened), add_special_tokens=False)["input_ids"]
     return Tokens(ids=[*prompt, *completion, tokenizer.eos_token_id], num_prompt=len(prompt))
@@ -64,9 +66,11 @@ def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Best-fit decreasing: indices of sequences per row, no row longer than ``capacity`` (or its one sequence)."""
     rows: list[list[int]] = []
     room: list[int] = []
+    # Longest first; ties go by index, so that the same examples always give the same rows.
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
         fitting = [row for row in range(len(rows)) if room[row] >= lengths[index]]
         if fitting:
+            # The fullest row that has room (best fit), which leaves the large gaps for later.
             best = min(fitting, key=lambda row: room[row])
             rows[best].append(index)
             room[best] -= lengths[index]
@@ -104,6 +108,7 @@ def lay_out(sequences: Sequence[Tokens], rows: Sequence[Sequence[int]]) -> Batch
             span = torch.tensor(tokens.ids)
             ids[number, start : start + length] = span
             positions[number, start : start + length] = torch.arange(length)
+            # Position t predicts token t + 1: the last prompt token predicts the first of the completion, eos nothing.
             labels[number, start + tokens.num_prompt - 1 : start + length - 1] = span[tokens.num_prompt :]
             start += length
         positions[number, start:] = torch.arange(width - start)
@@ -125,10 +130,11 @@ def borders(position_ids: torch.Tensor) -> dict[str, Any]:
         position_ids: rows x width, 0 where a sequence begins (the padding of a row is a sequence of its own).
     """
     flat = position_ids.flatten()
+    # Positions restart at 0 in every sequence, and rows begin with one: no sequence runs over the end of a row.
     starts = (flat == 0).nonzero()[:, 0]
     ends = torch.cat([starts, starts.new_tensor([len(flat)])])
     lengths = ends.diff().tolist()
-    edges = ends.to(torch.int32)
+    edges = ends.to(torch.int32)  # what FlashAttention's kernels take: 0, then the end of each sequence
     longest = max(lengths)
     return {
         "lengths": lengths,

@@ -7,10 +7,14 @@ frozen weights beside adapters and streamed export would each need a way around 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.load import _METADATA_FILENAME as METADATA
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.checkpoint.state_dict import (
@@ -25,7 +29,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionP
 from torch.distributed.tensor import DTensor
 
 from micota.config import TrainerConfig
-from micota.sft.checkpoints import trained_state
+from micota.sft.checkpoints import StreamedCheckpoints, trained_state
 
 
 class Sharding(ModelParallelStrategy):
@@ -47,6 +51,7 @@ class Sharding(ModelParallelStrategy):
             super().model_to_device()
             return
         assert self.model is not None
+        # FSDP2 moves offloaded weights when it gathers them, and does not handle buffers.
         for buffer in self.model.buffers():
             buffer.data = buffer.data.to(self.root_device)
 
@@ -54,6 +59,7 @@ class Sharding(ModelParallelStrategy):
         """As Lightning loads shards, which however asks a checkpoint for frozen weights too."""
         path, model = Path(self.broadcast(checkpoint_path)), self.model
         assert model is not None and self.lightning_module is not None
+        # DCP loads in place into the tensors of a state dict, and fails for a name that the checkpoint lacks.
         weights = {"state_dict": trained_state(model, get_model_state_dict(model))}
         load_shards(weights, checkpoint_id=path)
         model.load_state_dict(weights["state_dict"], strict=self.lightning_module.strict_loading)
@@ -64,6 +70,18 @@ class Sharding(ModelParallelStrategy):
             set_optimizer_state_dict(model, optimizer, optim_state_dict=state[f"optimizer_{index}"], options=options)
         rest: dict[str, Any] = torch.load(path / METADATA, weights_only=weights_only)
         return rest
+
+
+def devices(config: TrainerConfig) -> dict[str, Any]:
+    """Settings of Lightning's Trainer for one device, or for the ranks that are there already."""
+    if config.world_size == 1:
+        precision = config.precision if config.precision == "bf16-mixed" else "32-true"
+        return {"devices": 1, "precision": precision, "plugins": [StreamedCheckpoints()]}
+    environment: ClusterEnvironment = (
+        SLURMEnvironment(auto_requeue=False) if "WORLD_SIZE" not in os.environ else TorchElasticEnvironment()
+    )
+    ranks = {"devices": config.devices, "num_nodes": config.num_nodes, "plugins": [environment]}
+    return ranks | {"strategy": Sharding(config)}
 
 
 def layers(model: Any) -> list[torch.nn.Module]:
@@ -85,6 +103,7 @@ def shard(objective: Any, mesh: DeviceMesh, trainer: TrainerConfig) -> None:
         else MixedPrecisionPolicy()
     )
     offload = CPUOffloadPolicy() if trainer.cpu_offload else OffloadPolicy()
+    # A unit of sharding is what is gathered at a time: a layer, so that the next is gathered while one computes.
     for layer in layers(objective.model):
         fully_shard(layer, mesh=mesh, mp_policy=policy, offload_policy=offload)
     fully_shard(objective, mesh=mesh, mp_policy=policy, offload_policy=offload)

@@ -1,0 +1,157 @@
+"""The callbacks of training: what is counted as training time, what checkpoints keep, and what a signal does."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.data import DataLoader
+from transformers import LlamaConfig
+from transformers.models.auto import AutoModelForCausalLM
+
+from micota.config import SftConfig, TrainerConfig
+from micota.sft.callbacks import StepMetrics, StopOnSignal, StoppedError, Validation
+from micota.sft.checkpoints import Checkpoints
+from micota.sft.data import SftDataModule
+from micota.sft.fit import SftModule
+from micota.sft.losses import Objective
+from micota.sft.memory import Shape
+from micota.sft.packing import Tokens
+
+SFT = SftConfig(learning_rate=1e-2, batch_size=4, epochs=2, validation_fraction=0.25)
+CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_length=40)
+
+
+class Seen:
+    """Progress that keeps what it receives, as pairs of step and metrics."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, dict[str, float]]] = []
+
+    def begin(self, total: int) -> None: ...
+
+    def step(self, metrics: Mapping[str, float], step: int) -> None:
+        self.rows.append((step, dict(metrics)))
+
+
+class SendAt(Callback):
+    """Sends a signal to this process within a step."""
+
+    def __init__(self, signum: int, step: int) -> None:
+        self.signum, self.at = signum, step
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.at:
+            os.kill(os.getpid(), self.signum)
+
+
+class Training:
+    """A small model, its data and callbacks; 16 examples, of which 4 validate, make 6 steps."""
+
+    def __init__(self, folder: Path, *more: Callback, every: int | None = None) -> None:
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+        model: Any = AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=32, **sizes))
+        self.seen = Seen()
+        self.data = SftDataModule([Tokens(ids=[2 + i, 3, 4, 1], num_prompt=2) for i in range(16)], SFT, CPU, seed=0)
+        self.module = SftModule(Objective(model), SFT, CPU, len(self.data.steps))
+        metrics = StepMetrics(self.seen, Shape.of(model), peak_flops=1e12)
+        self.validation = Validation(metrics, self.data, every)
+        self.signals = StopOnSignal()
+        self.checkpoints = Checkpoints(folder, 1000, "key", sharded=False)
+        self.callbacks = [metrics, self.validation, *more, self.signals, self.checkpoints]
+
+    def fit(self) -> None:
+        trainer = Trainer(
+            accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
+            enable_checkpointing=False, callbacks=self.callbacks,
+        )  # fmt: skip
+        with self.signals.restoring_handlers():
+            trainer.fit(self.module, self.data, ckpt_path=self.checkpoints.latest())
+
+
+def test_every_step_reports_its_loss_and_speed_and_validation_comes_when_due(tmp_path: Path) -> None:
+    training = Training(tmp_path, every=4)
+    training.fit()
+    rows = training.seen.rows
+    steps = [step for step, metrics in rows if "train/loss" in metrics]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    speeds = ("train/tokens_per_s", "train/mfu", "train/peak_memory_bytes")
+    assert all(metrics[name] > 0 for _, metrics in rows if "train/loss" in metrics for name in speeds)
+    validated = [(step, metrics["validation/loss"]) for step, metrics in rows if "validation/loss" in metrics]
+    assert [step for step, _ in validated] == [4, 6]
+    assert validated[-1][1] == training.validation.loss
+    assert training.module.objective.training, "training goes on in training mode"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_training_after_its_step_with_a_checkpoint_that_goes_on(tmp_path: Path, signum: int) -> None:
+    whole = Training(tmp_path / "whole")
+    whole.fit()
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    stopped = Training(tmp_path / "stopped", SendAt(signum, 2), every=2)
+    with pytest.raises(StoppedError, match="after step 3") as caught:
+        stopped.fit()
+    assert caught.value.signum == signum
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert [path.name for path in (tmp_path / "stopped").iterdir()] == ["step=3.ckpt"]
+    resumed = Training(tmp_path / "stopped")
+    resumed.fit()
+    assert [step for step, metrics in resumed.seen.rows if "train/loss" in metrics] == [4, 5, 6]
+    for ours, theirs in zip(resumed.module.parameters(), whole.module.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_checkpoints_keep_the_validation_loss(tmp_path: Path) -> None:
+    """A run that is killed after its last step reports it when it is run again."""
+    first = Training(tmp_path, SendAt(signal.SIGTERM, 5), every=6)
+    with pytest.raises(StoppedError, match="after step 6"):
+        first.fit()
+    again = Training(tmp_path, every=6)
+    again.fit()
+    assert not again.seen.rows, "no step is left"
+    assert again.validation.loss == first.validation.loss
+    assert float(again.module.last_loss) == float(first.module.last_loss)
+
+
+def test_time_in_evaluation_mode_is_not_training_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that advances by 1 s within a step and by 100 s within the validation."""
+    clock = [0.0]
+    monkeypatch.setattr("micota.sft.callbacks.time.perf_counter", lambda: clock[0])
+
+    class Slow(LightningModule):
+        def training_step(self, batch: Any, batch_idx: int) -> dict[str, float]:
+            clock[0] += 1.0
+            return {"train/loss": 0.0}
+
+        def configure_optimizers(self) -> None:
+            return None
+
+    class SlowValidation(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+            with metrics.in_eval_mode(trainer, pl_module) as found:
+                clock[0] += 100.0
+                found["validation/loss"] = 0.5
+
+    training = Training(tmp_path)
+    module = Slow()
+    module.automatic_optimization = False
+    metrics = StepMetrics(training.seen, Shape.of(training.module.objective.model), None)
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, callbacks=[metrics, SlowValidation()],
+    )  # fmt: skip
+    steps = [training.data.sequences[:1]] * 3
+
+    class Batch:
+        num_supervised = 7
+
+    trainer.fit(module, DataLoader(steps, batch_size=None, collate_fn=lambda _: Batch()))
+    speeds = [row["train/tokens_per_s"] for _, row in training.seen.rows if "train/loss" in row]
+    assert speeds == [7.0, 7.0, 7.0]
