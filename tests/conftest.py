@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fork_server
 import hydra
 import pytest
+from fork_server import ROOT
 from hydra.core.config_store import ConfigStore
 
 from micota.cli import app as commands
@@ -18,7 +21,7 @@ from micota.config import FILTERS, MERGE_METHODS, PRUNINGS, SCHEMAS, Call
 from micota.grading.graders import Graders
 from micota.graph import CaseConfig, RecipeConfig
 
-ROOT = Path(__file__).resolve().parents[1]
+NEEDS = {"vllm": ["vllm"], "ray": ["vllm", "ray"]}  # packages, by marker
 # A toy of the toy: every stage runs for real, in seconds.
 SMALL = [
     "experiment=tiny",
@@ -43,6 +46,29 @@ def case_of(recipes: list[Any]) -> CaseConfig:
     )
 
 
+def obstacle(marker: str, chosen: str) -> str | None:
+    """Why tests with this marker are skipped, if ``pytest -m`` has chosen those of ``chosen``."""
+    if marker in ("slow", "ray") and marker not in chosen:
+        return f"takes minutes; run with -m {marker}"
+    if marker == "gpu":
+        import torch
+
+        return None if torch.cuda.is_available() else "PyTorch sees no GPU here"
+    absent = [package for package in NEEDS.get(marker, []) if importlib.util.find_spec(package) is None]
+    return f"needs the package {absent[0]}, which is not installed here" if absent else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what cannot run here, and, unless ``-m`` names them, the tests that take minutes."""
+    obstacles: dict[str, str | None] = {}
+    for item in items:
+        for marker in {mark.name for mark in item.iter_markers()} & {"slow", "gpu", *NEEDS}:
+            if marker not in obstacles:
+                obstacles[marker] = obstacle(marker, config.option.markexpr)
+            if reason := obstacles[marker]:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch = sys.modules.get("torch")
@@ -50,9 +76,9 @@ def _one_thread() -> None:
         torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def graders() -> Iterator[Graders]:
-    """Graders with one worker process, shared by the tests of a file."""
+    """Graders with one worker process, shared by all tests."""
     with Graders(num_workers=1, seconds=20.0) as opened:
         yield opened
 
@@ -82,14 +108,6 @@ def run_command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str
     def run(command: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
         env |= {"MICOTA_ARTIFACTS": str(tmp_path / "artifacts"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"} | environment
-        return subprocess.run(
-            [sys.executable, str(ROOT / f"{command}.py"), *arguments],
-            capture_output=True,
-            text=True,
-            env=env,
-            cwd=tmp_path,
-            check=False,
-            timeout=600,
-        )
+        return fork_server.run(str(ROOT / f"{command}.py"), arguments, env, cwd=tmp_path)
 
     return run

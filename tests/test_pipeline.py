@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fork_server
 import nbformat
 import pytest
-from conftest import ROOT, SMALL
+from conftest import SMALL
+from fork_server import ROOT
 from nbclient import NotebookClient
 from wandb_files import read_runs
 
@@ -25,6 +25,7 @@ from micota.errors import ArtifactError
 Command = Callable[..., subprocess.CompletedProcess[str]]
 ALL_MEASURES = "compare.measures=[teacher,merges,scores,bpc,rank_shift,merge_sweep]"
 GRID = ["merge_sweep.num_problems=8", "merge_sweep.densities=[0.5]", "merge_sweep.weights=[0.4,0.6]"]
+PIPELINE = str(ROOT / "pipeline.py")
 FEW = "compare.recipes=[instruct,strong,mix_long,micota]"
 
 
@@ -44,9 +45,8 @@ def results(artifacts: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, subprocess.CompletedProcess[str]]]:
     folder = tmp_path_factory.mktemp("undisturbed")
-    env = os.environ | {"MICOTA_ARTIFACTS": str(folder / "artifacts"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "pipeline.py"), *SMALL, FEW]
-    yield folder, subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder, check=False)
+    env = os.environ | {"MICOTA_ARTIFACTS": str(folder / "artifacts")}
+    yield folder, fork_server.run(PIPELINE, [*SMALL, FEW], env, cwd=folder)
 
 
 def test_it_runs_from_the_teacher_to_the_page(undisturbed: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -101,8 +101,7 @@ def test_the_plan_says_what_a_change_would_redo(undisturbed: tuple[Path, Any], r
 
 def test_killed_at_any_stage_it_goes_on_to_the_same_results(undisturbed: tuple[Path, Any], tmp_path: Path) -> None:
     artifacts = tmp_path / "artifacts"
-    env = os.environ | {"MICOTA_ARTIFACTS": str(artifacts), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "pipeline.py"), *SMALL, FEW]
+    env = os.environ | {"MICOTA_ARTIFACTS": str(artifacts)}
     for moment in (  # each waits for the one before, so none can have passed already
         "completions/tiny_teacher@tiny-*.partial/completions.jsonl",
         "models/tiny_ta+strong-*.partial/checkpoints/step=*.ckpt",
@@ -110,12 +109,12 @@ def test_killed_at_any_stage_it_goes_on_to_the_same_results(undisturbed: tuple[P
         "models/tiny_student+micota-*.partial/log.txt",
         "completions/tiny_student+micota@easy-*.partial",
     ):
-        with subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
+        with fork_server.Command(PIPELINE, [*SMALL, FEW], env, cwd=tmp_path) as run:
             while run.poll() is None and not list(artifacts.glob(moment)):
                 time.sleep(0.001)  # polls for the moment to kill at
-            assert run.poll() is None, f"{moment} never came: {run.stderr.read() if run.stderr else ''}"
-            run.send_signal(signal.SIGKILL)
-    finished = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert run.poll() is None, f"{moment} never came: {run.communicate()}"
+            run.kill()
+    finished = fork_server.run(PIPELINE, [*SMALL, FEW], env, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert results(artifacts) == results(undisturbed[0] / "artifacts")
     assert not list(artifacts.rglob("*.partial"))
@@ -202,9 +201,8 @@ def test_a_stage_that_fails_in_its_own_process_is_told_on_one_line(
 def explored(undisturbed: tuple[Path, Any]) -> Path:
     """Artifacts of a pipeline run, with all that an experiment can measure."""
     artifacts = undisturbed[0] / "artifacts"
-    env = os.environ | {"MICOTA_ARTIFACTS": str(artifacts), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "pipeline.py"), *SMALL, FEW, ALL_MEASURES, *GRID]
-    finished = subprocess.run(command, capture_output=True, text=True, env=env, cwd=undisturbed[0], check=False)
+    env = os.environ | {"MICOTA_ARTIFACTS": str(artifacts)}
+    finished = fork_server.run(PIPELINE, [*SMALL, FEW, ALL_MEASURES, *GRID], env, cwd=undisturbed[0])
     assert finished.returncode == 0, finished.stderr
     return artifacts
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import fork_server
 
 
 @dataclass
@@ -36,8 +38,10 @@ def read_runs(artifacts: Path) -> list[OfflineRun]:
 
 
 def read_run(folder: Path) -> OfflineRun:
-    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(folder)]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    script = str(Path(sys.executable).with_name("wandb"))
+    inspected = fork_server.run(script, ["leet", "inspect", "--json", str(folder)], os.environ)
+    inspected.check_returncode()
+    lines = inspected.stdout.splitlines()
     found = OfflineRun(folder)
     for record in map(json.loads, lines):
         content = record.get(record["type"], {})

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+import os
 import subprocess
-import sys
 
-from conftest import ROOT
+import fork_server
+from fork_server import ROOT
 
 SCRIPT = str(ROOT / "benchmarks" / "sft_gpu.py")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
+    return fork_server.run(SCRIPT, arguments, os.environ)
 
 
 def test_the_dry_run_on_cpu_measures_all_that_a_gpu_run_would() -> None:

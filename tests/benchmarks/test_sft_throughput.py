@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 
+import fork_server
 import pytest
-from conftest import ROOT
+from fork_server import ROOT
 
 from micota.data.sources import model_folder
 
@@ -37,9 +37,7 @@ def test_the_loss_curve_of_20_steps_is_that_of_trl(tmp_path: Path) -> None:
         "--threads",
         "1",
     ]
-    finished = subprocess.run(
-        [sys.executable, SCRIPT, "--losses", *options, *steps], capture_output=True, text=True, check=False
-    )
+    finished = fork_server.run(SCRIPT, ["--losses", *options, *steps], os.environ)
     assert finished.returncode == 0, finished.stderr
     [_, *lines, last] = finished.stdout.splitlines()
     curve = [[float(word) for word in line.split()] for line in lines]

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import ROOT
+from fork_server import ROOT
 
 from micota.artifacts.jsonl import write_jsonl
 from micota.config import SourceConfig

@@ -47,7 +47,7 @@ def files(html: str, finished: Finished, tmp_path_factory: pytest.TempPathFactor
     ]
     folder = tmp_path_factory.mktemp("pages")
     (folder / "one.html").write_text(html, encoding="utf-8")
-    (folder / "four.html").write_text(render_page("tiny", several, store, seed=0), encoding="utf-8")
+    (folder / "four.html").write_text(render_page("tiny", several, store, seed=0, call=Call()), encoding="utf-8")
     return {name: folder / f"{name}.html" for name in ("one", "four")}
 
 

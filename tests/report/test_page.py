@@ -126,7 +126,7 @@ def test_one_seed_is_compared_by_benchmark_too(finished: Finished, html: str) ->
     store, case = finished
     by_seed = {0: case.by_seed[0]}
     alone = CaseReport(summary=summarise(store, "tiny", "tiny_student", by_seed), by_seed=by_seed)
-    rows = Reader(render_page("tiny", [alone], store, seed=0)).rows
+    rows = Reader(render_page("tiny", [alone], store, seed=0, call=Call())).rows
     shown = [row for row in rows if row[0] in PROFILES and len(row) == 4 and "(p " in row[1]]
     assert [row[0] for row in shown] == [name for name in PROFILES if name != "instruct"]
     assert shown[-1][1:] == [tally(alone.summary.recipes[-1].discordance[bench]) for bench in alone.summary.benchmarks]
@@ -164,7 +164,7 @@ def small_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 def shown_problems(finished: Finished, copies: int = 1) -> list[list[int]]:
     store, case = finished
-    shown = payload(render_page("tiny", [case] * copies, store, seed=0))["answers"]
+    shown = payload(render_page("tiny", [case] * copies, store, seed=0, call=Call()))["answers"]
     return [[len(bench["problems"]) for bench in own["benchmarks"]] for own in shown]
 
 
@@ -188,7 +188,7 @@ def test_a_source_out_of_reach_is_no_error(finished: Finished, small_page: pytes
 
     small_page.setattr(answers, "load_problems", offline)
     store, case = finished
-    shown = payload(render_page("tiny", [case], store, seed=0))["answers"][0]["benchmarks"]
+    shown = payload(render_page("tiny", [case], store, seed=0, call=Call()))["answers"][0]["benchmarks"]
     assert {problem["problem"] for bench in shown for problem in bench["problems"]} == {None}
 
 
@@ -199,7 +199,7 @@ def test_several_cases_share_a_page(finished: Finished, small_page: pytest.Monke
         for student in ("small", "large")
         for teacher in ("R1", "QwQ")
     ]
-    html = render_page("tiny", cases, store, seed=0)
+    html = render_page("tiny", cases, store, seed=0, call=Call())
     reader = Reader(html)
     overview = [row for row in reader.rows if row[0].endswith((", R1", ", QwQ"))]
     assert [row[0] for row in overview] == [case.summary.place for case in cases] * 2  # accuracy, and BPC of the data
@@ -235,7 +235,7 @@ def test_published_numbers_stand_beside_ours(finished: Finished, small_page: pyt
     assert recipe.difference is not None
     assert average == f"{interval(recipe.average)}{mark(recipe.difference)}33.0"
     assert "MiCoTA table 2" in html
-    assert "are published:" not in render_page("tiny", [case], store, seed=0).split("<main")[1]
+    assert "are published:" not in render_page("tiny", [case], store, seed=0, call=Call()).split("<main")[1]
 
 
 def test_provenance_is_on_the_page(html: str, finished: Finished) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from fork_server import ROOT
 from omegaconf import OmegaConf
 
 from micota.report.published import PublishedTable, table_of, tables

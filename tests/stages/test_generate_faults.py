@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import resource
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from fork_server import ROOT, Command
 
 from micota.artifacts.jsonl import read_jsonl
 from micota.records import COMPLETIONS, Completion
@@ -24,11 +20,9 @@ COMMAND = [
 ]  # fmt: skip
 
 
-def start(folder: Path, overrides: list[str], **how: Any) -> subprocess.Popen[bytes]:
-    env = os.environ | {"MICOTA_ARTIFACTS": str(folder), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "generate.py"), *COMMAND, *overrides]
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=env, start_new_session=True, **pipes, **how)
+def start(folder: Path, overrides: list[str], **how: Any) -> Command:
+    env = os.environ | {"MICOTA_ARTIFACTS": str(folder)}
+    return Command(str(ROOT / "generate.py"), [*COMMAND, *overrides], env, **how)
 
 
 def num_bytes(folder: Path) -> int:
@@ -37,9 +31,9 @@ def num_bytes(folder: Path) -> int:
 
 def run_to_the_end(folder: Path, overrides: list[str]) -> dict[tuple[str, int], dict[str, Any]]:
     """Completions by id, without the times that they took."""
-    process = start(folder, overrides)
-    _, said = process.communicate(timeout=600)
-    assert process.returncode == 0, said.decode()
+    with start(folder, overrides) as process:
+        _, errors = process.communicate()
+    assert process.returncode == 0, errors
     (path,) = folder.glob(f"completions/*/{COMPLETIONS}")
     rows = read_jsonl(path, Completion)
     found = {(row.problem_id, row.sample): vars(row) | {"seconds": None} for row in rows}
@@ -49,14 +43,14 @@ def run_to_the_end(folder: Path, overrides: list[str]) -> dict[tuple[str, int], 
 
 def kill_on_the_way(folder: Path, overrides: list[str], after_bytes: int) -> bool:
     """Start, and kill -9 once that many more bytes were written; False if the run ended before."""
-    process = start(folder, overrides)
-    goal = num_bytes(folder) + after_bytes
-    while process.poll() is None and num_bytes(folder) < goal:
-        time.sleep(0.0005)  # polls for the moment to kill at
-    alive = process.poll() is None
-    if alive:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    with start(folder, overrides) as process:
+        goal = num_bytes(folder) + after_bytes
+        while process.poll() is None and num_bytes(folder) < goal:
+            time.sleep(0.0005)  # polls for the moment to kill at
+        alive = process.poll() is None
+        if alive:
+            process.kill_group()
+        process.communicate()
     return alive
 
 
@@ -87,14 +81,12 @@ def test_a_disk_that_is_full_is_one_clear_error_and_costs_nothing_that_was_origi
     undisturbed = run_to_the_end(tmp_path / "undisturbed", overrides)
     limit = num_bytes(tmp_path / "undisturbed") // 2
     folder = tmp_path / "full"
-    process = start(
-        folder, overrides, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    )
-    _, said = process.communicate(timeout=600)
+    with start(folder, overrides, max_file_bytes=limit) as process:
+        _, errors = process.communicate()
     (partial,) = folder.glob("completions/*.partial")
     path = partial / COMPLETIONS
-    assert process.returncode == 2 and said.decode().count("\n") == 1, said.decode()
-    assert f"error: cannot append to {path} (File too large); what it has is kept: free some space" in said.decode()
+    assert process.returncode == 2 and errors.count("\n") == 1, errors
+    assert f"error: cannot append to {path} (File too large); what it has is kept: free some space" in errors
     assert 0 < path.stat().st_size <= limit and len(read_jsonl(path, Completion)) > 0
     assert run_to_the_end(folder, overrides) == undisturbed
 
@@ -102,9 +94,8 @@ def test_a_disk_that_is_full_is_one_clear_error_and_costs_nothing_that_was_origi
 def test_a_problem_file_with_a_broken_line_is_told_before_a_model_is_loaded(tmp_path: Path) -> None:
     broken = tmp_path / "problems.jsonl"
     broken.write_text('{"problem": "1+1", "answer": "2"}\n{"problem": "1+2", "ans\n')
-    process = start(
-        tmp_path / "artifacts", [f"problems.path={broken}", "teacher.path=/dev/null", "problems.id_column=null"]
-    )
-    _, said = process.communicate(timeout=600)
-    assert process.returncode == 2 and said.decode().count("\n") == 1, said.decode()
-    assert f"error: {broken}:2: not valid JSON" in said.decode()
+    overrides = [f"problems.path={broken}", "teacher.path=/dev/null", "problems.id_column=null"]
+    with start(tmp_path / "artifacts", overrides) as process:
+        _, errors = process.communicate()
+    assert process.returncode == 2 and errors.count("\n") == 1, errors
+    assert f"error: {broken}:2: not valid JSON" in errors

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fork_server
 import pytest
-from conftest import ROOT, SMALL
+from conftest import SMALL
+from fork_server import ROOT
 
 from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.store import read_manifest
@@ -25,9 +26,9 @@ SWEEP = [*SMALL, "merge_sweep.num_problems=12", "merge_sweep.weights=[0.3,0.6]",
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """With the TA after SFT, which every merge needs."""
     folder = tmp_path_factory.mktemp("merge_sweep") / "artifacts"
-    env = os.environ | {"MICOTA_ARTIFACTS": str(folder), "OMP_NUM_THREADS": "1"}
-    for command in (["generate.py", *SMALL, "data=strong"], ["train.py", *SMALL, "role=ta"]):
-        subprocess.run([sys.executable, str(ROOT / command[0]), *command[1:]], env=env, check=True, capture_output=True)
+    env = os.environ | {"MICOTA_ARTIFACTS": str(folder)}
+    for script, choice in (("generate.py", "data=strong"), ("train.py", "role=ta")):
+        fork_server.run(str(ROOT / script), [*SMALL, choice], env).check_returncode()
     yield folder
 
 

@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fork_server
 import pytest
 import torch
-from conftest import ROOT
+from fork_server import ROOT, Command
 from rich.console import Console
 from safetensors.torch import load_file
 from torch.distributed.checkpoint import FileSystemReader
@@ -97,8 +98,12 @@ def prepared(composed: Callable[..., Any], tmp_path: Path) -> Prepared:
     return prepare
 
 
-def train_command(config: Config) -> list[str]:
-    return [sys.executable, str(ROOT / "train.py"), *config.overrides]
+def start(config: Config, **how: Any) -> Command:
+    return Command(str(ROOT / "train.py"), config.overrides, os.environ, **how)
+
+
+def finish(config: Config) -> subprocess.CompletedProcess[str]:
+    return fork_server.run(str(ROOT / "train.py"), config.overrides, os.environ)
 
 
 def fitted(config: Config) -> tuple[Path, Curve]:
@@ -161,7 +166,7 @@ def test_two_processes_equal_one(prepared: Prepared, elsewhere: Callable[[Config
         assert (alone / file).read_text() == (sharded / file).read_text()
 
 
-def until(moment: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def until(moment: Callable[[], bool], process: Command) -> None:
     while process.poll() is None and not moment():
         time.sleep(0.001)  # polls for the moment to act at
     assert process.poll() is None, f"it never came: {process.communicate()}"
@@ -172,16 +177,10 @@ def steps_in(config: Config) -> list[int]:
     return sorted(int(path.stem.removeprefix("step=")) for path in found)
 
 
-def run_and(config: Config, act: Callable[[subprocess.Popen[str]], None], moments: list[int]) -> None:
+def run_and(config: Config, act: Callable[[Command], None], moments: list[int]) -> None:
     """Start the command, and once the checkpoints have come as far as each of ``moments``, act on it."""
     for moment in moments:
-        with subprocess.Popen(
-            train_command(config),
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
+        with start(config) as process:
             until(lambda at=moment: max(steps_in(config), default=0) >= at, process)  # type: ignore[misc]
             act(process)
 
@@ -194,16 +193,14 @@ def test_killed_it_goes_on_to_the_same_weights(
     undisturbed, curve = fitted(elsewhere(config, "undisturbed"))
     first = random.Random(devices).randrange(2, 12)
     run_and(config, lambda process: process.kill(), [first, first + 9])
-    assert (
-        finished := subprocess.run(train_command(config), capture_output=True, text=True, check=False)
-    ).returncode == 0, finished
+    assert (finished := finish(config)).returncode == 0, finished
     [model] = Path(config.artifacts).glob("models/*")
     assert_same(model, undisturbed, tolerance)
     resumed = json.loads((model / "manifest.json").read_text())["metrics"]
     assert resumed["loss"] == pytest.approx(curve.losses[-1], abs=1e-6)
 
 
-def stopped(process: subprocess.Popen[str]) -> None:
+def stopped(process: Command) -> None:
     process.terminate()
     process.communicate(timeout=60)
 
@@ -226,9 +223,7 @@ def test_checkpoints_of_adapters_hold_them_alone_and_go_on(
         ]
     saved = [name for name in names if name.startswith("objective.")]
     assert saved and all("lora_" in name for name in saved)
-    assert (
-        finished := subprocess.run(train_command(config), capture_output=True, text=True, check=False)
-    ).returncode == 0, finished
+    assert (finished := finish(config)).returncode == 0, finished
     [model] = Path(config.artifacts).glob("models/*")
     assert_same(model, undisturbed, tolerance)
     resumed = json.loads((model / "manifest.json").read_text())["metrics"]
@@ -238,22 +233,16 @@ def test_checkpoints_of_adapters_hold_them_alone_and_go_on(
 def test_asked_to_stop_it_writes_a_checkpoint_first(
     prepared: Prepared, elsewhere: Callable[[Config, str], Config]
 ) -> None:
-    config = prepared("student.sft.epochs=40", "trainer.checkpoint_every=1000", "student.sft.learning_rate=1e-4")
+    config = prepared("student.sft.epochs=10", "trainer.checkpoint_every=1000", "student.sft.learning_rate=1e-4")
     said = []
 
-    def ask(process: subprocess.Popen[str]) -> None:
+    def ask(process: Command) -> None:
         process.send_signal(signal.SIGTERM)
         said.append(process.communicate(timeout=60)[1])
         assert process.returncode == 128 + signal.SIGTERM
 
     [log] = [Path(config.artifacts) / f"{graph.trained(config, 'student').folder}.partial" / "log.txt"]
-    with subprocess.Popen(
-        train_command(config),
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with start(config) as process:
         until(lambda: log.exists() and "step 10 of" in log.read_text(), process)
         ask(process)
     [step] = steps_in(config)
@@ -274,7 +263,8 @@ def test_ranks_of_torchrun_share_one_artifact(prepared: Prepared, elsewhere: Cal
         "torch.distributed.run",
         "--standalone",
         "--nproc-per-node=2",
-        *train_command(config)[1:],
+        str(ROOT / "train.py"),
+        *config.overrides,
     ]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
@@ -415,7 +405,7 @@ def test_adapters_over_two_processes_equal_those_of_one(
 
 def test_samples_show_what_is_supervised(prepared: Prepared) -> None:
     config = prepared("show_samples=2")
-    finished = subprocess.run(train_command(config), capture_output=True, text=True, check=False)
+    finished = finish(config)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.count("⟦") == 3 and finished.stdout.count("<eos>⟧") == 2
     assert "Ana has 0 pens:+0 mod 10?\n⟦" in finished.stdout
@@ -442,12 +432,10 @@ def test_a_full_disk_is_one_error_and_keeps_the_checkpoint_before(prepared: Prep
     before = steps_in(config)
     [kept] = Path(config.artifacts).glob(f"models/*.partial/checkpoints/step={before[-1]}.ckpt")
     limit = kept.stat().st_size // 2
-    finished = subprocess.run(
-        ["bash", "-c", f"ulimit -f {limit // 1024} && exec \"$@\"", "bash", *train_command(config)],
-        capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert finished.returncode == 2 and "Traceback" not in finished.stderr
-    assert "cannot be written" in finished.stderr and "GiB are free there" in finished.stderr
+    with start(config, max_file_bytes=limit) as process:
+        _, errors = process.communicate()
+    assert process.returncode == 2 and "Traceback" not in errors
+    assert "cannot be written" in errors and "GiB are free there" in errors
     assert kept.exists() and not list(kept.parent.glob("*.partial"))
 
 
@@ -455,7 +443,7 @@ def test_asking_on_the_way_changes_nothing(prepared: Prepared, elsewhere: Callab
     """Not even what dropout draws."""
     asked, quiet = (
         prepared(*extra, "bench=[tiny_easy]", "trainer.activation_checkpointing=selective")
-        for extra in (["trainer.evaluate_every=4", "trainer.evaluate_problems=6"], [])
+        for extra in (["trainer.evaluate_every=10", "trainer.evaluate_problems=6"], [])
     )
     quiet = elsewhere(quiet, "quiet")
     for config in (asked, quiet):
@@ -465,7 +453,7 @@ def test_asking_on_the_way_changes_nothing(prepared: Prepared, elsewhere: Callab
     assert_same(ours, theirs)
     assert curve.losses == plain.losses
     found = [metrics for metrics in curve.metrics if "eval/easy/accuracy" in metrics]
-    assert len(found) == curve.total // 4 == 5
+    assert len(found) == curve.total // 10 == 2
     for metrics in found:
         assert 0 <= metrics["eval/easy/accuracy"] <= 1 and metrics["eval/easy/num_tokens"] > 0
     assert len({metrics["eval/easy/num_tokens"] for metrics in found}) > 1, "the model must be asked as it is by then"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from fork_server import ROOT
 from wandb_server import KEY, open_server
 
 from micota.config import TrackerConfig

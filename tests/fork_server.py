@@ -1,0 +1,123 @@
+"""Commands in processes of their own, started in milliseconds.
+
+A command as a user starts it spends 5 to 8 seconds on imports before it does anything. Here a server imports once and
+each command is a fork of it: with its own arguments, environment, folder, output, signals and exit code, and with
+nothing left behind in the process of the tests. What a fork cannot show, how long a start takes and what is imported,
+has tests of its own (test_architecture.py).
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import resource
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+ROOT = Path(__file__).resolve().parents[1]
+PRELOAD = [
+    *(f"micota.stages.{path.stem}" for path in sorted((ROOT / "src" / "micota" / "stages").glob("[a-z]*.py"))),
+    "micota.cli.app", "micota.runtime.runners", "micota.engines.hf", "micota.report.page", "lightning", "peft",
+    "plotly.graph_objects", "transformers.models.qwen2.modeling_qwen2", "wandb",
+]  # fmt: skip
+QUIET = {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
+
+class Command:
+    """A command that runs, with the part of ``subprocess.Popen`` that tests use.
+
+    ``max_file_bytes`` lets the kernel refuse longer files, which is what a full disk looks like to whoever writes.
+    """
+
+    def __init__(
+        self,
+        script: str,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+        max_file_bytes: int | None = None,
+    ) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOAD)
+        self._outputs = [tempfile.NamedTemporaryFile("r", encoding="utf-8") for _ in range(2)]
+        names = [output.name for output in self._outputs]
+        how = (script, list(arguments), dict(env), str(cwd or Path.cwd()), names, max_file_bytes)
+        self._process = context.Process(target=_run, args=how)
+        with patch.dict(os.environ, QUIET | {"OMP_NUM_THREADS": "1"}):  # read by the server's imports
+            self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def communicate(self, timeout: float = 600) -> tuple[str, str]:
+        """Wait for the end; what was printed, and what was printed as errors."""
+        self._process.join(timeout)
+        assert self.returncode is not None, f"{timeout:g} s were not enough"
+        stdout, stderr = (output.read() for output in self._outputs)
+        return stdout, stderr
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill_group(self) -> None:
+        """With all that it started."""
+        os.killpg(self.pid, signal.SIGKILL)
+
+    def __enter__(self) -> Command:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.returncode is None:
+            self.kill()
+            self._process.join()
+        for output in self._outputs:
+            output.close()
+
+
+def run(script: str, arguments: Sequence[str], env: Mapping[str, str], **how: Any) -> subprocess.CompletedProcess[str]:
+    """A command from its start to its end."""
+    with Command(script, arguments, env, **how) as command:
+        stdout, stderr = command.communicate()
+        assert command.returncode is not None
+        return subprocess.CompletedProcess([script, *arguments], command.returncode, stdout, stderr)
+
+
+def _run(
+    script: str, arguments: list[str], env: dict[str, str], cwd: str, outputs: list[str], max_file_bytes: int | None
+) -> None:
+    """The command, in the fork."""
+    os.setsid()
+    for descriptor, name in zip((1, 2), outputs, strict=True):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), descriptor)
+    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", buffering=1, closefd=False) for number in (1, 2))
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    sys.argv = [script, *arguments]
+    sys.path.insert(0, str(Path(script).parent))
+    if max_file_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, resource.RLIM_INFINITY))
+    try:
+        runpy.run_path(script, run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # a fork leaves without them
