@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from fork_server import ROOT
 
 pytest.importorskip("mkdocs", reason="needs the docs extra: pip install 'micota[docs]'")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from fork_server import ROOT
 
 from micota.cli.app import main
 from micota.config import COMMANDS, arguments_for

@@ -14,6 +14,7 @@ import pytest
 from micota.analysis.lengths import reflections
 from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.store import Store
+from micota.config import Call
 from micota.records import COMPLETIONS, Completion
 from micota.report.collect import CaseReport
 from micota.report.page import render_page

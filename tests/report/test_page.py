@@ -15,6 +15,7 @@ import pytest
 from synthetic_world import HOSTILE, PROFILES
 
 from micota.artifacts.store import Store
+from micota.config import Call
 from micota.data.sources import load_problems
 from micota.records import OUTCOMES
 from micota.report import answers, page

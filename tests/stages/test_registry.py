@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from fork_server import ROOT
 from rich.console import Console
 from wandb_files import read_runs
 
