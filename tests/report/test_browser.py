@@ -176,10 +176,10 @@ def test_every_number_is_walked_back(opened: Page, finished: Finished) -> None:
     assert "dare_ties, density 0.5, weight 0.5" in opened.inner_text("#lineage-steps")
     step = opened.locator("#lineage-steps li > details").nth(2)
     step.locator("summary").first.click()
-    assert step.locator("code").first.inner_text() == "python train.py data=micota experiment=tiny seed=0"
+    assert step.locator("code").first.inner_text() == "micota train data=micota experiment=tiny seed=0"
     assert case.by_seed[0].recipes[-1].scores["easy"].inputs["completions"].inputs["model"].folder in step.inner_text()
     opened.get_by_role("radio", name="1", exact=True).check()
-    assert step.locator("code").first.text_content() == "python train.py data=micota experiment=tiny seed=1"
+    assert step.locator("code").first.text_content() == "micota train data=micota experiment=tiny seed=1"
     opened.keyboard.press("Escape")
     assert not opened.locator("#lineage").is_visible()
     assert number.evaluate("node => node === document.activeElement")

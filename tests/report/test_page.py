@@ -219,7 +219,7 @@ def test_what_was_not_measured_is_left_out(finished: Finished, small_page: pytes
     by_seed = {
         seed: replace(made, recipes=made.recipes[1:2], curve={}, teacher={}) for seed, made in case.by_seed.items()
     }
-    html = render_page("tiny", [CaseReport(summary=bare, by_seed=by_seed)], store, seed=7)
+    html = render_page("tiny", [CaseReport(summary=bare, by_seed=by_seed)], store, seed=7, call=Call())
     assert [row[0] for row in Reader(html).rows] == ["recipe", "strong", "recipe", "strong"]
     assert set(payload(html)["figures"][0]) == {"accuracy", "lengths"}
     assert payload(html)["answers"][0]["seed"] == 0  # seed 7 was not run
@@ -230,7 +230,7 @@ def test_published_numbers_stand_beside_ours(finished: Finished, small_page: pyt
     summary = summarise(store, "micota", "tiny_student", case.by_seed, {"student": "qwen1.5b"})
     assert summary.published["micota"]["average"] == 33.01 and summary.published["teacher"]["gsm8k"] == 86.27
     assert set(summary.published) == {"instruct", "strong", "mix_long", "micota", "teacher"}  # five merges: no one TA
-    html = render_page("micota", [CaseReport(summary=summary, by_seed=case.by_seed)], store, seed=0)
+    html = render_page("micota", [CaseReport(summary=summary, by_seed=case.by_seed)], store, seed=0, call=Call())
     [average] = [row[4] for row in Reader(html).rows if row[0] == "micota" and len(row) == 9]
     recipe = summary.recipes[-1]
     assert recipe.difference is not None

@@ -83,7 +83,7 @@ def test_the_config_says_what_was_run_and_compares_sweeps(chain: Chain) -> None:
     config = chain[1][4].config
     assert config["merge"] == {"method": "dare_ties", "density": 0.3, "weight": 0.5}
     assert (config["experiment"], config["seed"], config["role"]) == ("tiny", 0, "ta_merged")
-    assert config["command"].startswith("python evaluate.py role=ta_merged experiment=tiny ")
+    assert config["command"].startswith("micota evaluate role=ta_merged experiment=tiny ")
     [scores] = [made for folder, made in config["made"].items() if folder.startswith("scores/") and "medium" in folder]
     assert scores["config"]["grader"] == "typed" and scores["inputs"]["completions"]["key"]
 
