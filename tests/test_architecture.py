@@ -31,7 +31,8 @@ LAYERS = [
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 HEAVY = {"torch", "transformers", "lightning", "vllm", "ray", "mergekit", "wandb", "datasets", "peft", "plotly"}
 LAZY = {"vllm", "ray", "mergekit", "wandb", "datasets", "peft", "scipy", "huggingface_hub"}
-REPORT_READS = {"config", "records", "artifacts", "analysis", "graph", "data", "errors"}  # artifacts alone, no model
+# Artifacts alone, no model.
+REPORT_READS = {"console", "config", "records", "artifacts", "analysis", "graph", "data", "errors"}
 
 
 def modules() -> list[Path]:

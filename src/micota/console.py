@@ -5,9 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+UNLIMITED = 10_000  # columns of a file or a pipe
 
 
 def quieten() -> None:
@@ -24,9 +31,68 @@ def quieten() -> None:
 
 
 def open_console() -> Console:
-    """Where people look; in a file or a pipe wide enough for the table."""
+    """Where people look: as wide as the terminal. A file or a pipe gets tables whole, unless COLUMNS says its width."""
     console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=140)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(highlight=False, soft_wrap=True, width=UNLIMITED)
+
+
+class WideTable(Table):
+    """A table that :func:`print_table` can cut, but for its last ``together`` columns, which stay with each other."""
+
+    together = 1
+
+
+def new_table(title: str, caption: str = "", together: int = 1) -> WideTable:
+    """A table in the style of all our tables, for :func:`print_table`."""
+    table = WideTable(
+        title=title or None, caption=caption or None, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False
+    )
+    table.together = together
+    return table
+
+
+def print_table(console: Console, table: WideTable) -> None:
+    """Print a table with its title above and its caption below. One that is wider than the console is cut into several
+    below each other, each with the first column."""
+    if table.title:
+        console.print(Text(str(table.title), "bold"), soft_wrap=False)
+    for part in _parts(table, console):
+        console.print(part)
+        console.print()
+    if table.caption:  # below the last empty line, so that what comes next is seen to be something else
+        console.print(Text(str(table.caption), "dim"), soft_wrap=False)
+
+
+def _parts(table: WideTable, console: Console) -> list[Table]:
+    """The table, or as few as fit: each has the first column and as many of the others as there is room for."""
+    last = len(table.columns) - table.together
+    groups = [[column] for column in range(1, last)] + [list(range(max(1, last), len(table.columns)))]
+    parts, chosen = [], [0]
+    for columns in groups:
+        if len(chosen) > 1 and _width(_part(table, [*chosen, *columns]), console) > console.width:
+            parts.append(chosen)
+            chosen = [0]
+        chosen += columns
+    return [_part(table, columns) for columns in [*parts, chosen]]
+
+
+def _part(table: Table, columns: Sequence[int]) -> Table:
+    """Some columns of a table, without the rows that say nothing in them."""
+    part = new_table("")
+    cells = [list(column.cells) for column in table.columns]
+    for column in (table.columns[index] for index in columns):
+        part.add_column(column.header, justify=column.justify, no_wrap=column.no_wrap)
+    for row, style in enumerate(table.rows):
+        chosen = [cells[index][row] for index in columns]
+        if set(chosen[1:]) - {"", "-"} or len(columns) == len(cells):
+            part.add_row(*chosen, style=style.style, end_section=style.end_section)
+    return part
+
+
+def _width(table: Table, console: Console) -> int:
+    return Measurement.get(console, console.options.update(max_width=UNLIMITED), table).maximum
 
 
 def progress_bar(console: Console) -> Progress:

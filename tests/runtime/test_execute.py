@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -44,10 +45,17 @@ def test_what_is_done_hides_what_it_was_made_from(composed: Composed, tmp_path: 
 
 def test_why_names_what_changed(composed: Composed, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with store.build(graph.data((old := composed("generate", "data=strong")), old.data), seed=0):
+    old = composed("generate", "data=strong")
+    with store.build(graph.data(old, old.data), seed=0, experiment=old.name):
         pass
     new = composed("generate", "data=strong", "select.max_tokens=99")
-    assert why(store, graph.data(new, new.data)) == "  changed: select.max_tokens: 16000 -> 99"
+    assert why(new, store, graph.data(new, new.data)) == "  changed: select.max_tokens: 16000 -> 99"
+    many = composed("generate", "data=strong", "select.max_tokens=99", "select.num_examples=3", "select.filters=[]",
+                    "prompt.system=" + "x" * 99)  # fmt: skip
+    line = why(many, store, graph.data(many, many.data))
+    assert re.fullmatch(r"  changed: [^>]*->[^>]*->[^>]*-> \S+ and \d more", line) and len(line) < 300
+    other = composed("generate", "data=strong", "select.max_tokens=99", "name=other")
+    assert why(other, store, graph.data(other, other.data)) == "", "another experiment changed nothing"
 
 
 def test_a_command_makes_only_what_its_own_command_makes(composed: Composed, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from micota.config import SCHEMAS, Call, TrackerConfig
 from micota.errors import ConfigError
 from micota.graph.node import AnyNode
 from micota.runtime.execute import execute
-from micota.tracking import check_tracker, sync_command, track
+from micota.tracking import check_tracker, offline_runs, sync_command, track
 from micota.tracking.lineage import artifact_name
 from micota.tracking.runs import run_id
 
@@ -158,7 +158,7 @@ def test_models_are_uploaded_only_when_asked_and_from_where_they_are(chain: Chai
 def test_the_command_uploads_all_of_it_in_order(chain: Chain, tmp_path: Path) -> None:
     artifacts, runs, _ = chain
     config = SimpleNamespace(plan=False, artifacts=str(artifacts), tracker=TrackerConfig(name="wandb", mode="offline"))
-    sync = sync_command(config)  # type: ignore[arg-type]
+    sync = sync_command(config, set())  # type: ignore[arg-type]
     assert sync is not None
     with open_server() as server:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -172,7 +172,7 @@ def test_the_command_uploads_all_of_it_in_order(chain: Chain, tmp_path: Path) ->
     used = [(use["input"]["runName"], use["input"]["artifactID"]) for use in server.variables("UseArtifact")]
     told = [(run.run["run_id"], f"{name}:{a['digest']}") for run in runs for name, a in run.used.items()]
     assert sorted(used) == sorted(told)
-    assert sync_command(config) is None  # type: ignore[arg-type]
+    assert sync_command(config, offline_runs(config)) is None, "this command tracked nothing"  # type: ignore[arg-type]
 
 
 def test_a_run_that_fails_is_marked(tmp_path: Path, composed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,8 +182,8 @@ def test_a_run_that_fails_is_marked(tmp_path: Path, composed: Any, monkeypatch: 
     with pytest.raises(RuntimeError), track(config, [graph.data(config, config.data)]):
         raise RuntimeError
     assert [run.exit_code for run in read_runs(tmp_path)] == [1]
-    assert sync_command(config) == f'for run in {tmp_path}/wandb/offline-run-*; do wandb sync "$run"; done'
-    assert sync_command(composed("generate", *SMALL, f"artifacts={tmp_path}")) is None  # not tracked
+    assert sync_command(config, set()) == f'for run in {tmp_path}/wandb/offline-run-*; do wandb sync "$run"; done'
+    assert sync_command(config, offline_runs(config)) is None, "this command tracked nothing"
 
 
 def test_online_without_a_key_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,7 @@ class Manifest:
     hardware: dict[str, Any]
     finished_at: str
     files: dict[str, dict[str, Any]]
+    experiment: str = ""  # that it was first made for; others may share it
 
 
 @dataclass
@@ -97,10 +98,11 @@ class Store:
         return self.path(node).with_name(self.path(node).name + ".partial").exists()
 
     @contextmanager
-    def build(self, node: AnyNode, seed: int) -> Iterator[Build | None]:
+    def build(self, node: AnyNode, seed: int, experiment: str = "") -> Iterator[Build | None]:
         """Make the artifact of ``node``: yields where to write, or None if another process finished it meanwhile.
 
-        The manifest is written and the folder renamed when the block ends without an exception.
+        The manifest, which names the ``experiment`` that it is made for, is written and the folder renamed when the
+        block ends without an exception.
         """
         final = self.path(node)
         partial = final.with_name(final.name + ".partial")
@@ -113,7 +115,7 @@ class Store:
             start = time.perf_counter()
             with _logged(partial / LOG):
                 yield build
-            _write_manifest(node, build, seed, time.perf_counter() - start)
+            _write_manifest(node, build, time.perf_counter() - start, seed=seed, experiment=experiment)
             partial.rename(final)
             (final / LOCK).unlink()
             _sync_folder(final.parent)
@@ -206,7 +208,7 @@ class _LogFile(logging.FileHandler):
         pass
 
 
-def _write_manifest(node: AnyNode, build: Build, seed: int, seconds: float) -> None:
+def _write_manifest(node: AnyNode, build: Build, seconds: float, **made_for: Any) -> None:
     for draft in build.path.rglob("*" + DRAFT):
         draft.unlink()  # of a run that was killed while it wrote; it must not be counted among the files
     files = {
@@ -223,7 +225,7 @@ def _write_manifest(node: AnyNode, build: Build, seed: int, seconds: float) -> N
         inputs={label: _identity(child) for label, child in node.inputs.items()},
         counts=build.counts,
         metrics=build.metrics,
-        seed=seed,
+        **made_for,
         versions=versions(),
         commit=commit(),
         seconds=round(seconds, 3),

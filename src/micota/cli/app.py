@@ -45,7 +45,7 @@ from micota.config.renamed import renamed_override
 from micota.console import quieten
 from micota.errors import ConfigError
 from micota.graph.stage import function
-from micota.tracking import sync_command
+from micota.tracking import offline_runs, sync_command
 
 # With its schema below it, a config can be overridden in keys that no YAML mentions, and a typo is found in any.
 for _name, _schema in SCHEMAS.items():
@@ -89,7 +89,7 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
     """Compose the config of a command from the words after its name, and run it."""
     call, sys.argv[1:] = arguments(words, as_script=as_script)
     wants_traceback = bool(os.environ.get(FULL_ERROR))
-    ran: list[Config] = []
+    ran: list[tuple[Config, set[Path]]] = []  # with the offline runs that were there before
 
     def task(composed: DictConfig) -> None:
         quieten()
@@ -97,8 +97,9 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
             del os.environ[FULL_ERROR]  # commands that this one starts must not inherit it
         try:
             own = replace(call, overrides=list(HydraConfig.get().overrides.task))  # of this job of a sweep
-            ran.append(prepare(composed, command.schema, own))
-            function(command.run)(ran[-1])
+            config = prepare(composed, command.schema, own)
+            ran.append((config, offline_runs(config)))
+            function(command.run)(config)
         except Exception as error:
             # A SLURM job must hand its exception back; elsewhere it is printed here, before Hydra adds words of its
             # own.
@@ -125,7 +126,7 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
             raise
         fail(error, command.schema, call)
     finally:  # runs of a command that failed are tracked too
-        for line in dict.fromkeys(map(sync_command, ran)):  # once, however many jobs a sweep had
+        for line in dict.fromkeys(sync_command(*one) for one in ran):  # once, however many jobs a sweep had
             if line is not None:
                 print(f"tracked offline; to upload:  {line}")
 

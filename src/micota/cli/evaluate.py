@@ -5,10 +5,6 @@ from __future__ import annotations
 import shlex
 from itertools import zip_longest
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
 from micota import graph
 from micota.analysis.shifts import KINDS, most_shifted
 from micota.analysis.statistics import macro_average, problem_means
@@ -16,7 +12,7 @@ from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.store import Store
 from micota.cli.grade_file import grade_file
 from micota.config import EvaluateConfig, without_keys
-from micota.console import open_console
+from micota.console import WideTable, new_table, open_console, print_table
 from micota.errors import ArtifactError
 from micota.grading.scores import by_problem, summarise
 from micota.graph.node import AnyNode
@@ -26,6 +22,7 @@ from micota.runtime.execute import execute
 
 MISSES = tuple(outcome for outcome in OUTCOMES if outcome != "correct")
 NUM_TOKENS_SHOWN = 12
+TOKEN_CHARS = 18
 
 
 def evaluate(config: EvaluateConfig) -> None:
@@ -44,7 +41,7 @@ def evaluate(config: EvaluateConfig) -> None:
     for table in (
         [shift_table(store, node) for node in targets] if config.rank_shift else [results_table(store, targets)]
     ):
-        console.print(table)
+        print_table(console, table)
 
 
 def forget_scores(config: EvaluateConfig, targets: list[AnyNode]) -> None:
@@ -67,9 +64,8 @@ def forget_scores(config: EvaluateConfig, targets: list[AnyNode]) -> None:
         store.forget(node)
 
 
-def results_table(store: Store, targets: list[AnyNode]) -> Table:
+def results_table(store: Store, targets: list[AnyNode]) -> WideTable:
     """Accuracy with interval and the ways of not being right, by benchmark."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left", title_justify="left", title_style="bold")
     graded = [node for node in targets if isinstance(node.spec, ScoresSpec)]
     rows = {str(node.benchmark): read_jsonl(store.path(node) / SCORES, Score) for node in graded}
     summaries = {bench: summarise(scores) for bench, scores in rows.items()}
@@ -77,9 +73,13 @@ def results_table(store: Store, targets: list[AnyNode]) -> Table:
     graders = sorted({name for summary in summaries.values() for name in summary["graders"]})
     grader = graded[0].spec.grader
     measure = "accuracy" if num_samples == 1 else f"avg@{num_samples}"
-    table.title = f"{graded[0].name.rpartition('@')[0]}: {measure} in % by {grader}, with 95 % intervals"
+    others = [name for name in graders if name != grader]
+    table = new_table(
+        f"{graded[0].name.rpartition('@')[0]}: {measure} in % by {grader}, with 95 % intervals",
+        "where graders differ: disagreements.md beside the scores" if others else "",
+    )
     table.add_column("benchmark", no_wrap=True)
-    for column in ("problems", measure, "interval", *MISSES, "tokens", *(f"by {n}" for n in graders if n != grader)):
+    for column in ("problems", measure, "interval", *MISSES, "tokens", *(f"by {n}" for n in others)):
         table.add_column(column.replace("_", " "), justify="right", no_wrap=True)
     for bench, found in summaries.items():
         table.add_row(
@@ -89,31 +89,37 @@ def results_table(store: Store, targets: list[AnyNode]) -> Table:
             f"{100 * found['low']:.1f} to {100 * found['high']:.1f}",
             *(str(found["outcomes"].get(outcome, 0)) for outcome in MISSES),
             f"{found['num_tokens']:.0f}",
-            *(f"{100 * found['graders'].get(name, 0):.1f}" for name in graders if name != grader),
+            *(f"{100 * found['graders'].get(name, 0):.1f}" for name in others),
         )
     if len(rows) > 1:
         average = macro_average({bench: problem_means(by_problem(scores)) for bench, scores in rows.items()})
         interval = f"{100 * average.low:.1f} to {100 * average.high:.1f}"
         table.add_section()
         table.add_row("average", "", f"{100 * average.value:.1f}", interval, style="bold")
-    table.caption = str(Text("where graders differ: disagreements.md beside the scores"))
     return table
 
 
-def shift_table(store: Store, node: AnyNode) -> Table:
+def shift_table(store: Store, node: AnyNode) -> WideTable:
     """The most shifted tokens of one benchmark, by mean and by share."""
     shifts = read_jsonl(store.path(node) / TOKEN_SHIFTS, TokenShift)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold", caption_justify="left")
     manifest = store.manifest(node)
     assert manifest is not None
     kinds = ", ".join(f"{100 * manifest.metrics[f'share_{kind}']:.1f} % {kind}" for kind in KINDS)
-    table.title = f"{node.name}: tokens that {node.inputs['model'].name} would not have chosen"
-    table.caption = f"{manifest.counts['tokens']} tokens: {kinds}; rank 0 is the first choice, shifted is 3 or more"
+    table = new_table(
+        f"{node.name}: tokens that {node.inputs['model'].name} would not have chosen",
+        f"{manifest.counts['tokens']} tokens: {kinds}; rank 0 is the first choice, shifted is 3 or more",
+    )
     for column in ("by mean", "uses", "mean rank", "by share", "uses", "shifted"):
         table.add_column(column, justify="left" if column.startswith("by") else "right", no_wrap=True)
     by_mean, by_share = (most_shifted(shifts, by, limit=NUM_TOKENS_SHOWN) for by in ("mean_rank", "share_shifted"))
-    means = [(repr(row.text), str(row.count), f"{row.mean_rank:.2f}") for row in by_mean]
-    shares = [(repr(row.text), str(row.count), f"{100 * row.share_shifted:.1f} %") for row in by_share]
+    means = [(_shown(row.text), str(row.count), f"{row.mean_rank:.2f}") for row in by_mean]
+    shares = [(_shown(row.text), str(row.count), f"{100 * row.share_shifted:.1f} %") for row in by_share]
     for one, other in zip_longest(means, shares, fillvalue=("", "", "")):
         table.add_row(*one, *other)
     return table
+
+
+def _shown(token: str) -> str:
+    """A token with its spaces and line ends; both halves of the table must fit a terminal."""
+    text = repr(token)
+    return text if len(text) <= TOKEN_CHARS else f"{text[: TOKEN_CHARS - 4]}...{text[0]}"

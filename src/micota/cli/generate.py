@@ -6,14 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from micota import graph
 from micota.artifacts.store import Store
 from micota.cli.show_prompts import show_prompts
 from micota.config import GenerateConfig
-from micota.console import open_console
+from micota.console import WideTable, new_table, open_console, print_table
 from micota.data.datacard import CARD
 from micota.data.hub import check_hub, push
 from micota.graph.node import AnyNode
@@ -34,12 +31,12 @@ def make_recipe(config: GenerateConfig) -> None:
         return
     store = Store(config.artifacts)
     for table in accounts(store, node):
-        console.print(table)
+        print_table(console, table)
     if account is not None:
         console.print(f"uploaded: {push(config.hub, account, store, node)}")
 
 
-def accounts(store: Store, node: AnyNode) -> Iterator[Table]:
+def accounts(store: Store, node: AnyNode) -> Iterator[WideTable]:
     """What was lost to what: of each generator that the data come from, and of each recipe where recipes are
     matched."""
     match = json.loads((store.path(node) / CARD).read_text(encoding="utf-8")).get("match")
@@ -51,7 +48,7 @@ def accounts(store: Store, node: AnyNode) -> Iterator[Table]:
         yield recipes_table(match, node.name)
 
 
-def generators_table(store: Store, pools: dict[str, AnyNode], lost: dict[str, dict[str, int]]) -> Table:
+def generators_table(store: Store, pools: dict[str, AnyNode], lost: dict[str, dict[str, int]]) -> WideTable:
     """Completions of each generator: drawn, dropped by each reason, passed, and lost where another generator has
     none."""
     counts = {}
@@ -59,7 +56,7 @@ def generators_table(store: Store, pools: dict[str, AnyNode], lost: dict[str, di
         manifest = store.manifest(pool)
         counts[label] = manifest.counts if manifest is not None else {}
     reasons = sorted({name for found in counts.values() for name in found if name.startswith("dropped_")})
-    table = _table("generator", "drawn", *(name.removeprefix("dropped_") for name in reasons), "passed")
+    table = _table("", "generator", "drawn", *(name.removeprefix("dropped_") for name in reasons), "passed")
     for column in ("lost_to_others", "it_alone_lacks") if lost else ():
         table.add_column(column.replace("_", " "), justify="right")
     for label, found in counts.items():
@@ -71,19 +68,18 @@ def generators_table(store: Store, pools: dict[str, AnyNode], lost: dict[str, di
     return table
 
 
-def recipes_table(match: dict[str, Any], own: str) -> Table:
+def recipes_table(match: dict[str, Any], own: str) -> WideTable:
     """The recipes that were made alike."""
     by = "the problems that every generator solved" if match["by"] == "problems" else f"{match['budget_tokens']} tokens"
-    table = _table("recipe", "examples", "tokens", "lost_to_budget")
-    table.title = f"matched by {by}"
+    table = _table(f"matched by {by}", "recipe", "examples", "tokens", "lost_to_budget")
     for recipe, row in match["recipes"].items():
         cells = row["num_examples"], row["num_tokens"], -row["lost_to_budget"]
         table.add_row(recipe, *map(str, cells), style="bold" if recipe == own else None)
     return table
 
 
-def _table(first: str, *columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
+def _table(title: str, first: str, *columns: str) -> WideTable:
+    table = new_table(title)
     table.add_column(first, no_wrap=True)
     for column in columns:
         table.add_column(column.replace("_", " "), justify="right")

@@ -15,7 +15,7 @@ from micota.artifacts.store import Store
 from micota.cli import experiments
 from micota.cli.dashboard import dashboard
 from micota.config import Config, ReportConfig, without_keys
-from micota.console import open_console
+from micota.console import open_console, print_table
 from micota.errors import ArtifactError
 from micota.graph import CaseConfig, Experiment, experiment
 from micota.report.collect import case_reports
@@ -58,7 +58,7 @@ def report(config: Config, cases: list[CaseConfig], console: Console | None = No
     for name, text in export_files([case.summary for case in reports]).items():
         write_text(folder / name, text)
     for case in reports:
-        console.print(comparison_table(case.summary))
+        print_table(console, comparison_table(case.summary))
     console.print(Text(f"report: {page}"))
     return page
 

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from rich import box
-from rich.table import Table
-
 from micota.analysis.statistics import Difference, Discordance, Estimate
+from micota.console import WideTable, new_table
 from micota.report.collect import BASELINE, Summary
 from micota.report.rows import Row, ta_title
 
 
-def comparison_table(summary: Summary) -> Table:
+def comparison_table(summary: Summary) -> WideTable:
     """Recipes by accuracy per benchmark, average, length, BPC, and the difference to the student before SFT."""
     seeds = "1 seed" if len(summary.seeds) == 1 else f"{len(summary.seeds)} seeds"
     measured = "accuracy in % with 95 % intervals" if summary.benchmarks else "bits per byte of the recipes' data (BPC)"
     title = f"{summary.title}, {measured}, {seeds}"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = new_table(title, _caption(summary), together=len(_verdict_columns(summary)) or 1)
     table.add_column("recipe", no_wrap=True)
     if not summary.benchmarks:
         table.add_column("BPC", justify="right", no_wrap=True)
         for name, bits_per_byte in summary.bits_per_byte.items():
             table.add_row(name, f"{bits_per_byte:.3f}")
         return table
-    seed_sd = ["sd of seeds"] if len(summary.seeds) > 1 else []
+    seed_sd = ["sd"] if len(summary.seeds) > 1 else []
     for column in (*summary.benchmarks, "average", *seed_sd, "tokens", "BPC"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("against instruct, paired")
-    table.caption = (
-        "p by Holm over all recipes; detectable: the true difference that would be found in 4 of 5 repetitions"
-    )
-    table.caption_justify = "left"
+    for column in _verdict_columns(summary):
+        table.add_column(column, justify="right", no_wrap=True)
     for recipe in summary.recipes:
         table.add_row(*_cells(recipe.name, recipe, summary), style="bold" if recipe.name == "micota" else None)
     table.add_section()
@@ -69,8 +64,38 @@ def _cells(title: str, row: Row, summary: Summary) -> list[str]:
         *seed_sd,
         f"{row.num_tokens:.0f}",
         "-" if row.bits_per_byte is None else f"{row.bits_per_byte:.3f}",
-        "" if row.difference is None else verdict(row.difference),
+        *_verdict_cells(row.difference, summary),
     ]
+
+
+def _verdict_columns(summary: Summary) -> list[str]:
+    """The columns that compare with the student before SFT; none where there is nothing to compare."""
+    found = [recipe.difference for recipe in summary.recipes if recipe.difference is not None]
+    if not found:
+        return []
+    columns = [f"against {BASELINE}, paired", "", "p"]
+    return columns if all(difference.is_distinguishable for difference in found) else [*columns, "detectable"]
+
+
+def _verdict_cells(difference: Difference | None, summary: Summary) -> list[str]:
+    columns = _verdict_columns(summary)
+    if difference is None:
+        return [""] * len(columns)
+    size = f"{100 * difference.value:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+    p_value = "< 0.001" if difference.p_value < 0.001 else f"{difference.p_value:.3f}"
+    detectable = "" if difference.is_distinguishable else f"{100 * difference.detectable:.1f}"
+    return [size, difference.label, p_value, detectable][: len(columns)]
+
+
+def _caption(summary: Summary) -> str:
+    """What needs a word of what the table shows."""
+    columns = _verdict_columns(summary)
+    notes = ["sd: standard deviation over seeds"] if len(summary.seeds) > 1 else []
+    if columns and len([recipe for recipe in summary.recipes if recipe.difference is not None]) > 1:
+        notes.append("p by Holm over all recipes")
+    if "detectable" in columns:
+        notes.append("detectable: the true difference that would be found in 4 of 5 repetitions")
+    return "; ".join(notes)
 
 
 def interval(estimate: Estimate) -> str:

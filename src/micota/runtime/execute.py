@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from typing import Any
@@ -54,14 +54,11 @@ def execute(config: Config, command: str, targets: list[AnyNode], console: Conso
 def perform(config: Config, store: Store, task: Task, console: Console) -> list[Manifest]:
     """Run the stages of one task, each in the artifact it makes; returns their manifests."""
     manifests = []
-    # What can be known to fail is checked for all nodes before the first of them is made.
-    for node in task.nodes:
-        if (check := stage_of(node).check) and not store.is_done(node):
-            function(check)(config, node)
+    check_all(config, store, task.nodes)
     with ExitStack() as stack:
         run: Run | None = None
         for node in task.nodes:
-            with store.build(node, config.seed) as build:
+            with store.build(node, config.seed, config.name) as build:
                 if build is not None:
                     run = run or stack.enter_context(_tracked(config, store, task))
                     run_stage(Work(config, store, node, build, run, console))
@@ -71,6 +68,13 @@ def perform(config: Config, store: Store, task: Task, console: Console) -> list[
                 run.made(node, store.path(node), manifest)
             manifests.append(manifest)
     return manifests
+
+
+def check_all(config: Config, store: Store, nodes: Sequence[AnyNode]) -> None:
+    """Refuse what can be known to fail, of all nodes, before the first of them is made."""
+    for node in nodes:
+        if (check := stage_of(node).check) and not store.is_done(node):
+            function(check)(config, node)
 
 
 @contextmanager
@@ -86,6 +90,7 @@ def _tracked(config: Config, store: Store, task: Task) -> Iterator[Run]:
 
 def follow(config: Config, store: Store, targets: list[AnyNode]) -> None:
     """Be one of the ranks beside rank 0, which holds the artifact's lock and writes it. Not every stage has ranks."""
+    check_all(config, store, targets)
     for node in targets:
         if stage_of(node).has_ranks and not store.is_done(node):
             partial = store.path(node).with_name(store.path(node).name + ".partial")

@@ -14,6 +14,9 @@ from micota.config import Config, command_line
 from micota.graph import unique
 from micota.graph.node import AnyNode
 
+CHANGES_SHOWN = 3  # fields of one artifact
+VALUE_CHARS = 40
+
 
 @dataclass
 class Task:
@@ -100,23 +103,33 @@ def show_plan(config: Config, store: Store, targets: list[AnyNode], console: Con
                 console.print(Text(f"  skip    {node.folder} (nothing that is to be made needs it)", "dim"))
             else:
                 state = "resume" if store.progress(node) else "make  "
-                console.print(Text(f"  {state}  {node.folder}{why(store, node)}", "yellow"))
+                console.print(Text(f"  {state}  {node.folder}{why(config, store, node)}", "yellow"))
     console.print(f"{len(todo)} to make")
 
 
-def why(store: Store, node: AnyNode) -> str:
-    """What differs between a node and the nearest finished artifact of its name, if there is one."""
+def why(config: Config, store: Store, node: AnyNode) -> str:
+    """What differs between a node and the nearest finished artifact of its name that the same experiment made, if there
+    is one: other experiments have settings of their own, which nobody changed."""
     new = flatten(asdict(node.spec) | {"inputs": {label: child.key for label, child in node.inputs.items()}})
     differences: list[list[str]] = []
     for manifest in store.siblings(node):
+        if manifest.experiment != config.name:
+            continue
         inputs = {label: entry["key"] for label, entry in manifest.inputs.items()}
         old = flatten(manifest.config | {"inputs": inputs})
         changed = [key for key in new.keys() | old.keys() if new.get(key) != old.get(key)]
-        differences.append([f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(changed)])
+        differences.append([f"{key}: {_short(old.get(key))} -> {_short(new.get(key))}" for key in sorted(changed)])
     if not differences:
         return ""
     nearest = min(differences, key=len)
-    return "  changed: " + ", ".join(nearest)
+    more = f" and {len(nearest) - CHANGES_SHOWN} more" if len(nearest) > CHANGES_SHOWN else ""
+    return "  changed: " + ", ".join(nearest[:CHANGES_SHOWN]) + more
+
+
+def _short(value: Any) -> str:
+    """A value for one line: prompts and filters can be long."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= VALUE_CHARS else text[: VALUE_CHARS - 3] + "..."
 
 
 def flatten(node: Any, path: str = "") -> dict[str, Any]:

@@ -109,6 +109,7 @@ _add(
     name="train",
     specs=(TrainSpec,),
     run="micota.stages.train:train",
+    check="micota.stages.train:check_placement",
     has_ranks=True,
     label="training",
     section="train",

@@ -11,10 +11,11 @@ from rich.progress import Progress as Progressbar
 
 from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.store import Store
+from micota.config import Config
 from micota.console import progress_bar
 from micota.errors import ConfigError
 from micota.graph import TrainSpec
-from micota.graph.node import AnyNode
+from micota.graph.node import AnyNode, Node
 from micota.pretrained import load_tokenizer
 from micota.records import DATA, Example
 from micota.runtime.distributed import check_launch, outer_rank, stop
@@ -30,19 +31,28 @@ from micota.sft.progress import Progress
 logger = logging.getLogger(__name__)
 
 
+def check_placement(config: Config, node: Node[TrainSpec]) -> None:
+    """Refuse devices that are not here, before anything is made or tracked.
+
+    Raises:
+        ConfigError: the text names the key.
+    """
+    trainer = config.trainer
+    check_device(trainer.accelerator, "trainer")
+    if trainer.accelerator == "gpu" and torch.cuda.device_count() < trainer.devices:
+        raise ConfigError(
+            f"trainer.devices={trainer.devices}, but PyTorch sees {torch.cuda.device_count()} GPUs here; "
+            "accepted: at most so many"
+        )
+    check_launch(config)
+
+
 def train(work: Work[TrainSpec]) -> None:
     """Fine-tune; a killed run goes on from its last checkpoint, to the same weights.
 
     Raises:
-        ConfigError: what is asked for cannot run here, or not together.
+        ConfigError: what is asked for cannot run together.
     """
-    check_device(work.config.trainer.accelerator, "trainer")
-    if work.config.trainer.accelerator == "gpu" and torch.cuda.device_count() < work.config.trainer.devices:
-        raise ConfigError(
-            f"trainer.devices={work.config.trainer.devices}, but PyTorch sees {torch.cuda.device_count()} GPUs here; "
-            "accepted: at most so many"
-        )
-    check_launch(work.config)
     close_engine()
     with progress_bar(work.console) as bar:
         reporter = Reporter(work, bar)

@@ -208,14 +208,18 @@ def check_tracker(tracker: TrackerConfig) -> None:
         )
 
 
-def sync_command(config: Config) -> str | None:
-    """How to upload the runs that were tracked offline; None where there is none, or all are uploaded.
+def offline_runs(config: Config) -> set[Path]:
+    """The folders of all runs that were tracked offline, uploaded or not."""
+    return set((Path(config.artifacts) / "wandb").glob(OFFLINE_RUNS))
+
+
+def sync_command(config: Config, before: set[Path]) -> str | None:
+    """How to upload runs that were tracked offline; None where none was added to those ``before``.
 
     Each by itself, oldest first, so that an artifact is logged by the run that made it before another run uses it:
     given several runs, ``wandb sync`` takes them in any order.
     """
-    if config.plan or config.tracker.name == "none" or config.tracker.mode == "online":
+    if not offline_runs(config) - before:
         return None
-    folder = Path(config.artifacts) / "wandb"
-    waiting = [run for run in folder.glob(OFFLINE_RUNS) if not list(run.glob("*.wandb.synced"))]
-    return f'for run in {shlex.quote(str(folder))}/{OFFLINE_RUNS}; do wandb sync "$run"; done' if waiting else None
+    folder = shlex.quote(str(Path(config.artifacts) / "wandb"))
+    return f'for run in {folder}/{OFFLINE_RUNS}; do wandb sync "$run"; done'
