@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, LlamaConfig, Qwen2Config
 
+from micota.checkpoint import Checkpoint
 from micota.data.sources import model_folder
 from micota.export import export
 from micota.graph import MergeSpec
-from micota.merging.checkpoint import Checkpoint
 
 ASK = [{"role": "user", "content": "3 + 4"}]
 CONFIGS = {"qwen2": Qwen2Config, "llama": LlamaConfig, "gemma2": Gemma2Config}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoTokenizer
 
+from micota.checkpoint import SHARD_BYTES, CheckpointWriter, Form
 from micota.errors import ExportError
 
-FILE_BYTES = 4 * 2**30  # of weights in one file, and so in memory at a time
-INDEX = "model.safetensors.index.json"
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight that is read when it is written. Where it comes from shards, every rank must read it."""
+
+    name: str
+    form: Form
+    read: Callable[[], torch.Tensor]
 
 
 def export(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -30,30 +39,48 @@ def export_streamed(
     model: Any,
     tokenizer: Any,
     folder: Path,
-    weights: Iterable[tuple[str, torch.Tensor]],
+    weights: Sequence[Weight],
     *,
     writes: bool,
-    file_bytes: int = FILE_BYTES,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write what :func:`export` does of weights that come one after another, at most ``file_bytes`` of them in memory.
+    """Write what :func:`export` does of weights that are read one after another, of which one is in memory.
 
     Args:
-        weights: names and whole tensors. Where these come from shards, every rank must call this function.
+        weights: every rank must call this function with the same ones.
         writes: whether this rank writes; one must.
     """
-    if writes:
-        export_settings(_settings(model), model.generation_config, tokenizer, folder)
-    names: dict[str, str] = {}
-    total = 0
-    for number, part in enumerate(_parts(weights, file_bytes), start=1):
-        if writes:
-            file = f"model-{number:05d}.safetensors"
-            save_file(part, folder / file, metadata={"format": "pt"})
-            names |= dict.fromkeys(part, file)
-            total += sum(weight.numel() * weight.element_size() for weight in part.values())
-    if writes:
-        index = {"metadata": {"total_size": total}, "weight_map": names}
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    if not writes:
+        for weight in weights:
+            weight.read()
+        return
+    export_settings(_settings(model), model.generation_config, tokenizer, folder)
+    with closing(CheckpointWriter(folder, {weight.name: weight.form for weight in weights}, shard_bytes)) as writer:
+        for weight in weights:
+            writer.write(weight.name, 0, weight.read().detach().cpu().flatten())
+
+
+def whole_weights(model: Any, whole: Callable[[torch.Tensor], torch.Tensor]) -> list[Weight]:
+    """Every weight of a model, of which ``whole`` makes a tensor where it is in shards."""
+    return [Weight(name, form_of(weight), partial(whole, weight.detach())) for name, weight in named_weights(model)]
+
+
+def form_of(weight: torch.Tensor) -> Form:
+    """Of a tensor in shards the whole one's."""
+    return Form(tuple(weight.shape), weight.dtype)
+
+
+def add_adapter(values: torch.Tensor, up: torch.Tensor, down: torch.Tensor, scale: float) -> torch.Tensor:
+    """``W + s B A`` (LoRA, arXiv 2106.09685, equation 3): in float32, as peft's ``merge_and_unload`` does it, for the
+    product of two bfloat16 matrices would be rounded before it is added.
+
+    Args:
+        values: W or rows of it, (rows, columns).
+        up: the same rows of B, (rows, r), in float32.
+        down: A, (r, columns), in float32.
+        scale: s, ``alpha / r`` in the paper.
+    """
+    return values.float() + up @ down * scale
 
 
 def rehearse(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -124,18 +151,3 @@ def named_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
         if name in persistent and name not in tied and id(weight) not in seen:
             seen.add(id(weight))
             yield name, weight
-
-
-def _parts(weights: Iterable[tuple[str, torch.Tensor]], limit: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Weights on CPU, in parts of at most ``limit`` bytes (or of one weight)."""
-    part: dict[str, torch.Tensor] = {}
-    size = 0
-    for name, values in weights:
-        weight = values.detach().cpu().contiguous()
-        count = weight.numel() * weight.element_size()
-        if part and size + count > limit:
-            yield part
-            part, size = {}, 0
-        part[name] = weight
-        size += count
-    yield part

@@ -13,11 +13,11 @@ import torch
 from toy_models import ASK, family, model_of, save, spec, tensors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from micota.checkpoint import INDEX, WEIGHTS, Checkpoint, CheckpointWriter
 from micota.config import MERGE_METHODS
 from micota.errors import ConfigError, UserError
 from micota.merging import merge as merge_module
 from micota.merging import slices, verify
-from micota.merging.checkpoint import INDEX, WEIGHTS, Checkpoint, CheckpointWriter
 from micota.merging.merge import merge_models
 from micota.merging.models import open_models, tensor_names
 from micota.merging.stream import ModelMerge, in_parallel

@@ -1,7 +1,6 @@
 """LoRA adapters applied to the model they belong to, tensor by tensor: memory does not grow with the model.
 
-``W + s B A`` (arXiv 2106.09685), with ``s = alpha / r``, or ``alpha / sqrt(r)`` of rsLoRA (arXiv 2312.03732); the sum
-is made in float32 and rounded to the dtype of ``W``, as peft's ``merge_and_unload`` does it.
+The scale is ``alpha / r`` (arXiv 2106.09685), or ``alpha / sqrt(r)`` of rsLoRA (arXiv 2312.03732).
 """
 
 from __future__ import annotations
@@ -16,14 +15,13 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from micota.checkpoint import ADAPTER_WEIGHTS, Checkpoint, CheckpointWriter, Form
 from micota.errors import ConfigError
-from micota.export import export_settings
-from micota.merging.checkpoint import ADAPTER_WEIGHTS, Checkpoint, CheckpointWriter
+from micota.export import add_adapter, export_settings
 from micota.merging.slices import slices
 from micota.pretrained import load_config, load_tokenizer
 
 PREFIX = "base_model.model."  # peft's names in front of the model's own
-SHARD_BYTES = 5 * 10**9
 PLAIN = "accepted: LoRA of linear layers; another kind must be merged into its model with peft first"
 
 
@@ -70,13 +68,13 @@ class Adapter:
         """Adapted elements of a flattened tensor, in float32; of a matrix, whole rows."""
         if name in self.whole:
             return self.whole[name].flatten()[start:stop].float()
-        values = model.read(name, start, stop).float()
-        if name in self.pairs:
-            up, down = self.pairs[name]
-            columns = down.shape[1]
-            rows = up[start // columns : stop // columns]
-            values += ((rows @ down) * self.scales[name]).flatten()
-        return values
+        values = model.read(name, start, stop)
+        if name not in self.pairs:
+            return values.float()
+        up, down = self.pairs[name]
+        columns = down.shape[1]
+        rows = up[start // columns : stop // columns]
+        return add_adapter(values.view(-1, columns), rows, down, self.scales[name]).flatten()
 
 
 def write_adapted(
@@ -102,7 +100,7 @@ def write_adapted(
         tokenizer = load_tokenizer(tokenizer_folder)
         export_settings(settings, generation_config(model_folder, settings), tokenizer, target)
         shapes = {name: entry.shape for name, entry in model.entries.items()}
-        with closing(CheckpointWriter(target, shapes, dtype, SHARD_BYTES)) as writer:
+        with closing(CheckpointWriter(target, {name: Form(shape, dtype) for name, shape in shapes.items()})) as writer:
             for name, shape in shapes.items():
                 for start, stop in slices(shape):
                     writer.write(name, start, adapter.values(model, name, start, stop).to(dtype))

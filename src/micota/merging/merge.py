@@ -7,17 +7,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from micota.checkpoint import SHARD_BYTES, CheckpointWriter, Form
 from micota.export import export_settings
 from micota.graph import MergeSpec
 from micota.merging.adapter import generation_config
-from micota.merging.checkpoint import CheckpointWriter
 from micota.merging.methods import Tally
 from micota.merging.models import Location, Model, check_room, open_models, tensor_names
 from micota.merging.report import write_report
 from micota.merging.stream import OUTPUT, ModelMerge
 from micota.merging.verify import Conversation, verify
 
-SHARD_BYTES = 5 * 10**9
 HEADROOM_BYTES = 2 * 10**7  # tokenizer, settings, report
 
 
@@ -59,7 +58,8 @@ def _write(
     spec: MergeSpec, models: Sequence[Model], names: list[str], folder: Path, shard_bytes: int
 ) -> dict[str, Tally]:
     merge = ModelMerge(spec, models[0].checkpoint, [model.checkpoint for model in models[1:]], names)
-    with closing(CheckpointWriter(folder, merge.shapes, merge.dtype, shard_bytes)) as writer:
+    forms = {name: Form(shape, merge.dtype) for name, shape in merge.shapes.items()}
+    with closing(CheckpointWriter(folder, forms, shard_bytes)) as writer:
         return merge.write(writer)
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from micota.checkpoint import Checkpoint
 from micota.errors import ConfigError, MachineError, ModelError, SourceError
 from micota.merging.adapter import PLAIN, write_adapted
-from micota.merging.checkpoint import Checkpoint
 from micota.pretrained import load_config, load_tokenizer, reading
 
 Location = tuple[str, str | None]  # folder or hub id, and revision

@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import torch
 
+from micota.checkpoint import Checkpoint, CheckpointWriter
 from micota.errors import ConfigError
 from micota.graph import MergeSpec
-from micota.merging.checkpoint import Checkpoint, CheckpointWriter
 from micota.merging.methods import Tally, TensorMerge
 from micota.merging.plan import depths, shares
 from micota.merging.pruning import Pruner, pruning_of

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from micota.checkpoint import Checkpoint
 from micota.config import MERGE_METHODS
 from micota.errors import ConfigError
 from micota.graph import MergeSpec
-from micota.merging.checkpoint import Checkpoint
 from micota.merging.masks import drop_counts
 from micota.merging.models import check_room
 from micota.merging.pruning import Pruning, TaskVector, alike, mask_of, pruning_of, scale_of

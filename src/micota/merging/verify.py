@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from micota.checkpoint import Checkpoint
 from micota.errors import ConfigError
-from micota.merging.checkpoint import Checkpoint
 from micota.merging.models import Model
 
 SAMPLE_TOKENS = 8

@@ -44,7 +44,7 @@ from lightning.pytorch import LightningModule, Trainer, seed_everything
 from micota.artifacts.jsonl import write_text
 from micota.config import Config, SftConfig, TrainerConfig
 from micota.errors import ConfigError
-from micota.export import export, export_streamed, named_weights, rehearse
+from micota.export import export, export_streamed, rehearse, whole_weights
 from micota.graph import TrainSpec
 from micota.graph.node import Node
 from micota.sft import lora, losses
@@ -282,7 +282,6 @@ def write_model(loaded: Loaded, tokenizer: Any, folder: Path, config: TrainerCon
         lora.save(loaded.adapted, folder / "adapter", whole, writes=writes)
         export_streamed(model, tokenizer, folder, lora.merged_weights(loaded.adapted, whole), writes=writes)
     elif config.world_size > 1:
-        weights = ((name, whole(weight.detach())) for name, weight in named_weights(model))
-        export_streamed(model, tokenizer, folder, weights, writes=writes)
+        export_streamed(model, tokenizer, folder, whole_weights(model, whole), writes=writes)
     else:
         export(model, tokenizer, folder)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from micota.config import LoraConfig
 from micota.errors import ConfigError
-from micota.export import named_weights
+from micota.export import Weight, add_adapter, form_of, named_weights
 
 ALL_LINEAR = "all-linear"
 ADAPTER = "default"  # peft's name of the first adapter
@@ -74,19 +75,26 @@ def save(adapted: Any, folder: Path, whole: Callable[[torch.Tensor], torch.Tenso
         adapted.save_pretrained(folder, state_dict=weights, save_embedding_layers=False)
 
 
-def merged_weights(adapted: Any, whole: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
-    """The weights of the model under their names without adapters, each with its adapter added to it.
-
-    W + (alpha / r) B A (arXiv 2106.09685, equation 3), in float32.
-    """
+def merged_weights(adapted: Any, whole: Callable[[torch.Tensor], torch.Tensor]) -> list[Weight]:
+    """The weights of the model under their names without adapters, each with its adapter added to it."""
     model = adapted.get_base_model()
     modules, everything = dict(model.named_modules()), dict(model.named_parameters())
+    found = []
     for name, weight in named_weights(model):
         if is_adapter(name):
             continue
-        values = whole(weight.detach())
         place, is_base, rest = name.partition(BASE)
+        read = partial(whole, weight.detach())
         if is_base and rest == ".weight":
-            down, up = (whole(everything[f"{place}{part}.weight"].detach()).float() for part in (DOWN, UP))
-            values = (values.float() + up @ down * modules[place].scaling[ADAPTER]).to(values.dtype)
-        yield place + rest, values
+            pair = [everything[f"{place}{part}.weight"].detach() for part in (UP, DOWN)]
+            read = partial(_adapted, whole, weight.detach(), pair, modules[place].scaling[ADAPTER])
+        found.append(Weight(place + rest, form_of(weight), read))
+    return found
+
+
+def _adapted(
+    whole: Callable[[torch.Tensor], torch.Tensor], weight: torch.Tensor, pair: list[torch.Tensor], scale: float
+) -> torch.Tensor:
+    """A weight with its adapter added."""
+    up, down = (whole(part).float() for part in pair)
+    return add_adapter(whole(weight), up, down, scale).to(weight.dtype)

@@ -16,6 +16,7 @@ import torch
 from rich.text import Text
 
 from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
+from micota.checkpoint import Checkpoint
 from micota.config import Config, command_line, override_key
 from micota.console import progress_bar
 from micota.data.sources import load_problems
@@ -27,7 +28,6 @@ from micota.grading.graders import graders_of
 from micota.graph import MergeSpec, MergeSweepSpec
 from micota.graph.node import AnyNode
 from micota.merging.calibrate import Reading, calibrate
-from micota.merging.checkpoint import Checkpoint
 from micota.merging.models import Model, open_models, tensor_names
 from micota.merging.sweep import Sweep
 from micota.records import POINTS, Completion, MergePoint

@@ -23,7 +23,10 @@ WEIGHTS = "model.safetensors"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # peft's
 INDEX = "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-CODES = {dtype: code for code, dtype in DTYPES.items()}
+CODES = {dtype: code for code, dtype in DTYPES.items()} | {  # buffers may be of others
+    torch.float64: "F64", torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+SHARD_BYTES = 5 * 10**9  # most of one weight file
 HEADER_BYTES = 8  # the length of the header, little-endian
 
 
@@ -131,46 +134,58 @@ def _header(file: Path) -> Iterator[tuple[str, Entry]]:
         yield name, Entry(file, offset, tuple(entry["shape"]), DTYPES[entry["dtype"]])
 
 
-class CheckpointWriter:
-    """Writes tensors of known shapes slice by slice, in any order and from several threads."""
+@dataclass(frozen=True)
+class Form:
+    """What a file says of a tensor before its values are there."""
 
-    def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, shard_bytes: int):
-        self._dtype = dtype
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def num_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class CheckpointWriter:
+    """Writes tensors of known forms slice by slice, in any order and from several threads: one file, or several of at
+    most ``shard_bytes`` (unless one tensor alone is larger) and their index."""
+
+    def __init__(self, folder: Path, forms: Mapping[str, Form], shard_bytes: int = SHARD_BYTES):
         self._handles: dict[Path, int] = {}
         self._entries: dict[str, Entry] = {}
-        groups = list(_grouped(shapes, dtype.itemsize, shard_bytes))
+        groups = list(_grouped(forms, shard_bytes))
         for number, group in enumerate(groups, start=1):
             name = WEIGHTS if len(groups) == 1 else f"model-{number:05d}-of-{len(groups):05d}.safetensors"
-            self._begin(folder / name, {tensor: shapes[tensor] for tensor in group})
+            self._begin(folder / name, {tensor: forms[tensor] for tensor in group})
         if len(groups) > 1:
             places = {name: entry.file.name for name, entry in self._entries.items()}
-            total = sum(entry.num_elements for entry in self._entries.values()) * dtype.itemsize
+            total = sum(form.num_bytes for form in forms.values())
             index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
             (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
-    def _begin(self, file: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def _begin(self, file: Path, forms: Mapping[str, Form]) -> None:
         """Write a file's header and give it its size."""
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         end = 0
-        for name, shape in shapes.items():
-            start, end = end, end + math.prod(shape) * self._dtype.itemsize
-            header[name] = {"dtype": CODES[self._dtype], "shape": list(shape), "data_offsets": [start, end]}
+        for name, form in forms.items():
+            start, end = end, end + form.num_bytes
+            header[name] = {"dtype": CODES[form.dtype], "shape": list(form.shape), "data_offsets": [start, end]}
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)  # so that tensors are aligned
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         self._handles[file] = handle
         os.write(handle, len(text).to_bytes(HEADER_BYTES, "little") + text)
         os.ftruncate(handle, HEADER_BYTES + len(text) + end)
-        for name, shape in shapes.items():
+        for name, form in forms.items():
             offset = HEADER_BYTES + len(text) + header[name]["data_offsets"][0]
-            self._entries[name] = Entry(file, offset, shape, self._dtype)
+            self._entries[name] = Entry(file, offset, form.shape, form.dtype)
 
     def write(self, name: str, start: int, values: torch.Tensor) -> None:
         """Write elements of a flattened tensor from ``start`` on."""
-        assert values.dtype == self._dtype
         entry = self._entries[name]
+        assert values.dtype == entry.dtype
         buffer = values.contiguous().view(torch.uint8).numpy().data
-        offset = entry.offset + start * self._dtype.itemsize
+        offset = entry.offset + start * entry.dtype.itemsize
         while buffer:
             count = os.pwrite(self._handles[entry.file], buffer, offset)
             buffer, offset = buffer[count:], offset + count
@@ -182,15 +197,14 @@ class CheckpointWriter:
             os.close(handle)
 
 
-def _grouped(shapes: Mapping[str, tuple[int, ...]], itemsize: int, shard_bytes: int) -> Iterable[list[str]]:
+def _grouped(forms: Mapping[str, Form], shard_bytes: int) -> Iterable[list[str]]:
     """Names in files of at most ``shard_bytes``, unless one tensor alone is larger."""
     group: list[str] = []
     size = 0
-    for name, shape in shapes.items():
-        count = math.prod(shape) * itemsize
-        if group and size + count > shard_bytes:
+    for name, form in forms.items():
+        if group and size + form.num_bytes > shard_bytes:
             yield group
             group, size = [], 0
         group.append(name)
-        size += count
+        size += form.num_bytes
     yield group
