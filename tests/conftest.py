@@ -17,7 +17,7 @@ from fork_server import ROOT
 from hydra.core.config_store import ConfigStore
 
 from micota.cli import app as commands
-from micota.config import FILTERS, MERGE_METHODS, PRUNINGS, SCHEMAS, Call
+from micota.config import ENGINES, FILTERS, GRADERS, MERGE_METHODS, PRUNINGS, SCHEMAS, Call
 from micota.grading.graders import Graders
 from micota.graph import CaseConfig, RecipeConfig
 
@@ -95,7 +95,7 @@ def composed() -> Iterator[Callable[..., Any]]:
 @pytest.fixture
 def open_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test may add entries to tables; they are gone after it."""
-    for table in (FILTERS, MERGE_METHODS, PRUNINGS):
+    for table in (ENGINES, FILTERS, GRADERS, MERGE_METHODS, PRUNINGS):
         monkeypatch.setattr(table, "_entries", dict(table))
     options = ConfigStore.instance().repo
     monkeypatch.setitem(options, "merge", dict(options["merge"]))

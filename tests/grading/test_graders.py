@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hostile import hostile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from micota.config import GRADERS, Grader
+from micota.errors import ConfigError
 from micota.grading.graders import Graders, Submission, cheap_verdict, prediction
 from micota.records import Problem, Verdict
 
@@ -89,3 +94,36 @@ def test_real_outputs(graders: Graders) -> None:
         "zeroeval-math-l5/Phi-3.5-mini-instruct/542",
         "zeroeval-math-l5/Qwen2.5-3B-Instruct/114",
     }
+
+
+def by_last_word(graders: Graders, rows: Sequence[Submission], rule: str) -> list[Verdict]:
+    """Right where the last word is the gold."""
+    words = [row.completion.split()[-1] for row in rows]
+    return [
+        Verdict(prediction=word, correct=word == row.problem.answer, reason="rule")
+        for word, row in zip(words, rows, strict=True)
+    ]
+
+
+LAST_WORD = Grader(name="last_word", verdicts=by_last_word)
+
+
+@pytest.mark.usefixtures("open_tables")
+def test_a_grader_is_one_entry(composed: Callable[..., Any], graders: Graders) -> None:
+    with pytest.raises(ConfigError, match=r"grader='last_word'; accepted: one of typed, paper_rule, judge"):
+        composed("evaluate", "evaluation.grader=last_word")
+    GRADERS.add(LAST_WORD)
+    assert composed("evaluate", "evaluation.grader=last_word").evaluation.grader == "last_word"
+    problem = Problem(id="a", problem="3 + 4?", answer="7")
+    [by] = graders.grade([Submission(problem, "it is $7$, or 8")])
+    assert list(by) == ["typed", "paper_rule", "last_word"]
+    assert by["last_word"] == Verdict(prediction="8", correct=False, reason="rule")
+
+
+@pytest.mark.usefixtures("open_tables")
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"verdicts": None}, "grader 'last_word' has no verdicts"), ({"name": "typed"}, "grader 'typed' is added twice"),
+])  # fmt: skip
+def test_a_half_added_grader_is_refused_at_once(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        GRADERS.add(replace(LAST_WORD, **changes))

@@ -18,7 +18,7 @@ from micota.data.sources import read_rows
 from micota.errors import SourceError
 from micota.grading.gold import GoldError
 from micota.grading.graders import Submission, gold_for, graders_of
-from micota.grading.judge import judged
+from micota.grading.judge import add_judged
 from micota.records import Problem, Verdict, outcome_of
 from micota.stages.grade import CHUNK
 
@@ -48,9 +48,8 @@ def grade_file(config: EvaluateConfig, console: Console | None = None) -> dict[s
             verdicts += graders.grade(chunk)
             bar.update(task, completed=len(verdicts), note="")
     if evaluation.judge.url is not None:
-        asked = [(problem, by["typed"].prediction) for (problem, _), by in zip(rows, verdicts, strict=True)]
-        for index, verdict in judged(asked, evaluation.judge):
-            verdicts[index]["judge"] = verdict
+        for _ in add_judged(verdicts, [problem for problem, _ in rows], evaluation.judge):
+            pass
     scored = [_scored(row, by, evaluation.grader) for (_, row), by in zip(rows, verdicts, strict=True)]
     target = path.with_name(path.name.removesuffix(".jsonl") + ".scores.jsonl")
     write_text(target, "".join(json_line(row) for row in scored))

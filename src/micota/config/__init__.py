@@ -7,8 +7,10 @@ command line; ``reference`` renders all keys as Markdown.
 
 from micota.config.call import Call
 from micota.config.commands import COMMANDS, GROUPS, SCHEMAS, Command
+from micota.config.engines import ENGINES, EngineKind
 from micota.config.filters import FILTERS, Filter
 from micota.config.folder import conf_folder
+from micota.config.graders import GRADERS, Grader
 from micota.config.merge_methods import MERGE_METHODS, PRUNINGS, MergeMethod, PruningKind
 from micota.config.method import CompareConfig, DataConfig, PartConfig, Point, SelectConfig
 from micota.config.models import LoraConfig, ModelConfig, OtherModelConfig, SamplingConfig, SftConfig, ThinkingConfig
@@ -48,7 +50,9 @@ from micota.config.schemas import (
 __all__ = [
     "ANSWER_TYPES",
     "COMMANDS",
+    "ENGINES",
     "FILTERS",
+    "GRADERS",
     "GROUPS",
     "MERGE_METHODS",
     "PRUNINGS",
@@ -60,10 +64,12 @@ __all__ = [
     "DataConfig",
     "EndpointConfig",
     "EngineConfig",
+    "EngineKind",
     "EvaluateConfig",
     "EvaluationConfig",
     "Filter",
     "GenerateConfig",
+    "Grader",
     "HubConfig",
     "JudgeConfig",
     "LoraConfig",

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from micota.config.fields import choice, plain, positive, slug, where
 
 ANSWER_TYPES = ("auto", "integer", "number", "expression", "text", "list", "tuple", "interval", "matrix")
-GRADERS = ("typed", "paper_rule", "judge")
 PAPER_RULES = ("hendrycks", "zeros", "gsm8k")
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from micota.config.fields import choice, non_negative, part, plain, positive, slug, where
+from micota.config.engines import ENGINES, EngineKind
+from micota.config.fields import choice, non_negative, one_of, part, plain, positive, slug, where
+from micota.config.graders import GRADERS
 from micota.config.models import SamplingConfig
-from micota.config.problems import GRADERS
 
 URL = "the base URL of an OpenAI-compatible API, as http://localhost:8000/v1"
 
@@ -50,7 +51,7 @@ class EvaluationConfig:
     """How answers are sampled for evaluation (greedy by default) and graded. All graders run; one is the score."""
 
     sampling: SamplingConfig = part(SamplingConfig, about="How answers are sampled.")
-    grader: str = choice(*GRADERS, default="typed", about="The grader that is the score.", results=True)
+    grader: str = one_of(GRADERS, default="typed", about="The grader that is the score.", results=True)
     judge: JudgeConfig = part(JudgeConfig, about="A model that judges answers.")
     num_workers: int | None = positive(
         None, about="Grading processes; null: one a core.", unit="processes", results=False
@@ -69,7 +70,7 @@ class EvaluationConfig:
 
     def conflicts(self) -> Iterator[str]:
         is_half = (self.judge.url is None) != (self.judge.model is None)
-        if is_half or (self.grader == "judge" and self.judge.url is None):
+        if is_half or (GRADERS[self.grader].verdicts is None and self.judge.url is None):
             yield "a judge needs both judge.url and judge.model; grader=judge needs a judge"
 
 
@@ -101,16 +102,12 @@ class RayConfig:
     workers: int = positive(1, about="Copies of the model.", results=False)
 
 
-ENGINES = ("hf", "vllm", "server", "ray")
-VLLM_FIELDS = ("tensor_parallel", "memory_fraction", "prefix_caching", "batch_invariant")
-
-
 @dataclass(kw_only=True)
 class EngineConfig:
     """What runs a model for generation."""
 
-    name: str = choice(
-        *ENGINES,
+    name: str = one_of(
+        ENGINES,
         about="What computes completions: transformers (hf), vLLM, a server, or vLLM on a Ray cluster. Ray is a way to "
         "run vLLM and shares its keys.",
         results=True,
@@ -144,19 +141,30 @@ class EngineConfig:
     @property
     def numerics(self) -> str:
         """What of an engine changes numbers, and so enters keys, beside ``dtype``: Ray is a way to run vLLM."""
-        name = "vllm" if self.name == "ray" else self.name
+        name = ENGINES[self.name].numerics or self.name
         return f"{name}-batch_invariant" if self.batch_invariant else name
 
     def conflicts(self) -> Iterator[str]:
-        for item in fields(self) if self.name not in ("vllm", "ray") else ():
-            if item.name in VLLM_FIELDS and getattr(self, item.name) != item.default:
-                seen = f"{item.name}={getattr(self, item.name)}"
-                yield f"{seen} is a setting of engine=vllm and engine=ray, and this is {self.name}"
-        if self.max_model_len is not None and self.name == "hf":
-            yield f"max_model_len={self.max_model_len} is a setting of the other engines, and this is hf"
-        for name in ("server", "ray"):
-            if (getattr(self, name) is not None) != (self.name == name):
-                yield f"{name} is a setting of engine={name}, which needs it, and this is {self.name}"
+        for item in fields(self):
+            owners = [f"engine={kind.name}" for kind in ENGINES.values() if item.name in kind.settings]
+            value = getattr(self, item.name)
+            if owners and f"engine={self.name}" not in owners and value != item.default:
+                yield f"{item.name}={value} is a setting of {' and '.join(owners)}, and this is {self.name}"
+        needs = ENGINES[self.name].needs
+        if needs is not None and getattr(self, needs) is None:
+            yield f"engine={self.name} needs {needs}, which is null"
+
+
+def _check_engine(kind: EngineKind) -> None:
+    known = {item.name for item in fields(EngineConfig)}
+    unknown = set(kind.settings) - known
+    if unknown:
+        raise TypeError(f"engine {kind.name!r} has setting {min(unknown)!r}, which engine does not have")
+    if kind.needs is not None and kind.needs not in kind.settings:
+        raise TypeError(f"engine {kind.name!r} needs {kind.needs!r}, which is not one of its settings")
+
+
+ENGINES.for_each(_check_engine)
 
 
 @dataclass(kw_only=True)

@@ -1,9 +1,43 @@
-"""Engines: prompts in, completions out as they finish."""
+"""Engines: prompts in, completions out as they finish. A new one is one entry of ``ENGINES`` and its module."""
 
 from __future__ import annotations
 
-from micota.config import EngineConfig
-from micota.engines.base import Engine
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from micota.config import ENGINES, EngineConfig, EngineKind
+from micota.graph.stage import function
+
+if TYPE_CHECKING:  # what checks a config must not import transformers
+    from micota.engines.base import Engine
+
+
+def _check(kind: EngineKind) -> None:
+    module, _, name = kind.opens.partition(":")
+    try:
+        found = find_spec(module) is not None
+    except ImportError:
+        found = False
+    if not found or not name:
+        raise TypeError(f"engine {kind.name!r} opens {kind.opens!r}, which is not there; accepted: MODULE:CLASS")
+
+
+ENGINES.for_each(_check)
+
+_VLLM = ("tensor_parallel", "memory_fraction", "prefix_caching", "batch_invariant", "max_model_len")
+ENGINES.add(EngineKind(name="hf", opens="micota.engines.hf:HFEngine", takes_weights=True))
+ENGINES.add(EngineKind(name="vllm", opens="micota.engines.vllm:VLLMEngine", settings=_VLLM, takes_weights=True))
+ENGINES.add(
+    EngineKind(
+        name="server",
+        opens="micota.engines.server:ServerEngine",
+        settings=("server", "max_model_len"),
+        needs="server",
+    )
+)
+ENGINES.add(
+    EngineKind(name="ray", opens="micota.engines.ray:RayEngine", settings=(*_VLLM, "ray"), needs="ray", numerics="vllm")
+)
 
 
 def open_engine(config: EngineConfig, folder: str, revision: str | None, *, takes_weights: bool = False) -> Engine:
@@ -14,18 +48,7 @@ def open_engine(config: EngineConfig, folder: str, revision: str | None, *, take
         ConfigError: the engine's extra is not installed (the text names the command that installs it), or its server is
             not there.
     """
-    if config.name == "vllm":
-        from micota.engines.vllm import VLLMEngine
-
-        return VLLMEngine(config, folder, revision, takes_weights)
-    if config.name == "server":
-        from micota.engines.server import ServerEngine
-
-        return ServerEngine(config, folder, revision)
-    if config.name == "ray":
-        from micota.engines.ray import RayEngine
-
-        return RayEngine(config, folder, revision)
-    from micota.engines.hf import HFEngine
-
-    return HFEngine(config, folder, revision)
+    kind = ENGINES[config.name]
+    options = {"takes_weights": takes_weights} if kind.takes_weights else {}
+    engine: Engine = function(kind.opens)(config, folder, revision, **options)
+    return engine

@@ -106,7 +106,7 @@ class Batch:
 class HFEngine:
     """A transformers model on one device, loaded when it is first used."""
 
-    def __init__(self, config: EngineConfig, folder: str, revision: str | None) -> None:
+    def __init__(self, config: EngineConfig, folder: str, revision: str | None, takes_weights: bool = True) -> None:
         device = config.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"

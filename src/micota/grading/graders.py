@@ -13,10 +13,11 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from micota.artifacts.provenance import num_cores
-from micota.config import EvaluationConfig
+from micota.config import GRADERS, EvaluationConfig, Grader
 from micota.grading import paper_rule
 from micota.grading.extract import extract
 from micota.grading.gold import Gold, GoldError, gold_of, is_settled
+from micota.grading.judge import JUDGE
 from micota.grading.pool import Workers
 from micota.grading.symbolic import is_worth_trying
 from micota.grading.typed import compare
@@ -75,12 +76,10 @@ class Graders:
         self._known.clear()
 
     def grade(self, rows: Sequence[Submission], rule: str = "hendrycks") -> list[dict[str, Verdict]]:
-        """The verdicts on completions, by grader."""
-        typed = self.typed([(row.problem, prediction(row)) for row in rows])
-        return [
-            {"typed": verdict, "paper_rule": by_paper_rule(row.problem, row.completion, rule)}
-            for row, verdict in zip(rows, typed, strict=True)
-        ]
+        """The verdicts on completions, by grader; those of a judge are asked for elsewhere."""
+        rules = {name: grader.verdicts for name, grader in GRADERS.items() if grader.verdicts is not None}
+        columns = [verdicts(self, rows, rule) for verdicts in rules.values()]
+        return [dict(zip(rules, by, strict=True)) for by in zip(*columns, strict=True)]
 
     def typed(self, rows: Iterable[tuple[Problem, str | None]]) -> list[Verdict]:
         """The verdicts of ``typed`` on ``(problem, prediction)`` rows."""
@@ -148,6 +147,25 @@ def by_paper_rule(problem: Problem, completion: str, rule: str) -> Verdict:
     if predicted is None:
         return Verdict(prediction=None, correct=None, reason="no_answer")
     return Verdict(prediction=predicted, correct=paper_rule.is_correct(predicted, problem.answer, rule), reason="rule")
+
+
+def _by_typed(graders: Graders, rows: Sequence[Submission], rule: str) -> list[Verdict]:
+    return graders.typed([(row.problem, prediction(row)) for row in rows])
+
+
+def _by_paper_rule(graders: Graders, rows: Sequence[Submission], rule: str) -> list[Verdict]:
+    return [by_paper_rule(row.problem, row.completion, rule) for row in rows]
+
+
+def _check(grader: Grader) -> None:
+    if grader.verdicts is None and grader.name != JUDGE:
+        raise TypeError(f"grader {grader.name!r} has no verdicts; only those of {JUDGE} come from elsewhere")
+
+
+GRADERS.for_each(_check)
+GRADERS.add(Grader(name="typed", verdicts=_by_typed))
+GRADERS.add(Grader(name="paper_rule", verdicts=_by_paper_rule))
+GRADERS.add(Grader(name=JUDGE, verdicts=None))
 
 
 def _verdict(predicted: str, correct: bool | None, reason: str) -> Verdict:

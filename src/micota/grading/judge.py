@@ -20,7 +20,18 @@ Student's answer: {prediction}
 
 The student's answer is right if it is the same as the reference answer, in whatever form it is written.
 Reply with one word: True or False."""
+JUDGE = "judge"  # the grader of that name
 MAX_PREDICTION_CHARS = 1_000
+
+
+def add_judged(
+    verdicts: Sequence[dict[str, Verdict]], problems: Sequence[Problem], judge: JudgeConfig
+) -> Iterator[None]:
+    """Add the judge's verdict on the answers that ``typed`` found to those of the rules, one a step."""
+    rows = [(problem, by["typed"].prediction) for problem, by in zip(problems, verdicts, strict=True)]
+    for index, verdict in judged(rows, judge):
+        verdicts[index][JUDGE] = verdict
+        yield
 
 
 def judged(rows: Sequence[tuple[Problem, str | None]], judge: JudgeConfig) -> Iterator[tuple[int, Verdict]]:
@@ -63,4 +74,4 @@ def _verdict(reply: httpx.Response) -> tuple[bool | None, str]:
         return None, "ungradable: the judge's reply has no text"
     word = text.strip().strip("*\"'.").split()[:1]
     verdict = {"true": True, "false": False}.get(word[0].strip("*\"'.,:;").lower()) if word else None
-    return verdict, "judge" if verdict is not None else f"ungradable: the judge says {text[:40]!r}"
+    return verdict, JUDGE if verdict is not None else f"ungradable: the judge says {text[:40]!r}"

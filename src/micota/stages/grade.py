@@ -15,7 +15,7 @@ from micota.errors import SourceError
 from micota.grading.disagreements import disagreements
 from micota.grading.gold import GoldError
 from micota.grading.graders import Submission, gold_for, graders_of, submission
-from micota.grading.judge import judged
+from micota.grading.judge import add_judged
 from micota.grading.scores import check_ids, not_prompted, scored, summarise
 from micota.graph import ScoresSpec
 from micota.graph.node import AnyNode
@@ -98,11 +98,9 @@ def verdicts_on(rows: list[Submission], work: Work[ScoresSpec], rule: str) -> li
             bar.update(task, completed=len(verdicts), note=f"{right / len(verdicts):.0%} right")
         work.build.counts["workers_replaced"] = graders.num_replaced
     if evaluation.judge.url is not None:
-        predictions = [(row.problem, by["typed"].prediction) for row, by in zip(rows, verdicts, strict=True)]
         with progress_bar(work.console) as bar:
             task = bar.add_task(f"judge {work.node.name}", total=len(rows), note=evaluation.judge.model)
-            for index, verdict in judged(predictions, evaluation.judge):
-                verdicts[index]["judge"] = verdict
+            for _ in add_judged(verdicts, [row.problem for row in rows], evaluation.judge):
                 bar.update(task, advance=1)
     return verdicts
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
 from micota.checkpoint import Checkpoint
-from micota.config import Config, command_line, override_key
+from micota.config import ENGINES, Config, command_line, override_key
 from micota.console import progress_bar
 from micota.data.sources import load_problems
 from micota.engines import open_engine
@@ -47,10 +47,11 @@ def check(config: Config, node: AnyNode) -> None:
         ConfigError: the engine is neither ``hf`` nor ``vllm`` on one device.
     """
     engine = config.engine
-    if engine.name not in ("hf", "vllm") or engine.tensor_parallel > 1:
+    if not ENGINES[engine.name].takes_weights or engine.tensor_parallel > 1:
+        able = " or ".join(f"engine={name}" for name, kind in ENGINES.items() if kind.takes_weights)
         raise ConfigError(
             f"engine={engine.name} with engine.tensor_parallel={engine.tensor_parallel} cannot take the weights of one "
-            "merge after another; accepted for a merge sweep or a calibration: engine=hf, or engine=vllm on one device"
+            f"merge after another; accepted for a merge sweep or a calibration: {able}, on one device"
         )
 
 
