@@ -56,7 +56,7 @@ def test_what_validates_is_not_trained_on() -> None:
     assert len(validation) == 5 and sorted(kept + validation) == list(range(20))
     assert split(20, 0.25, seed=0) == (kept, validation) != split(20, 0.25, seed=1)
     assert split(3, 0.0, seed=0) == ([0, 1, 2], [])
-    with pytest.raises(ConfigError, match=r"validation_fraction=0.01 holds out 0 of 20"):
+    with pytest.raises(ConfigError, match=r"validation_fraction=0.01 keeps 0 of 20"):
         split(20, 0.01, seed=0)
 
 

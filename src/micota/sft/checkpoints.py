@@ -1,4 +1,4 @@
-"""Checkpoints: every N steps and when training is asked to stop; one file, or a folder with a shard from each rank.
+"""Checkpoints: every N steps and when a signal ends training; one file, or a folder with a shard from each rank.
 
 A checkpoint is written beside its place and renamed when it is complete, and only then the one before it goes.
 """
@@ -108,7 +108,7 @@ class StreamedCheckpoints(TorchCheckpointIO):
 
 
 def trained_state(module: torch.nn.Module, state: dict[str, Any]) -> dict[str, Any]:
-    """A state dict of a module less its frozen weights, which a run reads from the model that it starts from."""
+    """A state dict of a module without its frozen weights, which a run reads from the model that it starts from."""
     frozen = {name for name, w in module.named_parameters(remove_duplicate=False) if not w.requires_grad}
     return {name: values for name, values in state.items() if name not in frozen}
 

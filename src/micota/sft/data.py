@@ -120,7 +120,7 @@ def check(tokens: Sequence[Tokens], examples: Sequence[Example], vocabulary: int
 
 
 def split(num_examples: int, fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices to train on, and those held out.
+    """Indices to train on, and those to validate on.
 
     Raises:
         ConfigError: nothing would be left on one side.
@@ -130,8 +130,8 @@ def split(num_examples: int, fraction: float, seed: int) -> tuple[list[int], lis
     count = round(num_examples * fraction)
     if not 0 < count < num_examples:
         raise ConfigError(
-            f"sft.validation_fraction={fraction:g} holds out {count} of {num_examples} examples; accepted: a share "
-            "that leaves at least one on either side"
+            f"sft.validation_fraction={fraction:g} keeps {count} of {num_examples} examples for validation; "
+            "accepted: a share that leaves at least one on either side"
         )
     # A random stream of its own, so that the split and the order of training do not depend on each other.
     order = np.random.default_rng([seed, 1]).permutation(num_examples)
@@ -248,7 +248,7 @@ class SftDataModule(LightningDataModule):
     """All optimiser steps of a run as one Lightning epoch, from the step at which training (re)starts.
 
     Raises:
-        ConfigError: the share of held-out examples leaves nothing on one side.
+        ConfigError: the share of validation examples leaves nothing on one side.
     """
 
     def __init__(
@@ -276,7 +276,7 @@ class SftDataModule(LightningDataModule):
         return DataLoader(self._of_this_rank(self.steps), batch_size=None, sampler=sampler)
 
     def validation(self) -> Iterator[Step]:
-        """The held-out examples, a batch at a time."""
+        """The validation examples, a batch at a time."""
         steps = self._of_this_rank(self.validation_steps)
         return (steps[index] for index in range(len(steps)))
 

@@ -46,7 +46,7 @@ class EvalDuringTraining(Callback):
 
     def evaluate(self) -> dict[str, float]:
         """``eval/<bench>/accuracy`` and ``eval/<bench>/num_tokens``, the mean of answers. A problem whose prompt does
-        not fit is not asked, and counts as not solved."""
+        not fit is left out, and counts as not solved."""
         model = self._engine.model
         kernel = model.config._attn_implementation
         # The kernels of training know no cache.

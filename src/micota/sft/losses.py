@@ -159,7 +159,7 @@ def choose(wanted: str, device: str) -> str:
     """``liger`` or ``chunked``; ``auto`` is Liger on a GPU where it is installed.
 
     Raises:
-        ConfigError: Liger is asked for where it cannot run.
+        ConfigError: ``wanted`` is Liger where it cannot run.
     """
     there = device == "cuda" and find_spec("liger_kernel") is not None and find_spec("triton") is not None
     if wanted == "liger" and not there:

@@ -81,7 +81,7 @@ class Shape:
 
 
 def peak_flops(trainer: TrainerConfig) -> float | None:
-    """Peak FLOP/s of one device, if it is known; None on CPU unless told."""
+    """Peak FLOP/s of one device, if it is known; None on CPU unless ``trainer.peak_tflops`` gives it."""
     if trainer.peak_tflops is not None:
         return trainer.peak_tflops * 1e12
     if trainer.accelerator == "cpu":

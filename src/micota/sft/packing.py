@@ -48,7 +48,7 @@ def tokenise(tokenizer: Any, example: Example) -> Tokens:
 
 
 def _unopened(completion: str, opened: str) -> str:
-    """A completion less the opening tag that stands in the prompt already, and the white space that goes with it."""
+    """A completion without the opening tag that the prompt ends in, and without the white space that goes with it."""
     tag = opened.strip()
     if not tag or not completion.startswith(tag):
         return completion
