@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interrupted import dies_at_batch
 from rich.console import Console
 
 from micota import graph
@@ -73,15 +74,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bits(
 ) -> None:
     config, node = recipe(composed, tmp_path, TEXTS)
     undisturbed = run(config, node, tmp_path / "undisturbed")
-    whole, batches = stage.completion_nll, []
-
-    def dying(model: Any, sequences: Any) -> list[float]:
-        batches.append(len(sequences))
-        if len(batches) == 3:
-            raise KeyboardInterrupt
-        return whole(model, sequences)
-
-    monkeypatch.setattr(stage, "completion_nll", dying)
+    batches = dies_at_batch(monkeypatch, stage, "completion_nll", 3)
     with pytest.raises(KeyboardInterrupt):
         run(config, node, tmp_path / "killed")
     [partial] = (tmp_path / "killed" / "bpc").glob("*.partial")

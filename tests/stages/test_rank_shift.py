@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interrupted import dies_at_batch
 from rich.console import Console
 
 from micota import graph
@@ -71,15 +72,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_ranks(
 ) -> None:
     undisturbed = run(*answered(composed, tmp_path / "undisturbed"), tmp_path / "undisturbed")
     config, node = answered(composed, tmp_path / "killed")
-    whole, calls = stage.token_ranks, []
-
-    def dying(model: Any, sequences: Any) -> list[list[int]]:
-        calls.append(len(sequences))
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return whole(model, sequences)
-
-    monkeypatch.setattr(stage, "token_ranks", dying)
+    calls = dies_at_batch(monkeypatch, stage, "token_ranks", 3)
     with pytest.raises(KeyboardInterrupt):
         run(config, node, tmp_path / "killed")
     resumed = run(config, node, tmp_path / "killed")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 
-RULES = ("hendrycks", "zeros", "gsm8k")
 _FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")  # of GSM8K: the last match counts
 _REMOVED = ("\\left", "\\right", "^{\\circ}", "^\\circ", "\\$")
 _PERCENT = ("\\%",)

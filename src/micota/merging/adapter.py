@@ -73,6 +73,7 @@ class Adapter:
             return values.float()
         up, down = self.pairs[name]
         columns = down.shape[1]
+        # Rows of B A are rows of B times A: a slice of whole rows needs no more than its own part of B.
         rows = up[start // columns : stop // columns]
         return add_adapter(values.view(-1, columns), rows, down, self.scales[name]).flatten()
 

@@ -51,6 +51,8 @@ def calibrate(
     for density in densities:
         curve = [measure(density, weight) for weight in sorted(set(weights))]
         readings += curve
+        # Weight 0 is the TA before SFT at any density; weight 1 is the TA after it only with all elements kept, but
+        # near enough to bracket a target between the last point and it.
         ends = [Reading(density, 0.0, before.accuracy, before.num_tokens), *curve]
         if curve[-1].weight < 1:
             ends.append(Reading(density, 1.0, after.accuracy, after.num_tokens))
@@ -77,6 +79,7 @@ def _narrow(measure: Measure, target: float, curve: list[Reading], tolerance: fl
     found: list[Reading] = []
     for left, right in pairs:
         while len(found) < num_steps and min(_error(left, target), _error(right, target)) > tolerance:
+            # Halving needs no slope, which the noise of a hundred answers would hide.
             middle = measure(left.density, round((left.weight + right.weight) / 2, 6))
             found.append(middle)
             crossed = (left.num_tokens - target) * (middle.num_tokens - target) <= 0

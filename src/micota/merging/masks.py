@@ -34,6 +34,7 @@ def keep_mask(key: Key, start: int, stop: int, density: float, device: torch.dev
     Returns:
         float32, 1 where kept and 0 where dropped. Probabilities are exact to 2**-32.
     """
+    # u < density for u = n / 2**32 is n < density 2**32: compared as integers, the same on every device.
     threshold = _threshold(density)
     if torch.device(device).type == "cpu":
         kept = _numbers(key, start, stop) < threshold
@@ -95,6 +96,7 @@ def philox(
         high0, low0 = _multiply(c0, _MULTIPLIERS[0])
         high1, low1 = _multiply(c2, _MULTIPLIERS[1])
         c0, c1, c2, c3 = high1 ^ c1 ^ _signed(k0), low1, high0 ^ c3 ^ _signed(k1), low0
+        # The key schedule: a Weyl sequence, steps of the golden ratio and of sqrt(3) - 1 in 64 bits.
         k0, k1 = (k0 + _WEYL[0]) % 2**64, (k1 + _WEYL[1]) % 2**64
     return c0, c1, c2, c3
 

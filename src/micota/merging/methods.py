@@ -71,19 +71,24 @@ class TensorMerge:
 
     def mixed(self, vectors: list[torch.Tensor]) -> torch.Tensor:
         """The sum of weighted task vectors, or their weighted mean (``normalize``), over those of the elected sign."""
+        # With one vector every sign is its own, and there is nothing to add: DARE-TIES is DARE (arXiv 2311.03099).
         if len(vectors) == 1 and not self.spec.normalize:
             return vectors[0]
         stacked = torch.stack(vectors)
         weights = torch.tensor([share.weight for share in self.shares], dtype=stacked.dtype, device=stacked.device)
         agree = torch.ones_like(stacked)
         if MERGE_METHODS[self.spec.method].elects_signs:
+            # TIES (arXiv 2306.01708) elects sgn(sum_i t_i), the sign of more total magnitude; of vectors with their
+            # weights, as mergekit does it. A sum of zero, which has no sign, counts as positive.
             elected = torch.where(stacked.sum(dim=0) >= 0, 1.0, -1.0)
             agree = (stacked.sign() == elected).to(stacked.dtype)
             self.tally.conflicting += int(((agree == 0) & (stacked != 0)).sum())
         mixed = (stacked * agree).sum(dim=0)
         if not self.spec.normalize:
             return mixed
+        # TIES' disjoint mean: over the models that agree, so that those that were dropped or outvoted do not shrink it.
         divisor = (weights[:, None] * agree).sum(dim=0)
+        # Where nobody agrees, the sum is 0 already, and is left so.
         return mixed / torch.where(divisor.abs() < 1e-8, 1.0, divisor)
 
 
@@ -100,9 +105,11 @@ def task_vectors(merge: TensorMerge) -> Combine:
 
     def combine(before: torch.Tensor, after: list[torch.Tensor], start: int, stop: int) -> torch.Tensor:
         for index, (delta, pruning) in enumerate(zip(after, prunings, strict=True)):
+            # In place: a slice is as large as the processor's cache, and a copy would leave it.
             merge.tally.task_vector_squares[index] += _squares(delta.sub_(before))
             if pruning is not None:
                 merge.tally.dropped[index] += pruning.apply_(delta, start, stop)
+            # After the pruning: what is kept and rescaled stands for the whole task vector, which the weight scales.
             delta.mul_(merge.shares[index].weight)
         mixed = merge.mixed(after)
         merge.tally.merged_squares += _squares(mixed)
@@ -116,6 +123,7 @@ def linear(merge: TensorMerge) -> Combine:
     weights = [share.weight for share in merge.shares]
 
     def combine(before: torch.Tensor, after: list[torch.Tensor], start: int, stop: int) -> torch.Tensor:
+        # A model soup (arXiv 2203.05482), of which the base has what the others leave.
         mean = before * (1 - sum(weights))
         for weight, values in zip(weights, after, strict=True):
             mean += values * weight
@@ -132,14 +140,17 @@ def slerp(merge: TensorMerge) -> Combine:
     """
     dot, squares = 0.0, [0.0, 0.0]
     for start, stop in slices(merge.shape):
+        # In float64: an arc cosine near 1 loses half of the digits of its argument.
         x, y = merge.base(start, stop).double(), merge.tuned[0](start, stop).double()
         dot += float((x * y).sum())
         squares = [squares[0] + _squares(x), squares[1] + _squares(y)]
     lengths = [math.sqrt(square) if square > NO_LENGTH else 1.0 for square in squares]
+    # Rounding may leave the range of a cosine.
     cosine = max(-1.0, min(1.0, dot / (lengths[0] * lengths[1])))
     weight = merge.shares[0].weight
     first, second = 1 - weight, weight
     if abs(cosine) <= STRAIGHT:
+        # sin((1 - t) a) / sin(a) and sin(t a) / sin(a) (Shoemake 1985); near a = 0 both go to 1 - t and t.
         angle = math.acos(cosine)
         first, second = (math.sin(part * angle) / math.sin(angle) for part in (first, second))
 

@@ -31,6 +31,7 @@ def shares(spec: MergeSpec, num_models: int, tensor: str, depth: float) -> list[
         share = Share(
             weight=value_at(weight, tensor, depth),
             density=value_at(density, tensor, depth),
+            # By the model's number and the tensor's name: two models that share a mask would agree in what they drop.
             key=mask_key(spec.seed, model, tensor),
         )
         found.append(share)
@@ -50,6 +51,7 @@ def value_at(setting: Any, tensor: str, depth: float) -> float:
     if not isinstance(setting, list):
         return float(setting)
     if not isinstance(setting[0], dict):
+        # Piecewise linear between values at equal distances, as mergekit reads a gradient.
         place = depth * (len(setting) - 1)
         left = min(int(place), len(setting) - 1)
         right = min(left + 1, len(setting) - 1)

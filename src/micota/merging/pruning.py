@@ -59,6 +59,7 @@ def pruning_of(spec: MergeSpec, vector: TaskVector) -> Pruning | None:
     """How the method prunes; None where it keeps everything."""
     if MERGE_METHODS[spec.method].pruning is None or vector.share.density == 1:
         return None
+    # One pass for the scale before the pass that merges: it must be known when the first slice is written.
     mask = mask_of(spec, vector)
     return Pruning(mask, scale_of(spec, vector, mask))
 
@@ -90,6 +91,7 @@ def scale_of(spec: MergeSpec, vector: TaskVector, mask: Mask) -> float:
     """
     if spec.rescale == "norm":
         return _norm_ratio(vector, mask)
+    # E[m d / density] = d for a mask m of expectation density: DARE's 1 / (1 - p), p the share that is dropped.
     is_dare = spec.rescale == "dare" and MERGE_METHODS[spec.method].probability == "density"
     return 1 / vector.share.density if is_dare else 1.0
 
@@ -102,6 +104,7 @@ def at_random(spec: MergeSpec, vector: TaskVector) -> Mask:
 
 def largest(spec: MergeSpec, vector: TaskVector) -> Mask:
     """TIES' trim (arXiv 2306.01708): the share ``density`` of largest magnitude, of a small tensor one element."""
+    # Over the tensor, not over the model as in the paper: mergekit does so, and tensors can be merged one by one.
     count = math.prod(vector.shape)
     kept = max(1, int(vector.share.density * count))
     return _ranked(vector, count - kept, kept)
@@ -111,6 +114,7 @@ def below_outliers(spec: MergeSpec, vector: TaskVector) -> Mask:
     """Model Breadcrumbs (arXiv 2312.06795): the share ``density`` of largest magnitude below the ``gamma``
     largest of all, which are outliers."""
     count = math.prod(vector.shape)
+    # Two shares are dropped, the largest and the smallest: gamma and 1 - density - gamma, with mergekit's names.
     kept, top = int(vector.share.density * count), int(spec.gamma * count)
     return _ranked(vector, max(0, count - kept - top), kept)
 
@@ -128,10 +132,14 @@ def by_rank(spec: MergeSpec, vector: TaskVector) -> Mask:
     share = vector.share
 
     def mask(values: torch.Tensor, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
+        # Sorting twice gives ranks: the second sort inverts the permutation of the first.
         ranks = values.abs().view(-1, columns).argsort(dim=1, stable=True).argsort(dim=1, stable=True)
         steps = ranks.to(values.dtype) / max(1, columns - 1)
+        # The paper writes drop probabilities p_i = p_min + (epsilon / n) rank_i, falling with the magnitude, and calls
+        # epsilon the whole range; here, as in mergekit, the range is 2 epsilon around the density.
         probabilities = (share.density - spec.epsilon + steps * 2 * spec.epsilon).flatten()
         kept = (uniforms(share.key, start, stop, values.device) < probabilities).to(values.dtype)
+        # Each element by its own probability, so that each keeps its expectation.
         return kept, kept / probabilities if spec.rescale == "dare" else kept
 
     return mask
@@ -141,6 +149,7 @@ def _norm_ratio(vector: TaskVector, mask: Mask) -> float:
     before = after = 0.0
     for start, stop in slices(vector.shape):
         values = vector.read(start, stop)
+        # In float64: float32 sums of many millions of small numbers lose the small ones.
         before += float(values.abs().sum(dtype=torch.float64))
         after += float((values * mask(values, start, stop)[1]).abs().sum(dtype=torch.float64))
     return before / after if before > TINY and after > TINY else 1.0

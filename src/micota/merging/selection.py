@@ -31,6 +31,8 @@ class Selection:
         self._empty = first >= last
         if self._empty:
             return
+        # Of the 32 bits of a magnitude the upper 16 first, then, in the two bins that hold the ends, the lower 16:
+        # three passes over the slices and 2**16 counters each, whatever the size of the tensor.
         coarse = np.zeros(2**HALF, dtype=np.int64)
         for _, values in slices():
             coarse += np.bincount(_bits(values) >> HALF, minlength=2**HALF)
@@ -65,6 +67,7 @@ class Selection:
         at_low = np.flatnonzero(bits == self._low.bits)
         at_high = np.flatnonzero(bits == self._high.bits)
         if self._low.bits == self._high.bits:
+            # Of equal magnitudes the first ones rank lower: a stable sort's order, so that counts are met exactly.
             places = low + np.arange(len(at_low))
             kept[at_low[(places >= self._low.before) & (places <= self._high.before)]] = True
         else:
@@ -74,6 +77,7 @@ class Selection:
 
 
 def _bits(values: torch.Tensor) -> np.ndarray[Any, np.dtype[np.int32]]:
+    # IEEE 754: of numbers with the sign bit 0, a larger number has larger bits, read as an integer.
     return values.abs().cpu().numpy().view(np.int32)
 
 

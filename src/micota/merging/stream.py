@@ -75,6 +75,7 @@ class ModelMerge:
 
         def one(name: str) -> tuple[str, torch.Tensor]:
             merge = self._tensor(name)
+            # In the final dtype from the start: a float32 copy of a 14B model's embeddings alone is 3 GB.
             flat = torch.empty(math.prod(self.shapes[name]), dtype=self.dtype, device=self._device)
             for start, values in merge.parts():
                 flat[start : start + len(values)] = values
@@ -102,6 +103,7 @@ class ModelMerge:
         """A value that is not finite makes a norm so; only then look for it."""
         if math.isfinite(tally.merged_squares) and all(map(math.isfinite, tally.task_vector_squares)):
             return
+        # inf or nan in any addend makes the sum of squares so; the search for the culprit reads the tensor again.
         for checkpoint in (self._base, *self._tuned):
             bad = ~torch.isfinite(checkpoint.read(name, 0, checkpoint.entries[name].num_elements))
             if bad.any():
@@ -118,6 +120,7 @@ def _one_torch_thread() -> Iterator[int]:
 
     A sum over several threads would depend on their number.
     """
+    # Tensors are shared out instead: on a sum, threads of torch's own would change the order of addition.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

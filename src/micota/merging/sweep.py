@@ -128,6 +128,7 @@ class Sweep:
             self._make(spec, vector, densities, file, offset)
         most = densities.index(vector.share.density)  # what a density keeps, only lower ones drop
         mask = alike(lambda values, start, stop: file.mask(offset + start, offset + stop, most).to(values))
+        # The scale does not depend on the weight, so that it is found once for all weights of a density.
         key = (spec.seed, vector.model, vector.tensor, vector.share.density)
         if key not in self._scales:
             self._scales[key] = scale_of(spec, vector, mask)
@@ -137,6 +138,7 @@ class Sweep:
         self, spec: MergeSpec, vector: TaskVector, densities: Sequence[float], file: DropCounts, offset: int
     ) -> None:
         if MERGE_METHODS[spec.method].probability == "density":
+            # One random number an element answers for all densities: it is dropped by those that it is not below.
             for start, stop in slices(vector.shape):
                 file.write(offset + start, drop_counts(vector.share.key, start, stop, densities))
         else:
