@@ -160,10 +160,16 @@ def test_the_whole_graph_of_an_experiment(composed: Composed, name: str) -> None
             assert node.folder in made_by(composed, node, [f"experiment={name}"]), (node.name, node.choose)
 
 
+SMALLEST = [  # a part of the toy version: whether it runs does not depend on how much there is to do
+    "problems.limit=32", "select.num_examples=6", "bench.easy.limit=6", "evaluation.sampling.max_tokens=60",
+    "student.sft.epochs=1", "ta.sft.epochs=1",
+]  # fmt: skip
+
+
 def test_every_toy_version_runs(composed: Composed, tmp_path: Path) -> None:
     said = StringIO()
     for name in TWINS:
-        overrides = [f"experiment={name}", "tracker=none", "runner=inprocess", f"artifacts={tmp_path}"]
+        overrides = [f"experiment={name}", *SMALLEST, "tracker=none", "runner=inprocess", f"artifacts={tmp_path}"]
         config = composed("pipeline", *overrides)
         assert config.name == f"tiny_{name.rpartition('/')[2]}"
         pipeline(config, cases(config), Console(file=said, width=160))
