@@ -85,7 +85,7 @@ def test_other_errors_are_bugs(error: Exception) -> None:
     assert not is_users(error)
 
 
-def test_a_full_disk_is_said_with_what_helps() -> None:
+def test_the_error_of_a_full_disk_names_a_remedy() -> None:
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert is_users(error) and "artifacts=FOLDER" in errors.text_of(error)
 
@@ -97,6 +97,8 @@ def test_a_full_disk_is_said_with_what_helps() -> None:
     (137, "", StageError, "train was killed by signal 9"),
     (-11, "Fatal Python error", ChildError, "train ended with exit code -11:\nFatal Python error"),
 ])  # fmt: skip
-def test_how_a_process_ended_says_whose_error_it_was(code: int, printed: str, kind: type[Exception], text: str) -> None:
+def test_the_exit_code_of_a_process_tells_user_errors_from_bugs(
+    code: int, printed: str, kind: type[Exception], text: str
+) -> None:
     error = failure("train", code, printed)
     assert type(error) is kind and text in str(error)

@@ -78,7 +78,7 @@ def test_a_rehearsal_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_tokenizer_that_would_come_back_as_another_is_told(tmp_path: Path) -> None:
+def test_a_tokenizer_that_would_come_back_as_another_is_refused(tmp_path: Path) -> None:
     """Beside a Qwen2 model transformers reads any tokenizer as Qwen's, with tokens of its own."""
     model, tokenizer = model_and_tokenizer("qwen2, tied")
     with pytest.raises(ExportError, match="the vocabulary would not survive the export"):

@@ -37,7 +37,7 @@ def test_they_are_committed_without_outputs_and_hold_no_logic(path: Path) -> Non
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_they_say_what_to_run_first_and_how_to_read_it(path: Path) -> None:
+def test_they_begin_with_what_to_run_and_how_to_read_it(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     assert "python pipeline.py experiment=tiny" in texts[0] and len(texts) >= 3

@@ -89,7 +89,7 @@ def test_the_second_time_everything_is_there(undisturbed: tuple[Path, Any], run_
     assert shown.returncode == 0 and shown.stdout.splitlines()[-1] == again.stdout.splitlines()[-1]
 
 
-def test_the_plan_says_what_a_change_would_redo(undisturbed: tuple[Path, Any], run_command: Command) -> None:
+def test_the_plan_shows_what_a_change_would_redo(undisturbed: tuple[Path, Any], run_command: Command) -> None:
     artifacts = str(undisturbed[0] / "artifacts")
     plan = run_command("pipeline", *SMALL, FEW, "merge.density=0.3", "plan=true", MICOTA_ARTIFACTS=artifacts)
     lines = plan.stdout.splitlines()
@@ -181,13 +181,13 @@ def test_a_gpu_that_is_not_there_is_refused_at_once(undisturbed: tuple[Path, Any
     assert finished.stderr.startswith("error: trainer='gpu', but PyTorch sees no GPU here")
 
 
-def test_manifests_say_where_models_came_from(undisturbed: tuple[Path, Any]) -> None:
+def test_manifests_name_the_source_of_models(undisturbed: tuple[Path, Any]) -> None:
     [manifest] = (undisturbed[0] / "artifacts").glob("models/tiny_ta+strong-*/manifest.json")
     model = read_manifest(manifest.parent).inputs["model"]
     assert (model["name"], model["path"]) == ("tiny_ta", "bundled:ta") and len(model["revision"]) == 12
 
 
-def test_a_stage_that_fails_in_its_own_process_is_told_on_one_line(
+def test_a_stage_that_fails_in_its_own_process_is_reported_on_one_line(
     undisturbed: tuple[Path, Any], run_command: Command
 ) -> None:
     arguments = [*SMALL, "compare.recipes=[strong]", "select.num_examples=99", "runner=subprocess"]
@@ -221,6 +221,6 @@ def test_notebooks_read_what_a_pipeline_made(explored: Path, path: Path, monkeyp
     assert "TA merged at 0.5" in (told := json.dumps(shown)) or "micota" in told
 
 
-def test_a_notebook_of_what_was_not_run_says_what_to_run(tmp_path: Path) -> None:
+def test_a_notebook_of_what_was_not_run_names_the_command_to_run(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"there is nothing to read yet; run:  python pipeline\.py experiment=tiny"):
         load("experiment=tiny", f"artifacts={tmp_path}")

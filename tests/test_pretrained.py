@@ -82,7 +82,7 @@ def test_full_memory_is_not_taken_for_a_damaged_model() -> None:
     pytest.param("evaluate", ["data=instruct", "student.path=does/not-exist"], marks=pytest.mark.slow),
     pytest.param("pipeline", ["student.path=does/not-exist", "compare.recipes=[instruct]"], marks=pytest.mark.slow),
 ])  # fmt: skip
-def test_commands_say_it_on_one_line(
+def test_commands_print_the_error_on_one_line(
     run_command: Callable[..., subprocess.CompletedProcess[str]], command: str, overrides: list[str]
 ) -> None:
     finished = run_command(command, *SMALL, *overrides, HF_HUB_OFFLINE="1")

@@ -65,7 +65,7 @@ def test_make_targets_in_the_docs_exist(command: str) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
-def test_a_sweep_may_be_asked_for_anywhere_in_a_command(run_command: Command) -> None:
+def test_the_flag_of_a_sweep_may_stand_anywhere_in_a_command(run_command: Command) -> None:
     for words in (["-m", "seed=0,1", "data=short"], ["seed=0,1", "-m", "data=short"], ["seed=0,1", "data=short", "-m"]):
         finished = run_command("train", "experiment=tiny", "plan=true", *words)
         assert finished.returncode == 0 and finished.stdout.count("to make") == 2, finished.stderr

@@ -27,7 +27,7 @@ def test_prompts_are_shown_as_rendered_and_nothing_is_made(
     assert not list(tmp_path.iterdir())
 
 
-def test_every_generator_of_a_mixture_is_shown_also_one_that_is_not_made_yet(
+def test_every_generator_of_a_mixture_is_shown_also_one_without_data_yet(
     composed: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     show_prompts(composed("generate", "experiment=tiny", "data=mix_long", "show_prompts=1"), Console(width=200))

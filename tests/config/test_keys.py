@@ -203,7 +203,7 @@ def test_fields_of_one_command_alone(composed: Composed, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", sorted(SCHEMAS))
-def test_every_field_says_what_it_means(command: str) -> None:
+def test_every_field_has_a_meaning(command: str) -> None:
     def check(owner: type[Any]) -> None:
         hints = get_type_hints(owner)
         for item in fields(owner):

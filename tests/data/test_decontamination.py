@@ -79,7 +79,7 @@ def test_constants_are_numbers_functions_and_greek_letters() -> None:
     assert constants("[asy] draw((0,0)--(1,7)); [/asy] What is the area?") == {}
 
 
-def test_restatements_are_found() -> None:
+def test_near_duplicates_are_found() -> None:
     assert found(r"Compute $\sin^2 4^\circ + \sin^2 8^\circ + \dots + \sin^2 176^\circ.$", "22.5") == [
         ("sines", "exact")
     ]
@@ -91,7 +91,7 @@ def test_restatements_are_found() -> None:
     ]
 
 
-def test_other_problems_on_the_same_template_are_told_and_kept() -> None:
+def test_other_problems_on_the_same_template_are_logged_and_kept() -> None:
     other_number = "What is the remainder when $1 + 2 + 3 + 4 + \\dots + 9 + 10$ is divided by 8?"
     assert found(other_number, "7") == [("remainder", "variant")]
     by_chance = "What is the remainder when $3 + 5 + 7 + \\dots + 21 + 23$ is divided by 11?"

@@ -48,7 +48,7 @@ def test_mixtures_without_a_size_are_as_large_as_the_scarcest_part_allows() -> N
     assert len(mixed) == 50 and sum(example.source == "long" for example in mixed) == 10
 
 
-def test_mixtures_say_which_part_is_too_small() -> None:
+def test_the_error_of_a_mixture_names_the_part_that_is_too_small() -> None:
     parts = {"long": examples("long", range(10)), "short": examples("short", range(20))}
     with pytest.raises(ArtifactError, match="part 'short' has 14 problems that no other part uses, and 24 are wanted"):
         mixture(parts, {"long": 0.2, "short": 0.8}, 30, seed=0)
@@ -62,7 +62,7 @@ def test_mixtures_of_parts_that_overlap_keep_their_proportions() -> None:
     assert [sum(example.source == name for example in three) for name in ("long", "short", "mid")] == [20, 10, 10]
 
 
-def test_recipes_on_the_same_problems_say_what_was_lost_to_whom() -> None:
+def test_recipes_on_the_same_problems_report_dropped_problems_by_recipe() -> None:
     pools = {"long": examples("long", range(60)), "short": examples("short", range(20, 100))}
     recipes, account = match(pools, ARMS, PROBLEMS, seed=0)
     ids = {recipe: {example.problem_id for example in rows} for recipe, rows in recipes.items()}
@@ -90,7 +90,7 @@ def test_recipes_of_the_same_budget_are_as_long_as_the_smallest() -> None:
     )
 
 
-def test_what_cannot_be_matched_is_said() -> None:
+def test_what_cannot_be_matched_is_an_error() -> None:
     pools = {"long": examples("long", range(10)), "short": examples("short", range(10, 20))}
     with pytest.raises(ArtifactError, match=r"no problem was solved by all of long, short; compare fewer recipes"):
         match(pools, ARMS, PROBLEMS, seed=0)

@@ -30,7 +30,7 @@ def test_a_chat_and_its_bare_text() -> None:
     assert prompt_hash("a") != prompt_hash("b")
 
 
-def test_one_prompt_for_all_unless_the_papers_are_asked_for(composed: Callable[..., Any]) -> None:
+def test_one_prompt_for_all_unless_the_papers_prompts_are_chosen(composed: Callable[..., Any]) -> None:
     ours, theirs = composed("generate"), composed("generate", "prompt=paper")
     for config, is_one in ((ours, True), (theirs, False)):
         data = graph.data(config, config.ta_data)
@@ -42,7 +42,7 @@ def test_one_prompt_for_all_unless_the_papers_are_asked_for(composed: Callable[.
     assert scored.template.startswith("Solve the following math problem.")
 
 
-def test_how_answers_are_graded_does_not_change_what_is_asked(composed: Callable[..., Any]) -> None:
+def test_graders_do_not_change_the_key_of_completions(composed: Callable[..., Any]) -> None:
     def keys(*overrides: str) -> tuple[str, str]:
         scores = graph.scores(composed("evaluate", "data=instruct", "bench=[gsm8k]", *overrides), "student")["gsm8k"]
         return scores.inputs["completions"].key, scores.key

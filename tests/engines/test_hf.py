@@ -74,7 +74,7 @@ def test_places_of_finished_rows_are_given_away(
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 8])
-def test_a_resumed_run_draws_the_same_samples(
+def test_a_resumed_run_gives_the_same_samples(
     engine: HFEngine, requests: list[Request], monkeypatch: pytest.MonkeyPatch, rounds: int
 ) -> None:
     """Also where windows are wholly done, or not at all."""
@@ -106,7 +106,7 @@ def test_sampling_follows_the_distribution(engine: HFEngine) -> None:
     assert set(cold) == {10}
 
 
-def test_padding_and_unused_ids_are_never_drawn(engine: HFEngine) -> None:
+def test_padding_and_unused_ids_are_never_sampled(engine: HFEngine) -> None:
     logits = torch.zeros(2000, engine._forbidden.shape[0])
     drawn = set(engine._choose(logits, SAMPLED, torch.linspace(0, 0.9999, 2000)).tolist())
     assert drawn == set(range(1, len(engine.tokenizer)))
@@ -125,7 +125,7 @@ def test_other_weights_give_the_answers_of_the_other_model(requests: list[Reques
     assert by_id(first.generate(requests[:8], GREEDY)) == expected
 
 
-def test_weights_without_a_place_in_the_model_are_refused(engine: HFEngine) -> None:
+def test_weights_that_the_model_does_not_have_are_refused(engine: HFEngine) -> None:
     with pytest.raises(ValueError, match=r"nowhere is \(3,\) and in the model not there"):
         engine.load_weights([("nowhere", torch.zeros(3))])
     with pytest.raises(ValueError, match=r"model.norm.weight is \(3,\) and in the model \(\d+,\)"):

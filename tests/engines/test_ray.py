@@ -33,7 +33,7 @@ def workers() -> list[psutil.Process]:
 
 
 @pytest.mark.ray
-def test_it_draws_what_vllm_draws_though_a_worker_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_samples_what_vllm_samples_though_a_worker_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray.data.llm")
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     folder = model_folder("bundled:teacher")

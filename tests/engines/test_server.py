@@ -96,7 +96,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineConfig]:
     server.server_close()
 
 
-def test_nothing_is_lost_or_doubled_by_an_endpoint_that_fails(config: EngineConfig) -> None:
+def test_no_request_is_dropped_or_repeated_by_an_endpoint_that_fails(config: EngineConfig) -> None:
     Server.failures = 0.2
     engine = open_engine(config, TEACHER, None)
     outputs = list(engine.generate(REQUESTS, SAMPLING))
@@ -108,7 +108,7 @@ def test_nothing_is_lost_or_doubled_by_an_endpoint_that_fails(config: EngineConf
     assert 1 < Server.at_once["most"] <= config.batch_size
 
 
-def test_requests_say_all_that_matters(config: EngineConfig) -> None:
+def test_requests_hold_all_settings_that_matter(config: EngineConfig) -> None:
     assert config.server is not None
     server = replace(config.server, extra_body={"top_k": -1})
     engine = open_engine(replace(config, server=server), TEACHER, None)
@@ -121,7 +121,7 @@ def test_requests_say_all_that_matters(config: EngineConfig) -> None:
     assert engine.context_tokens == 512, "as the server says"
 
 
-def test_a_run_that_is_given_up_asks_no_more(config: EngineConfig) -> None:
+def test_an_interrupted_run_sends_no_more_requests(config: EngineConfig) -> None:
     outputs = open_engine(config, TEACHER, None).generate(REQUESTS, SAMPLING)
     next(outputs)
     outputs.close()

@@ -64,7 +64,7 @@ def test_completions_come_as_they_finish(engine: Any, requests: list[Request]) -
 
 
 @pytest.mark.vllm
-def test_a_resumed_run_draws_only_what_is_missing_and_the_same(engine: Any, requests: list[Request]) -> None:
+def test_a_resumed_run_samples_only_what_is_missing_and_the_same(engine: Any, requests: list[Request]) -> None:
     whole = by_id(engine.generate(requests, SAMPLED))
     done = [replace(request, done=index % 3 == 0 or index > 16) for index, request in enumerate(requests)]
     rest = by_id(engine.generate(done, SAMPLED))

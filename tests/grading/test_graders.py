@@ -44,7 +44,7 @@ def test_the_last_number_of_what_was_cut_off_is_no_answer(graders: Graders) -> N
     assert [by["typed"].correct for by in (whole, cut, declared)] == [True, None, True]
 
 
-def test_the_same_question_is_asked_once(graders: Graders) -> None:
+def test_the_same_comparison_is_made_once(graders: Graders) -> None:
     graders.forget()
     root = Problem(id="0", problem="", answer=r"\sqrt{8}")
     verdicts = graders.typed([(root, r"2\sqrt{2}")] * 3)

@@ -61,7 +61,7 @@ def test_verdicts_come_with_their_row(url: str) -> None:
     assert all(body["temperature"] == 0 and body["model"] == "m" for body in Server.asked) and len(Server.asked) == 4
 
 
-def test_a_busy_endpoint_is_asked_again(url: str) -> None:
+def test_a_busy_endpoint_gets_the_request_again(url: str) -> None:
     Server.failures = [429, 500, 503]
     assert next(judged([(PROBLEM, "2")], JudgeConfig(url=url, model="m")))[1].correct is True
 

@@ -63,7 +63,7 @@ def test_seed_model_and_tensor_each_give_another_mask() -> None:
 
 
 @pytest.mark.parametrize("density", [0.001, 0.1, 0.5, 0.9])
-def test_each_element_is_kept_with_the_probability_asked_for(density: float) -> None:
+def test_each_element_is_kept_with_the_given_probability(density: float) -> None:
     count = 2_000_000
     mask = keep_mask(mask_key(3, 0, "a"), 0, count, density)
     assert abs(mask.mean().item() - density) < 5 * math.sqrt(density * (1 - density) / count)

@@ -113,7 +113,7 @@ def test_a_model_larger_than_memory_is_checked_layer_by_layer(
     assert samples[0] == samples[1]
 
 
-def test_the_report_says_what_was_done_to_each_module(pair: list[Path], tmp_path: Path) -> None:
+def test_the_report_lists_what_was_done_to_each_module(pair: list[Path], tmp_path: Path) -> None:
     norms = run(pair, tmp_path)
     old, new, ours = (tensors(path) for path in (*pair, tmp_path))
     report = json.loads((tmp_path / "merge.json").read_text())

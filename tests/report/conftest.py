@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from synthetic_world import case_report
+from synthetic_store import case_report
 
 from micota.artifacts.store import Store
 from micota.config import Call

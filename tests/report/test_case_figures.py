@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from synthetic_world import score
+from synthetic_store import score
 
 from micota.analysis.statistics import paired_difference
 from micota.artifacts.store import Store
@@ -41,7 +41,7 @@ def test_long_and_short_are_compared_where_they_are() -> None:
     assert found["strong less short"][0].difference.low == paired_difference(small["strong"], small["short"]).low
 
 
-def test_without_such_a_pair_recipes_are_compared_with_the_untouched_student() -> None:
+def test_without_such_a_pair_recipes_are_compared_with_the_student_before_sft() -> None:
     cases = [case("small", instruct=8, strong=4, micota=12), case("large", instruct=8, strong=16)]
     assert {name: len(own) for name, own in case_gaps(cases).items()} == {
         "strong less instruct": 2,

@@ -4,7 +4,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from synthetic_world import PROFILES, compare
+from synthetic_store import PROFILES, compare
 
 from micota.analysis.lengths import reflections
 from micota.artifacts.jsonl import read_jsonl, write_jsonl
@@ -39,7 +39,7 @@ def test_mixtures_and_their_parts_are_a_curve() -> None:
     assert mixes(without) == {}
 
 
-def test_trials_are_gains_on_the_untouched_student(finished: Finished) -> None:
+def test_trials_are_gains_on_the_student_before_sft(finished: Finished) -> None:
     summary = finished[1].summary
     assert len(summary.trials) == 2 * (len(PROFILES) - 1)
     means = [trial.gain for trial in summary.trials if trial.recipe == "micota"]

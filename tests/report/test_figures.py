@@ -64,7 +64,7 @@ def colours_of(figure: go.Figure) -> set[str]:
     return {trace.marker.color for trace in figure.data if isinstance(trace.marker.color, str)}
 
 
-def test_an_recipe_keeps_its_colour(compared: Summary) -> None:
+def test_a_recipe_keeps_its_colour(compared: Summary) -> None:
     colours = recipe_colours([recipe.name for recipe in compared.recipes])
     assert colours == {name: COLOURS.get(name, SPARE[0]) for name in ("instruct", "strong", "micota", "my_recipe")}
     assert len({*COLOURS.values(), *SPARE}) == len(COLOURS) + len(SPARE)
@@ -137,7 +137,7 @@ def test_gain_is_the_paired_difference(compared: Summary) -> None:
     assert [trace.y[0] for trace in gain_figure(bare).data] == pytest.approx([23, 79, 60])
 
 
-def test_words_say_how_bpc_goes_with_gain(compared: Summary) -> None:
+def test_words_describe_how_bpc_goes_with_gain(compared: Summary) -> None:
     trials = [Trial(recipe=name, seed=0, known={"bits_per_byte": bits}, gain=-bits) for name, bits in BITS.items()]
     assert gain_in_words(replace(compared, trials=trials[:2])) == ""
     told = gain_in_words(replace(compared, trials=trials))

@@ -26,7 +26,7 @@ def test_the_frame_has_every_number_in_percent(finished: Finished) -> None:
     assert frame[frame["model"] == "teacher"]["p_value"].isna().all()
 
 
-def test_published_numbers_are_told_apart(finished: Finished) -> None:
+def test_published_numbers_stand_apart_from_ours(finished: Finished) -> None:
     store, case = finished
     summary = summarise(store, "micota", "tiny_student", case.by_seed, {"student": "qwen1.5b"})
     assert results_table(summary).loc["micota", "average"].endswith(" (33.0)")

@@ -26,7 +26,7 @@ def traced(store: Store, node: AnyNode) -> Steps:
     return steps
 
 
-def test_all_that_a_number_is_made_from_is_there_once(finished: Finished, root: AnyNode) -> None:
+def test_the_lineage_of_a_number_lists_every_artifact_once(finished: Finished, root: AnyNode) -> None:
     steps = traced(finished[0], root)
     assert set(steps) == {node.folder for node in root.walk()}
     assert all(child in steps for step in steps.values() for child in step["inputs"].values())
@@ -42,7 +42,7 @@ def test_commands_make_the_artifact_of_that_seed(finished: Finished, root: AnyNo
     assert merge["command"].startswith("micota merge") and merge["command"].endswith("seed=1")
 
 
-def test_a_step_says_how_it_was_made(finished: Finished, root: AnyNode) -> None:
+def test_a_step_shows_how_it_was_made(finished: Finished, root: AnyNode) -> None:
     store = finished[0]
     manifest = store.manifest(root)
     assert manifest is not None
@@ -52,7 +52,7 @@ def test_a_step_says_how_it_was_made(finished: Finished, root: AnyNode) -> None:
     assert step["manifest"]["commit"] == manifest.commit
 
 
-def test_what_is_no_longer_stored_is_told_from_its_settings(
+def test_what_is_no_longer_stored_is_described_by_its_settings(
     finished: Finished, root: AnyNode, tmp_path: object
 ) -> None:
     store = finished[0]

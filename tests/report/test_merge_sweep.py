@@ -45,7 +45,7 @@ def test_the_unmerged_ta_is_a_line_in_every_plot() -> None:
         assert sorted(shape.y0 for shape in figure.layout.shapes) == [40.0, 80.0, 90.0, 160.0]
 
 
-def test_the_surface_has_the_mean_of_each_place_and_leaves_the_unmeasured_empty() -> None:
+def test_the_surface_has_the_mean_of_each_point_and_leaves_the_unmeasured_empty() -> None:
     *_, surface = sweep_figures(POINTS)
     accuracy, tokens = surface.data
     assert list(accuracy.x) == ["0.2", "0.5"] and list(accuracy.y) == ["0.3", "0.7"]

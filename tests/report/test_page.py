@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from synthetic_world import HOSTILE, PROFILES
+from synthetic_store import HOSTILE, PROFILES
 
 from micota.artifacts.store import Store
 from micota.config import Call
@@ -82,7 +82,7 @@ def test_page_loads_nothing(html: str) -> None:
     assert unpack(html, "plotly").count("plotly.js v") == 1
 
 
-def test_every_model_is_shown_in_every_place(html: str) -> None:
+def test_every_model_is_shown_in_every_part_of_the_page(html: str) -> None:
     first_cells = [row[0] for row in Reader(html).rows]
     assert first_cells == ["recipe", *LABELS, "recipe", *LABELS]
     shown = payload(html)["answers"][0]["models"]

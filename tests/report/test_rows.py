@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from synthetic_world import score
+from synthetic_store import score
 
 from micota.analysis.statistics import Difference
 from micota.records import NOT_PROMPTED
@@ -18,12 +18,12 @@ def test_samples_and_seeds_are_averaged_within_problems() -> None:
     assert row("micota", [first, second]).by_benchmark["a"].value == 0.5
 
 
-def test_a_problem_never_asked_is_wrong_in_every_sample() -> None:
+def test_a_problem_without_completions_is_wrong_in_every_sample() -> None:
     graded = {"a": [score("p", 0, True), score("p", 1, True), score("q", 0, False, NOT_PROMPTED)]}
     assert mean_by_problem([graded]) == {"a": {"p": 1.0, "q": 0.0}}
 
 
-def test_lost_samples_are_an_error() -> None:
+def test_missing_samples_are_an_error() -> None:
     with pytest.raises(ValueError, match="problem 'q' has 1 samples and others have 2"):
         mean_by_problem([{"a": [score("p", 0, True), score("p", 1, True), score("q", 0, True)]}])
 
@@ -60,7 +60,7 @@ def test_differences_are_corrected_for_the_number_of_recipes() -> None:
     assert alone is not None and alone.p_value == 0.03
 
 
-def test_verdicts_say_what_could_have_been_found() -> None:
+def test_verdicts_name_the_detectable_difference() -> None:
     assert verdict(Difference(0.05, 0.0, 0.1, 0.04, 0.025)) == "+5.0 [+0.0, +10.0], p = 0.040"
     text = verdict(Difference(0.02, -0.03, 0.07, 0.4, 0.025))
     assert text == "+2.0 [-3.0, +7.0], not distinguishable (p = 0.40; detectable: 7.0)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from synthetic_world import HOSTILE
+from synthetic_store import HOSTILE
 
 from micota.artifacts.store import Store
 from micota.config import Call

@@ -63,7 +63,7 @@ def test_frozen_weights_cost_less() -> None:
     assert sum(memory_bytes(adapters, GPU, 16384).values()) < 0.5 * sum(memory_bytes(shape, GPU, 16384).values())
 
 
-def test_the_estimate_follows_what_is_asked_for() -> None:
+def test_the_estimate_follows_the_settings() -> None:
     shape = qwen7b()
     parts = memory_bytes(shape, GPU, 16384)
     assert parts["weights"] + parts["gradients"] + parts["optimiser"] == 16 * shape.weights
@@ -76,7 +76,7 @@ def test_the_estimate_follows_what_is_asked_for() -> None:
     assert memory_bytes(shape, replace(GPU, devices=2, cpu_offload=True), 16384)["optimiser"] == 0
 
 
-def test_no_more_is_computed_again_than_memory_asks_for() -> None:
+def test_no_more_is_computed_again_than_memory_requires() -> None:
     auto = replace(GPU, activation_checkpointing="auto")
     kinds = {room: [*most_tokens(qwen7b(), auto, 16384, room * GIB)][-1] for room in (140, 300, 600)}
     assert kinds == {140: "full", 300: "selective", 600: "none"}

@@ -59,7 +59,7 @@ def kill_on_the_way(folder: Path, overrides: list[str], after_bytes: int) -> boo
     pytest.param([], 640, 20, marks=pytest.mark.slow),
     pytest.param(["engine=vllm", "engine.memory_fraction=0.05"], 128, 3, marks=pytest.mark.vllm),
 ])  # fmt: skip
-def test_killed_at_random_moments_it_loses_and_doubles_nothing(
+def test_after_kills_at_random_moments_no_completion_is_missing_or_doubled(
     tmp_path: Path, engine: list[str], num_problems: int, num_kills: int
 ) -> None:
     overrides = [*engine, f"problems.limit={num_problems}", "engine.batch_size=16"]
@@ -75,7 +75,7 @@ def test_killed_at_random_moments_it_loses_and_doubles_nothing(
     assert run_to_the_end(folder, overrides) == undisturbed
 
 
-def test_a_disk_that_is_full_is_one_clear_error_and_costs_nothing_that_was_origin_line(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_clear_error_and_costs_no_completion(tmp_path: Path) -> None:
     """The kernel refuses to let a file grow beyond a limit, which is what a full disk looks like to whoever writes."""
     overrides = ["problems.limit=48", "engine.batch_size=16"]
     undisturbed = run_to_the_end(tmp_path / "undisturbed", overrides)
@@ -91,7 +91,7 @@ def test_a_disk_that_is_full_is_one_clear_error_and_costs_nothing_that_was_origi
     assert run_to_the_end(folder, overrides) == undisturbed
 
 
-def test_a_problem_file_with_a_broken_line_is_told_before_a_model_is_loaded(tmp_path: Path) -> None:
+def test_a_problem_file_with_a_broken_line_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
     broken = tmp_path / "problems.jsonl"
     broken.write_text('{"problem": "1+1", "answer": "2"}\n{"problem": "1+2", "ans\n')
     overrides = [f"problems.path={broken}", "teacher.path=/dev/null", "problems.id_column=null"]

@@ -85,7 +85,7 @@ def test_calibration_decides_the_weight_of_the_merge(command: Command, artifacts
     assert read_manifest(model).inputs["calibration"]["key"] == read_manifest(merge_sweep).key
 
 
-def test_a_length_that_no_merge_has_is_told(command: Command) -> None:
+def test_a_length_that_no_merge_has_is_an_error(command: Command) -> None:
     arguments = [
         "merge_sweep.num_seeds=1",
         "merge_sweep.num_steps=1",

@@ -142,7 +142,7 @@ def select_from(folder: Path, decontaminate: str) -> tuple[Manifest, list[Exampl
     return manifest, examples, read_jsonl(report, Match) if report.exists() else []
 
 
-def test_data_are_decontaminated_and_every_pair_is_told(tmp_path: Path) -> None:
+def test_data_are_decontaminated_and_every_pair_is_logged(tmp_path: Path) -> None:
     manifest, examples, pairs = select_from(tmp_path, "near_duplicate")
     assert [example.problem_id for example in examples] == ["fresh", "template"]
     assert manifest.counts["completions"] == 4 and manifest.counts["kept"] == 2

@@ -230,7 +230,7 @@ def test_checkpoints_of_adapters_hold_them_alone_and_go_on(
     assert resumed["loss"] == pytest.approx(curve.losses[-1], abs=1e-6)
 
 
-def test_asked_to_stop_it_writes_a_checkpoint_first(
+def test_on_sigterm_it_writes_a_checkpoint_first(
     prepared: Prepared, elsewhere: Callable[[Config, str], Config]
 ) -> None:
     config = prepared("student.sft.epochs=10", "trainer.checkpoint_every=1000", "student.sft.learning_rate=1e-4")
@@ -355,7 +355,7 @@ def test_an_example_without_supervised_tokens_is_refused(prepared: Prepared) -> 
         fitted(config)
 
 
-def test_too_little_memory_or_disk_is_told_before_the_weights_are_read(
+def test_too_little_memory_or_disk_is_an_error_before_the_weights_are_read(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepared()
@@ -439,7 +439,9 @@ def test_a_full_disk_is_one_error_and_keeps_the_checkpoint_before(prepared: Prep
     assert kept.exists() and not list(kept.parent.glob("*.partial"))
 
 
-def test_asking_on_the_way_changes_nothing(prepared: Prepared, elsewhere: Callable[[Config, str], Config]) -> None:
+def test_evaluation_during_training_changes_nothing(
+    prepared: Prepared, elsewhere: Callable[[Config, str], Config]
+) -> None:
     """Not even what dropout draws."""
     asked, quiet = (
         prepared(*extra, "bench=[tiny_easy]", "trainer.activation_checkpointing=selective")

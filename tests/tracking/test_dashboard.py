@@ -30,7 +30,7 @@ def found(spec: Any, name: str) -> list[Any]:
     return own + [value for item in spec.values() for value in found(item, name)]
 
 
-def test_the_workspace_groups_recipes_and_draws_sweeps() -> None:
+def test_the_workspace_groups_recipes_and_plots_sweeps() -> None:
     view = dashboard.workspace("someone", "micota", "sweep", ["gsm8k"])._to_model()
     spec = json.loads(view.spec.model_dump_json(by_alias=True, exclude_none=True))
     [section] = found(spec, "runSets")

@@ -79,7 +79,7 @@ def test_a_task_is_a_run_with_group_job_type_and_tags(chain: Chain) -> None:
     assert runs[4].run["tags"] == ["teacher:tiny_teacher", "merge:dare_ties", "seed:0"]
 
 
-def test_the_config_says_what_was_run_and_compares_sweeps(chain: Chain) -> None:
+def test_the_config_holds_what_was_run_and_compares_sweeps(chain: Chain) -> None:
     config = chain[1][4].config
     assert config["merge"] == {"method": "dare_ties", "density": 0.3, "weight": 0.5}
     assert (config["experiment"], config["seed"], config["role"]) == ("tiny", 0, "ta_merged")
@@ -146,7 +146,7 @@ def name_key(run: OfflineRun) -> str:
     return folder.rpartition("-")[2]
 
 
-def test_models_are_uploaded_only_when_asked_and_from_where_they_are(chain: Chain) -> None:
+def test_models_are_uploaded_only_on_request_and_from_where_they_are(chain: Chain) -> None:
     artifacts, runs, _ = chain
     weights = {name: a for run in runs for name, a in run.logged.items() if a["type"] == "weights"}
     [(name, artifact)] = weights.items()

@@ -87,7 +87,7 @@ def test_mixtures_share_their_parts_with_the_pure_recipes(composed: Composed) ->
     assert parts["long"].inputs["completions"].key == graph.data(strong, strong.data).inputs["completions"].key
 
 
-def test_candidates_are_measured_under_the_student_who_is_to_learn_them(composed: Composed) -> None:
+def test_candidates_are_measured_under_the_student_that_is_trained_on_them(composed: Composed) -> None:
     base = ["data=most_likely", "select.num_examples=10"]
     config, other = composed("train", *base), composed("train", *base, "student=qwen1.5b")
     inputs = graph.data(config, config.data).inputs
@@ -129,7 +129,7 @@ def test_commands_make_what_they_name(composed: Composed, calibrated: list[str])
         assert node.folder in {made.folder for made in graph.unique(targets)}, (node.name, node.command, overrides)
 
 
-def test_the_untouched_student_has_no_data(composed: Composed) -> None:
+def test_the_student_before_sft_has_no_data(composed: Composed) -> None:
     config = composed("train", "data=instruct")
     assert graph.model(config, "student").is_source
     assert graph.bpc(config) is None
@@ -260,6 +260,6 @@ def test_a_mixture_leaves_the_training_of_its_generators_alone(composed: Compose
 
 
 @pytest.mark.parametrize(("method", "num_seeds"), [("dare_ties", 3), ("della", 3), ("ties", 1), ("slerp", 1)])
-def test_a_merge_that_draws_nothing_is_measured_once(composed: Composed, method: str, num_seeds: int) -> None:
+def test_a_merge_without_sampling_is_measured_once(composed: Composed, method: str, num_seeds: int) -> None:
     node = graph.merge_sweep(composed("merge", f"merge={method}", "merge_sweep.num_seeds=3"))
     assert node.spec.num_seeds == num_seeds
