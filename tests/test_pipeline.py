@@ -222,5 +222,5 @@ def test_notebooks_read_what_a_pipeline_made(explored: Path, path: Path, monkeyp
 
 
 def test_a_notebook_of_what_was_not_run_names_the_command_to_run(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"there is nothing to read yet; run:  python pipeline\.py experiment=tiny"):
+    with pytest.raises(ArtifactError, match=r"there is nothing to read yet; run:  micota pipeline experiment=tiny"):
         load("experiment=tiny", f"artifacts={tmp_path}")
