@@ -36,6 +36,7 @@ SIZES: dict[str, dict[str, Any]] = {  # hidden, intermediate, layers, heads, hea
     "1.5b": dict(zip("hilakvt", (1536, 8960, 28, 12, 2, 151936, True), strict=True)),
     "3b": dict(zip("hilakvt", (2048, 11008, 36, 16, 2, 151936, True), strict=True)),
     "7b": dict(zip("hilakvt", (3584, 18944, 28, 28, 4, 152064, False), strict=True)),
+    "14b": dict(zip("hilakvt", (5120, 13824, 48, 40, 8, 152064, False), strict=True)),
 }
 WARM_UP = 2  # steps that are not counted
 
