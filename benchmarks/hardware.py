@@ -1,4 +1,4 @@
-"""Memory, disk and arithmetic of the commands with real models, by the estimates of ``micota.sft.memory``; runs nothing.
+"""Memory, disk and arithmetic of commands with real models, by the estimates of ``micota.sft.memory``; runs nothing.
 
     python benchmarks/hardware.py --long-tokens 4000 --middle-tokens 2000 --short-tokens 600
 

@@ -14,7 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import micota.stages.registry  # noqa: F401  (all stages)
-from micota.config import COMMANDS
+from micota.config import COMMANDS, MERGE_METHODS
 from micota.config.reference import keys_alone, reference, table
 from micota.graph.stage import all_stages
 
@@ -103,14 +103,22 @@ def heading(path: Path) -> str:
 
 
 def merge_methods() -> str:
-    """Every merge method with its formula's source and settings."""
+    """Every merge method with its source and the settings of its option."""
     text = ["# Merge methods\n", "`merge=OPTION` chooses one.", "[How to merge](../how-to/merge.md) has examples.\n"]
-    text += ["| option | what it does | settings |", "|---|---|---|"]
-    for path in sorted((CONF / "merge").glob("*.yaml")):
-        settings = [line.split("  #")[0].split(" #")[0] for line in path.read_text().splitlines() if ": " in line]
-        named = [f"`{line}`" for line in settings if not line.startswith(("#", " ", "defaults", "method"))]
-        text.append(f"| `{path.stem}` | {heading(path)} | {', '.join(named)} |")
+    text += ["| option | what it does | pruning | elects signs | depends on the seed | rescaling | settings |"]
+    text += ["|---|---|---|---|---|---|---|"]
+    for method in MERGE_METHODS.values():
+        settings = ", ".join(f"`{key}: {value}`" for key, value in method.settings.items())
+        rescalings = ", ".join(f"`{name}`" for name in method.rescalings)
+        cells = [method.summary, method.pruning or "", yes(method.elects_signs), yes(method.samples), rescalings]
+        text.append("| " + " | ".join([f"`{method.name}`", *cells, settings]) + " |")
+    text += ["", "Files of `conf/merge/` choose a method with further settings:\n", "| option | |", "|---|---|"]
+    text += [f"| `{path.stem}` | {heading(path)} |" for path in sorted((CONF / "merge").glob("*.yaml"))]
     return "\n".join(text)
+
+
+def yes(answer: bool) -> str:
+    return "yes" if answer else "no"
 
 
 def stages() -> str:

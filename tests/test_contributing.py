@@ -1,0 +1,121 @@
+"""The worked examples of CONTRIBUTING.md and of the tutorial, executed as they stand."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from rich.console import Console
+
+from micota.artifacts.store import Store
+from micota.config import MERGE_METHODS
+from micota.graph import stage as stages
+from micota.graph.nodes import merged
+from micota.runtime.execute import execute
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+
+
+def section(page: str, heading: str) -> list[tuple[str, str, str]]:
+    """The code blocks below a heading: language, title, text."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    _, _, rest = text.partition(f"## {heading}\n")
+    assert rest, f"{page} has no section {heading!r}"
+    return BLOCK.findall(re.split(r"^## ", rest, flags=re.MULTILINE)[0])
+
+
+def write(blocks: list[tuple[str, str, str]], folder: Path) -> None:
+    """The files of blocks: those of ``conf/`` into a folder of the user's own."""
+    for language, title, text in blocks:
+        if title and language != "python":
+            path = folder / title.replace("conf/", "mine/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+
+
+def lines(blocks: list[tuple[str, str, str]]) -> list[list[str]]:
+    return [shlex.split(line) for language, _, text in blocks if language == "bash" for line in text.splitlines()]
+
+
+def namespace(blocks: list[tuple[str, str, str]], title: str = "") -> dict[str, Any]:
+    """What Python blocks define, one after another in one module."""
+    module = types.ModuleType("contributed")
+    for language, name, text in blocks:
+        if language == "python" and (not title or name == title):
+            exec(compile(text, name, "exec", dont_inherit=True), module.__dict__)
+    return module.__dict__
+
+
+@pytest.mark.parametrize("heading", ["Add a model", "Add a recipe", "Add a benchmark"])
+def test_what_yaml_adds(run_command: Command, tmp_path: Path, heading: str) -> None:
+    blocks = section("CONTRIBUTING.md", heading)
+    write(blocks, tmp_path)
+    name = next(Path(title).stem for _, title, _ in blocks if title.startswith("conf/"))
+    for program, command, *arguments in lines(blocks):
+        assert program == "micota"
+        finished = run_command(command, "--config-dir", "mine", *arguments)
+        assert finished.returncode == 0, finished.stderr
+        assert name in finished.stdout
+
+
+@pytest.mark.usefixtures("open_tables")
+def test_a_merge_method_is_an_option(composed: Callable[..., Any]) -> None:
+    namespace(section("CONTRIBUTING.md", "Add a merge method"))
+    assert "keep_largest" in MERGE_METHODS
+    node = merged(composed("merge", "merge=keep_largest"))
+    assert node.name.endswith(".keep_largest-d0.25-w1")
+
+
+def test_a_stage_makes_its_artifact(
+    composed: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "_stages", dict(stages._stages))
+    found = namespace(section("CONTRIBUTING.md", "Add a stage"))
+    module = types.ModuleType("micota.stages.words")
+    module.__dict__["words"] = found["words"]
+    monkeypatch.setitem(sys.modules, "micota.stages.words", module)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(
+        '{"problem_id": "1", "messages": [{"role": "user", "content": "?"}], "completion": "One two one", "num_tokens": 0, "source": "mine"}\n'
+    )
+    config = composed(
+        *("generate", "experiment=tiny", "tracker=none", "data=instruct", "data.name=mine", f"data.path={rows}"),
+        *("select.num_examples=null", f"artifacts={tmp_path / 'artifacts'}"),
+    )
+    node = found["words_of"](config)
+    execute(config, "generate", [node], Console(quiet=True))
+    store = Store(config.artifacts)
+    assert (store.path(node) / "words.txt").read_text().split() == ["one", "two"]
+    manifest = store.manifest(node)
+    assert manifest is not None and stages.stage_of(node).headline(node, manifest.counts) == "2 words"
+
+
+@pytest.mark.slow  # seven commands, each in a process of its own
+def test_the_tutorial_ends_in_a_comparison(run_command: Command, tmp_path: Path) -> None:
+    blocks = BLOCK.findall((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"))
+    for _, title, text in blocks:
+        if title:
+            path = tmp_path / title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    shown = [text for language, _, text in blocks if language == "text"]
+    printed = ""
+    for program, *arguments in lines(blocks):
+        if program == "python":
+            subprocess.run([sys.executable, *arguments], cwd=tmp_path, check=True)
+        elif program == "micota":
+            finished = run_command(arguments[0], *arguments[1:])
+            assert finished.returncode == 0, finished.stderr
+            printed += finished.stdout
+    for line in "\n".join(shown).splitlines():
+        if "problem tiny" not in line and not line.startswith((" ─", "─")):
+            assert " ".join(line.split()) in " ".join(printed.split()), line
