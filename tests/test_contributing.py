@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from fork_server import ROOT
 from rich.console import Console
 
+import micota.stages
 from micota.artifacts.store import Store
 from micota.config import MERGE_METHODS
+from micota.graph import specs
 from micota.graph import stage as stages
 from micota.graph.nodes import merged
 from micota.runtime.execute import execute
@@ -31,6 +34,11 @@ def section(page: str, heading: str) -> list[tuple[str, str, str]]:
     _, _, rest = text.partition(f"## {heading}\n")
     assert rest, f"{page} has no section {heading!r}"
     return BLOCK.findall(re.split(r"^## ", rest, flags=re.MULTILINE)[0])
+
+
+def tutorial() -> list[tuple[str, str, str]]:
+    """The code blocks of the tutorial."""
+    return BLOCK.findall((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"))
 
 
 def write(blocks: list[tuple[str, str, str]], folder: Path) -> None:
@@ -78,15 +86,18 @@ def test_a_merge_method_is_an_option(composed: Callable[..., Any]) -> None:
 def test_a_stage_makes_its_artifact(
     composed: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    blocks = section("CONTRIBUTING.md", "Add a stage")
+    # What follows is what editing the files does: a name in specs.py, a new file, a record, a builder.
     monkeypatch.setattr(stages, "_stages", dict(stages._stages))
-    found = namespace(section("CONTRIBUTING.md", "Add a stage"))
-    module = types.ModuleType("micota.stages.words")
-    module.__dict__["words"] = found["words"]
-    monkeypatch.setitem(sys.modules, "micota.stages.words", module)
+    spec = namespace(blocks, "src/micota/graph/specs.py")["WordsSpec"]
+    monkeypatch.setattr(specs, "WordsSpec", spec, raising=False)
+    (tmp_path / "words.py").write_text(next(text for _, name, text in blocks if name == "src/micota/stages/words.py"))
+    monkeypatch.setattr(micota.stages, "__path__", [*micota.stages.__path__, str(tmp_path)])
+    namespace(blocks, "src/micota/stages/registry.py")
+    found = namespace(blocks, "src/micota/graph/evaluations.py")
     rows = tmp_path / "rows.jsonl"
-    rows.write_text(
-        '{"problem_id": "1", "messages": [{"role": "user", "content": "?"}], "completion": "One two one", "num_tokens": 0, "source": "mine"}\n'
-    )
+    row = {"problem_id": "1", "messages": [{"role": "user", "content": "?"}], "completion": "One two one"}
+    rows.write_text(json.dumps(row | {"num_tokens": 0, "source": "mine"}) + "\n")
     config = composed(
         *("generate", "experiment=tiny", "tracker=none", "data=instruct", "data.name=mine", f"data.path={rows}"),
         *("select.num_examples=null", f"artifacts={tmp_path / 'artifacts'}"),
@@ -101,7 +112,7 @@ def test_a_stage_makes_its_artifact(
 
 @pytest.mark.slow  # seven commands, each in a process of its own
 def test_the_tutorial_ends_in_a_comparison(run_command: Command, tmp_path: Path) -> None:
-    blocks = BLOCK.findall((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"))
+    blocks = tutorial()
     for _, title, text in blocks:
         if title:
             path = tmp_path / title

@@ -48,7 +48,7 @@ def _rest(program: Sequence[str]) -> Iterator[str]:
     yield f"  {start} -m seed=0,1          a run for each value"
     yield f"  {start} --config-dir DIR     also YAML of your own"
     yield f"  {start} --hydra-help         flags of Hydra"
-    yield "  docs/reference.md: all keys with meaning, unit and default"
+    yield "  docs/reference: all keys with meaning, unit and default (make docs)"
 
 
 def _key(command: Command, key: str, composed: DictConfig, options: Options) -> Iterator[str]:
