@@ -7,55 +7,14 @@ from itertools import cycle
 from typing import Any
 
 import plotly.graph_objects as go
-from jinja2 import Environment, StrictUndefined
 from plotly.subplots import make_subplots
 
 from micota.records import MergePoint
+from micota.report.html import render
 from micota.report.style import FONT_SIZE, REFERENCE, styled
 
 MEASURES = ("accuracy (%)", "tokens per answer")
 LINES = ("#0072b2", "#d55e00", "#009e73", "#c8699b", "#b98500", "#7b68ee", "#2e8b9a", "#8a8a2b")
-PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>{{ title }}</title>
-<style>
-:root { color-scheme: light dark; }
-body {
-  max-width: 1240px; margin: 0 auto; padding: 16px 20px 40px;
-  background: light-dark(#ffffff, #14171c); color: light-dark(#1b1f24, #e4e7eb);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif;
-}
-h1 { font-size: 22px; line-height: 1.25; overflow-wrap: anywhere; }
-code { overflow-wrap: anywhere; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 24px; }
-.plots > div { min-width: 0; }
-</style>
-</head>
-<body>
-<h1>{{ title }}</h1>
-<p>Means over the seeds of the masks, bars from the lowest to the highest. Dashed: the TA before and after SFT.</p>
-{% if command %}
-<p>{{ best }} This writes it as a model:<br><code>{{ command }}</code></p>
-{% endif %}
-<div class="plots">{% for plot in plots %}<div>{{ plot | safe }}</div>{% endfor %}</div>
-<script>
-const plots = document.querySelectorAll(".plotly-graph-div");
-const ink = () => getComputedStyle(document.body).color;
-const paint = () => plots.forEach((plot) => Plotly.relayout(plot, { "font.color": ink() }));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
-addEventListener("load", () => {
-  plots.forEach((plot) => Plotly.Plots.resize(plot)); // the first was drawn before the second made room for itself
-  paint();
-});
-</script>
-</body>
-</html>
-"""
 
 
 def most_accurate(points: Sequence[MergePoint]) -> tuple[float, float, float, float]:
@@ -89,8 +48,7 @@ def sweep_page(title: str, points: Sequence[MergePoint], command: str | None = N
         figure.to_html(full_html=False, include_plotlyjs=number == 0, config=options)
         for number, figure in enumerate(sweep_figures(points))
     ]
-    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(PAGE)
-    return page.render(title=title, plots=plots, best=best, command=command)
+    return render("sweep.html", title=title, plots=plots, best=best, command=command)
 
 
 def sweep_figures(points: Sequence[MergePoint]) -> list[go.Figure]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import plotly.graph_objects as go
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from micota import __version__
@@ -24,13 +23,12 @@ from micota.report.case_figures import GAP_CAPTION, case_figures
 from micota.report.collect import BASELINE, CaseReport
 from micota.report.figures import captions, figures
 from micota.report.frames import exports
+from micota.report.html import render
 from micota.report.lineage import Steps, trace
 from micota.report.read import manifest_of
 from micota.report.rows import Row, ta_title
 from micota.report.style import METHOD, TA_COLOUR, TEACHER_COLOUR, recipe_colours
 from micota.report.table import headline, interval, mark, tally, verdict
-
-ASSETS = "assets"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +64,8 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
         "lineage": trace_all(store, cases, models, call),
         "reflection": REFLECTION_WORDS,
     }
-    environment = Environment(
-        loader=PackageLoader(__package__, ASSETS),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html").render(
+    return render(
+        "page.html",
         title=cases[0].summary.title if len(cases) == 1 else name,
         cases=[
             {
@@ -95,7 +87,6 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
         version=__version__,
         payload=pack(json.dumps(payload, ensure_ascii=False)),
         plotly=pack(get_plotlyjs()),
-        asset=lambda file: environment.loader.get_source(environment, file)[0],  # type: ignore[union-attr]
         interval=interval,
         mark=mark,
         tally=tally,

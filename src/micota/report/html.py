@@ -1,0 +1,20 @@
+"""Pages from the templates and styles beside this module; a page holds all it shows and loads nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+ASSETS = "assets"
+
+
+def render(template: str, **values: Any) -> str:
+    """A page of HTML; templates may put a file of assets into it with ``asset(name)``."""
+    loader = PackageLoader(__package__, ASSETS)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(template).render(
+        asset=lambda file: loader.get_source(environment, file)[0], **values
+    )
