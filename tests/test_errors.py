@@ -38,13 +38,12 @@ def run_with_a_bug(work):
     raise ValueError(f"planted in {work.node.stage}")
 """
 MAIN = """
+import sys
 import planted
-from micota.cli.app import run
-from micota.cli.experiments import cases
-from micota.cli.pipeline import pipeline
+from micota.cli.app import main
 
 if __name__ == "__main__":
-    run("pipeline.py", lambda config: pipeline(config, cases(config)))
+    main(["pipeline", *sys.argv[1:]])
 """
 STAGES = sorted(registered() - {"source"})
 CASES = [

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
 from rich.text import Text
 
 UNLIMITED = 10_000  # columns of a file or a pipe
+WIDE = 140  # columns from which there is room for a bar beside the words
+PROGRESS = "progress.json"  # in the folder of an artifact that is being made
+WRITE_EVERY_S = 1.0
+REPORT_EVERY_S = 60.0
 
 
 def quieten() -> None:
@@ -95,16 +113,54 @@ def _width(table: Table, console: Console) -> int:
     return Measurement.get(console, console.options.update(max_width=UNLIMITED), table).maximum
 
 
-def progress_bar(console: Console) -> Progress:
-    """A progress bar that leaves nothing behind."""
-    return Progress(
+class StageProgress(Progress):
+    """A bar that other processes can follow, and that in a file or a pipe is a line a minute.
+
+    Args:
+        folder: where the state is left for a command that started this one; None to leave none.
+    """
+
+    def __init__(self, *columns: str | ProgressColumn, folder: Path | None, **how: Any) -> None:
+        super().__init__(*columns, **how)
+        self._folder = folder
+        self._written = 0.0
+        self._printed = time.monotonic()
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """See Progress; and pass it on, a file not more than once a second and a line not more than once a minute."""
+        super().update(task_id, **changes)
+        task, now = self._tasks[task_id], time.monotonic()
+        state: dict[str, Any] = {"description": task.description, "completed": task.completed, "total": task.total}
+        state["note"] = task.fields["note"]
+        if self._folder is not None and now - self._written >= WRITE_EVERY_S:
+            self._written = now
+            draft = self._folder / f"{PROGRESS}.tmp"
+            with suppress(OSError):  # of a full disk those are told who write what matters
+                draft.write_text(json.dumps(state), encoding="utf-8")
+                os.replace(draft, self._folder / PROGRESS)
+        if self._folder is not None and not self.console.is_terminal and now - self._printed >= REPORT_EVERY_S:
+            self._printed = now
+            self.console.print(Text(progress_line(**state)))
+
+
+def progress_line(description: str, completed: float, total: float | None, note: str) -> str:
+    """The state of a stage in words."""
+    of = "" if total is None else f" of {total:.0f}"
+    return f"{description}: {completed:.0f}{of}" + (f", {note}" if note else "")
+
+
+def progress_bar(console: Console, folder: Path | None = None) -> Progress:
+    """A progress bar that leaves nothing behind. With the ``folder`` of an artifact, others can follow it."""
+    is_wide = console.width >= WIDE
+    note = TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+    return StageProgress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        *([BarColumn()] if is_wide else []),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        *([TimeElapsedColumn(), TimeRemainingColumn()] if is_wide else []),
+        note,
         console=console,
         transient=True,
         disable=not console.is_terminal,  # in a file or a pipe it would leave an empty line
+        folder=folder,
     )

@@ -22,6 +22,7 @@ from typing import Any
 
 from micota.artifacts.jsonl import DRAFT, write_text
 from micota.artifacts.provenance import commit, hardware, sha256, versions
+from micota.console import PROGRESS
 from micota.errors import ArtifactError
 from micota.graph.node import SCHEMA_VERSION, AnyNode
 
@@ -70,6 +71,10 @@ class Store:
     def path(self, node: AnyNode) -> Path:
         return self.root / node.folder
 
+    def partial(self, node: AnyNode) -> Path:
+        """Where an artifact is built."""
+        return self.path(node).with_name(self.path(node).name + ".partial")
+
     def manifest(self, node: AnyNode) -> Manifest | None:
         """The manifest of a finished artifact, or None where it has not been made.
 
@@ -95,7 +100,7 @@ class Store:
 
     def progress(self, node: AnyNode) -> bool:
         """Whether a killed build of this artifact is there to be resumed."""
-        return self.path(node).with_name(self.path(node).name + ".partial").exists()
+        return self.partial(node).exists()
 
     @contextmanager
     def build(self, node: AnyNode, seed: int, experiment: str = "") -> Iterator[Build | None]:
@@ -105,7 +110,7 @@ class Store:
         block ends without an exception.
         """
         final = self.path(node)
-        partial = final.with_name(final.name + ".partial")
+        partial = self.partial(node)
         with _locked(partial):
             if final.exists():
                 shutil.rmtree(partial)
@@ -209,6 +214,7 @@ class _LogFile(logging.FileHandler):
 
 
 def _write_manifest(node: AnyNode, build: Build, seconds: float, **made_for: Any) -> None:
+    (build.path / PROGRESS).unlink(missing_ok=True)
     for draft in build.path.rglob("*" + DRAFT):
         draft.unlink()  # of a run that was killed while it wrote; it must not be counted among the files
     files = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from micota.artifacts.store import Store
+from micota.artifacts.store import LOG, Store
 from micota.cli.experiments import cases
 from micota.cli.report import report
 from micota.config import PipelineConfig
@@ -35,6 +35,7 @@ def pipeline(config: PipelineConfig, every: list[CaseConfig], console: Console |
     console.print(Text(f"{config.name}: {cached} artifacts are there already, {len(todo)} to make", "bold"))
     jobs = config.jobs or default_jobs(config)
     if todo:
+        console.print(Text(f"logs of what is being made: {store.root}/*/*.partial/{LOG}", "dim"))
         check_tracker(config.tracker)
     with open_runner(config, jobs, store, console, made.configs) as runner:
         run_tasks(tasks_of(todo, finished(store, targets)), runner, jobs, console)

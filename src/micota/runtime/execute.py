@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from micota.artifacts.store import Build, Manifest, Store
+from micota.artifacts.store import LOG, Build, Manifest, Store
 from micota.config import Config, ModelConfig
 from micota.console import open_console
 from micota.errors import ArtifactError, MachineError, ModelError, SourceError, text_of
@@ -45,14 +45,15 @@ def execute(config: Config, command: str, targets: list[AnyNode], console: Conso
     if todo:
         check_tracker(config.tracker)
     for task in tasks_of(todo, finished(store, targets)):
-        perform(config, store, task, console)
+        perform(config, store, task, console, says_log=True)
     made = {node.folder for node in todo}
     for node in targets:
         console.print(Text(f"{'made' if node.folder in made else 'done already'}: {store.path(node)}"))
 
 
-def perform(config: Config, store: Store, task: Task, console: Console) -> list[Manifest]:
-    """Run the stages of one task, each in the artifact it makes; returns their manifests."""
+def perform(config: Config, store: Store, task: Task, console: Console, *, says_log: bool = False) -> list[Manifest]:
+    """Run the stages of one task, each in the artifact it makes; returns their manifests. With ``says_log`` the log of
+    each is named as it starts."""
     manifests = []
     check_all(config, store, task.nodes)
     with ExitStack() as stack:
@@ -60,6 +61,8 @@ def perform(config: Config, store: Store, task: Task, console: Console) -> list[
         for node in task.nodes:
             with store.build(node, config.seed, config.name) as build:
                 if build is not None:
+                    if says_log:
+                        console.print(Text(f"log: {build.path / LOG}", "dim"))
                     run = run or stack.enter_context(_tracked(config, store, task))
                     run_stage(Work(config, store, node, build, run, console))
             manifest = store.manifest(node)
@@ -93,8 +96,7 @@ def follow(config: Config, store: Store, targets: list[AnyNode]) -> None:
     check_all(config, store, targets)
     for node in targets:
         if stage_of(node).has_ranks and not store.is_done(node):
-            partial = store.path(node).with_name(store.path(node).name + ".partial")
-            run_stage(Work(config, store, node, Build(partial), NoRun(), Console(quiet=True)))
+            run_stage(Work(config, store, node, Build(store.partial(node)), NoRun(), Console(quiet=True)))
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def read_sequences(
     max_tokens = trainer.pack_length * trainer.micro_batch_rows
     max_tokens = max_tokens if trainer.accelerator == "gpu" else min(max_tokens, CPU_TOKENS)
     began, tokens = time.perf_counter(), 0
-    with progress_bar(work.console) as bar:
+    with progress_bar(work.console, work.build.path) as bar:
         task = bar.add_task(work.node.name, total=len(sequences), completed=len(rows), note="")
         for batch in batches(lengths, max_tokens):
             missing = {index for index in batch if index not in rows}

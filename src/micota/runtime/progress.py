@@ -121,7 +121,7 @@ def watch(work: Work[Any], total: int, resumed: Sequence[Completion]) -> Iterato
         logger.info("%d of %d: %s", state["done"], total, watcher)
         work.run.log({f"{prefix}/{name}": value for name, value in state.items()})
 
-    with progress_bar(work.console) as bar:
+    with progress_bar(work.console, work.build.path) as bar:
         task = bar.add_task(work.node.name, total=total, completed=len(resumed), note="")
         watcher = Watcher(total, resumed, tally, lambda note: bar.update(task, advance=1, note=note), report)
         yield watcher

@@ -28,6 +28,7 @@ from micota.errors import ChildError, StageError, failure, is_users
 from micota.graph.stage import stage_modules, stage_of
 from micota.runtime.execute import perform
 from micota.runtime.plan import Task
+from micota.runtime.streaming import streaming
 
 MAX_WORKERS = 4
 Runner = Callable[[Task], list[Manifest]]
@@ -58,13 +59,17 @@ def open_runner(
         yield lambda task: perform(configs[task.nodes[-1].folder], store, task, console)
     elif kind == "workers":
         context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-        with ProcessPoolExecutor(
-            jobs, mp_context=context, initializer=_start_worker, initargs=(stage_modules(),)
-        ) as pool:
-            yield lambda task: _in_pool(pool, configs[task.nodes[-1].folder], task)
+        with (
+            ProcessPoolExecutor(
+                jobs, mp_context=context, initializer=_start_worker, initargs=(stage_modules(),)
+            ) as pool,
+            streaming(lambda task: _in_pool(pool, configs[task.nodes[-1].folder], task), store, console) as run,
+        ):
+            yield run
     else:
         launcher = [] if kind == "subprocess" else ["-m", f"hydra/launcher=submitit_{config.cluster}"]
-        yield lambda task: _in_process(launcher, config, store, task)
+        with streaming(lambda task: _in_process(launcher, config, store, task), store, console) as run:
+            yield run
 
 
 def _start_worker(modules: list[str]) -> None:
@@ -135,13 +140,12 @@ def run_tasks(tasks: list[Task], runner: Runner, jobs: int, console: Console) ->
     sorter.prepare()
     ready: list[str] = []
     running: dict[Future[None], str] = {}
-    with ThreadPoolExecutor(jobs) as pool, console.status("") as status:
+    with ThreadPoolExecutor(jobs) as pool:
         while sorter.is_active():
             ready = sorted([*ready, *sorter.get_ready()], key=lambda name: -waiting_for[name])
             while ready and len(running) < jobs:
                 name = ready.pop(0)
                 running[pool.submit(lines.run, by_id[name], runner)] = name
-            status.update("running: " + ", ".join(running.values()))
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 future.result()

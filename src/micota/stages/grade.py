@@ -90,7 +90,7 @@ def verdicts_on(rows: list[Submission], work: Work[ScoresSpec], rule: str) -> li
     """The verdicts of all graders, with a progress bar."""
     evaluation: EvaluationConfig = work.config.evaluation
     verdicts: list[dict[str, Verdict]] = []
-    with graders_of(evaluation) as graders, progress_bar(work.console) as bar:
+    with graders_of(evaluation) as graders, progress_bar(work.console, work.build.path) as bar:
         task = bar.add_task(f"grade {work.node.name}", total=len(rows), note="")
         for start in range(0, len(rows), CHUNK):
             verdicts += graders.grade(rows[start : start + CHUNK], rule)
@@ -98,7 +98,7 @@ def verdicts_on(rows: list[Submission], work: Work[ScoresSpec], rule: str) -> li
             bar.update(task, completed=len(verdicts), note=f"{right / len(verdicts):.0%} right")
         work.build.counts["workers_replaced"] = graders.num_replaced
     if evaluation.judge.url is not None:
-        with progress_bar(work.console) as bar:
+        with progress_bar(work.console, work.build.path) as bar:
             task = bar.add_task(f"judge {work.node.name}", total=len(rows), note=evaluation.judge.model)
             for _ in add_judged(verdicts, [row.problem for row in rows], evaluation.judge):
                 bar.update(task, advance=1)

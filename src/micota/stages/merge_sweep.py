@@ -64,7 +64,7 @@ def merge_sweep(work: Work[MergeSweepSpec]) -> None:
     close_engine()  # the memory is needed
     with ExitStack() as stack:
         models = stack.enter_context(open_models(folders, scratch))
-        bar = stack.enter_context(progress_bar(work.console))
+        bar = stack.enter_context(progress_bar(work.console, work.build.path))
         task = bar.add_task(work.node.name, total=_expected(spec), note="")
 
         def advance(point: MergePoint) -> None:

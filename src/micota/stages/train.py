@@ -54,7 +54,7 @@ def train(work: Work[TrainSpec]) -> None:
         ConfigError: what is asked for cannot run together.
     """
     close_engine()
-    with progress_bar(work.console) as bar:
+    with progress_bar(work.console, work.build.path) as bar:
         reporter = Reporter(work, bar)
         if work.config.trainer.world_size > 1 and outer_rank() is None:
             launch(work.config, work.node, work.build, reporter, __name__)
