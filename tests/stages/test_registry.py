@@ -17,7 +17,7 @@ from wandb_files import read_runs
 from micota import graph
 from micota.artifacts.jsonl import read_jsonl, write_jsonl
 from micota.artifacts.store import Store, read_manifest
-from micota.config import PipelineConfig
+from micota.config import Call, PipelineConfig
 from micota.errors import ConfigError
 from micota.graph import stage as registry
 from micota.graph.node import AnyNode, Node, Spec
@@ -132,7 +132,7 @@ def test_it_is_planned_made_and_tracked(composed: Composed, tmp_path: Path, monk
     manifest = store.manifest(targets[-1])
     assert manifest is not None and (manifest.stage, manifest.counts) == ("word_count", {"words": 5})
     steps: Steps = {}
-    trace(steps, store, targets[-1:], [], seed=0)
+    trace(steps, store, targets[-1:], Call(), seed=0)
     assert steps[targets[-1].folder]["label"] == "words"
     assert steps[targets[-1].folder]["says"] == "words of 3 letters and more: 5"
     [run] = read_runs(tmp_path / "artifacts")
