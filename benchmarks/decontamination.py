@@ -25,7 +25,7 @@ from pathlib import Path
 
 from micota.artifacts.jsonl import write_jsonl
 from micota.config import SourceConfig
-from micota.data.decontamination import EXACT, VARIANT, Match, find_matches, reasons
+from micota.data.decontamination import EXACT, SIMILAR, Match, find_matches, reasons
 from micota.data.sources import load_problems
 from micota.records import Problem
 
@@ -208,7 +208,7 @@ def load(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[str, list[Probl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="the folder with bench/ and train/; without it nothing is measured")
-    parser.add_argument("--alarms", type=Path, help="where to write all pairs, variants too, as JSONL")
+    parser.add_argument("--alarms", type=Path, help="where to write all pairs, similar ones too, as JSONL")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.data is None:
@@ -236,13 +236,13 @@ def alarms(pool: str, problems: list[Problem], benchmarks: Benchmarks) -> list[M
         peers.append(len(share_a_run(problems, benchmarks, size)))
         seconds.append(time.process_time() - start)
     dropped = reasons(matches)
-    variants = sum(match.rule == VARIANT for match in matches)
+    num_similar = sum(match.rule == SIMILAR for match in matches)
     print(f"{pool}: {len(problems)} problems against {sum(map(len, benchmarks.values()))}")
-    print(f"  ours: {len(dropped)} dropped, {variants} variants told, {seconds[0]:.1f} s of CPU time")
+    print(f"  ours: {len(dropped)} dropped, {num_similar} similar listed, {seconds[0]:.1f} s of CPU time")
     for size, count, taken in zip(PEER_WORDS, peers, seconds[1:], strict=True):
         print(f"  {size} words in common: {count} dropped, {taken:.1f} s of CPU time")
     for match in matches:
-        if match.problem_id in dropped and match.rule != VARIANT:
+        if match.problem_id in dropped and match.rule != SIMILAR:
             print(f"  {match.rule}: {match.problem_id} ~ {match.benchmark_id} [{match.answer}]")
             print(f"    {match.problem}\n    {match.benchmark_problem}")
     return matches
@@ -253,7 +253,7 @@ def recall(name: str, problems: list[Problem], benchmarks: Benchmarks) -> None:
     found = {
         match.problem_id: match.rule
         for match in find_matches(problems, benchmarks)
-        if match.rule != VARIANT and match.problem_id == match.benchmark_id
+        if match.rule != SIMILAR and match.problem_id == match.benchmark_id
     }
     exact = sum(rule == EXACT for rule in found.values())
     peers = [f"{size} words {share(len(share_a_run(problems, benchmarks, size)), problems)}" for size in PEER_WORDS]

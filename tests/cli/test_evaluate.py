@@ -57,7 +57,7 @@ ROW = '{"id": "1", "problem": "p", "answer": "ANSWER"}' + "\n"
     (ROW.replace("ANSWER", "twelve apples"), ["answer_type=number"], "problem 1: answer 'twelve apples'"),
     (ROW.replace("ANSWER", "1.5"), ["answer_type=integer"], "expected an integer"),
     (ROW.replace("ANSWER", "\\\\frac{1}{"), ["answer_type=expression"], "its braces do not match"),
-    (ROW, ["num_rows=2"], "has 1 rows; num_rows says 2"),
+    (ROW, ["num_rows=2"], "has 1 rows; num_rows is 2"),
     (ROW.replace("answer", "gold"), [], "row 0 has no column 'answer'; it has gold, id, problem"),
     (ROW + '{"id"\n', [], "mine.jsonl:2: not valid JSON"),
     (ROW, ["type_column=problem", "+types.Even=number"], "row 0 has problem='p'; types knows Even"),

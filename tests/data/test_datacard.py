@@ -30,16 +30,16 @@ ROWS = [
 
 def described(path: str = "owner/problems", name: str = "strong") -> dict[str, Any]:
     prompt, thinking = Prompt(template="{problem}?", system=None), ThinkingConfig()
-    asked = CompletionsSpec(
+    sampled = CompletionsSpec(
         questions=QuestionsConfig(path=path), prompt=prompt, sampling=SamplingConfig(max_tokens=99), thinking=thinking,
-        engine="hf", dtype="float32", seed=None,
+        engine="hf", dtype="float32", seed=None, extra_body={},
     )  # fmt: skip
     spec = FilteredSpec(
         recipe="strong", problems=SourceConfig(path=path), decontaminate_against={}, prompt=prompt,
         select=SelectConfig(filters=["correct"]), thinking=thinking, seed=0,
     )  # fmt: skip
     teacher = source(ModelConfig(name="teacher", path="hub/teacher"))
-    completions = Node(name="teacher@pool", spec=asked, inputs={"model": teacher})
+    completions = Node(name="teacher@pool", spec=sampled, inputs={"model": teacher})
     node = Node(name=name, spec=spec, inputs={"completions": completions})
     return card(node, {"completions": 5, "dropped_incorrect": 2, "examples": 3}, ROWS)
 

@@ -44,7 +44,7 @@ BENCHMARK = [
 ]  # fmt: skip
 
 
-def found(text: str, answer: str) -> list[tuple[str, str]]:
+def rules_of(text: str, answer: str) -> list[tuple[str, str]]:
     return [(match.benchmark_id, match.rule) for match in find_matches([problem(text, answer)], {"b": BENCHMARK})]
 
 
@@ -85,25 +85,25 @@ def test_near_duplicates_are_found() -> None:
     ]
     reflected = ("The point $(0,0)$ is reflected across the vertical line $x = 1$. Its image is then reflected across "
                  "the line $y=2$. What are the coordinates of the resulting point?")  # fmt: skip
-    assert found(reflected, "(2,4)") == [("point", "near_duplicate")]
-    assert found("For how many two-digit prime numbers is the sum of its digits 8?", "3") == [
+    assert rules_of(reflected, "(2,4)") == [("point", "near_duplicate")]
+    assert rules_of("For how many two-digit prime numbers is the sum of its digits 8?", "3") == [
         ("primes", "near_duplicate")
     ]
 
 
 def test_other_problems_on_the_same_template_are_logged_and_kept() -> None:
     other_number = "What is the remainder when $1 + 2 + 3 + 4 + \\dots + 9 + 10$ is divided by 8?"
-    assert found(other_number, "7") == [("remainder", "variant")]
+    assert rules_of(other_number, "7") == [("remainder", "similar")]
     by_chance = "What is the remainder when $3 + 5 + 7 + \\dots + 21 + 23$ is divided by 11?"
-    assert ("remainder", "near_duplicate") not in found(by_chance, "1")
+    assert ("remainder", "near_duplicate") not in rules_of(by_chance, "1")
     shape = BENCHMARK[4].problem.replace("[z = c", r"[\theta = c")
-    assert found(shape, r"\text{(C)}") == [("shape", "variant")]
-    assert [rule for _, rule in found(BENCHMARK[5].problem.replace("16", "11"), "45")] == ["variant"]
+    assert rules_of(shape, r"\text{(C)}") == [("shape", "similar")]
+    assert [rule for _, rule in rules_of(BENCHMARK[5].problem.replace("16", "11"), "45")] == ["similar"]
 
 
 def test_unlike_problems_are_not_mentioned() -> None:
-    assert found("A rope of 12 metres is cut into 3 equal pieces. How long is each piece?", "4") == []
-    assert found("?", "1") == []
+    assert rules_of("A rope of 12 metres is cut into 3 equal pieces. How long is each piece?", "4") == []
+    assert rules_of("?", "1") == []
     assert find_matches([problem("What is $1+1$?", "2")], {}) == []
 
 
@@ -113,8 +113,8 @@ def test_exact_needs_no_equal_answer_and_comes_first_among_reasons() -> None:
     both = [*matches, Match(**vars(matches[0]) | {"rule": "near_duplicate"})]
     assert reasons(both[::-1]) == {"x": "exact"}
     assert reasons(both, "none") == {}
-    restated = [Match(**vars(matches[0]) | {"rule": "near_duplicate"}), Match(**vars(matches[0]) | {"rule": "variant"})]
-    assert reasons(restated) == {"x": "near_duplicate"} and reasons(restated, "exact") == {}
+    pairs = [Match(**vars(matches[0]) | {"rule": "near_duplicate"}), Match(**vars(matches[0]) | {"rule": "similar"})]
+    assert reasons(pairs) == {"x": "near_duplicate"} and reasons(pairs, "exact") == {}
 
 
 def test_results_do_not_depend_on_the_order_of_problems() -> None:
@@ -125,11 +125,11 @@ def test_results_do_not_depend_on_the_order_of_problems() -> None:
 
 
 def test_quoted_restatements_agree_with_themselves(measured: ModuleType) -> None:
-    """Each restatement quoted in the benchmark is found among all when printed otherwise; none is taken for another."""
+    """Each restatement quoted in the benchmark is matched among all when typeset otherwise; none matches another."""
     rows = [problem(text, answer, key) for key, (text, answer) in measured.QUOTED.items()]
     for change in (measured.printed, measured.spelt, measured.hinted, measured.reordered, measured.everything):
         changed = measured.perturbed({"olympiadbench": rows}, change, 0)
-        pairs = [match for match in find_matches(changed, {"olympiadbench": rows}) if match.rule != "variant"]
+        pairs = [match for match in find_matches(changed, {"olympiadbench": rows}) if match.rule != "similar"]
         assert [(pair.problem_id, pair.benchmark_id) for pair in pairs] == [(row.id, row.id) for row in changed]
 
 

@@ -28,7 +28,7 @@ def test_text_that_goes_round_in_circles_is_dropped() -> None:
     prose = " ".join(f"step {number} adds {number * 7} to the sum" for number in range(40))
     assert filters.reason_to_drop(completion(circle * 6), RIGHT) == "loops"
     assert filters.reason_to_drop(completion(prose), RIGHT) is None
-    assert filters.reason_to_drop(completion(prose + circle * 2), RIGHT) is None, "to say it twice is no loop"
+    assert filters.reason_to_drop(completion(prose + circle * 2), RIGHT) is None, "one repetition is no loop"
     assert filters.reason_to_drop(completion("7"), RIGHT) is None, "shorter than one sequence of words"
     strict = Filters(SelectConfig(filters=["loops"], loop_words=3, loop_share=0.0))
     assert strict.reason_to_drop(completion("a b c a b c"), RIGHT) == "loops"

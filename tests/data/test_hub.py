@@ -47,9 +47,9 @@ class Hub(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/api/repos/create":
-            asked = json.loads(body)
-            name = f"{asked.get('organization') or 'ana'}/{asked['name']}"
-            self.server.repos[name] = asked | {"files": {}}
+            repo = json.loads(body)
+            name = f"{repo.get('organization') or 'ana'}/{repo['name']}"
+            self.server.repos[name] = repo | {"files": {}}
             self._reply(200, {"url": f"http://{self.headers['Host']}/datasets/{name}", "name": name})
         elif self.path == "/api/validate-yaml":
             self._reply(200, {"errors": [], "warnings": []})
@@ -91,13 +91,13 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def repos(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    found: dict[str, Any] = {}
-    server.repos = found  # type: ignore[attr-defined]
+    stored: dict[str, Any] = {}
+    server.repos = stored  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    yield found
+    yield stored
     server.shutdown()
     server.server_close()
 
@@ -110,10 +110,10 @@ def test_rows_card_and_manifest_are_uploaded_to_a_private_repository(repos: dict
             write_text(build.path / name, f"of {name}\n")
     push(HubConfig(), check_hub(), store, node)
     push(HubConfig(repo="lab/mine", private=False), "ana", store, node)
-    own = repos[f"ana/strong-{node.key}"]
-    assert own["type"] == "dataset" and own["visibility"] == "private" and node.key in own["message"]
-    assert own["files"].keys() == {"data.jsonl", "card.json", "README.md", "manifest.json"}
-    assert own["files"]["data.jsonl"] == "of data.jsonl\n"
+    uploaded = repos[f"ana/strong-{node.key}"]
+    assert uploaded["type"] == "dataset" and uploaded["visibility"] == "private" and node.key in uploaded["message"]
+    assert uploaded["files"].keys() == {"data.jsonl", "card.json", "README.md", "manifest.json"}
+    assert uploaded["files"]["data.jsonl"] == "of data.jsonl\n"
     assert repos["lab/mine"]["visibility"] == "public"
 
 

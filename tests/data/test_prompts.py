@@ -34,11 +34,11 @@ def test_one_prompt_for_all_unless_the_papers_prompts_are_chosen(composed: Calla
     ours, theirs = composed("generate"), composed("generate", "prompt=paper")
     for config, is_one in ((ours, True), (theirs, False)):
         data = graph.data(config, config.ta_data)
-        asked = data.inputs["completions"].spec.prompt
+        prompt = data.inputs["completions"].spec.prompt
         scored = graph.scores(config, "teacher")["math500"].inputs["completions"].spec.prompt
         assert data.spec.prompt.as_chat and scored.as_chat
-        assert (asked == data.spec.prompt == scored) is is_one
-    assert not asked.as_chat and asked.template == data.spec.prompt.template
+        assert (prompt == data.spec.prompt == scored) is is_one
+    assert not prompt.as_chat and prompt.template == data.spec.prompt.template
     assert scored.template.startswith("Solve the following math problem.")
 
 
@@ -59,7 +59,7 @@ THINKING = ThinkingConfig(open="<think>", close="</think>")
 
 @pytest.mark.parametrize(("completion", "opened", "cot", "answer"), [
     ("so\n</think>\n\n7", "<think>\n", "so", "7"),  # as R1 writes
-    ("<think>\nso\n</think>\n7", "", "so", "7"),  # asked without a template
+    ("<think>\nso\n</think>\n7", "", "so", "7"),  # prompt without a template
     ("<think>\nso\n</think>\n7", "<think>\n", "so", "7"),
     ("so", "<think>\n", "so", None),  # cut off
     ("so </think> 7", "", "so", "7"),

@@ -24,11 +24,11 @@ def test_columns_and_answers_after_a_mark(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "fields", "message"), [
     ('{"problem": "p"}\n', {}, "row 0 has no column 'answer'; it has problem"),
     ('{"problem": "p", "answer": " "}\n', {}, "row 0 has an empty answer"),
-    ('{"problem": "p", "answer": "1"}\n', {"num_rows": 2}, "has 1 rows; num_rows says 2"),
+    ('{"problem": "p", "answer": "1"}\n', {"num_rows": 2}, "has 1 rows; num_rows is 2"),
     ('{"problem": "p", "answer": "1", "id": 1}\n' * 2, {"id_column": "id"}, "'id' repeat"),
     ("", {}, "has no rows"),
     ('{"problem": "p", "answer": "1"}\n{', {}, "rows.jsonl:2: not valid JSON"),
-    ("[]\n", {}, "rows.jsonl:1: expected a JSON object, found list"),
+    ("[]\n", {}, "rows.jsonl:1: expected a JSON object, not list"),
 ])  # fmt: skip
 def test_bad_rows_are_one_clear_error(tmp_path: Path, text: str, fields: dict[str, object], message: str) -> None:
     with pytest.raises(SourceError, match=message):

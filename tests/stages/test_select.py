@@ -148,7 +148,7 @@ def test_data_are_decontaminated_and_every_pair_is_logged(tmp_path: Path) -> Non
     assert manifest.counts["completions"] == 4 and manifest.counts["kept"] == 2
     assert manifest.counts["dropped_contaminated_exact"] == manifest.counts["dropped_contaminated_near_duplicate"] == 1
     assert [(pair.problem_id, pair.benchmark, pair.benchmark_id, pair.rule) for pair in pairs] == [
-        ("template", "gsm", "b", "variant"),
+        ("template", "gsm", "b", "similar"),
         ("same", "gsm", "a", "exact"),
         ("reworded", "gsm", "b", "near_duplicate"),
     ]

@@ -1,4 +1,4 @@
-"""The card of a data set: what it is, how it was made and what was dropped on the way, for people and for programs."""
+"""The data card: contents of a data set, how it was made and how many completions were dropped, as JSON and page."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ PERCENTILES = (0, 10, 25, 50, 75, 90, 100)
 ROWS = f"""
 ## Rows
 
-`{DATA}`: `problem_id`, `messages` (chat), `completion` (to be learnt), `num_tokens` (of that), `source` (recipe).
-`manifest.json` has all settings and versions. The licences of the problems and of the model that wrote the completions
-apply.
+`{DATA}`: `problem_id`, `messages` (chat), `completion` (the target), `num_tokens` (of the target), `source` (recipe).
+`manifest.json` has all settings and versions. The licences of the problems and of the model that generated the
+completions apply.
 """
 
 
 def card(node: AnyNode, counts: Mapping[str, int], examples: Sequence[Example]) -> dict[str, Any]:
-    """All that the card says, as JSON. ``counts`` are those of the artifact, ``num_tokens`` percentiles by rank."""
+    """Return the card as JSON. ``counts`` are those of the artifact; ``num_tokens`` has percentiles of examples, each
+    the nearest observed value below."""
     spec: DataSpec = node.spec
     lengths = [example.num_tokens for example in examples]
     prefix = "dropped_"
@@ -58,7 +59,7 @@ def card(node: AnyNode, counts: Mapping[str, int], examples: Sequence[Example]) 
 
 
 def _origin(label: str, node: AnyNode) -> dict[str, Any]:
-    """An input; of completions also their generator and how it was sampled."""
+    """Describe one input; for completions also their generator and its sampling."""
     origin: dict[str, Any] = {"label": label, "kind": node.kind, "name": node.name, "key": node.key}
     if isinstance(node.spec, CompletionsSpec):
         generator = node.inputs["model"]
@@ -71,7 +72,7 @@ def _origin(label: str, node: AnyNode) -> dict[str, Any]:
 
 
 def markdown(card: Mapping[str, Any]) -> str:
-    """The card as a page, with the front matter by which the hub finds the rows."""
+    """Return the card as Markdown, with the front matter that names the rows to the hub."""
     tokens = card["num_tokens"]
     lines = [
         "---", _front_matter(card), "---", "", f"# {card['name']}", "",
@@ -91,7 +92,7 @@ def markdown(card: Mapping[str, Any]) -> str:
     if card["select_by"]:
         lines += [
             "",
-            "Of each problem's completions that with the fewest bits per byte under the student before SFT.",
+            "One completion per problem: the one with the fewest bits per byte under the student before SFT.",
         ]
     if "match" in card:
         lines += _matched(card["match"])
@@ -118,8 +119,8 @@ def markdown(card: Mapping[str, Any]) -> str:
 
 
 def _front_matter(card: Mapping[str, Any]) -> str:
-    """The YAML by which the hub files the data set. It names no licence: that of the problems and of the generators,
-    which apply, are not known here, and a wrong one is worse than none."""
+    """Return the YAML metadata for the hub. It names no licence: the licences of the problems and of the generators
+    apply and are unknown here, and a wrong one is worse than none."""
     from huggingface_hub import DatasetCardData
 
     source = card["problems"]["path"]
@@ -128,7 +129,7 @@ def _front_matter(card: Mapping[str, Any]) -> str:
         tags=list(TAGS),
         task_categories=["text-generation"],
         size_categories=[size_category(card["num_examples"])],
-        # The hub links owner/name only; a file or the bundled problems are nobody's data set there.
+        # The hub links owner/name only; a file and the bundled problems are no data set of the hub.
         source_datasets=[f"extended|{source}"] if HUB_ID.fullmatch(source) else None,
         configs=[{"config_name": "default", "data_files": DATA}],
     )
@@ -136,16 +137,16 @@ def _front_matter(card: Mapping[str, Any]) -> str:
 
 
 def size_category(num_examples: int) -> str:
-    """The hub's name of a size: powers of ten, from 1,000 on."""
+    """Return the hub's name of a size: powers of ten, from 1,000 on."""
     return SIZES[min(len(SIZES) - 1, max(0, len(str(num_examples)) - 3))]
 
 
 def _matched(match: Mapping[str, Any]) -> list[str]:
-    """What each recipe of a comparison dropped so that all have the same problems or as many tokens."""
+    """Return lines on what each recipe of a comparison dropped so that all have the same problems or as many tokens."""
     by = {"problems": "the problems that every generator solved", "tokens": "one budget of tokens"}[match["by"]]
     lines = ["", f"## Matched with other recipes by {by}", ""]
     if match["by"] == "problems":
-        lines += ["| generator | passed | dropped: not answered by all | problems that it alone lacks |"]
+        lines += ["| generator | passed | dropped: not solved by all | problems that only it did not solve |"]
         lines += ["|---|---|---|---|"]
         lines += [
             f"| {label} | {row['passed']} | {-row['lost']} | {row['alone_lacks']} |"

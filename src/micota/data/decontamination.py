@@ -1,8 +1,9 @@
-r"""Training problems that restate a problem of a benchmark: found, told by pair, and dropped.
+r"""Decontamination: training problems that are near-duplicates of benchmark problems are listed by pair and dropped.
 
-Overlap of text alone cannot tell a restatement from another problem on the same template: of 11,981 MATH problems 196
-share 0.6 of their text or more with a benchmark problem but have other numbers or another answer. So a pair counts as
-the same problem where its text is alike AND its constants (numbers, functions, Greek letters) AND its answers agree.
+Overlap of text alone does not separate a near-duplicate from another problem on the same template: of 11,981 MATH
+problems 196 share 0.6 of their text or more with a benchmark problem but have other numbers or another answer. So a
+pair counts as the same problem if its text is alike AND its constants (numbers, functions, Greek letters) AND its
+answers agree.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from micota.grading.typed import are_plainly_equal
 from micota.records import Problem
 
 SHINGLE_CHARACTERS = 6
-# docs/benchmarks.md has what these find and miss. Where no constants are shared, the text has to say it alone.
+# docs/benchmarks.md gives precision and recall of these thresholds. Without shared constants the text must decide
+# alone, so its threshold is higher.
 MIN_CONSTANTS = 0.8
 MIN_OVERLAP = 0.25
 MIN_OVERLAP_WITHOUT_CONSTANTS = 0.6
-MIN_OVERLAP_VARIANT = 0.6
-MIN_OVERLAP_TOLD = 0.1  # of pairs whose constants and answer agree; below it they do so by chance
-EXACT, RESTATED, VARIANT = "exact", "near_duplicate", "variant"
-# What is dropped, by the setting select.decontaminate.
-DROPPED = {"none": (), "exact": (EXACT,), "near_duplicate": (EXACT, RESTATED)}
+MIN_OVERLAP_SIMILAR = 0.6
+MIN_OVERLAP_BY_CONSTANTS = 0.1  # for pairs whose constants and answer agree; below it they agree by chance
+EXACT, NEAR_DUPLICATE, SIMILAR = "exact", "near_duplicate", "similar"
+# The rules that drop a problem, by the setting select.decontaminate.
+DROPPED = {"none": (), "exact": (EXACT,), "near_duplicate": (EXACT, NEAR_DUPLICATE)}
 
 _QUOTES_AND_DASHES = str.maketrans("‘’“”‐‑–—−", "''\"\"-----")
 _FIGURE = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
@@ -69,10 +71,11 @@ _CONSTANT = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """A training problem and a problem of a benchmark that are alike, for people to read.
+    """A training problem and a benchmark problem that are alike, for people to read.
 
-    ``rule`` is ``exact`` (the same normal form), ``restated`` (text, constants and answer agree) or ``variant`` (text
-    alone agrees, or constants and answer alone), which is never dropped. ``overlap`` and ``constants`` are from 0 to 1.
+    ``rule`` is ``exact`` (the same normal form), ``near_duplicate`` (text, constants and answer agree) or ``similar``
+    (only the text agrees, or only constants and answer). ``similar`` pairs are never dropped. ``overlap`` and
+    ``constants`` are from 0 to 1.
     """
 
     problem_id: str
@@ -88,31 +91,33 @@ class Match:
 
 
 def find_matches(problems: Sequence[Problem], benchmarks: Mapping[str, Sequence[Problem]]) -> list[Match]:
-    """All pairs that are alike, in the order of problems; of those of which text alone agrees only the nearest of each
-    problem, and only where nothing else was found."""
+    """Return all pairs that are alike, in the order of ``problems``.
+
+    A pair of which only the text agrees is listed if its problem has no other pair; only the nearest one is listed.
+    """
     index = _Index([(name, problem) for name, rows in benchmarks.items() for problem in rows])
     return [match for problem in problems for match in index.matches(problem)]
 
 
 def reasons(matches: Sequence[Match], decontaminate: str = "near_duplicate") -> dict[str, str]:
-    """The rule by which each training problem that is to be dropped is dropped, by its id."""
-    found: dict[str, str] = {}
+    """Return the rule that drops each training problem, by problem id; kept problems are absent."""
+    rules: dict[str, str] = {}
     for rule in DROPPED[decontaminate]:
         for match in matches:
             if match.rule == rule:
-                found.setdefault(match.problem_id, rule)
-    return found
+                rules.setdefault(match.problem_id, rule)
+    return rules
 
 
 def normal_form(text: str) -> str:
-    r"""A problem without what can differ in print: Unicode forms, case, white space, ``$``, ``\left`` and ``\right``,
-    spacing commands, synonyms of LaTeX, braces around one sign, quotes, and closing punctuation."""
+    r"""Return a problem without differences of typesetting: Unicode forms, case, white space, ``$``, ``\left`` and
+    ``\right``, spacing commands, synonyms of LaTeX, braces around one sign, quotes, and closing punctuation."""
     text = _one_spelling(text)
     return re.sub(r"\s+", "", _CLOSING.sub("", _BRACED.sub(r"\1", text)))
 
 
 def constants(text: str) -> Counter[str]:
-    """The numbers, functions and Greek letters of a problem, how often each; those of figures and hints left out."""
+    """Count the numbers, functions and Greek letters of a problem, without those in figures and hints."""
     text = _HINT.sub(" ", _FIGURE.sub(" ", text))
     text = _one_spelling(text)
     return Counter(_CONSTANT.findall(_NUMBER_WORD.sub(lambda match: _NUMBER_WORDS[match[0]], text)))
@@ -126,22 +131,22 @@ def _one_spelling(text: str) -> str:
 
 
 def shingles(text: str) -> set[str]:
-    """All runs of ``SHINGLE_CHARACTERS`` characters of the normal form, hints left out."""
+    """Return all runs of ``SHINGLE_CHARACTERS`` characters of the normal form, without hints."""
     compact = normal_form(_HINT.sub(" ", text))
     return {compact[i : i + SHINGLE_CHARACTERS] for i in range(max(1, len(compact) - SHINGLE_CHARACTERS + 1))}
 
 
-def agreement(ours: Counter[str], theirs: Counter[str]) -> float:
-    """Jaccard similarity of two multisets; 1 for two empty ones."""
-    return (ours & theirs).total() / (ours | theirs).total() if ours or theirs else 1.0
+def agreement(first: Counter[str], second: Counter[str]) -> float:
+    """Return the Jaccard similarity of two multisets, |first & second| / |first | second|; 1 for two empty ones."""
+    return (first & second).total() / (first | second).total() if first or second else 1.0
 
 
 class _Index:
-    """Which benchmark problems hold a shingle, and how telling it is.
+    """The benchmark problems that contain each shingle, and the weight of each shingle.
 
-    A shingle weighs log((n + 1) / d) where d of the n benchmark problems have it (1 where none has), so that "find the
-    value of" weighs little; overlap is the weighted Dice coefficient of two sets of shingles (twice what they share, by
-    the sum of both).
+    A shingle that d of the n benchmark problems contain weighs log((n + 1) / d), with d = 1 if none contains it. So
+    "find the value of" weighs little. The overlap is the weighted Dice coefficient of two sets of shingles:
+    2 w(A & B) / (w(A) + w(B)).
     """
 
     def __init__(self, rows: Sequence[tuple[str, Problem]]) -> None:
@@ -155,65 +160,69 @@ class _Index:
             for shingle in sets[number]:
                 holders[shingle].append(number)
         self._holders = {shingle: np.array(numbers, dtype=np.int32) for shingle, numbers in holders.items()}
-        self._weight = {shingle: math.log((len(rows) + 1) / len(found)) for shingle, found in holders.items()}
+        self._weight = {shingle: math.log((len(rows) + 1) / len(numbers)) for shingle, numbers in holders.items()}
         self._unseen = math.log(len(rows) + 1)
-        self._totals = np.array([self._total(found) for found in sets])
+        self._totals = np.array([self._total(shingles_of_row) for shingles_of_row in sets])
 
     def overlaps(self, text: str) -> NDArray[np.float64]:
-        """The overlap of a text with every benchmark problem, (problems,)."""
-        own = shingles(text)
-        known = [shingle for shingle in sorted(own) if shingle in self._holders]  # sorted: sums do not depend on hashes
+        """Return the overlap of a text with every benchmark problem, shape [problems]."""
+        shingles_of_text = shingles(text)
+        # Sorted, so that sums do not depend on hashes.
+        known = [shingle for shingle in sorted(shingles_of_text) if shingle in self._holders]
         if not known:
             return np.zeros(len(self._rows))
         numbers = [self._holders[shingle] for shingle in known]
-        weights = np.repeat([self._weight[shingle] for shingle in known], [len(found) for found in numbers])
+        weights = np.repeat([self._weight[shingle] for shingle in known], [len(rows) for rows in numbers])
         shared = np.bincount(np.concatenate(numbers), weights=weights, minlength=len(self._rows))
-        return 2 * shared / (self._totals + self._total(own))
+        return 2 * shared / (self._totals + self._total(shingles_of_text))
 
-    def _total(self, found: set[str]) -> float:
-        return math.fsum(self._weight.get(shingle, self._unseen) for shingle in found)
+    def _total(self, shingles: set[str]) -> float:
+        return math.fsum(self._weight.get(shingle, self._unseen) for shingle in shingles)
 
     def matches(self, problem: Problem) -> Iterator[Match]:
-        """The pairs of one problem, nearest first."""
+        """Yield the pairs of one problem, nearest first."""
         overlaps = self.overlaps(problem.problem)
         exact = set(self._exact.get(normal_form(problem.problem), ()))
-        near = exact | set(np.flatnonzero(overlaps >= MIN_OVERLAP_TOLD).tolist())
+        near = exact | set(np.flatnonzero(overlaps >= MIN_OVERLAP_BY_CONSTANTS).tolist())
         if not near:
             return
-        own = constants(problem.problem)
-        found = False
+        problem_constants = constants(problem.problem)
+        has_match = False
         ordered = sorted(near, key=lambda number: (-overlaps[number], number))
         for number in ordered:
-            rule = EXACT if number in exact else self._rule(problem, own, number, float(overlaps[number]))
+            overlap = float(overlaps[number])
+            rule = EXACT if number in exact else self._rule(problem, problem_constants, number, overlap)
             if rule is not None:
-                found = True
-                yield self._match(problem, own, number, rule, float(overlaps[number]))
-        if not found and overlaps[ordered[0]] >= MIN_OVERLAP_VARIANT:
-            yield self._match(problem, own, ordered[0], VARIANT, float(overlaps[ordered[0]]))
+                has_match = True
+                yield self._match(problem, problem_constants, number, rule, overlap)
+        if not has_match and overlaps[ordered[0]] >= MIN_OVERLAP_SIMILAR:
+            yield self._match(problem, problem_constants, ordered[0], SIMILAR, float(overlaps[ordered[0]]))
 
-    def _rule(self, problem: Problem, own: Counter[str], number: int, overlap: float) -> str | None:
-        theirs = self._constants[number]
-        shared = bool(own & theirs)
+    def _rule(self, problem: Problem, problem_constants: Counter[str], number: int, overlap: float) -> str | None:
+        benchmark_constants = self._constants[number]
+        shared = bool(problem_constants & benchmark_constants)
         enough = overlap >= (MIN_OVERLAP if shared else MIN_OVERLAP_WITHOUT_CONSTANTS)
-        if not (enough or shared) or agreement(own, theirs) < MIN_CONSTANTS:
+        if not (enough or shared) or agreement(problem_constants, benchmark_constants) < MIN_CONSTANTS:
             return None
         if not are_plainly_equal(problem.answer, self._rows[number][1].answer):
             return None
-        return RESTATED if enough else VARIANT
+        return NEAR_DUPLICATE if enough else SIMILAR
 
-    def _match(self, problem: Problem, own: Counter[str], number: int, rule: str, overlap: float) -> Match:
-        benchmark, theirs = self._rows[number]
+    def _match(
+        self, problem: Problem, problem_constants: Counter[str], number: int, rule: str, overlap: float
+    ) -> Match:
+        benchmark, benchmark_problem = self._rows[number]
         return Match(
             problem_id=problem.id,
             benchmark=benchmark,
-            benchmark_id=theirs.id,
+            benchmark_id=benchmark_problem.id,
             rule=rule,
             overlap=round(overlap, 3),
-            constants=round(agreement(own, self._constants[number]), 3),
+            constants=round(agreement(problem_constants, self._constants[number]), 3),
             answer=problem.answer,
-            benchmark_answer=theirs.answer,
+            benchmark_answer=benchmark_problem.answer,
             problem=_short(problem.problem),
-            benchmark_problem=_short(theirs.problem),
+            benchmark_problem=_short(benchmark_problem.problem),
         )
 
 

@@ -1,4 +1,4 @@
-"""Filters from completions to training data: each keeps a completion, or drops it with a reason that is counted.
+"""Filters between completions and training data: each keeps a completion, or drops it with a reason that is counted.
 
 A new filter is one entry of ``FILTERS`` beside its function.
 """
@@ -15,14 +15,14 @@ CUT = ("length", "error")  # finish reasons of completions that have no end
 
 
 def finished(select: SelectConfig) -> Check:
-    """Drop what was cut off or failed: a target without its end teaches not to stop."""
+    """Drop completions that were cut off or failed: a target without its end teaches the student not to stop."""
     return lambda completion, verdict: (
         None if completion.finish_reason == "stop" else f"not_finished_{completion.finish_reason}"
     )
 
 
 def correct(select: SelectConfig) -> Check:
-    """Drop what has no answer, or a wrong one, by the default grader of the evaluation."""
+    """Drop completions without an answer or with a wrong one, by the default grader of the evaluation."""
 
     def check(completion: Completion, verdict: Verdict) -> str | None:
         if verdict.prediction is None:
@@ -33,12 +33,12 @@ def correct(select: SelectConfig) -> Check:
 
 
 def length(select: SelectConfig) -> Check:
-    """Drop what is longer than ``select.max_tokens``."""
+    """Drop completions of more than ``select.max_tokens`` tokens."""
     return lambda completion, verdict: None if completion.num_tokens <= select.max_tokens else "too_long"
 
 
 def loops(select: SelectConfig) -> Check:
-    """Drop text that goes round in circles: too many of its word n-grams occurred in it before."""
+    """Drop repetitive text: the share of its word n-grams that occurred before is above ``select.loop_share``."""
 
     def check(completion: Completion, verdict: Verdict) -> str | None:
         words, size = completion.completion.split(), select.loop_words
@@ -49,7 +49,7 @@ def loops(select: SelectConfig) -> Check:
 
 
 def duplicates(select: SelectConfig) -> Check:
-    """Drop what says, but for white space, what an earlier sample of the same problem says."""
+    """Drop a completion that equals an earlier sample of the same problem but for white space."""
     texts: set[tuple[str, str]] = set()
 
     def check(completion: Completion, verdict: Verdict) -> str | None:
@@ -70,13 +70,13 @@ FILTERS.add(Filter(name="duplicates", open=duplicates, reasons=("duplicate",)))
 
 
 class Filters:
-    """The configured filters, in their order, over the completions of one generator."""
+    """The configured filters, in their order, for the completions of one generator."""
 
     def __init__(self, select: SelectConfig) -> None:
         self._filters = [(FILTERS[name], FILTERS[name].open(select)) for name in select.filters]
 
     def reason_to_drop(self, completion: Completion, verdict: Verdict) -> str | None:
-        """The reason of the first filter that drops the completion; None keeps it."""
+        """Return the reason of the first filter that drops the completion; None if all keep it."""
         for entry, check in self._filters:
             reason = check(completion, verdict)
             if reason is not None:
@@ -86,8 +86,10 @@ class Filters:
 
 
 def best(rows: Sequence[Completion], keep_sample: str) -> list[Completion]:
-    """Of each problem's completions the shortest, that of median length (the shorter of two), or all. The order stays;
-    of two of one length the earlier sample counts as the shorter."""
+    """Return per problem the shortest completion, that of median length (the shorter of two), or all.
+
+    The order of ``rows`` stays. Of two completions of one length the earlier sample counts as the shorter.
+    """
     if keep_sample == "all":
         return list(rows)
     by_problem: dict[str, list[Completion]] = {}

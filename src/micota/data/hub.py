@@ -12,7 +12,7 @@ KEY = "push_to_hub=true"
 
 
 def check_hub() -> str:
-    """The name of the account whose token is at hand, asked before hours are spent.
+    """Return the name of the account of the hub's token. It is called before the work, which takes hours.
 
     Raises:
         ConfigError: there is no token, it is not valid, or the hub cannot be reached.
@@ -30,11 +30,10 @@ def check_hub() -> str:
 
 
 def push(hub: HubConfig, account: str, store: Store, node: AnyNode) -> str:
-    """Upload rows, card and manifest of finished data; returns the address. The same data are uploaded once: the hub
-    makes no commit where nothing differs.
+    """Upload rows, card and manifest of finished data; returns the address. The hub makes no commit if nothing differs.
 
     Raises:
-        ConfigError: the hub refuses, as without the right to write there; the data stay where they are.
+        ConfigError: the hub refuses, for example without write access; the local data stay as they are.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError

@@ -1,4 +1,4 @@
-"""Which examples a recipe takes of those that passed: a number of them, a mixture, or as others have them."""
+"""Choosing the examples of a recipe among those that passed the filters: a number, a mixture, or matched recipes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ Pools = Mapping[str, Sequence[Example]]  # by generator
 
 
 def choose(examples: Sequence[Example], num_examples: int | None, seed: int) -> list[Example]:
-    """``num_examples`` of them: those whose problems rank first in an order that depends on the seed alone, so that
-    recipes and sizes share as many problems as they can."""
+    """Return ``num_examples`` examples, all if it is None.
+
+    The order of problems depends on the seed alone, so recipes and sizes share as many problems as they can.
+
+    Raises:
+        ArtifactError: there is no example, or there are fewer than ``num_examples``.
+    """
     if num_examples is None:
         if not examples:
             raise ArtifactError("no completion passed the filters; there is nothing to train on")
@@ -31,12 +36,12 @@ def choose(examples: Sequence[Example], num_examples: int | None, seed: int) -> 
 
 
 def ranked(examples: Sequence[Example], seed: int) -> list[Example]:
-    """In an order that depends on the seed and each problem alone."""
+    """Return the examples in an order that depends on the seed and each problem id alone."""
     return sorted(examples, key=lambda example: seed_of("rank", seed, example.problem_id))
 
 
 def mixture(parts: Pools, weights: Mapping[str, float], num_examples: int | None, seed: int) -> list[Example]:
-    """Examples of all parts in the proportion of ``weights``; no problem comes from two of them.
+    """Return examples of all parts in the proportion of ``weights``; no problem comes from two parts.
 
     Without ``num_examples`` the mixture is as large as the parts allow. The rarest part chooses first.
     """
@@ -55,7 +60,7 @@ def mixture(parts: Pools, weights: Mapping[str, float], num_examples: int | None
 
 
 def _filled(ordered: Pools, weights: Mapping[str, float], total: int) -> list[Example] | str:
-    """The mixture of this size, or which part is too small for it."""
+    """Return the mixture of this size, or a text that names the part that is too small for it."""
     chosen: list[Example] = []
     taken: set[str] = set()
     *_, last = ordered
@@ -72,7 +77,7 @@ def _filled(ordered: Pools, weights: Mapping[str, float], total: int) -> list[Ex
 def match(
     pools: Pools, compared: Mapping[str, Mapping[str, float]], select: SelectConfig, seed: int
 ) -> tuple[dict[str, list[Example]], dict[str, Any]]:
-    """The examples of every recipe of a comparison, and an account of what was lost to what.
+    """Return the examples of every recipe of a comparison, and counts of the examples that matching dropped.
 
     Args:
         pools: what passed the filters, by generator. compared: of each recipe the weights of its generators. select:
@@ -80,7 +85,8 @@ def match(
             they are of one size; or ``tokens``: recipes are cut to as many tokens as the smallest has.
 
     Raises:
-        ArtifactError: no problem was solved by every generator, or a recipe cannot be made as large as asked for.
+        ArtifactError: no problem was solved by every generator, or a recipe has too few examples for
+            ``num_examples``.
     """
     if select.match == "problems":
         pools, generators = _shared(pools)
@@ -102,8 +108,11 @@ def match(
 
 
 def _shared(pools: Pools) -> tuple[dict[str, list[Example]], dict[str, dict[str, int]]]:
-    """What all generators solved, and of each generator how much that is: examples that ``passed``, those ``lost`` for
-    want of an answer of others, and the problems that all others solved and it ``alone_lacks``."""
+    """Return the examples on problems that all generators solved, and counts for each generator.
+
+    The counts are the examples that ``passed``, those ``lost`` because another generator did not solve the problem, and
+    the problems that all other generators solved and this one did not (``alone_lacks``).
+    """
     solved = {label: {example.problem_id for example in rows} for label, rows in pools.items()}
     repeated = next((label for label, rows in pools.items() if len(rows) > len(solved[label])), None)
     if repeated is not None:
@@ -126,25 +135,26 @@ def _shared(pools: Pools) -> tuple[dict[str, list[Example]], dict[str, dict[str,
     return kept, account
 
 
-def within(examples: Sequence[Example], budget: int) -> list[Example]:
-    """As many of the first examples as have at most ``budget`` tokens together."""
+def within(examples: Sequence[Example], max_tokens: int) -> list[Example]:
+    """Return the longest prefix of the examples with at most ``max_tokens`` tokens in all."""
     total = 0
 
     def fits(example: Example) -> bool:
         nonlocal total
         total += example.num_tokens
-        return total <= budget
+        return total <= max_tokens
 
     return list(takewhile(fits, examples))
 
 
 def num_tokens(examples: Sequence[Example]) -> int:
-    """Tokens of all completions, as their generators count them."""
+    """Return the number of tokens of all completions, counted with the tokenizers of their generators."""
     return sum(example.num_tokens for example in examples)
 
 
 def most_likely(parts: Mapping[str, Sequence[Example]], scores: Mapping[str, Sequence[ExampleScore]]) -> list[Example]:
-    """Of each problem's completions, by any generator, the one with the fewest bits per byte; of equals the first."""
+    """Return one example per problem: the completion of any generator with the fewest bits per byte; the first among
+    equals."""
     keep_sample: dict[str, tuple[float, Example]] = {}
     for label, examples in parts.items():
         for example, score in zip(examples, scores[label], strict=True):

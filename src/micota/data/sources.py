@@ -1,4 +1,4 @@
-"""Where problems and models come from: the hub, local files, or what is bundled with the package."""
+"""Reading problems and models from the hub, from local files, or from the files bundled with the package."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ BUNDLED = "bundled:"
 
 
 def model_folder(path: str) -> str:
-    """A folder or hub id for ``from_pretrained``, with ``bundled:NAME`` resolved."""
+    """Return a folder or hub id for ``from_pretrained``, with ``bundled:NAME`` resolved."""
     return str(_bundled("models", path)) if path.startswith(BUNDLED) else path
 
 
 def load_questions(source: QuestionsConfig) -> list[Question]:
-    """All problems of a source, in its order, without their answers.
+    """Load all problems of a source, in its order, without their answers.
 
     Raises:
         SourceError: a column is missing or empty, or ids repeat.
@@ -30,12 +30,11 @@ def load_questions(source: QuestionsConfig) -> list[Question]:
 
 
 def load_problems(source: SourceConfig) -> list[Problem]:
-    """All problems of a source with their gold answers, in its order, checked.
+    """Load all problems of a source with their gold answers, in its order, checked.
 
     Raises:
         SourceError: a column is missing or empty, ids repeat, a gold is not of its type, or the number of rows is not
-        the
-            declared one.
+            the declared one.
     """
     problems = []
     for number, (question, row) in enumerate(_questions(source)):
@@ -58,28 +57,28 @@ def load_problems(source: SourceConfig) -> list[Problem]:
             )
         )
     if source.num_rows is not None and len(problems) != source.num_rows:
-        raise SourceError(f"{source.path} has {len(problems)} rows; num_rows says {source.num_rows}")
+        raise SourceError(f"{source.path} has {len(problems)} rows; num_rows is {source.num_rows}")
     return problems[: source.limit]
 
 
 def _questions(source: QuestionsConfig) -> list[tuple[Question, Mapping[str, Any]]]:
-    """Every problem with the row it comes from, checked."""
-    found = []
+    """Return every problem with the row it comes from, checked."""
+    questions = []
     for number, row in enumerate(_rows(source)):
         problem = str(_column(source, number, row, source.problem_column))
         if not problem.strip():
             raise SourceError(f"{source.path}: row {number} has an empty {source.problem_column}")
         identity = number if source.id_column is None else _column(source, number, row, source.id_column)
-        found.append((Question(id=str(identity), problem=problem), row))
-    if not found:
+        questions.append((Question(id=str(identity), problem=problem), row))
+    if not questions:
         raise SourceError(f"{source.path} has no rows")
-    if len({question.id for question, _ in found}) != len(found):
+    if len({question.id for question, _ in questions}) != len(questions):
         raise SourceError(f"{source.path}: values of the column {source.id_column!r} repeat; ids must be unique")
-    return found
+    return questions
 
 
 def _column(source: QuestionsConfig, number: int, row: Mapping[str, Any], column: str) -> Any:
-    """The value of a column, whose name may be a dotted path."""
+    """Return the value of a column; its name may be a dotted path."""
     value: Any = row
     for name in column.split(".") if column not in row else [column]:
         if not isinstance(value, Mapping) or name not in value:
@@ -101,7 +100,7 @@ def _answer_type(source: SourceConfig, number: int, row: Mapping[str, Any]) -> s
     word = str(_column(source, number, row, source.type_column))
     if word not in source.types:
         raise SourceError(
-            f"{source.path}: row {number} has {source.type_column}={word!r}; types knows {', '.join(source.types)}"
+            f"{source.path}: row {number} has {source.type_column}={word!r}; types has {', '.join(source.types)}"
         )
     return source.types[word]
 
@@ -117,38 +116,38 @@ def _rows(source: QuestionsConfig) -> Iterable[Mapping[str, Any]]:
         rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(
             source.path, source.subset, split=source.split, revision=source.revision
         )
-    # Of an unknown set, subset or split, of files that are none of its formats, and of a hub that is not reached.
+    # Raised for an unknown set, subset or split, for files of no supported format, and if the hub is out of reach.
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        asked = ", ".join(f"{name}={getattr(source, name)!r}" for name in ("path", "subset", "split", "revision"))
+        settings = ", ".join(f"{name}={getattr(source, name)!r}" for name in ("path", "subset", "split", "revision"))
         reason = " ".join(str(error).split())[:200]
         raise SourceError(
-            f"the problems of {asked} cannot be read ({reason}); accepted: a dataset of the hub with its subset and "
+            f"the problems of {settings} cannot be read ({reason}); accepted: a dataset of the hub with its subset and "
             "split, a .jsonl file, or bundled:NAME"
         ) from error
     return rows
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file, one a line.
+    """Yield the objects of a JSONL file, one per line.
 
     Raises:
         SourceError: a line is not a JSON object; the text names the file and line.
     """
-    with open(path, "rb") as handle:  # bytes: a line that is not UTF-8 must not end the loop from outside
+    with open(path, "rb") as handle:  # bytes: text mode would raise outside the loop for a line that is not UTF-8
         for number, line in enumerate(handle, start=1):
             try:
                 row = json.loads(line)
             except ValueError as error:
                 raise SourceError(f"{path}:{number}: not valid JSON in UTF-8 ({error})") from None
             if not isinstance(row, dict):
-                raise SourceError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+                raise SourceError(f"{path}:{number}: expected a JSON object, not {type(row).__name__}")
             yield row
 
 
 def _bundled(folder: str, path: str) -> Path:
     root = Path(str(resources.files("micota.tiny"))) / folder
-    found = root / path.removeprefix(BUNDLED)
-    if not found.exists():
+    bundled = root / path.removeprefix(BUNDLED)
+    if not bundled.exists():
         options = ", ".join(sorted(BUNDLED + entry.name for entry in root.iterdir() if entry.suffix in ("", ".jsonl")))
         raise SourceError(f"{path!r} is not bundled; accepted: {options}")
-    return found
+    return bundled
