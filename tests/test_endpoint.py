@@ -47,21 +47,21 @@ def url() -> Iterator[str]:
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that would have been waited."""
-    found: list[float] = []
+    recorded: list[float] = []
     sleep = asyncio.sleep
 
     async def note(seconds: float) -> None:
         if seconds:
-            found.append(seconds)
+            recorded.append(seconds)
         await sleep(0)
 
     monkeypatch.setattr(asyncio, "sleep", note)
-    return found
+    return recorded
 
 
 def post(url: str, retries: int = 4) -> list[int]:
-    asked = Endpoint(EndpointConfig(url=url, retries=retries), "engine.server")
-    return [reply.status_code for _, reply in asked.post_all("/chat", {"a": {"model": "m"}}, 1)]
+    endpoint = Endpoint(EndpointConfig(url=url, retries=retries), "engine.server")
+    return [reply.status_code for _, reply in endpoint.post_all("/chat", {"a": {"model": "m"}}, 1)]
 
 
 def test_waits_grow_and_half_of_each_is_random(url: str, waits: list[float]) -> None:

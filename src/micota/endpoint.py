@@ -1,4 +1,4 @@
-"""Asking an OpenAI-compatible endpoint many questions at once, again where it is busy or out of reach."""
+"""Concurrent requests to an OpenAI-compatible endpoint, with retries while it is busy or out of reach."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Name = TypeVar("Name")
 
 
 class _UnavailableError(Exception):
-    """A failure that may pass; ``retry_after_s`` is the wait that the endpoint wishes, 0 where it names none."""
+    """A failure that may pass; ``retry_after_s`` is the endpoint's Retry-After in seconds, 0 without one."""
 
     def __init__(self, problem: str, retry_after_s: float = 0.0) -> None:
         super().__init__(problem)
@@ -35,20 +35,20 @@ class _UnavailableError(Exception):
 
 
 def _wait_s(state: RetryCallState) -> float:
-    """Seconds before the next try: those of Retry-After where they are more, at most ``LONGEST_WAIT_S``.
+    """Return the seconds before the next try: the backoff or Retry-After, the larger, at most ``LONGEST_WAIT_S``.
 
-    Half of the backoff is random ("equal jitter"): requests that failed at once do not come back at once, and yet
-    8 retries outlast a restart of the endpoint of 1.5 minutes, which waits that may all be near 0 do not.
+    Half of the backoff is random ("equal jitter"). So requests that failed together do not retry together, and 8
+    retries still outlast a restart of the endpoint of 1.5 minutes. With a fully random backoff all waits may be near 0.
     """
     half = {"multiplier": 0.5, "max": LONGEST_WAIT_S / 2}
     backoff_s = (wait_exponential(**half) + wait_random_exponential(**half))(state)
     error = state.outcome.exception() if state.outcome else None
-    asked_s = error.retry_after_s if isinstance(error, _UnavailableError) else 0.0
-    return min(LONGEST_WAIT_S, max(backoff_s, asked_s))
+    retry_after_s = error.retry_after_s if isinstance(error, _UnavailableError) else 0.0
+    return min(LONGEST_WAIT_S, max(backoff_s, retry_after_s))
 
 
 class Endpoint:
-    """An endpoint that stands in the configuration at ``key``, which errors name."""
+    """An endpoint of the configuration; ``key`` is its config key, which errors name."""
 
     def __init__(self, config: EndpointConfig, key: str) -> None:
         self.config = config
@@ -58,7 +58,7 @@ class Endpoint:
         self._timeout = httpx.Timeout(config.timeout_s, connect=min(CONNECT_S, config.timeout_s))
 
     def get(self, route: str) -> httpx.Response:
-        """One question before the work, asked once: whoever is not there now is not worth waiting for.
+        """Send one GET request before the work, without retries: the run has not started, so it can fail at once.
 
         Raises:
             ConfigError: the endpoint refuses, or cannot be reached.
@@ -69,14 +69,14 @@ class Endpoint:
         except httpx.TransportError as error:
             raise self._error(route, f"{type(error).__name__}: {error}") from None
         if not reply.is_success:
-            raise self._error(route, _said(reply))
+            raise self._error(route, _status_line(reply))
         return reply
 
     def post_all(
         self, route: str, bodies: Mapping[Name, dict[str, Any]], concurrency: int
     ) -> Iterator[tuple[Name, httpx.Response]]:
-        """Post every body, ``concurrency`` at a time; successful replies with the name of their body, as they come in.
-        Closing the iterator drops what is under way.
+        """Post every body, ``concurrency`` at a time, and yield successful replies with the name of their body, in the
+        order of their arrival. Closing the iterator cancels the open requests.
 
         Raises:
             ConfigError: the endpoint refuses a request, or does not answer it after ``retries`` retries.
@@ -118,7 +118,7 @@ class Endpoint:
                 runner.run(stop())
 
     async def _post(self, client: httpx.AsyncClient, route: str, body: dict[str, Any]) -> httpx.Response:
-        # One for each request: tenacity keeps the state of a call in the object, which requests at once would share.
+        # One object per request: tenacity keeps the state of a call in it, and concurrent requests would share it.
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self.config.retries + 1),
             wait=_wait_s,
@@ -138,10 +138,10 @@ class Endpoint:
         if reply.is_success:
             return reply
         if reply.status_code not in AGAIN:
-            raise self._error(route, _said(reply), body.get("model"))
+            raise self._error(route, _status_line(reply), body.get("model"))
         after = reply.headers.get("Retry-After", "")
         raise _UnavailableError(
-            _said(reply), float(after) if after.isdecimal() else 0.0
+            _status_line(reply), float(after) if after.isdecimal() else 0.0
         )  # the other form, a date, is rare
 
     def _error(self, route: str, problem: str, model: str | None = None) -> ConfigError:
@@ -149,5 +149,5 @@ class Endpoint:
         return ConfigError(f"{self.key}.url={self.config.url!r}: no answer {source} ({problem})")
 
 
-def _said(reply: httpx.Response) -> str:
+def _status_line(reply: httpx.Response) -> str:
     return f"HTTP {reply.status_code}: {reply.text[:200]}"

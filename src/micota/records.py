@@ -1,4 +1,4 @@
-"""The rows that artifacts hold, and the node that describes an artifact."""
+"""The rows of artifacts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOT_PROMPTED = "not_prompted"  # the finish reason of a problem that does not fi
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A problem to ask."""
+    """A problem without its answer."""
 
     id: str
     problem: str
@@ -23,8 +23,8 @@ class Question:
 class Problem(Question):
     """A problem and its gold answer, as text.
 
-    ``answer_type`` says what answers are compared as (``auto``: by the form of the gold), ``tolerance`` is an absolute
-    one, ``unit`` what a prediction may end in.
+    ``answer_type`` is the type by which answers are compared (``auto``: by the form of the gold). ``tolerance`` is
+    absolute. ``unit`` is a unit that a prediction may end in.
     """
 
     answer: str
@@ -35,10 +35,10 @@ class Problem(Question):
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What a model wrote, raw: one row a sample, never rewritten. Token counts leave padding out.
+    """The raw text that a model generated: one row per sample, never rewritten. Token counts exclude padding.
 
-    ``prefilled`` is the beginning of the answer that the chat template wrote into the prompt (an opening tag);
-    ``num_cot_tokens`` counts what a model that thinks wrote up to its closing tag, null where there is none.
+    ``prefilled`` is the beginning of the answer that the chat template puts into the prompt (an opening tag).
+    ``num_cot_tokens`` counts the tokens up to the closing tag of the chain of thought, null if there is no such tag.
     """
 
     problem_id: str
@@ -66,7 +66,7 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What one grader says of one completion. ``correct`` is null where it could not tell."""
+    """The verdict of one grader on one completion. ``correct`` is null if the grader cannot decide."""
 
     prediction: str | None
     correct: bool | None
@@ -77,7 +77,7 @@ OUTCOMES = ("correct", "incorrect", "truncated", "no_answer", "ungradable", NOT_
 
 
 def outcome_of(correct: bool | None, prediction: str | None, finish_reason: str | None) -> str:
-    """One of ``OUTCOMES`` for a graded completion; truncated is one without an answer before the limit of tokens."""
+    """Return one of ``OUTCOMES`` for a graded completion; ``truncated`` has no answer before the token limit."""
     if correct is not None:
         return "correct" if correct else "incorrect"
     if prediction is not None:
@@ -87,8 +87,8 @@ def outcome_of(correct: bool | None, prediction: str | None, finish_reason: str 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A graded completion. ``correct`` is that of the declared ``grader``, null where it could not tell; ``graders``
-    holds every grader's own verdict."""
+    """A graded completion. ``correct`` is the verdict of the declared ``grader``, null if it cannot decide; ``graders``
+    has the verdict of every grader."""
 
     problem_id: str
     sample: int
@@ -103,14 +103,17 @@ class Score:
 
     @property
     def outcome(self) -> str:
-        """As of ``outcome_of``."""
+        """The outcome by ``outcome_of``."""
         return outcome_of(self.correct, self.prediction, self.finish_reason)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MergePoint:
-    """A merge measured in memory with the masks of one seed; ``form`` is merged, or before or after (SFT, unmerged, of
-    which density and weight are null). ``num_tokens`` is the mean of an answer."""
+    """A merge evaluated in memory with the masks of one seed.
+
+    ``form`` is ``merged``, or ``before`` or ``after`` (SFT) for the two unmerged models, whose density and weight are
+    null. ``num_tokens`` is the mean over answers.
+    """
 
     form: str
     density: float | None
@@ -128,8 +131,8 @@ class MergePoint:
 class ExampleScore:
     """Negative log-likelihood of one training completion under a model, eos included; ``index`` is its row in the data.
 
-    Bits, nats over ln 2, come over UTF-8 bytes or characters: MiCoTA (arXiv 2507.01887, eq. 3) says characters and
-    divides by len-utf-8, the bytes.
+    Bits are nats / ln 2. They are divided by UTF-8 bytes or by characters: MiCoTA (arXiv 2507.01887, eq. 3) names
+    characters and divides by len-utf-8, the bytes.
     """
 
     index: int
@@ -151,8 +154,11 @@ class ExampleScore:
 
 @dataclass(frozen=True, kw_only=True)
 class RankedResponse:
-    """One answer of a tuned model, token by token: ``ranks`` counts, for each token, the tokens that the model before
-    tuning found strictly more likely there, so that 0 is its own first choice and what ties does not count."""
+    """One answer of a tuned model, token by token.
+
+    ``ranks`` has for each token the number of tokens that are strictly more likely there under the model before tuning.
+    So 0 is that model's first choice, and ties do not count.
+    """
 
     index: int
     problem_id: str
@@ -163,8 +169,8 @@ class RankedResponse:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenShift:
-    """All uses of one token by a tuned model, by its rank before tuning: the first choice there (``num_unshifted``),
-    second or third (``num_marginal``), or lower (``num_shifted``), as in Lin et al. 2023 (arXiv 2312.01552)."""
+    """All uses of one token by a tuned model, counted by its rank before tuning: first (``num_unshifted``), second or
+    third (``num_marginal``), or lower (``num_shifted``), as in Lin et al. 2023 (arXiv 2312.01552)."""
 
     token_id: int
     text: str

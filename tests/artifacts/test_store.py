@@ -109,7 +109,7 @@ def test_whoever_waits_behind_a_finished_build_gets_nothing_to_do(tmp_path: Path
 
 @pytest.mark.parametrize(("damage", "message"), [
     (lambda path: (path / "data.jsonl").unlink(), "data.jsonl is missing"),
-    (lambda path: (path / "data.jsonl").write_text("pay"), "has 3 bytes, its manifest says 7"),
+    (lambda path: (path / "data.jsonl").write_text("pay"), "has 3 bytes, its manifest has 7"),
     (lambda path: (path / "manifest.json").write_text("{"), "not valid JSON"),
     (lambda path: (path / "manifest.json").unlink(), "not a finished artifact"),
     (lambda path: (path / "manifest.json").write_text('{"schema_version": 0}'), "has artifact schema 0"),

@@ -1,1 +1,1 @@
-"""Artifacts on disk: folders that are complete or not there at all, their manifests, and the rows they hold."""
+"""Artifacts on disk: folders that are complete or absent, their manifests, and their rows."""

