@@ -60,7 +60,7 @@ ROW = '{"id": "1", "problem": "p", "answer": "ANSWER"}' + "\n"
     (ROW, ["num_rows=2"], "has 1 rows; num_rows is 2"),
     (ROW.replace("answer", "gold"), [], "row 0 has no column 'answer'; it has gold, id, problem"),
     (ROW + '{"id"\n', [], "mine.jsonl:2: not valid JSON"),
-    (ROW, ["type_column=problem", "+types.Even=number"], "row 0 has problem='p'; types knows Even"),
+    (ROW, ["type_column=problem", "+types.Even=number"], "row 0 has problem='p'; types has Even"),
 ])  # fmt: skip
 def test_a_bad_benchmark_is_one_error_before_any_model_is_loaded(
     run_command: RunCommand, tmp_path: Path, rows: str, overrides: list[str], message: str

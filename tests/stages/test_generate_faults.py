@@ -86,7 +86,7 @@ def test_a_full_disk_is_one_clear_error_and_costs_no_completion(tmp_path: Path) 
     (partial,) = folder.glob("completions/*.partial")
     path = partial / COMPLETIONS
     assert process.returncode == 2 and errors.count("\n") == 1, errors
-    assert f"error: cannot append to {path} (File too large); its earlier rows are kept: free some space" in errors
+    assert f"error: cannot append to {path} (File too large); earlier rows are kept: free some space" in errors
     assert 0 < path.stat().st_size <= limit and len(read_jsonl(path, Completion)) > 0
     assert run_to_the_end(folder, overrides) == undisturbed
 

@@ -87,7 +87,7 @@ class JsonlAppender:
         except OSError as error:
             self._handle.truncate(self._size)
             raise ArtifactError(
-                f"cannot append to {self._path} ({error.strerror}); its earlier rows are kept: free some space and run the "
+                f"cannot append to {self._path} ({error.strerror}); earlier rows are kept: free some space and run the "
                 "same command again"
             ) from error
         self._size += len(content)

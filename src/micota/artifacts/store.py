@@ -51,7 +51,7 @@ class Manifest:
     hardware: dict[str, Any]
     finished_at: str
     files: dict[str, dict[str, Any]]
-    experiment: str = ""  # that it was first made for; others may share it
+    experiment: str = ""  # the experiment of the run that made it; others may share it
 
 
 @dataclass
