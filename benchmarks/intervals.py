@@ -46,7 +46,7 @@ def paired(trials: int, generator: np.random.Generator) -> tuple[float, float]:
             }
             for sign in (1, -1)
         ]
-        ours = paired_difference(sides[0], sides[1], draws=1)
+        ours = paired_difference(sides[0], sides[1], num_resamples=1)
         low, high = bootstrap(deltas, generator)
         held += [ours.low <= GAIN <= ours.high, low <= GAIN <= high]
     return float(held[0] / trials), float(held[1] / trials)

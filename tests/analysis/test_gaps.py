@@ -19,7 +19,7 @@ SUITES = {
 
 def test_gaps_are_paired_and_by_student() -> None:
     small, large = gaps(SUITES, LONG_SHORT)
-    assert (small.student, small.ours, small.theirs) == ("small", "strong", "short")
+    assert (small.student, small.recipe, small.baseline) == ("small", "strong", "short")
     assert small.difference.value == -0.75 and large.difference.value == 0.25
     plain = paired_difference(SUITES["large"]["strong"], SUITES["large"]["short"])
     assert (large.difference.low, large.difference.high) == (plain.low, plain.high)

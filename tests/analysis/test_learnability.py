@@ -25,8 +25,8 @@ def test_coefficients_by_hand() -> None:
 
 def test_what_does_not_vary_has_no_correlation_and_no_p_value() -> None:
     assert np.isnan(pearson(np.arange(3.0), np.full(3, 0.1)))  # the mean of these is not 0.1 in floats
-    found = correlation(trials([0.1, 0.1, 0.1], [0.1, 0.2, 0.3], seeds=1), "bits_per_byte", draws=10)
-    assert np.isnan(found.value) and np.isnan(found.p_value)
+    result = correlation(trials([0.1, 0.1, 0.1], [0.1, 0.2, 0.3], seeds=1), "bits_per_byte", num_resamples=10)
+    assert np.isnan(result.value) and np.isnan(result.p_value)
 
 
 def test_recipes_are_the_sample_however_many_seeds() -> None:
@@ -39,10 +39,10 @@ def test_recipes_are_the_sample_however_many_seeds() -> None:
 
 
 def test_an_interval_holds_zero_where_there_is_nothing() -> None:
-    found = correlation(
+    result = correlation(
         trials([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [0.3, 0.1, 0.4, 0.1, 0.5, 0.2]), "bits_per_byte", "pearson"
     )
-    assert found.low < 0 < found.high and found.p_value > 0.3
+    assert result.low < 0 < result.high and result.p_value > 0.3
 
 
 def test_one_recipe_that_makes_the_correlation_is_reported() -> None:
@@ -53,8 +53,8 @@ def test_one_recipe_that_makes_the_correlation_is_reported() -> None:
 
 def test_many_recipes_are_permuted_at_random() -> None:
     bits = [float(i) for i in range(12)]
-    found = correlation(trials(bits, bits, seeds=1), "bits_per_byte", draws=50)
-    assert found.value == pytest.approx(1.0) and 0 < found.p_value < 0.001 and found.caveat == ""
+    result = correlation(trials(bits, bits, seeds=1), "bits_per_byte", num_resamples=50)
+    assert result.value == pytest.approx(1.0) and 0 < result.p_value < 0.001 and result.caveat == ""
 
 
 def test_too_few_recipes_are_refused() -> None:

@@ -63,15 +63,17 @@ SCORES = [score("d", None, "length"), score("a", True), score("b", True), score(
 def test_lengths_of_all_and_by_outcome() -> None:
     rows = responses(COMPLETIONS, SCORES)
     assert [row.outcome for row in rows] == ["correct", "correct", "incorrect", "truncated"]
-    found = lengths_by_outcome(rows)
-    assert list(found) == ["all", "correct", "incorrect", "truncated"]
-    assert found["all"] == lengths(rows)
-    assert found["all"].num_tokens == 40 and found["all"].p50 == 25 and found["all"].share_truncated == 0.25
-    assert found["all"].reflections == {"wait": 13 / 4, "but": 1 / 4, "alternatively": 0, "let me check": 0}
-    assert found["all"].num_reflections == 14 / 4 and found["all"].share_reflecting == 0.75
-    assert found["all"].reflections_per_1000_tokens == pytest.approx(14 / 160 * 1000)
-    assert found["correct"].num_tokens == 20 and found["correct"].num_reflections == 1
-    assert found["truncated"].share_truncated == 1
+    by_outcome = lengths_by_outcome(rows)
+    assert list(by_outcome) == ["all", "correct", "incorrect", "truncated"]
+    assert by_outcome["all"] == lengths(rows)
+    assert (
+        by_outcome["all"].num_tokens == 40 and by_outcome["all"].p50 == 25 and by_outcome["all"].share_truncated == 0.25
+    )
+    assert by_outcome["all"].reflections == {"wait": 13 / 4, "but": 1 / 4, "alternatively": 0, "let me check": 0}
+    assert by_outcome["all"].num_reflections == 14 / 4 and by_outcome["all"].share_reflecting == 0.75
+    assert by_outcome["all"].reflections_per_1000_tokens == pytest.approx(14 / 160 * 1000)
+    assert by_outcome["correct"].num_tokens == 20 and by_outcome["correct"].num_reflections == 1
+    assert by_outcome["truncated"].share_truncated == 1
 
 
 def test_an_answer_without_a_score_is_an_error() -> None:
@@ -84,10 +86,10 @@ def test_training_data_are_counted_alike() -> None:
         Example(problem_id=problem, messages=[], completion=text, num_tokens=5, source="x")
         for problem, text in (("a", "Wait, no."), ("a", "so"), ("b", "But wait"))
     ]
-    found = data_responses(rows)
-    assert [(row.problem_id, row.sample, row.num_reflections) for row in found] == [
+    responses_of_data = data_responses(rows)
+    assert [(row.problem_id, row.sample, row.num_reflections) for row in responses_of_data] == [
         ("a", 0, 1),
         ("a", 1, 0),
         ("b", 0, 2),
     ]
-    assert lengths(found).reflections["wait"] == pytest.approx(2 / 3)
+    assert lengths(responses_of_data).reflections["wait"] == pytest.approx(2 / 3)

@@ -16,17 +16,17 @@ def row(index: int, bits: float, text: str) -> ExampleScore:
 
 
 def test_bits_over_bytes_and_over_characters() -> None:
-    found = bits_of([row(0, 6.0, "ab"), row(1, 12.0, "√√")])
-    assert found.bits_per_byte == pytest.approx(18 / 8)
-    assert found.bits_per_character == pytest.approx(18 / 4)
-    assert found.nats_per_byte == pytest.approx(18 / 8 * math.log(2))
-    assert found.num_tokens == 3.5
+    likelihood = bits_of([row(0, 6.0, "ab"), row(1, 12.0, "√√")])
+    assert likelihood.bits_per_byte == pytest.approx(18 / 8)
+    assert likelihood.bits_per_character == pytest.approx(18 / 4)
+    assert likelihood.nats_per_byte == pytest.approx(18 / 8 * math.log(2))
+    assert likelihood.num_tokens == 3.5
 
 
 def test_the_mean_counts_examples_alike_and_the_total_does_not() -> None:
     rows = [row(0, 10.0, "a" * 10), row(1, 300.0, "b" * 100)]
-    found = bits_of(rows)
-    assert found.mean == pytest.approx((1 + 3) / 2)
-    assert found.bits_per_byte == pytest.approx(310 / 110)
-    assert (found.p10, found.p50, found.p90) == pytest.approx((1.2, 2.0, 2.8))
+    likelihood = bits_of(rows)
+    assert likelihood.mean == pytest.approx((1 + 3) / 2)
+    assert likelihood.bits_per_byte == pytest.approx(310 / 110)
+    assert (likelihood.p10, likelihood.p50, likelihood.p90) == pytest.approx((1.2, 2.0, 2.8))
     assert rows[0].bits_per_character == pytest.approx(1.0)

@@ -32,17 +32,17 @@ def pairs(generator: np.random.Generator, count: int) -> tuple[np.ndarray, np.nd
 @pytest.mark.parametrize("total", TOTALS)
 def test_wilson_is_that_of_scipy_and_statsmodels(total: int) -> None:
     for correct in {0, 1, total // 3, total // 2, total - 1, total}:
-        found = wilson(correct, total)
-        theirs = stats.binomtest(correct, total).proportion_ci(method="wilson")
-        assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), **EXACT)
-        assert (found.low, found.high) == pytest.approx(proportion_confint(correct, total, method="wilson"), **EXACT)
+        result = wilson(correct, total)
+        expected = stats.binomtest(correct, total).proportion_ci(method="wilson")
+        assert (result.low, result.high) == pytest.approx((expected.low, expected.high), **EXACT)
+        assert (result.low, result.high) == pytest.approx(proportion_confint(correct, total, method="wilson"), **EXACT)
 
 
 def test_wilson_at_an_effective_number_of_problems_is_that_of_statsmodels() -> None:
     generator = np.random.default_rng(0)
     for total in generator.uniform(0.5, 2000, size=200):  # scipy takes whole numbers only
-        found = wilson(correct := total * generator.random(), total)
-        assert (found.low, found.high) == pytest.approx(proportion_confint(correct, total, method="wilson"), **EXACT)
+        result = wilson(correct := total * generator.random(), total)
+        assert (result.low, result.high) == pytest.approx(proportion_confint(correct, total, method="wilson"), **EXACT)
 
 
 def test_an_interval_ends_where_accuracies_end() -> None:
@@ -54,11 +54,11 @@ def test_an_interval_ends_where_accuracies_end() -> None:
     *product((0, 1, 2, 5, 9, 40), (1, 3, 9, 41)), (1200, 1000), (660, 659), (10, 600),
 ])  # fmt: skip
 def test_mcnemar_is_the_exact_binomial_of_whole_numbers(better: int, worse: int) -> None:
-    found = mcnemar(answers([1] * better + [0] * worse), answers([0] * better + [1] * worse)).p_value
+    result = mcnemar(answers([1] * better + [0] * worse), answers([0] * better + [1] * worse)).p_value
     tail = sum(math.comb(better + worse, i) for i in range(min(better, worse) + 1))
-    assert found == pytest.approx(min(1.0, 2 * tail / 2 ** (better + worse)), rel=1e-12)
-    theirs = statsmodels_mcnemar([[0, better], [worse, 0]], exact=True).pvalue
-    assert found == pytest.approx(theirs, rel=1e-10)
+    assert result == pytest.approx(min(1.0, 2 * tail / 2 ** (better + worse)), rel=1e-12)
+    expected = statsmodels_mcnemar([[0, better], [worse, 0]], exact=True).pvalue
+    assert result == pytest.approx(expected, rel=1e-10)
 
 
 def test_holm_is_that_of_statsmodels() -> None:
@@ -66,8 +66,8 @@ def test_holm_is_that_of_statsmodels() -> None:
     for _ in range(20):  # each call there collects garbage first, 60 ms
         p_values = generator.random(generator.integers(1, 12)) * generator.choice([1, 0.1, 0.001])
         p_values = np.round(p_values, 1) if generator.random() < 0.5 else p_values  # ties
-        found = holm({str(index): float(value) for index, value in enumerate(p_values)})
-        assert list(found.values()) == pytest.approx(multipletests(p_values, method="holm")[1].tolist(), **EXACT)
+        result = holm({str(index): float(value) for index, value in enumerate(p_values)})
+        assert list(result.values()) == pytest.approx(multipletests(p_values, method="holm")[1].tolist(), **EXACT)
 
 
 def test_correlations_are_those_of_the_formulas_and_of_spearmanr() -> None:
@@ -97,7 +97,7 @@ def test_the_permutation_test_counts_every_order(method: str, count: int) -> Non
         orders = [abs(measure(x, np.array(order)).statistic) for order in permutations(y)]
         expected = np.mean(np.array(orders) >= abs(measure(x, y).statistic) - 1e-12)
         trials = [Trial(recipe=str(i), seed=0, known={"x": x[i]}, gain=y[i]) for i in range(count)]
-        assert correlation(trials, "x", method, draws=10).p_value == pytest.approx(expected, **EXACT)
+        assert correlation(trials, "x", method, num_resamples=10).p_value == pytest.approx(expected, **EXACT)
 
 
 def test_random_orders_are_those_of_the_seed() -> None:
@@ -107,21 +107,21 @@ def test_random_orders_are_those_of_the_seed() -> None:
     orders = np.array([generator.permutation(y) for _ in range(MAX_PERMUTATIONS)])
     extreme = int(np.sum(np.abs(pearson(x, orders)) >= value - 1e-12))
     trials = [Trial(recipe=str(i), seed=0, known={"x": x[i]}, gain=y[i]) for i in range(9)]
-    found = correlation(trials, "x", "pearson", seed=7, draws=10)
-    assert found.p_value == pytest.approx((1 + extreme) / (1 + MAX_PERMUTATIONS), **EXACT)
+    result = correlation(trials, "x", "pearson", seed=7, num_resamples=10)
+    assert result.p_value == pytest.approx((1 + extreme) / (1 + MAX_PERMUTATIONS), **EXACT)
 
 
 def test_sign_flips_estimate_the_exact_test_of_scipy() -> None:
     generator = np.random.default_rng(0)
     for _ in range(5):
         first, second = generator.integers(-1, 2, size=5), generator.integers(-1, 2, size=7)
-        ours = {"a": answers(np.maximum(first, 0).tolist()), "b": answers(np.maximum(second, 0).tolist())}
-        theirs = {"a": answers(np.maximum(-first, 0).tolist()), "b": answers(np.maximum(-second, 0).tolist())}
+        one = {"a": answers(np.maximum(first, 0).tolist()), "b": answers(np.maximum(second, 0).tolist())}
+        other = {"a": answers(np.maximum(-first, 0).tolist()), "b": answers(np.maximum(-second, 0).tolist())}
         weighed = np.concatenate([first / (2 * len(first)), second / (2 * len(second))])
         exact = stats.permutation_test(
             (weighed,), lambda x, axis: np.abs(x.sum(axis=axis)), permutation_type="samples", vectorized=True,
             alternative="greater", n_resamples=2 ** len(weighed), axis=-1,
         )  # fmt: skip
-        found = paired_difference(ours, theirs).p_value
+        result = paired_difference(one, other).p_value
         spread = math.sqrt(exact.pvalue * (1 - exact.pvalue) / 10_000)
-        assert found == pytest.approx(exact.pvalue, abs=4 * spread + 1e-4)
+        assert result == pytest.approx(exact.pvalue, abs=4 * spread + 1e-4)

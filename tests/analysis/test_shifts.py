@@ -13,8 +13,8 @@ ROWS = [
 
 
 def test_tokens_are_summed_over_all_their_uses() -> None:
-    found = token_shifts(ROWS, lambda token: f"<{token}>")
-    assert found == [
+    shifts = token_shifts(ROWS, lambda token: f"<{token}>")
+    assert shifts == [
         TokenShift(token_id=5, text="<5>", count=3, num_unshifted=1, num_marginal=0, num_shifted=2,
                    mean_rank=pytest.approx(13 / 3), max_rank=10),
         TokenShift(token_id=7, text="<7>", count=2, num_unshifted=0, num_marginal=2, num_shifted=0,
@@ -22,7 +22,7 @@ def test_tokens_are_summed_over_all_their_uses() -> None:
         TokenShift(token_id=9, text="<9>", count=1, num_unshifted=1, num_marginal=0, num_shifted=0,
                    mean_rank=0.0, max_rank=0),
     ]  # fmt: skip
-    assert found[0].share_shifted == pytest.approx(2 / 3)
+    assert shifts[0].share_shifted == pytest.approx(2 / 3)
 
 
 def test_responses_without_tokens_have_no_mean() -> None:

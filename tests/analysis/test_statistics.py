@@ -36,14 +36,14 @@ def named(values: Iterable[float]) -> dict[str, float]:
 
 def paired_suites(generator: np.random.Generator, gain: float) -> tuple[Suite, Suite]:
     """Two models on the paper's suite that differ on DISCORDANCE of the problems, by ``gain`` on average."""
-    ours: dict[str, dict[str, float]] = {}
-    theirs: dict[str, dict[str, float]] = {}
+    first: dict[str, dict[str, float]] = {}
+    second: dict[str, dict[str, float]] = {}
     for bench, count in PAPER.items():
-        draw = generator.random(count)
-        better = draw < (DISCORDANCE[bench] + gain) / 2
-        worse = ~better & (draw < DISCORDANCE[bench])
-        ours[bench], theirs[bench] = named(better), named(worse)
-    return ours, theirs
+        uniform = generator.random(count)
+        better = uniform < (DISCORDANCE[bench] + gain) / 2
+        worse = ~better & (uniform < DISCORDANCE[bench])
+        first[bench], second[bench] = named(better), named(worse)
+    return first, second
 
 
 def test_wilson_against_published_values() -> None:
@@ -150,7 +150,7 @@ def test_paired_interval_covers_the_truth_on_the_papers_suite() -> None:
     generator = np.random.default_rng(4)
     covered = 0
     for _ in range(500):
-        difference = paired_difference(*paired_suites(generator, gain=0.03), draws=10)
+        difference = paired_difference(*paired_suites(generator, gain=0.03), num_resamples=10)
         covered += difference.low <= 0.03 <= difference.high
     assert 0.92 <= covered / 500 <= 0.975
 
@@ -159,27 +159,27 @@ def test_p_values_under_the_null_are_not_too_small() -> None:
     generator = np.random.default_rng(1)
     rejected = 0
     for trial in range(300):
-        ours, theirs = (suite(a=generator.random(80) < 0.5) for _ in range(2))
-        rejected += paired_difference(ours, theirs, seed=trial, draws=500).is_distinguishable
+        first, second = (suite(a=generator.random(80) < 0.5) for _ in range(2))
+        rejected += paired_difference(first, second, seed=trial, num_resamples=500).is_distinguishable
     assert rejected / 300 < 0.08
 
 
 def test_problems_are_paired_by_id_and_not_by_position() -> None:
     ours = {"a": {"x": 1.0, "y": 0.0, "z": 1.0}}
     shuffled = {"a": {"z": 1.0, "y": 0.0, "x": 1.0}}
-    assert paired_difference(ours, shuffled).value == 0
-    assert mcnemar(ours["a"], shuffled["a"]).num_better == 0
+    assert paired_difference(first, shuffled).value == 0
+    assert mcnemar(first["a"], shuffled["a"]).num_better == 0
 
 
-@pytest.mark.parametrize(("ours", "theirs", "text"), [
+@pytest.mark.parametrize(("first", "second", "text"), [
     ({"a": {"x": 1.0}}, {"a": {"x": 1.0, "y": 0.0}}, r"first side lacks 1 problems of a .* \(y\)"),
     ({"a": {"x": 1.0, "y": 0.0}}, {"a": {"x": 1.0}}, r"second side lacks 1 problems of a .* \(y\)"),
     ({"a": {"x": 1.0}}, {"b": {"x": 1.0}}, r"first side lacks 1 benchmarks .* \(b\)"),
     ({}, {}, "at least one benchmark"),
 ])  # fmt: skip
-def test_pairs_must_match(ours: Suite, theirs: Suite, text: str) -> None:
+def test_pairs_must_match(first: Suite, second: Suite, text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        paired_difference(ours, theirs)
+        paired_difference(first, second)
 
 
 @pytest.mark.parametrize(("better", "worse", "p_value"), [
@@ -189,18 +189,20 @@ def test_pairs_must_match(ours: Suite, theirs: Suite, text: str) -> None:
     (2, 10, 2 * (1 + 12 + 66) / 2**12),
 ])  # fmt: skip
 def test_mcnemar_against_binomials(better: int, worse: int, p_value: float) -> None:
-    ours = named([1] * better + [0] * worse + [1, 0])
-    theirs = named([0] * better + [1] * worse + [1, 0])
-    found = mcnemar(ours, theirs)
-    assert (found.num_better, found.num_worse, found.num_problems) == (better, worse, better + worse + 2)
-    assert found.p_value == pytest.approx(p_value, rel=1e-12)
+    first = named([1] * better + [0] * worse + [1, 0])
+    second = named([0] * better + [1] * worse + [1, 0])
+    result = mcnemar(first, second)
+    assert (result.num_better, result.num_worse, result.num_problems) == (better, worse, better + worse + 2)
+    assert result.p_value == pytest.approx(p_value, rel=1e-12)
 
 
 def test_mcnemar_agrees_with_sign_flips() -> None:
-    ours, theirs = named([1] * 9 + [0] * 2 + [1] * 20), named([0] * 9 + [1] * 2 + [1] * 20)
-    found = mcnemar(ours, theirs)
-    assert found.p_value == pytest.approx(paired_difference({"a": ours}, {"a": theirs}, draws=20_000).p_value, abs=0.01)
-    assert found.label == "not distinguishable"
+    first, second = named([1] * 9 + [0] * 2 + [1] * 20), named([0] * 9 + [1] * 2 + [1] * 20)
+    result = mcnemar(first, second)
+    assert result.p_value == pytest.approx(
+        paired_difference({"a": first}, {"a": second}, num_resamples=20_000).p_value, abs=0.01
+    )
+    assert result.label == "not distinguishable"
     assert mcnemar(named([1] * 9), named([0] * 9)).label == "better"
 
 
@@ -231,7 +233,7 @@ def test_holm_keeps_false_alarms_rare() -> None:
 
 def test_the_papers_suite_cannot_show_its_gains_unpaired() -> None:
     """Five benchmarks of 30 to 1,319 problems: an average has a standard error of 2 points, a difference of two needs
-    5.5 to 6 to be significant and 8 to be found in 4 of 5 experiments; paired it is 4 to 5."""
+    5.5 to 6 to be significant and 8 to be detected in 4 of 5 experiments; paired it is 4 to 5."""
     unpaired = unpaired_error(PAPER, ACCURACY)
     assert unpaired / math.sqrt(2) == pytest.approx(0.02, abs=0.002)
     assert 0.055 <= minimum_detectable_effect(unpaired, power=0.5) <= 0.06
@@ -241,14 +243,14 @@ def test_the_papers_suite_cannot_show_its_gains_unpaired() -> None:
     assert minimum_detectable_effect(paired) == pytest.approx(0.06, abs=0.003)
 
 
-def test_what_is_called_detectable_is_found_in_four_of_five() -> None:
+def test_what_is_called_detectable_is_detected_in_four_of_five() -> None:
     gain = minimum_detectable_effect(paired_error(PAPER, DISCORDANCE))
     generator = np.random.default_rng(6)
-    found = sum(
-        paired_difference(*paired_suites(generator, gain), seed=trial, draws=400).label == "better"
+    detected = sum(
+        paired_difference(*paired_suites(generator, gain), seed=trial, num_resamples=400).label == "better"
         for trial in range(300)
     )
-    assert 0.74 <= found / 300 <= 0.86
+    assert 0.74 <= detected / 300 <= 0.86
 
 
 def test_planning_names_missing_benchmarks() -> None:

@@ -1,1 +1,1 @@
-"""What stored rows say, read without a model: statistics, lengths, gaps, likelihood, learnability, token shifts."""
+"""Analysis of stored rows without a model: statistics, lengths, gaps, likelihood, learnability, token shifts."""

@@ -1,4 +1,4 @@
-"""How long responses are, and how often they turn back on themselves: from stored completions and scores, no model."""
+"""Lengths of responses and their reflection words, from stored completions and scores, without a model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import numpy as np
 from micota.analysis.statistics import PairingError
 from micota.records import Completion, Example, Score
 
-# MiCoTA's case study (arXiv 2507.01887) counts "wait"; Mix Distillation (2502.12143) knows long CoT by "alternatively".
+# MiCoTA's case study (arXiv 2507.01887) counts "wait"; Mix Distillation (2502.12143) detects long CoT by
+# "alternatively".
 REFLECTION_WORDS = ("wait", "but", "alternatively", "let me check")
-DATA_OUTCOME = "data"  # of a completion to train on, which nobody scored
+DATA_OUTCOME = "data"  # the outcome of a training completion, which has no score
 
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """One response: its length, what became of it (``Score.outcome``, or ``data``), and how often it has each
-    reflection word."""
+    """One response: its length, its outcome (``Score.outcome``, or ``data``) and its count of each reflection word."""
 
     problem_id: str
     sample: int
@@ -37,8 +37,11 @@ class Response:
 
 @dataclass(frozen=True, kw_only=True)
 class Lengths:
-    """Of many responses: tokens each (mean and quantiles), the share that hit the limit, and reflection words: the mean
-    number in a response, by word and together, the share of responses with any, and the number in 1,000 tokens."""
+    """Statistics of many responses.
+
+    They are the tokens per response (mean and quantiles), the share that hit the token limit, and of reflection words
+    the mean number per response (by word and in all), the share of responses with any, and the number per 1,000 tokens.
+    """
 
     num_responses: int
     num_tokens: float
@@ -54,35 +57,35 @@ class Lengths:
 
 @cache
 def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
-    # Longest first, so that of two words that begin alike the longer is found; spaces of a phrase may be line breaks.
+    # Longest first, so that the longer of two words with one beginning matches; a space may match a line break.
     spelt = [r"\s+".join(map(re.escape, word.split())) for word in sorted(words, key=len, reverse=True)]
     return re.compile(rf"(?<!\w)(?:{'|'.join(spelt)})(?!\w)", re.IGNORECASE)
 
 
 def reflections(text: str, words: tuple[str, ...] = REFLECTION_WORDS) -> dict[str, int]:
-    """How often ``text`` has each word, whole and in any case."""
-    found = Counter(" ".join(match.group().lower().split()) for match in _pattern(words).finditer(text))
-    return {word: found[word] for word in words}
+    """Count each word in ``text``, as a whole word and in any case."""
+    counts = Counter(" ".join(match.group().lower().split()) for match in _pattern(words).finditer(text))
+    return {word: counts[word] for word in words}
 
 
 def reflection_spans(text: str, words: tuple[str, ...] = REFLECTION_WORDS) -> list[tuple[int, int]]:
-    """Where the words stand (start, end), in order: what a page marks."""
+    """Return the spans (start, end) of the words in ``text``, in order; pages mark them."""
     return [match.span() for match in _pattern(words).finditer(text)]
 
 
 def responses(completions: Iterable[Completion], scores: Iterable[Score]) -> list[Response]:
-    """The responses of one model to one benchmark, in the order of the completions.
+    """Return the responses of one model to one benchmark, in the order of the completions.
 
     Raises:
         PairingError: a completion has no score.
     """
     by_id = {(score.problem_id, score.sample): score for score in scores}
-    found = []
+    rows = []
     for row in completions:
         score = by_id.get((row.problem_id, row.sample))
         if score is None:
             raise PairingError(f"sample {row.sample} of problem {row.problem_id!r} has no score")
-        found.append(
+        rows.append(
             Response(
                 problem_id=row.problem_id,
                 sample=row.sample,
@@ -92,15 +95,15 @@ def responses(completions: Iterable[Completion], scores: Iterable[Score]) -> lis
                 reflections=reflections(row.completion),
             )
         )
-    return found
+    return rows
 
 
 def data_responses(examples: Iterable[Example]) -> list[Response]:
-    """The completions of training data as responses; of several to one problem, ``sample`` counts them."""
+    """Return the completions of training data as responses; ``sample`` numbers those of one problem."""
     seen: Counter[str] = Counter()
-    found = []
+    rows = []
     for row in examples:
-        found.append(
+        rows.append(
             Response(
                 problem_id=row.problem_id,
                 sample=seen[row.problem_id],
@@ -111,12 +114,12 @@ def data_responses(examples: Iterable[Example]) -> list[Response]:
             )
         )
         seen[row.problem_id] += 1
-    return found
+    return rows
 
 
 def lengths(rows: Sequence[Response]) -> Lengths:
-    """Sum up responses, of which there must be at least one."""
-    # Quantiles beside the mean: responses that run into the limit make the mean one of the limit.
+    """Return the statistics of at least one response."""
+    # Quantiles beside the mean: responses that hit the token limit dominate the mean.
     tokens = np.array([row.num_tokens for row in rows])
     words = {word: sum(row.reflections[word] for row in rows) for word in rows[0].reflections}
     p10, p50, p90 = (float(value) for value in np.percentile(tokens, (10, 50, 90)))
@@ -130,13 +133,13 @@ def lengths(rows: Sequence[Response]) -> Lengths:
         reflections={word: count / len(rows) for word, count in words.items()},
         num_reflections=sum(words.values()) / len(rows),
         share_reflecting=sum(row.num_reflections > 0 for row in rows) / len(rows),
-        # Over all tokens, not a mean of rates: a short response with one word would outweigh a long one.
+        # Over all tokens, not the mean of rates, in which a short response with one word would outweigh a long one.
         reflections_per_1000_tokens=1000 * sum(words.values()) / max(1, int(tokens.sum())),
     )
 
 
 def lengths_by_outcome(rows: Sequence[Response]) -> dict[str, Lengths]:
-    """All responses (``all``), and those of each outcome that occurs, the most frequent first."""
+    """Return the statistics of all responses (``all``) and of each outcome that occurs, the most frequent first."""
     by_outcome: dict[str, list[Response]] = {}
     for row in rows:
         by_outcome.setdefault(row.outcome, []).append(row)

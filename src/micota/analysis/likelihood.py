@@ -1,7 +1,7 @@
-"""How likely a data set is under a model, as a whole and over its examples.
+"""Likelihood of a data set under a model, for the whole set and over its examples.
 
-BPC (MiCoTA, arXiv 2507.01887, eq. 3) is -sum ln p(token) / ln 2 over the length of the text, which does not depend on
-the tokenizer as a loss per token does. The paper divides by "characters" and counts UTF-8 bytes; both are here.
+BPC (MiCoTA, arXiv 2507.01887, eq. 3) is -sum ln p(token) / ln 2 over the length of the text. Unlike the loss per token,
+the length does not depend on the tokenizer. The paper divides by "characters" and counts UTF-8 bytes; both are here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ QUANTILES = (10, 50, 90)  # percent
 
 @dataclass(frozen=True, kw_only=True)
 class Likelihood:
-    """Of a whole data set: total bits (or nats) over total UTF-8 bytes or characters, which long completions dominate.
-    ``mean`` and the quantiles are of each example's own bits per byte, which count all examples alike."""
+    """Likelihood of a data set: total bits (or nats) over total UTF-8 bytes or characters.
+
+    Long completions dominate the totals. ``mean`` and the quantiles are over the bits per byte of each example, so all
+    examples weigh the same.
+    """
 
     bits_per_byte: float
     bits_per_character: float
@@ -32,8 +35,8 @@ class Likelihood:
 
 
 def bits_of(rows: Sequence[ExampleScore]) -> Likelihood:
-    """Sum up the rows of one data set, of which there must be at least one."""
-    # Total over total, not the mean of ratios: the code length of the whole set, as a compressor would be measured.
+    """Return the likelihood of one data set of at least one row."""
+    # Total over total, not the mean of ratios: it is the code length of the whole set, as for a compressor.
     nats = sum(row.nll_nats for row in rows)
     num_bytes = sum(row.num_bytes for row in rows)
     bits = np.array([row.bits_per_byte for row in rows])

@@ -56,7 +56,7 @@ def gap_figure(summaries: Sequence[Summary], found: dict[str, list[Gap]]) -> go.
             y=[places.index(gap.student) + shift for gap in own],
             error_x=error_bars(estimates, 1.5),
             mode="markers",
-            marker={"size": 10, "color": COLOURS.get(own[0].ours, SPARE[0])},
+            marker={"size": 10, "color": COLOURS.get(own[0].recipe, SPARE[0])},
             name=name,
             showlegend=True,
             text=[f"{gap.student}, {name}: {verdict(gap.difference)}" for gap in own],
@@ -65,7 +65,7 @@ def gap_figure(summaries: Sequence[Summary], found: dict[str, list[Gap]]) -> go.
         )
         for gap in own:
             place = places.index(gap.student)
-            value = published_gap(summaries[place], gap.ours, gap.theirs)
+            value = published_gap(summaries[place], gap.recipe, gap.baseline)
             if value is not None:
                 strokes.append((value, place + shift, f"{gap.student}, {name}: {value:+.1f} published"))
     if strokes:
@@ -83,6 +83,6 @@ def gap_figure(summaries: Sequence[Summary], found: dict[str, list[Gap]]) -> go.
 
 
 def _about(gap: Gap, case: int) -> dict[str, object]:
-    """Which number a point is, for a page that is clicked there: how the scores of ``gap.ours`` were made."""
-    about = {"about": f"average less {gap.theirs}", "shown": verdict(gap.difference)}
-    return {"case": case, "model": gap.ours, "measure": "average", **about}
+    """Which number a point is, for a page that is clicked there: how the scores of ``gap.recipe`` were made."""
+    about = {"about": f"average less {gap.baseline}", "shown": verdict(gap.difference)}
+    return {"case": case, "model": gap.recipe, "measure": "average", **about}

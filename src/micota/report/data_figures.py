@@ -7,7 +7,7 @@ from itertools import cycle
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from micota.analysis.learnability import MIN_ARMS, correlation
+from micota.analysis.learnability import MIN_RECIPES, correlation
 from micota.analysis.shifts import MEASURES, most_shifted
 from micota.analysis.statistics import Estimate
 from micota.records import TokenShift
@@ -71,7 +71,7 @@ def gain_figure(summary: Summary) -> go.Figure:
 
 def gain_in_words(summary: Summary) -> str:
     """Whether BPC goes with the gain over recipes; empty where there are too few of them."""
-    if len({trial.recipe for trial in summary.trials}) < MIN_ARMS:
+    if len({trial.recipe for trial in summary.trials}) < MIN_RECIPES:
         return ""
     found = correlation(summary.trials, "bits_per_byte")
     size = f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}], p = {found.p_value:.2f}"
