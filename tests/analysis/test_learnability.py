@@ -46,9 +46,9 @@ def test_an_interval_holds_zero_where_there_is_nothing() -> None:
 
 
 def test_one_recipe_that_makes_the_correlation_is_reported() -> None:
-    found = correlation(trials([0.1, 0.11, 0.12, 0.9], [0.01, 0.02, 0.03, -0.9]), "bits_per_byte", "pearson")
-    assert found.value < -0.99 and found.without["recipe3"] > 0.9
-    assert found.caveat.startswith("4 recipes only; without one of them it is -1.00 to +1.00")
+    result = correlation(trials([0.1, 0.11, 0.12, 0.9], [0.01, 0.02, 0.03, -0.9]), "bits_per_byte", "pearson")
+    assert result.value < -0.99 and result.without["recipe3"] > 0.9
+    assert result.caveat.startswith("4 recipes only; without one of them it is -1.00 to +1.00")
 
 
 def test_many_recipes_are_permuted_at_random() -> None:

@@ -165,7 +165,7 @@ def test_p_values_under_the_null_are_not_too_small() -> None:
 
 
 def test_problems_are_paired_by_id_and_not_by_position() -> None:
-    ours = {"a": {"x": 1.0, "y": 0.0, "z": 1.0}}
+    first = {"a": {"x": 1.0, "y": 0.0, "z": 1.0}}
     shuffled = {"a": {"z": 1.0, "y": 0.0, "x": 1.0}}
     assert paired_difference(first, shuffled).value == 0
     assert mcnemar(first["a"], shuffled["a"]).num_better == 0

@@ -80,7 +80,7 @@ def test_constants_are_numbers_functions_and_greek_letters() -> None:
 
 
 def test_near_duplicates_are_found() -> None:
-    assert found(r"Compute $\sin^2 4^\circ + \sin^2 8^\circ + \dots + \sin^2 176^\circ.$", "22.5") == [
+    assert rules_of(r"Compute $\sin^2 4^\circ + \sin^2 8^\circ + \dots + \sin^2 176^\circ.$", "22.5") == [
         ("sines", "exact")
     ]
     reflected = ("The point $(0,0)$ is reflected across the vertical line $x = 1$. Its image is then reflected across "

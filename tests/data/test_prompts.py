@@ -31,8 +31,8 @@ def test_a_chat_and_its_bare_text() -> None:
 
 
 def test_one_prompt_for_all_unless_the_papers_prompts_are_chosen(composed: Callable[..., Any]) -> None:
-    ours, theirs = composed("generate"), composed("generate", "prompt=paper")
-    for config, is_one in ((ours, True), (theirs, False)):
+    chat, plain = composed("generate"), composed("generate", "prompt=paper")
+    for config, is_one in ((chat, True), (plain, False)):
         data = graph.data(config, config.ta_data)
         prompt = data.inputs["completions"].spec.prompt
         scored = graph.scores(config, "teacher")["math500"].inputs["completions"].spec.prompt
@@ -59,7 +59,7 @@ THINKING = ThinkingConfig(open="<think>", close="</think>")
 
 @pytest.mark.parametrize(("completion", "opened", "cot", "answer"), [
     ("so\n</think>\n\n7", "<think>\n", "so", "7"),  # as R1 writes
-    ("<think>\nso\n</think>\n7", "", "so", "7"),  # prompt without a template
+    ("<think>\nso\n</think>\n7", "", "so", "7"),  # the template has no tag
     ("<think>\nso\n</think>\n7", "<think>\n", "so", "7"),
     ("so", "<think>\n", "so", None),  # cut off
     ("so </think> 7", "", "so", "7"),
