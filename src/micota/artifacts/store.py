@@ -73,7 +73,7 @@ class Store:
         return self.root / node.folder
 
     def partial(self, node: AnyNode) -> Path:
-        """Where an artifact is built."""
+        """The folder in which the artifact of ``node`` is built."""
         return self.path(node).with_name(self.path(node).name + ".partial")
 
     def manifest(self, node: AnyNode) -> Manifest | None:
@@ -100,7 +100,7 @@ class Store:
         return node.is_source or self.manifest(node) is not None
 
     def progress(self, node: AnyNode) -> bool:
-        """Whether a killed build of this artifact is there to be resumed."""
+        """Return whether there is an unfinished build of this artifact to resume."""
         return self.partial(node).exists()
 
     @contextmanager
