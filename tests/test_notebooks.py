@@ -33,13 +33,14 @@ def test_they_are_committed_without_outputs_and_hold_no_logic(path: Path) -> Non
             assert not isinstance(node, LOGIC), f"logic belongs into micota.report: {ast.unparse(node)}"
             if isinstance(node, ast.ImportFrom):
                 assert node.module == "IPython.display" or str(node.module).split(".")[0] == "micota"
-            assert not isinstance(node, ast.Import)
+            if isinstance(node, ast.Import):
+                assert [alias.name for alias in node.names] == ["micota"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_they_begin_with_what_to_run_and_how_to_read_it(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    assert "python pipeline.py experiment=tiny" in texts[0] and len(texts) >= 3
+    assert "micota pipeline experiment=tiny" in texts[0] and len(texts) >= 3
     [parameters] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     assert parameters.source.startswith("overrides = [")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +21,8 @@ from fork_server import ROOT
 from nbclient import NotebookClient
 from wandb_files import read_runs
 
-from micota.api import load
+import micota
+from micota.api import load_results
 from micota.artifacts.store import read_manifest
 from micota.errors import ArtifactError
 
@@ -223,4 +227,38 @@ def test_notebooks_read_what_a_pipeline_made(explored: Path, path: Path, monkeyp
 
 def test_a_notebook_of_what_was_not_run_names_the_command_to_run(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"there is nothing to read yet; run:  micota pipeline experiment=tiny"):
-        load("experiment=tiny", f"artifacts={tmp_path}")
+        load_results(["experiment=tiny", f"artifacts={tmp_path}"])
+
+
+def examples(text: str) -> Iterator[str]:
+    """The blocks of Python in a page."""
+    yield from re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.fixture
+def in_its_place(undisturbed: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The folder that a pipeline ran in, and what examples need to know: experiment=tiny is a toy of itself there."""
+    monkeypatch.chdir(undisturbed[0])
+    return {"micota": micota, "SETTING": [*SMALL, FEW]}
+
+
+def of_the_setting(code: str) -> str:
+    return code.replace('"experiment=tiny"', "*SETTING")
+
+
+def test_examples_of_the_api_run(in_its_place: dict[str, Any]) -> None:
+    runner = doctest.DocTestRunner()
+    for name in (name for name in micota.__all__ if name != "Results"):
+        text = of_the_setting(inspect.getdoc(getattr(micota, name)) or "")
+        example = doctest.DocTestParser().get_doctest(text, dict(in_its_place), name, None, None)
+        assert example.examples, f"{name} has no example"
+        runner.run(example)
+    assert runner.summarize(verbose=False).failed == 0
+
+
+def test_the_page_on_the_api_runs(in_its_place: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = [*examples((ROOT / "docs" / "how-to" / "python.md").read_text(encoding="utf-8"))]
+    assert len(blocks) >= 5
+    for block in blocks:
+        exec(compile(of_the_setting(block), "docs/how-to/python.md", "exec"), in_its_place)
+    assert "of 1 right" in capsys.readouterr().out

@@ -1,45 +1,331 @@
-"""Where a notebook starts: the finished cases of an experiment, found by its config as ``report.py`` finds them."""
+"""The commands as functions: for notebooks, scripts and other programs.
+
+Settings are the overrides of the command line, and mistakes raise the errors that it prints. ``import micota`` brings
+these functions; PyTorch is imported by those that run a model, when they do.
+"""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from rich.console import Console
 
+from micota import graph
+from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.store import Store
 from micota.cli import app as commands
 from micota.cli import experiments
-from micota.cli.report import finished_seeds, report_folder
-from micota.config import SCHEMAS, Call
-from micota.errors import ArtifactError
-from micota.report.collect import CaseReport, case_reports
+from micota.cli.grade_file import graded
+from micota.config import (
+    SCHEMAS,
+    Call,
+    Config,
+    EvaluateConfig,
+    EvaluationConfig,
+    OtherModelConfig,
+    complaints,
+)
+from micota.errors import ArtifactError, ConfigError, UserError
+from micota.graph.models import named
+from micota.graph.node import AnyNode, Node
+from micota.graph.specs import ScoresSpec
+from micota.records import SCORES, Score
+from micota.runtime.execute import execute
+
+if TYPE_CHECKING:
+    from micota.report.collect import CaseReport
+
+Settings = Sequence[str] | Config
 
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """All cases of an experiment, and where their artifacts are."""
+    """All cases of an experiment that has been run: see :func:`load_results`.
+
+    Args:
+        store: where the artifacts are.
+        cases: one for each point of the experiment's axes; ``cases[0].summary`` holds its numbers.
+        call: the command that the experiment ran with.
+    """
 
     store: Store
     cases: list[CaseReport]
     call: Call
 
 
-def load(*overrides: str) -> Results:
-    """The experiment that ``python pipeline.py OVERRIDES`` ran. A relative artifacts folder is one of the repository.
+def compose(overrides: Sequence[str] = (), command: str = "train", config_dir: str | Path | None = None) -> Config:
+    """The checked config of a command, as it would compose it. Needs no PyTorch and makes nothing.
+
+    Args:
+        overrides: as on the command line, ``["student=qwen1.5b", "data=micota"]``.
+        command: generate, train, merge, evaluate, pipeline or report.
+        config_dir: a folder with YAML groups of the user's own, as ``--config-dir``.
+
+    Raises:
+        ConfigError: an override, or the command, is not accepted; the text says what is.
+
+    Example:
+        >>> config = micota.compose(["experiment=tiny", "data=strong"])
+        >>> config.student.sft.batch_size
+        16
+    """
+    if command not in SCHEMAS:
+        raise ConfigError(f"command={command!r}; accepted: {', '.join(SCHEMAS)}")
+    with _composing(config_dir):
+        config: Config = _prepared(overrides, command, config_dir)
+    return config
+
+
+def generate(settings: Settings = (), config_dir: str | Path | None = None) -> Path:
+    """Make the training data of one recipe, as ``micota generate``.
+
+    Args:
+        settings: overrides, or a config that ``compose(..., "generate")`` made.
+        config_dir: as for :func:`compose`.
+
+    Returns:
+        The artifact's folder; ``data.jsonl`` in it has an example a line.
+
+    Raises:
+        ConfigError: a setting is not accepted.
+        ArtifactError: an input is not there yet; the text has the commands that make it.
+
+    Example:
+        >>> folder = micota.generate(["experiment=tiny", "data=strong"])
+        >>> (folder / "data.jsonl").exists()
+        True
+    """
+    config = _config(settings, "generate", config_dir)
+    return _made(config, "generate", graph.data(config, config.data))
+
+
+def train(settings: Settings = (), config_dir: str | Path | None = None) -> Path:
+    """Fine-tune the student on the data of one recipe, or with ``role=ta`` the teacher assistant, as ``micota train``.
+
+    Args:
+        settings: overrides, or a config that ``compose(..., "train")`` made.
+        config_dir: as for :func:`compose`.
+
+    Returns:
+        The model's folder, which ``transformers.AutoModelForCausalLM.from_pretrained`` takes.
+
+    Raises:
+        ConfigError: a setting is not accepted.
+        ArtifactError: an input is not there yet; the text has the commands that make it.
+
+    Example:
+        >>> folder = micota.train(["experiment=tiny", "data=strong"])
+        >>> (folder / "model.safetensors").exists()
+        True
+    """
+    config = _config(settings, "train", config_dir)
+    return _made(config, "train", graph.trained(config, config.role))
+
+
+def merge(
+    base: str | Path,
+    tuned: str | Path,
+    *,
+    method: str = "dare_ties",
+    density: float | list[Any] | None = None,
+    weight: float | list[Any] | None = None,
+    rescale: str | None = None,
+    normalize: bool | None = None,
+    epsilon: float | None = None,
+    gamma: float | None = None,
+    dtype: str = "bfloat16",
+    seed: int = 0,
+    artifacts: str | Path = "artifacts",
+) -> Path:
+    """Merge two models of one architecture. What is merged already is not merged again.
+
+    Args:
+        base: folder, hub id or ``bundled:NAME`` of the model before fine-tuning, from which task vectors start.
+        tuned: the model after it, whose tokenizer and settings the merge gets.
+        method: an option of ``conf/merge``, as dare_ties, ties, slerp, linear.
+        density: share of the task vector's elements that is left, above 0 and at most 1; or values by layer or module.
+        weight: of the tuned model, from 0 (base) to 1 (tuned); or values by layer or module.
+        rescale, normalize, epsilon, gamma: as in the reference of merge methods; None is the method's own setting.
+        dtype: float32 or bfloat16, of the weights written.
+        seed: draws what random methods drop.
+        artifacts: folder that the merge is made in.
+
+    Returns:
+        The merged model's folder; ``merge.json`` in it has norms and checks.
+
+    Raises:
+        ConfigError: a setting is not accepted, the models do not fit each other, or the disk is too small.
+
+    Example:
+        >>> folder = micota.merge("bundled:ta", "bundled:ta", method="linear", weight=0.5, dtype="float32")
+        >>> (folder / "model.safetensors").exists()
+        True
+    """
+    config = compose([f"merge={method}", "tracker=none", f"seed={seed}"], "merge")
+    config.artifacts = str(artifacts)
+    given = {"density": density, "weight": weight, "rescale": rescale, "normalize": normalize, "epsilon": epsilon}
+    for name, value in {**given, "gamma": gamma, "dtype": dtype}.items():
+        if value is not None:
+            setattr(config.merge, name, value)
+    for complaint in complaints(config.merge, "merge."):
+        raise ConfigError(complaint)
+    inputs = {"base": _model(base), "tuned": _model(tuned)}
+    of_ta = graph.merged(config)  # the same merge, of the models that the config names
+    name = inputs["tuned"].name + of_ta.name.removeprefix(of_ta.inputs["tuned"].name)
+    return _made(config, "merge", Node(name=name, spec=of_ta.spec, inputs=inputs, command="merge"))
+
+
+def evaluate(settings: Settings = (), config_dir: str | Path | None = None) -> dict[str, dict[str, Any]]:
+    """Answer benchmarks and grade the answers, as ``micota evaluate``.
+
+    Args:
+        settings: overrides, or a config that ``compose(..., "evaluate")`` made.
+        config_dir: as for :func:`compose`.
+
+    Returns:
+        By benchmark: ``accuracy`` from 0 to 1 with the bounds ``low`` and ``high`` of its 95 % interval,
+        ``num_problems``, ``outcomes`` and others. Empty with ``rank_shift=true``, which grades nothing.
+
+    Raises:
+        ConfigError: a setting is not accepted.
+        ArtifactError: an input is not there yet; the text has the commands that make it.
+
+    Example:
+        >>> scores = micota.evaluate(["experiment=tiny", "data=instruct", "bench=[tiny_easy]"])
+        >>> 0 <= scores["easy"]["low"] <= scores["easy"]["accuracy"] <= 1
+        True
+    """
+    from micota.grading.scores import summarise
+
+    config = _config(settings, "evaluate", config_dir)
+    assert isinstance(config, EvaluateConfig)
+    targets = graph.evaluation(config)
+    execute(config, "evaluate", targets, Console(quiet=True))
+    store = Store(config.artifacts)
+    nodes = [node for node in targets if isinstance(node.spec, ScoresSpec)]
+    return {str(node.benchmark): summarise(read_jsonl(store.path(node) / SCORES, Score)) for node in nodes}
+
+
+def grade(rows: Iterable[Mapping[str, Any]], *, grader: str = "typed", num_workers: int = 1) -> list[dict[str, Any]]:
+    """Grade anyone's answers by every rule. Symbolic comparisons run in worker processes with limits.
+
+    Args:
+        rows: ``id``, ``completion`` (text of the model) and ``answer`` (text or number), and if wanted
+            ``answer_type``, ``tolerance``, ``finish_reason`` and ``problem``; ids are unique.
+        grader: whose verdict is ``correct``: typed or paper_rule.
+        num_workers: processes.
+
+    Returns:
+        For each row ``id``, ``prediction`` (text or None), ``correct`` (None where it could not be told), ``reason``,
+        and ``graders``, which has the verdict of each.
+
+    Raises:
+        SourceError: a row lacks a field or has a wrong one; the text names its number.
+        ConfigError: there is no such grader.
+
+    Example:
+        >>> [row] = micota.grade([{"id": 1, "completion": "So it is \\\\boxed{1/2}.", "answer": "0.5"}])
+        >>> row["correct"]
+        True
+    """
+    evaluation = EvaluationConfig(grader=grader, num_workers=num_workers)
+    for complaint in complaints(evaluation):
+        raise ConfigError(complaint)
+    return graded(map(dict, rows), "row", evaluation, Console(quiet=True))[0]
+
+
+def load_results(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Results:
+    """The results of an experiment that ``micota pipeline OVERRIDES`` ran, over all seeds at which it is finished.
+
+    A relative folder of artifacts is looked for in the present folder and in those above it.
+
+    Args:
+        overrides: those that the pipeline ran with.
+        config_dir: as for :func:`compose`.
 
     Raises:
         ConfigError: an override is not accepted.
-        ArtifactError: the experiment has not been run.
+        ArtifactError: the experiment has not been run; the text has the command.
+
+    Example:
+        >>> results = micota.load_results(["experiment=tiny"])
+        >>> [row.name for row in results.cases[0].summary.recipes][:2]
+        ['instruct', 'strong']
     """
-    call = Call(overrides=list(overrides))
-    with hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):
-        config = commands.prepare(hydra.compose("report", list(overrides)), SCHEMAS["report"], call)
-        config.artifacts = str(commands.CONF.parent / Path(config.artifacts).expanduser())
+    from micota.cli.report import finished_seeds, report_folder
+    from micota.report.collect import case_reports
+
+    with _composing(config_dir):
+        config = _prepared(overrides, "report", config_dir)
+        config.artifacts = str(_above(Path(config.artifacts).expanduser()))
         cases = experiments.cases(config)
     store = Store(config.artifacts)
     by_seed = finished_seeds(config, cases, store, report_folder(config, cases))
     if not by_seed:
-        raise ArtifactError(f"there is nothing to read yet; run:  {shlex.join(call.words('pipeline', call.overrides))}")
-    return Results(store=store, cases=case_reports(store, config.name, by_seed), call=call)
+        line = shlex.join(config.call.words("pipeline", config.overrides))
+        raise ArtifactError(f"there is nothing to read yet; run:  {line}")
+    return Results(store=store, cases=case_reports(store, config.name, by_seed), call=config.call)
+
+
+@contextmanager
+def _composing(config_dir: str | Path | None) -> Iterator[None]:
+    """Hydra with our groups and, behind them as on the command line, those of the user's own folder."""
+    search = create_config_search_path(str(commands.CONF))
+    if config_dir is not None:
+        folder = Path(config_dir).expanduser().absolute()
+        if not folder.is_dir():
+            raise ConfigError(f"config_dir={str(config_dir)!r}: there is no such folder")
+        search.prepend("command-line", f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
+    with hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):  # which restores what was there before
+        GlobalHydra.instance().clear()
+        Hydra.create_main_hydra2("micota", search)
+        yield
+
+
+def _prepared(overrides: Sequence[str], command: str, config_dir: str | Path | None) -> Any:
+    """The config of a command, with mistakes as the one line that the command line prints."""
+    flags = [] if config_dir is None else ["--config-dir", str(Path(config_dir).expanduser().absolute())]
+    call = Call(flags=flags, overrides=list(overrides))
+    try:
+        return commands.prepare(hydra.compose(command, call.overrides), SCHEMAS[command], call)
+    except Exception as error:
+        if isinstance(error, UserError) or not commands.is_users(error):
+            raise
+        raise ConfigError(commands.one_line(error, SCHEMAS[command], call)) from error
+
+
+def _config(settings: Settings, command: str, config_dir: str | Path | None) -> Any:
+    if not isinstance(settings, Config):
+        return compose(settings, command, config_dir)
+    if not isinstance(settings, SCHEMAS[command]):
+        kind = type(settings).__name__
+        raise ConfigError(f"a {kind} was given to {command}; accepted: overrides, or compose(..., {command!r})")
+    return settings
+
+
+def _made(config: Config, command: str, node: AnyNode) -> Path:
+    execute(config, command, [node], Console(quiet=True))
+    return Store(config.artifacts).path(node)
+
+
+def _model(path: str | Path) -> AnyNode:
+    """A model that is there already, by its folder or hub id."""
+    model = named(OtherModelConfig(path=str(path)))
+    commands.fingerprint_inputs(model)
+    return graph.source(model)
+
+
+def _above(folder: Path) -> Path:
+    """The folder below the present one or, where it is not there, below the nearest of those above."""
+    here = Path.cwd()
+    return next((place / folder for place in (here, *here.parents) if (place / folder).is_dir()), here / folder)

@@ -150,11 +150,21 @@ def prepare(composed: DictConfig, schema: type[Any], call: Call) -> Any:
     config.call = call
     if config.select.match != "none":
         config.compared = compared(config)
+    fingerprint_inputs(config)
+    return config
+
+
+def fingerprint_inputs(config: Any) -> None:
+    """Let every part of a config that names a file or folder here know what is in it.
+
+    Raises:
+        ConfigError: there is no such file or folder.
+    """
     for path, owner in local_inputs(config):
         if not Path(owner.path).exists():
-            raise ConfigError(f"{path}.path={owner.path!r}: there is no such file or folder")
+            key = f"{path}.path" if path else "path"
+            raise ConfigError(f"{key}={owner.path!r}: there is no such file or folder")
         owner.fingerprint = fingerprint(Path(owner.path))
-    return config
 
 
 def compared(config: Config) -> dict[str, DataConfig]:

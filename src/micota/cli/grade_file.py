@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from micota.analysis.statistics import wilson
 from micota.artifacts.jsonl import json_line, write_text
-from micota.config import ANSWER_TYPES, EvaluateConfig
+from micota.config import ANSWER_TYPES, EvaluateConfig, EvaluationConfig
 from micota.console import open_console, progress_bar
 from micota.data.sources import read_rows
 from micota.errors import SourceError
@@ -35,11 +35,28 @@ def grade_file(config: EvaluateConfig, console: Console | None = None) -> dict[s
     assert config.grade is not None
     console = console or open_console()
     path = Path(config.grade)
-    rows = list(_rows(path))
-    evaluation = config.evaluation
+    if not path.is_file():
+        raise SourceError(f"grade={str(path)!r}: there is no such file; accepted: a .jsonl file with rows {FORM}")
+    scored, outcomes = graded(read_rows(path), str(path), config.evaluation, console)
+    target = path.with_name(path.name.removesuffix(".jsonl") + ".scores.jsonl")
+    write_text(target, "".join(json_line(row) for row in scored))
+    summary = _summary(scored, outcomes, config.evaluation.grader, target)
+    print(json.dumps(summary))
+    return summary
+
+
+def graded(
+    given: Iterable[dict[str, Any]], name: str, evaluation: EvaluationConfig, console: Console
+) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """The verdicts on rows of anyone's answers, a row each, and how many had each outcome.
+
+    Raises:
+        SourceError: a row lacks a field; the text has ``name`` and its number.
+    """
+    rows = list(_rows(given, name))
     verdicts: list[dict[str, Verdict]] = []
     with graders_of(evaluation) as graders, progress_bar(console) as bar:
-        task = bar.add_task(f"grade {path.name}", total=len(rows), note="")
+        task = bar.add_task(f"grade {Path(name).name}", total=len(rows), note="")
         for start in range(0, len(rows), CHUNK):
             chunk = [
                 Submission(problem, row["completion"], row.get("finish_reason") != "length")
@@ -51,21 +68,15 @@ def grade_file(config: EvaluateConfig, console: Console | None = None) -> dict[s
         for _ in add_judged(verdicts, [problem for problem, _ in rows], evaluation.judge):
             pass
     scored = [_scored(row, by, evaluation.grader) for (_, row), by in zip(rows, verdicts, strict=True)]
-    target = path.with_name(path.name.removesuffix(".jsonl") + ".scores.jsonl")
-    write_text(target, "".join(json_line(row) for row in scored))
     outcomes = Counter(_outcome(row, by[evaluation.grader]) for (_, row), by in zip(rows, verdicts, strict=True))
-    summary = _summary(scored, outcomes, evaluation.grader, target)
-    print(json.dumps(summary))
-    return summary
+    return scored, outcomes
 
 
-def _rows(path: Path) -> Iterator[tuple[Problem, dict[str, Any]]]:
-    """Every row of the file with the problem it answers, checked."""
-    if not path.is_file():
-        raise SourceError(f"grade={str(path)!r}: there is no such file; accepted: a .jsonl file with rows {FORM}")
+def _rows(given: Iterable[dict[str, Any]], origin: str) -> Iterator[tuple[Problem, dict[str, Any]]]:
+    """Every row with the problem it answers, checked."""
     seen: dict[str, int] = {}
-    for number, row in enumerate(read_rows(path), start=1):
-        where = f"{path}:{number}"
+    for number, row in enumerate(given, start=1):
+        where = f"{origin}:{number}"
         for name in ("id", "completion", "answer"):
             if name not in row:
                 raise SourceError(f"{where}: no {name!r}; a row is {FORM}")
@@ -93,7 +104,7 @@ def _rows(path: Path) -> Iterator[tuple[Problem, dict[str, Any]]]:
             raise SourceError(f"{where}: {error}") from None
         yield problem, row
     if not seen:
-        raise SourceError(f"{path} has no rows; a row is {FORM}")
+        raise SourceError(f"{origin} has no rows; a row is {FORM}")
 
 
 def _outcome(row: dict[str, Any], chosen: Verdict) -> str:

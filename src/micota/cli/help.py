@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 import micota
-from micota.config import COMMANDS, GROUPS, Command, child_schema
-from micota.config.fields import Declaration, declaration
+from micota.config import COMMANDS, GROUPS, Command, Declaration, child_schema, declaration
 
 WIDTH = 80
 INDENT = " " * 4
@@ -20,7 +19,7 @@ Options = Callable[[str], Sequence[str]]
 
 def overview() -> str:
     """The commands, a line each, and where to read on."""
-    lines = [str(micota.__doc__), "", "usage: micota COMMAND [KEY=VALUE ...]", ""]
+    lines = [str(micota.__doc__).partition("\n")[0], "", "usage: micota COMMAND [KEY=VALUE ...]", ""]
     for command in COMMANDS.values():
         lines += textwrap.wrap(
             f"{command.name:<10}{command.about}", WIDTH, initial_indent="  ", subsequent_indent=" " * 12
@@ -35,47 +34,56 @@ def command_help(command: Command, composed: DictConfig, options: Options, progr
     ``composed`` is the whole config with Hydra's node; ``options`` lists those of a group; ``program`` are the words
     that start the command.
     """
-    lines = [command.about, "", *(f"  {' '.join(program)} {example}" for example in command.examples), "", "Keys"]
+    lines = [
+        *textwrap.wrap(command.about, WIDTH),
+        "",
+        *(f"  {' '.join(program)} {example}" for example in command.examples),
+        "",
+        "Keys",
+    ]
     for key in command.first:
         lines += _key(command, key, composed, options)
-    return "\n".join([*lines, "", *_rest(program)])
+    groups = [key for key in reversed([*composed.hydra.runtime.choices]) if not key.startswith("hydra/")]
+    return "\n".join([*lines, "", *_rest(program, groups)])
 
 
-def _rest(program: Sequence[str]) -> Iterator[str]:
+def _rest(program: Sequence[str], groups: Sequence[str]) -> Iterator[str]:
     start = " ".join(program)
+    yield "All groups, each chosen with GROUP=OPTION"
+    yield from _wrapped(", ".join(groups))
+    yield ""
     yield "Every other key"
     yield f"  {start} --cfg job            all keys and their values, also of groups"
     yield f"  {start} -m seed=0,1          a run for each value"
     yield f"  {start} --config-dir DIR     also YAML of your own"
     yield f"  {start} --hydra-help         flags of Hydra"
-    yield "  docs/reference: all keys with meaning, unit and default (make docs)"
+    yield "  docs/reference/keys.md (make docs): all keys with meaning, unit and default"
 
 
 def _key(command: Command, key: str, composed: DictConfig, options: Options) -> Iterator[str]:
     """The lines of one key: key and value, meaning, and of a group its options."""
     choices = composed.hydra.runtime.choices
     if key in choices:
-        yield f"  {key}={choices[key]}"
+        yield f"  {key}={_value(choices[key])}"
     else:
         yield f"  {key}={_value(OmegaConf.select(composed, key))}"
-    about, accepted = describe(command.schema, key)
-    yield from _wrapped(about)
+    declared = declared_at(command.schema, key)
+    yield from _wrapped(GROUPS[key] if declared is None else declared.about)
     if key in choices:
         yield from _wrapped("one of: " + ", ".join(options(key)))
-    elif accepted:
-        yield from _wrapped(f"accepted: {accepted}")
+    elif declared is not None and str(declared.accepted):
+        yield from _wrapped(f"accepted: {declared.accepted}" + (f" ({declared.unit})" if declared.unit else ""))
 
 
-def describe(schema: Any, key: str) -> tuple[str, str]:
-    """Meaning and accepted values of a dotted key, as the schema has them."""
-    if key in GROUPS:
-        return GROUPS[key], ""
-    declared: Declaration | None = None
+def declared_at(schema: Any, key: str) -> Declaration | None:
+    """What a dotted key of a schema says of itself; None where it is no key, as ``experiment``."""
+    found = None
     for name in key.split("."):
-        item = next((item for item in fields(schema) if item.name == name), None) if is_dataclass(schema) else None
-        declared = declaration(item) if item else None
-        schema = child_schema(schema, name)
-    return (declared.about, str(declared.accepted)) if declared else ("", "")
+        item = next((item for item in fields(schema) if item.name == name), None)
+        if item is None:
+            return None
+        found, schema = declaration(item), child_schema(schema, name)
+    return found
 
 
 def _value(value: Any) -> str:

@@ -8,6 +8,7 @@ command line; ``reference`` renders all keys as Markdown.
 from micota.config.call import Call
 from micota.config.commands import COMMANDS, GROUPS, SCHEMAS, Command
 from micota.config.engines import ENGINES, EngineKind
+from micota.config.fields import Declaration, declaration
 from micota.config.filters import FILTERS, Filter
 from micota.config.folder import conf_folder
 from micota.config.graders import GRADERS, Grader
@@ -18,6 +19,7 @@ from micota.config.parse import (
     arguments_for,
     child_schema,
     command_line,
+    complaints,
     explain,
     keys_of_commands,
     override_key,
@@ -62,6 +64,7 @@ __all__ = [
     "CompareConfig",
     "Config",
     "DataConfig",
+    "Declaration",
     "EndpointConfig",
     "EngineConfig",
     "EngineKind",
@@ -97,7 +100,9 @@ __all__ = [
     "arguments_for",
     "child_schema",
     "command_line",
+    "complaints",
     "conf_folder",
+    "declaration",
     "explain",
     "keys_of_commands",
     "override_key",

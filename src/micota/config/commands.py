@@ -62,7 +62,7 @@ _TABLE = (
         examples=(
             "merge.weight=0.5",
             "merge=ties merge.density=[0.3,0.7]",
-            "sweep=true merge_sweep.weights=[0.3,0.5,0.7] merge_sweep.num_seeds=5",
+            "sweep=true merge_sweep.weights=[0.3,0.5,0.7]",
             "merge.target_length_ratio=0.5",
         ),
         first=("ta", "merge", "merge.weight", "merge.density", "sweep", *_EVERYWHERE),
@@ -75,7 +75,7 @@ _TABLE = (
         examples=(
             "student=qwen1.5b data=micota",
             "role=ta_merged bench=math500",
-            "model.path=Qwen/Qwen2.5-7B-Instruct num_samples=8 temperature=0.6",
+            "model=qwen7b num_samples=8 temperature=0.6",
             "grade=outputs.jsonl",
             "data=strong rank_shift=true",
         ),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from transformers import AutoTokenizer
+
 from micota.artifacts.jsonl import read_jsonl
 from micota.graph import MergeSpec
 from micota.merging.merge import merge_models
@@ -12,6 +14,7 @@ from micota.runtime.inputs import input_path, model_location
 from micota.runtime.work import Work
 from micota.stages.merge_sweep import calibrated, merge_order
 
+QUESTION = "What is 2 + 2?"
 logger = logging.getLogger(__name__)
 
 
@@ -30,5 +33,20 @@ def merge(work: Work[MergeSpec]) -> None:
 
 def _conversation(work: Work[MergeSpec]) -> list[dict[str, str]]:
     """What the merged TA is asked for a sample: its first training problem, if the data are still there."""
-    data = work.store.path(work.node.inputs["tuned"].inputs["data"]) / DATA
-    return read_jsonl(data, Example)[0].messages if data.exists() else [{"role": "user", "content": "What is 2 + 2?"}]
+    made_of = work.node.inputs["tuned"].inputs  # nothing where the model was not trained here
+    data = work.store.path(made_of["data"]) / DATA if "data" in made_of else None
+    if data is None or not data.exists():
+        text = _words(*model_location(work.store, work.node.inputs["tuned"]))
+        return [{"role": "user", "content": text}]
+    return read_jsonl(data, Example)[0].messages
+
+
+def _words(path: str, revision: str | None) -> str:
+    """A question, or where the tokenizer has no word for it, some words that it has."""
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    try:
+        tokenizer(QUESTION)
+    except Exception:  # tokenizers raises no narrower kind where a word is missing
+        known = [number for number in sorted(tokenizer.get_vocab().values()) if number not in tokenizer.all_special_ids]
+        return str(tokenizer.decode(known[:8]))
+    return QUESTION

@@ -1,0 +1,81 @@
+"""The help of each command, and completion on Tab."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from micota.cli.app import main
+from micota.cli.arguments import read
+from micota.cli.help import WIDTH, declared_at
+from micota.config import COMMANDS, GROUPS
+
+SHELL = """
+eval "$(micota --shell-completion install=bash)"
+COMP_LINE="$1"; COMP_POINT=${#COMP_LINE}; words=($COMP_LINE); COMP_CWORD=$((${#words[@]} - 1))
+hydra_bash_completion
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_the_first_keys_with_their_meaning_and_nothing_internal(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["micota"])
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help", "experiment=tiny"])
+    said, errors = capsys.readouterr()
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    assert stop.value.code == 0, errors
+    lines = said.splitlines()
+    assert max(map(len, lines)) <= WIDTH and len(lines) <= 90
+    for key in COMMANDS[name].first:
+        [at] = [number for number, line in enumerate(lines) if line.startswith(f"  {key}=")]
+        assert lines[at + 1].startswith("    ") and "accepted" not in lines[at + 1], f"{key} says not what it means"
+    assert f"  micota {name} {COMMANDS[name].examples[0]}" in lines
+    assert "  experiment=tiny" in lines, "values are those of the settings at hand"
+    for internal in ("fingerprint", "overrides", "compared"):
+        assert not any(line.startswith(f"  {internal}") for line in lines)
+
+
+def test_first_keys_are_keys() -> None:
+    for command in COMMANDS.values():
+        for key in command.first:
+            assert key in GROUPS or declared_at(command.schema, key) is not None, key
+
+
+def test_flags_may_stand_anywhere_and_those_that_lead_to_configs_are_kept(tmp_path: Path) -> None:
+    call, words = read(["seed=1", "-cd", str(tmp_path), "plan=true", "-m", "data=a,b"], as_script=False)
+    assert call.flags == ["--config-dir", str(tmp_path)] and call.overrides == ["seed=1", "plan=true", "data=a,b"]
+    assert words == ["-cd", str(tmp_path), "-m", *call.flags, *call.overrides]
+    call, _ = read([f"--config-path={tmp_path}", "--config-name", "train", "x=1"], as_script=True)
+    assert call.flags == ["--config-path", str(tmp_path), "--config-name", "train"] and call.as_script
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """A search path on which micota is a program, as where it is installed."""
+    program = tmp_path / "micota"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{START}" "$@"\n')
+    program.chmod(0o755)
+    return f"{tmp_path}:{os.environ['PATH']}"
+
+
+START = "import sys; sys.argv[0] = 'micota'; from micota.cli.app import main; main()"
+
+
+@pytest.mark.parametrize(("line", "expected"), [
+    ("micota tr", ["train"]),
+    ("micota train student=qwen7", ["student=qwen7b", "student=qwen7b_base"]),
+    ("micota train experiment=tiny student.sft.lear", ["student.sft.learning_rate="]),
+])  # fmt: skip
+def test_bash_completes_commands_options_and_keys(path: str, line: str, expected: list[str]) -> None:
+    env = os.environ | {"PATH": path}
+    done = subprocess.run(["bash", "-c", SHELL, "bash", line], env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == expected, done.stderr
