@@ -27,12 +27,11 @@ def test_help_shows_the_first_keys_with_their_meaning_and_nothing_internal(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["micota"])
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with pytest.raises(SystemExit) as stop:
         main([name, "--help", "experiment=tiny"])
     said, errors = capsys.readouterr()
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     assert stop.value.code == 0, errors
+    assert "HYDRA_FULL_ERROR" not in os.environ, "a command left its mark on the environment"
     lines = said.splitlines()
     assert max(map(len, lines)) <= WIDTH and len(lines) <= 90
     for key in COMMANDS[name].first:

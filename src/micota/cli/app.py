@@ -126,6 +126,8 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
             raise
         fail(error, command.schema, call)
     finally:  # runs of a command that failed are tracked too
+        if not wants_traceback:
+            os.environ.pop(FULL_ERROR, None)
         for line in dict.fromkeys(sync_command(*one) for one in ran):  # once, however many jobs a sweep had
             if line is not None:
                 print(f"tracked offline; to upload:  {line}")
