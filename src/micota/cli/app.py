@@ -28,6 +28,7 @@ from micota.artifacts.provenance import fingerprint
 from micota.cli.arguments import COMPLETION, commands_for, completing
 from micota.cli.arguments import read as arguments
 from micota.cli.help import command_help, overview
+from micota.cli.paths import settle_paths
 from micota.config import (
     COMMANDS,
     MERGE_METHODS,
@@ -148,6 +149,7 @@ def fail(error: Exception, schema: type[Config], call: Call) -> NoReturn:
 
 def prepare(composed: DictConfig, schema: type[Any], call: Call) -> Any:
     """A checked config that knows how it was called and the fingerprints of local input."""
+    settle_paths(composed, next(name for name, known in SCHEMAS.items() if known is schema), call.overrides)
     config = parse(composed, schema)
     config.call = call
     if config.select.match != "none":
@@ -191,7 +193,9 @@ def compared(config: Config) -> dict[str, DataConfig]:
         # The file alone has no schema: what it does not mention has to be forced in.
         forced = [override if override.startswith(("+", "~")) else f"++{override}" for override in others]
         composed = hydra.compose(f"data/{name}", overrides=forced)
-        recipe = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), composed.data))
+        typed = OmegaConf.create({"data": OmegaConf.merge(OmegaConf.structured(DataConfig), composed.data)})
+        settle_paths(typed, f"data/{name}", forced)
+        recipe = OmegaConf.to_object(typed.data)
         assert isinstance(recipe, DataConfig)
         if not recipe.is_untuned:
             found[point.label] = recipe

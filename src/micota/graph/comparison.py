@@ -131,7 +131,7 @@ def experiment(cases: Sequence[CaseConfig]) -> Experiment:
 def _own(node: AnyNode, place: CaseConfig | RecipeConfig) -> Chosen:
     """The overrides of a case or recipe that concern a node: those of its data only where it is of that recipe, and not
     of another whose completions the recipe is made from."""
-    is_recipe = isinstance(place, RecipeConfig) and node.choose.get("data") == place.config.data.name
+    is_recipe = isinstance(place, RecipeConfig) and node.choose.get("data") == place.config.data.chosen
     return {name: value for name, value in place.chosen.items() if is_recipe or name.split(".")[0] != "data"}
 
 

@@ -15,7 +15,7 @@ def scores(
 ) -> dict[str, Node[ScoresSpec]]:
     """The graded answers of a role, or of any other model (``subject``, which writes as ``generator``
     does), by benchmark."""
-    own = {"role": role} if role != "student" else {"data": config.data.name}
+    own = {"role": role} if role != "student" else {"data": config.data.chosen}
     choose = own if subject is None else {}  # another model is named in the overrides of the command
     subject = subject or model(config, role)
     generator = generator or generator_config(config, role)
@@ -53,7 +53,7 @@ def bpc(config: Config) -> Node[LikelihoodSpec] | None:
     """Bits per character of the recipe's data under the student before SFT; None for the recipe without data."""
     if config.data.is_untuned:
         return None
-    return likelihood(config, data(config, config.data), "evaluate", {"data": config.data.name})
+    return likelihood(config, data(config, config.data), "evaluate", {"data": config.data.chosen})
 
 
 def rank_shifts(config: Config) -> dict[str, Node[RankShiftSpec]]:
@@ -76,7 +76,7 @@ def rank_shifts(config: Config) -> dict[str, Node[RankShiftSpec]]:
             spec=RankShiftSpec(precision=config.trainer.precision),
             inputs={"model": source(config.student), "completions": graded.inputs["completions"]},
             command="evaluate",
-            choose={"data": config.data.name, "rank_shift": "true"},
+            choose={"data": config.data.chosen, "rank_shift": "true"},
             benchmark=name,
         )
         for name, graded in scores(config, "student").items()

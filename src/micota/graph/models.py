@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields, replace
 
 from micota.config import (
@@ -14,6 +13,7 @@ from micota.config import (
     SamplingConfig,
     SourceConfig,
 )
+from micota.config.models import name_of
 from micota.graph.node import AnyNode, Node
 from micota.graph.specs import CompletionsSpec, LikelihoodSpec, Prompt, SourceSpec
 
@@ -50,8 +50,7 @@ def source(model: ModelConfig) -> Node[SourceSpec]:
 def named(model: OtherModelConfig) -> ModelConfig:
     """A model of any name by that name, or by the last part of its path."""
     assert model.path is not None
-    last = model.path.rstrip("/").rpartition("/")[2]
-    return replace(model, name=model.name or re.sub(r"[^\w.-]", "-", last) or "model")
+    return replace(model, name=model.name or name_of(model.path))
 
 
 def generator_config(config: Config, role: str) -> ModelConfig:

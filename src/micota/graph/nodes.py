@@ -44,7 +44,7 @@ def data(config: Config, recipe: DataConfig, *, matched: bool = True) -> Node[Da
         raise ConfigError(
             f"data={recipe.name} is the student before SFT: it has no training data; choose another recipe"
         )
-    choose = {"data": recipe.name}
+    choose = {"data": recipe.chosen}
     if config.select.match != "none":
         if matched:
             return _matched(config, recipe)
@@ -81,7 +81,7 @@ def _matched(config: Config, recipe: DataConfig) -> Node[DataSpec]:
     likelihoods: dict[str, AnyNode] = {}
     compared: dict[str, dict[str, float]] = {}
     for name, other in config.compared.items():
-        choose = {"data": other.name, "select.match": "none", "select.num_examples": "null"}
+        choose = {"data": other.chosen, "select.match": "none", "select.num_examples": "null"}
         compared[name] = {}
         own: dict[str, AnyNode] = {}
         for label, part in (other.parts or {other.name: other}).items():
@@ -96,7 +96,7 @@ def _matched(config: Config, recipe: DataConfig) -> Node[DataSpec]:
         if other.select_by is not None:
             likelihoods |= _likelihoods(config, own, choose)
     spec = MatchedSpec(**_shared(config, recipe, config.select), compared=compared, compared_as=own_label)
-    return _data_node(recipe, spec, pools | likelihoods, {"data": recipe.name})
+    return _data_node(recipe, spec, pools | likelihoods, {"data": recipe.chosen})
 
 
 def _check_one_each(config: Config, part: PartConfig) -> None:
@@ -124,7 +124,7 @@ def _generated(config: Config, recipe: PartConfig, select: SelectConfig, choose:
         generator.sampling,
         generation_prompt(config.prompt),
         command="generate",
-        choose={**choose, "data": recipe.name},
+        choose={**choose, "data": recipe.chosen if isinstance(recipe, DataConfig) else recipe.name},
     )
     against = config.decontaminate_against if select.decontaminate != "none" else {}
     spec = FilteredSpec(
@@ -184,7 +184,7 @@ def trained(config: Config, role: str) -> Node[TrainSpec]:
         ),
         inputs={"model": source(base), "data": data(config, recipe, matched=role != "ta")},
         command="train",
-        choose={"role": role} if role == "ta" else {"data": recipe.name},
+        choose={"role": role} if role == "ta" else {"data": recipe.chosen},
     )
 
 

@@ -1,0 +1,118 @@
+"""An overridden path takes with it what the option says of the path that it replaces.
+
+``student=tiny student.path=Qwen/X`` must not ask for the revision of the toy model in the repository of another, nor
+call it tiny_student; and the columns of one benchmark are not those of another. So facts of a path (fields declared
+with ``of_path``) that were set before the path was, by an option or any YAML, go back to their defaults, and the name
+follows from the path. Facts that are set together with the path or after it stay, and so does all else of the option.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.defaults_list import create_defaults_list
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from micota.config import DataConfig, PartConfig
+from micota.config.fields import declaration
+from micota.config.models import name_of
+
+# A file that gives another path to what an option of these groups describes, and is no such option itself.
+OPTIONS = ("model", "problems", "bench")
+PATH = re.compile(r"(^|[{,])\s*path:(?!\s*null)", re.MULTILINE)
+Layer = dict[str, Any]  # dotted keys that one file, or one override, sets
+
+
+def settle_paths(composed: DictConfig, name: str, overrides: list[str]) -> None:
+    """Drop the facts of replaced paths from a composed config.
+
+    Args:
+        composed: changed in place.
+        name: of the config that was composed, as ``train``.
+        overrides: of the command line.
+    """
+    given = any(re.search(r"\bpath[=:]|hydra\.searchpath", override) for override in overrides)
+    if not given and not any(_sets_paths(Path(source.path)) for source in _folders()):
+        return  # Hydra would take a tenth of a second to say so
+    layers, options = _layers(name, overrides)
+    for key in sorted({key for layer in layers for key in layer if key.rpartition(".")[2] == "path"}):
+        _settle(composed, key.rpartition(".")[0], layers, options)
+
+
+def _settle(composed: DictConfig, place: str, layers: list[Layer], options: Mapping[str, str]) -> None:
+    """Drop the facts of the part of the config at ``place`` that are of another path than it has now."""
+    owner = OmegaConf.select(composed, place)
+    schema = OmegaConf.get_type(owner) if isinstance(owner, DictConfig) else None
+    if not is_dataclass(schema) or owner.get("path") is None:
+        return
+    last = max(index for index, layer in enumerate(layers) if f"{place}.path" in layer)
+    replaced = {layer[f"{place}.path"] for layer in layers[:last] if layer.get(f"{place}.path")} - {owner.path}
+    if not replaced and not issubclass(schema, PartConfig):  # a recipe's path replaces its generator
+        return
+    for item in fields(schema):
+        key = f"{place}.{item.name}"
+        if declaration(item).of_path and not any(key in layer for layer in layers[last:]):
+            default = item.default_factory() if item.default_factory is not MISSING else item.default
+            owner[item.name] = name_of(owner.path) if item.name == "name" else default
+            if item.name == "name" and issubclass(schema, DataConfig):
+                owner.option = options.get(place)
+
+
+def _layers(name: str, overrides: list[str]) -> tuple[list[Layer], dict[str, str]]:
+    """What each file sets and then each override, in the order in which they are merged; and by place of the config the
+    option of the group ``data`` there."""
+    loader = GlobalHydra.instance().config_loader()
+    # Hydra has no public way to ask which file a value is from; this is how it begins to compose.
+    parsed, repository = loader._parse_overrides_and_create_caching_repo(name, overrides)  # type: ignore[attr-defined]
+    found = create_defaults_list(
+        repo=repository, config_name=name, overrides_list=parsed, prepend_hydra=True, skip_missing=False
+    )
+    layers, options = [], {}
+    for default in found.defaults:
+        path, place = default.config_path or "", default.package or ""
+        loaded = repository.load_config(path) if path and not path.endswith("_schema") else None
+        if loaded is not None:
+            prefix = f"{place}." if place else ""
+            layers.append(dict(_flat(OmegaConf.to_container(loaded.config, resolve=False), prefix)))
+        if path.startswith("data/") and place:
+            options[place] = path.removeprefix("data/")
+    for override in found.config_overrides:
+        if not override.is_delete():
+            layers.append(dict(_flat({override.key_or_group: override.value()}, "")))
+    return layers, options
+
+
+def _flat(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Dotted keys of nested maps, with their values."""
+    for key, value in node.items() if isinstance(node, dict) else ():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _folders() -> list[Any]:
+    return [source for source in GlobalHydra.instance().config_loader().get_sources() if source.scheme() == "file"]
+
+
+_known: dict[Path, tuple[float, bool]] = {}
+
+
+def _sets_paths(folder: Path) -> bool:
+    """Whether a file of a folder of configs may give another path to what an option describes."""
+    folder = Path(str(folder).removeprefix("file://"))
+    return any(_file_sets_paths(path, folder) for path in folder.rglob("*.yaml"))
+
+
+def _file_sets_paths(path: Path, folder: Path) -> bool:
+    changed = path.stat().st_mtime
+    if path not in _known or _known[path][0] != changed:
+        text = path.read_text(encoding="utf-8")
+        is_option = path.relative_to(folder).parts[0] in OPTIONS and "defaults" not in text
+        _known[path] = changed, bool(PATH.search(text)) and not is_option
+    return _known[path][1]
