@@ -18,7 +18,7 @@ from tenacity import (
 )
 
 from micota.config import EndpointConfig
-from micota.errors import ConfigError
+from micota.errors import EndpointError
 
 AGAIN = (408, 409, 429, 500, 502, 503, 504, 529)
 LONGEST_WAIT_S = 30.0
@@ -61,7 +61,7 @@ class Endpoint:
         """Send one GET request before the work, without retries: the run has not started, so it can fail at once.
 
         Raises:
-            ConfigError: the endpoint refuses, or cannot be reached.
+            EndpointError: the endpoint refuses, or cannot be reached.
         """
         url = self.config.url.rstrip("/") + route
         try:
@@ -79,7 +79,7 @@ class Endpoint:
         order of their arrival. Closing the iterator cancels the open requests.
 
         Raises:
-            ConfigError: the endpoint refuses a request, or does not answer it after ``retries`` retries.
+            EndpointError: the endpoint refuses a request, or does not answer it after ``retries`` retries.
         """
         with asyncio.Runner() as runner:
             replies: asyncio.Queue[tuple[Name, httpx.Response | Exception]] = asyncio.Queue()
@@ -144,9 +144,9 @@ class Endpoint:
             _status_line(reply), float(after) if after.isdecimal() else 0.0
         )  # the other form, a date, is rare
 
-    def _error(self, route: str, problem: str, model: str | None = None) -> ConfigError:
+    def _error(self, route: str, problem: str, model: str | None = None) -> EndpointError:
         source = f"from model {model!r}" if model else f"to {route}"
-        return ConfigError(f"{self.key}.url={self.config.url!r}: no answer {source} ({problem})")
+        return EndpointError(f"{self.key}.url={self.config.url!r}: no answer {source} ({problem})")
 
 
 def _status_line(reply: httpx.Response) -> str:

@@ -23,7 +23,7 @@ from micota.config import EngineConfig, SamplingConfig, ServerConfig
 from micota.data.sources import model_folder
 from micota.engines import open_engine
 from micota.engines.base import Request
-from micota.errors import ConfigError
+from micota.errors import ConfigError, EndpointError
 
 TEACHER = model_folder("bundled:teacher")
 SAMPLING = SamplingConfig(temperature=0.0, max_tokens=100)
@@ -135,13 +135,15 @@ def test_an_interrupted_run_sends_no_more_requests(config: EngineConfig) -> None
 def test_an_endpoint_that_refuses_is_one_clear_error(config: EngineConfig, status: int, message: str) -> None:
     engine = open_engine(config, TEACHER, None)
     Server.status = status
-    with pytest.raises(ConfigError, match=rf"engine\.server\.url='http.*': no answer from model 'teacher' \({message}"):
+    with pytest.raises(
+        EndpointError, match=rf"engine\.server\.url='http.*': no answer from model 'teacher' \({message}"
+    ):
         list(engine.generate(REQUESTS, SAMPLING))
 
 
 def test_nobody_there_and_another_model_are_found_before_the_work(config: EngineConfig) -> None:
     assert config.server is not None
-    with pytest.raises(ConfigError, match=r"engine\.server\.url='http://127\.0\.0\.1:9/v1': .*ConnectError"):
+    with pytest.raises(EndpointError, match=r"engine\.server\.url='http://127\.0\.0\.1:9/v1': .*ConnectError"):
         open_engine(replace(config, server=replace(config.server, url="http://127.0.0.1:9/v1")), TEACHER, None)
     with pytest.raises(ConfigError, match=r"does not serve 'qwen'; it serves teacher"):
         open_engine(replace(config, server=replace(config.server, model="qwen")), TEACHER, None)

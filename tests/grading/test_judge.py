@@ -12,7 +12,7 @@ import pytest
 
 from micota import endpoint
 from micota.config import JudgeConfig
-from micota.errors import ConfigError
+from micota.errors import EndpointError
 from micota.grading.judge import judged
 from micota.records import Problem
 
@@ -69,10 +69,10 @@ def test_a_busy_endpoint_gets_the_request_again(url: str) -> None:
 @pytest.mark.parametrize(("failures", "message"), [([401], "HTTP 401"), ([500] * 9, "HTTP 500")])
 def test_an_endpoint_that_refuses_is_one_clear_error(url: str, failures: list[int], message: str) -> None:
     Server.failures = list(failures)
-    with pytest.raises(ConfigError, match=rf"evaluation.judge.url='{url}': no answer from model 'm' \({message}"):
+    with pytest.raises(EndpointError, match=rf"evaluation.judge.url='{url}': no answer from model 'm' \({message}"):
         list(judged([(PROBLEM, "2")], JudgeConfig(url=url, model="m")))
 
 
 def test_nobody_there(url: str) -> None:
-    with pytest.raises(ConfigError, match="ConnectError"):
+    with pytest.raises(EndpointError, match="ConnectError"):
         list(judged([(PROBLEM, "2")], JudgeConfig(url="http://127.0.0.1:9/v1", model="m", retries=1)))

@@ -10,11 +10,12 @@ import pytest
 from conftest import SMALL, case_of
 
 from micota import graph
-from micota.artifacts.store import Store
+from micota.artifacts.store import Manifest, Store
 from micota.errors import ArtifactError
+from micota.graph.node import AnyNode
 from micota.runtime.execute import execute
 from micota.runtime.plan import pending, tasks_of, why
-from micota.runtime.runners import default_jobs
+from micota.runtime.runners import default_jobs, headline
 
 Composed = Callable[..., Any]
 
@@ -81,3 +82,20 @@ def test_jobs_by_default(composed: Composed) -> None:
     assert default_jobs(composed("pipeline")) == 1
     assert default_jobs(composed("pipeline", "experiment=tiny")) >= 1
     assert default_jobs(composed("pipeline", "experiment=tiny", "runner=inprocess")) == 1
+
+
+def test_a_headline_is_about_what_was_wanted_and_about_every_benchmark(composed: Composed) -> None:
+    config = composed("generate", "experiment=tiny", "data=mix_large")
+    [*_, task] = tasks_of(graph.unique([graph.data(config, config.data)]))
+    assert len([node for node in task.nodes if node.stage == "select"]) > 1
+    found = {"examples": 8, "num_tokens": 3.0, "accuracy": 0.5}
+    assert headline(task, [made(node, found) for node in task.nodes]) == "8 examples, 3 tokens each"
+    config = composed("evaluate", "experiment=tiny", "data=instruct")
+    [*_, task] = tasks_of(graph.unique(graph.evaluation(config)))
+    assert headline(task, [made(node, found) for node in task.nodes]) == "easy 50.0 %, medium 50.0 %, hard 50.0 %"
+
+
+def made(node: AnyNode, metrics: dict[str, float]) -> Manifest:
+    empty: dict[str, Any] = {"config": {}, "inputs": {}, "counts": {}, "versions": {}, "hardware": {}, "files": {}}
+    words = {"stage": node.stage, "name": node.name, "key": node.key, "commit": None, "finished_at": ""}
+    return Manifest(schema_version=3, metrics=metrics, seed=0, seconds=1.0, **words, **empty)

@@ -171,6 +171,7 @@ class Lines:
 
 def headline(task: Task, manifests: list[Manifest]) -> str:
     """The numbers of a task that a person wants to see first: those of what it makes last, or of each benchmark."""
-    nodes = [node for node in task.nodes if node.stage == task.nodes[-1].stage]
+    last = task.nodes[-1]
+    nodes = [node for node in task.nodes if node.stage == last.stage and node.benchmark is not None] or [last]
     found = {manifest.key: {**manifest.counts, **manifest.metrics} for manifest in manifests}
     return ", ".join(stage_of(node).headline(node, found[node.key]) for node in nodes if node.key in found)
