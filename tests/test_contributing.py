@@ -16,12 +16,18 @@ import pytest
 from fork_server import ROOT
 from rich.console import Console
 
+import micota.engines
 import micota.stages
 from micota.artifacts.store import Store
-from micota.config import MERGE_METHODS
+from micota.config import MERGE_METHODS, SamplingConfig
+from micota.data.filters import Filters
+from micota.data.sources import model_folder
+from micota.engines import open_engine
+from micota.engines.base import Request
 from micota.graph import specs
 from micota.graph import stage as stages
 from micota.graph.nodes import merged
+from micota.records import Completion, Verdict
 from micota.runtime.execute import execute
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -83,6 +89,46 @@ def test_a_merge_method_is_an_option(composed: Callable[..., Any]) -> None:
     assert node.name.endswith(".keep_largest-d0.25-w1")
 
 
+@pytest.mark.usefixtures("open_tables")
+def test_a_filter_drops_with_its_reason(composed: Callable[..., Any]) -> None:
+    namespace(section("CONTRIBUTING.md", "Add a filter"))
+    filters = Filters(composed("generate", "select.filters=[finished,boxed]").select)
+    verdict = Verdict(prediction="7", correct=True, reason="equal")
+    assert filters.reason_to_drop(completion("so 7"), verdict) == "not_boxed"
+    assert filters.reason_to_drop(completion(r"\boxed{7}"), verdict) is None
+
+
+def completion(text: str) -> Completion:
+    return Completion(
+        problem_id="a", sample=0, prompt_hash="", completion=text, finish_reason="stop", num_prompt_tokens=1,
+        num_tokens=3, seconds=0.0,
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("open_tables")
+def test_an_engine_answers(composed: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = section("CONTRIBUTING.md", "Add an engine")
+    add_file(blocks, "src/micota/engines/parrot.py", micota.engines, tmp_path, monkeypatch)
+    namespace(blocks, "src/micota/engines/__init__.py")
+    engine = open_engine(composed("generate", "engine.name=parrot").engine, model_folder("bundled:ta"), None)
+    ids = engine.tokenizer("3 + 4")["input_ids"]
+    [output] = engine.generate([Request(id=("a", 0), prompt_ids=ids, seed=0)], SamplingConfig())
+    assert output.text == "3 + 4"
+
+
+def add_file(
+    blocks: list[tuple[str, str, str]],
+    title: str,
+    package: types.ModuleType,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Make a block a module of a package."""
+    text = next(text for _, name, text in blocks if name == title)
+    (folder / Path(title).name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+
+
 def test_a_stage_makes_its_artifact(
     composed: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,8 +137,7 @@ def test_a_stage_makes_its_artifact(
     monkeypatch.setattr(stages, "_stages", dict(stages._stages))
     spec = namespace(blocks, "src/micota/graph/specs.py")["WordsSpec"]
     monkeypatch.setattr(specs, "WordsSpec", spec, raising=False)
-    (tmp_path / "words.py").write_text(next(text for _, name, text in blocks if name == "src/micota/stages/words.py"))
-    monkeypatch.setattr(micota.stages, "__path__", [*micota.stages.__path__, str(tmp_path)])
+    add_file(blocks, "src/micota/stages/words.py", micota.stages, tmp_path, monkeypatch)
     namespace(blocks, "src/micota/stages/registry.py")
     found = namespace(blocks, "src/micota/graph/evaluations.py")
     rows = tmp_path / "rows.jsonl"

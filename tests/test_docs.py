@@ -45,6 +45,19 @@ def test_the_reference_has_every_command_group_and_stage(site: Path) -> None:
     assert all(f'id="{path.name}"' in options for path in (ROOT / "conf").iterdir() if path.is_dir())
 
 
+def test_the_reference_has_every_entry_of_the_tables(site: Path) -> None:
+    import micota.data.filters
+    import micota.engines
+    import micota.grading.graders
+    from micota.config import ENGINES, FILTERS, GRADERS, MERGE_METHODS
+
+    assert micota.data.filters and micota.engines and micota.grading.graders  # their entries
+    methods = (site / "reference" / "merge-methods.html").read_text(encoding="utf-8")
+    tables = (site / "reference" / "tables.html").read_text(encoding="utf-8")
+    assert all(f"<code>{name}</code>" in methods for name in MERGE_METHODS)
+    assert all(f"<code>{name}</code>" in tables for table in (ENGINES, FILTERS, GRADERS) for name in table)
+
+
 def test_the_reference_has_every_key(site: Path) -> None:
     keys = (site / "reference" / "keys.html").read_text(encoding="utf-8")
     for key in (

@@ -6,6 +6,7 @@ MkDocs calls ``on_files`` when it builds the site. Nothing here is written to th
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-import micota.stages.registry  # noqa: F401  (all stages)
-from micota.config import COMMANDS, MERGE_METHODS
+import micota.data.filters
+import micota.engines
+import micota.grading.graders
+import micota.stages.registry  # noqa: F401  (entries of all tables)
+from micota.config import COMMANDS, ENGINES, FILTERS, GRADERS, MERGE_METHODS
 from micota.config.reference import keys_alone, reference, table
 from micota.graph.stage import all_stages
 
@@ -38,6 +42,7 @@ def pages() -> dict[str, str]:
         "reference/merge-methods.md": merge_methods(),
         "reference/options.md": options(),
         "reference/stages.md": stages(),
+        "reference/tables.md": tables(),
     }
 
 
@@ -75,7 +80,7 @@ def keys() -> str:
     return "\n".join([*text, reference()])
 
 
-def description(owner: type[Any]) -> str:
+def description(owner: Any) -> str:
     return re.sub(r"``([^`]*)``", r"`\1`", " ".join((owner.__doc__ or "").split()))
 
 
@@ -115,6 +120,29 @@ def merge_methods() -> str:
     text += ["", "Files of `conf/merge/` choose a method with further settings:\n", "| option | |", "|---|---|"]
     text += [f"| `{path.stem}` | {heading(path)} |" for path in sorted((CONF / "merge").glob("*.yaml"))]
     return "\n".join(text)
+
+
+def tables() -> str:
+    """Filters, graders and engines, from their tables."""
+    text = ["# Filters, graders, engines\n", "## Filters\n"]
+    text += ["`select.filters` lists filters in their order.\n"]
+    text += ["| filter | what it does | settings below `select` | reasons in the manifest |", "|---|---|---|---|"]
+    for entry in FILTERS.values():
+        cells = [f"`{entry.name}`", description(entry.open), quoted(entry.settings), quoted(entry.reasons)]
+        text.append("| " + " | ".join(cells) + " |")
+    text += ["", "## Graders\n", "`evaluation.grader` names the score.", "[Graders](graders.md) explains them.\n"]
+    text += [", ".join(f"`{name}`" for name in GRADERS) + "\n"]
+    text += ["## Engines\n", "[Generate](../how-to/generate.md#choose-an-engine) explains them.\n"]
+    text += ["| engine | settings of its own below `engine` | gives the numbers of | can measure merges in memory |"]
+    text += ["|---|---|---|---|"]
+    for kind in ENGINES.values():
+        cells = [f"`{kind.name}`", quoted(kind.settings), f"`{kind.numerics or kind.name}`", yes(kind.takes_weights)]
+        text.append("| " + " | ".join(cells) + " |")
+    return "\n".join(text)
+
+
+def quoted(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
 
 
 def yes(answer: bool) -> str:
