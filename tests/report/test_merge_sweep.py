@@ -56,6 +56,7 @@ def test_the_surface_has_the_mean_of_each_point_and_leaves_the_unmeasured_empty(
 def test_one_density_has_one_figure_and_the_page_loads_nothing() -> None:
     page = sweep_page("a title", [p for p in POINTS if p.density != 0.7])
     assert "a title" in page and "<script src" not in page and "merge density" not in page
+    assert "default-src 'none'" in page and "--paper:" in page, "the policy and the style of the report"
 
 
 def test_the_page_names_the_most_accurate_merge_and_what_writes_it() -> None:
