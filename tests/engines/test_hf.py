@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from engine_requests import by_id, requests_of
 
-from micota.config import EngineConfig, SamplingConfig, SourceConfig
-from micota.data.sources import load_problems, model_folder
+from micota.config import EngineConfig, SamplingConfig
+from micota.data.sources import model_folder
 from micota.engines import open_engine
-from micota.engines.base import Output, Request
+from micota.engines.base import Request
 from micota.engines.hf import HFEngine
 
 GREEDY = SamplingConfig(temperature=0.0, max_tokens=150)
@@ -25,16 +26,7 @@ def engine() -> Any:
 
 @pytest.fixture(scope="module")
 def requests(engine: HFEngine) -> list[Request]:
-    problems = load_problems(SourceConfig(path="bundled:dev_medium.jsonl", id_column="id", limit=24))
-    encode = engine.tokenizer
-    return [
-        Request(id=(p.id, 0), prompt_ids=encode(p.problem + "\n", add_special_tokens=False)["input_ids"], seed=index)
-        for index, p in enumerate(problems)
-    ]
-
-
-def by_id(outputs: Any) -> dict[tuple[str, int], Output]:
-    return {output.id: replace(output, seconds=0.0) for output in outputs}
+    return requests_of(engine, 24)
 
 
 def test_greedy_equals_transformers_generate(engine: HFEngine, requests: list[Request]) -> None:

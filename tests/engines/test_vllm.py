@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from engine_requests import by_id, requests_of
 
 from micota.artifacts.jsonl import read_jsonl
-from micota.config import EngineConfig, SamplingConfig, SourceConfig
-from micota.data.sources import load_problems, model_folder
+from micota.config import EngineConfig, SamplingConfig
+from micota.data.sources import model_folder
 from micota.engines import open_engine
-from micota.engines.base import Output, Request
+from micota.engines.base import Request
 from micota.errors import ConfigError
 from micota.records import COMPLETIONS, Completion
 
@@ -32,16 +33,7 @@ def engine() -> Any:
 
 @pytest.fixture(scope="module")
 def requests(engine: Any) -> list[Request]:
-    problems = load_problems(SourceConfig(path="bundled:dev_medium.jsonl", id_column="id", limit=48))
-    encode = engine.tokenizer
-    return [
-        Request(id=(p.id, 0), prompt_ids=encode(p.problem + "\n", add_special_tokens=False)["input_ids"], seed=index)
-        for index, p in enumerate(problems)
-    ]
-
-
-def by_id(outputs: Any) -> dict[tuple[str, int], Output]:
-    return {output.id: replace(output, seconds=0.0) for output in outputs}
+    return requests_of(engine, 48)
 
 
 @pytest.mark.vllm
