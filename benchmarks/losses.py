@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
     seconds, busy = now(options.device) - began, time.process_time() - busy
     held = peak_bytes(options.device) - before
     assert hidden.grad is not None and weight.grad is not None
-    result = {"seconds": seconds, "cpu_seconds": busy, "bytes": held, "loss": float(loss)}
+    result = {"seconds": seconds, "cpu_seconds": busy, "bytes": held, "loss": float(loss.detach())}
     print(json.dumps(result | {"norms": [float(hidden.grad.norm()), float(weight.grad.norm())]}))
 
 
