@@ -18,6 +18,7 @@ import micota.data.filters
 import micota.engines
 import micota.grading.graders
 import micota.stages.registry  # noqa: F401  (entries of all tables)
+from micota.api import compose
 from micota.config import COMMANDS, ENGINES, FILTERS, GRADERS, MERGE_METHODS
 from micota.config.reference import keys_alone, reference, table
 from micota.graph.stage import all_stages
@@ -72,12 +73,12 @@ def keys() -> str:
     """Every key of every command: meaning, unit, type, what is accepted, default, and whether it changes results."""
     text = [
         "# Configuration keys\n",
-        "A default is that of the schema, and empty where an option of the group gives it.",
-        "The files of `conf/` set others; `--cfg job` prints what a command uses.",
+        "A default is what a command uses without any override: the setting of the paper.",
+        "`experiment=tiny` and other options set other values; `--cfg job` prints what a command uses.",
         "Another value of a key that changes results makes another artifact.",
         "Another value of any other key makes the same one.\n",
     ]
-    return "\n".join([*text, reference()])
+    return "\n".join([*text, reference({name: compose([], command=name) for name in COMMANDS})])
 
 
 def description(owner: Any) -> str:

@@ -74,7 +74,7 @@ def compose(overrides: Sequence[str] = (), command: str = "train", config_dir: s
     Raises:
         ConfigError: an override, or the command, is not accepted; the text says what is.
 
-    Example:
+    Examples:
         >>> config = micota.compose(["experiment=tiny", "data=strong"])
         >>> config.student.sft.batch_size
         16
@@ -100,7 +100,7 @@ def generate(settings: Settings = (), config_dir: str | Path | None = None) -> P
         ConfigError: a setting is not accepted.
         ArtifactError: an input is not there yet; the text has the commands that make it.
 
-    Example:
+    Examples:
         >>> folder = micota.generate(["experiment=tiny", "data=strong"])
         >>> (folder / "data.jsonl").exists()
         True
@@ -123,7 +123,7 @@ def train(settings: Settings = (), config_dir: str | Path | None = None) -> Path
         ConfigError: a setting is not accepted.
         ArtifactError: an input is not there yet; the text has the commands that make it.
 
-    Example:
+    Examples:
         >>> folder = micota.train(["experiment=tiny", "data=strong"])
         >>> (folder / "model.safetensors").exists()
         True
@@ -166,7 +166,7 @@ def merge(
     Raises:
         ConfigError: a setting is not accepted, the models do not fit each other, or the disk is too small.
 
-    Example:
+    Examples:
         >>> folder = micota.merge("bundled:ta", "bundled:ta", method="linear", weight=0.5, dtype="float32")
         >>> (folder / "model.safetensors").exists()
         True
@@ -200,7 +200,7 @@ def evaluate(settings: Settings = (), config_dir: str | Path | None = None) -> d
         ConfigError: a setting is not accepted.
         ArtifactError: an input is not there yet; the text has the commands that make it.
 
-    Example:
+    Examples:
         >>> scores = micota.evaluate(["experiment=tiny", "data=instruct", "bench=[tiny_easy]"])
         >>> 0 <= scores["easy"]["low"] <= scores["easy"]["accuracy"] <= 1
         True
@@ -233,7 +233,7 @@ def grade(rows: Iterable[Mapping[str, Any]], *, grader: str = "typed", num_worke
         SourceError: a row lacks a field or has a wrong one; the text names its number.
         ConfigError: there is no such grader.
 
-    Example:
+    Examples:
         >>> [row] = micota.grade([{"id": 1, "completion": "So it is \\\\boxed{1/2}.", "answer": "0.5"}])
         >>> row["correct"]
         True
@@ -257,7 +257,7 @@ def load_results(overrides: Sequence[str] = (), config_dir: str | Path | None = 
         ConfigError: an override is not accepted.
         ArtifactError: the experiment has not been run; the text has the command.
 
-    Example:
+    Examples:
         >>> results = micota.load_results(["experiment=tiny"])
         >>> [row.name for row in results.cases[0].summary.recipes][:2]
         ['instruct', 'strong']
