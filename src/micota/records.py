@@ -112,7 +112,7 @@ class MergePoint:
     """A merge evaluated in memory with the masks of one seed.
 
     ``form`` is ``merged``, or ``before`` or ``after`` (SFT) for the two unmerged models, whose density and weight are
-    null. ``num_tokens`` is the mean over answers.
+    null. ``num_tokens`` is the mean over answers, ``artifact`` the folder of the answers below the artifacts.
     """
 
     form: str
@@ -125,6 +125,7 @@ class MergePoint:
     num_tokens: float
     merge_seconds: float
     answer_seconds: float
+    artifact: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

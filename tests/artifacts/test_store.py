@@ -107,6 +107,21 @@ def test_whoever_waits_behind_a_finished_build_gets_nothing_to_do(tmp_path: Path
     assert store.is_done(node()) and not store.progress(node())
 
 
+def test_who_waits_for_a_build_at_work_gets_what_it_made(tmp_path: Path) -> None:
+    store, found = Store(tmp_path), []
+
+    def follow() -> None:
+        with Store(tmp_path).build(node(), seed=0, wait=True) as build:
+            found.append(build)
+
+    with store.build(node(), seed=0):
+        thread = threading.Thread(target=follow)
+        thread.start()
+        assert not found
+    thread.join(timeout=60)
+    assert found == [None] and store.is_done(node()) and not store.progress(node())
+
+
 @pytest.mark.parametrize(("damage", "message"), [
     (lambda path: (path / "data.jsonl").unlink(), "data.jsonl is missing"),
     (lambda path: (path / "data.jsonl").write_text("pay"), "has 3 bytes, its manifest has 7"),

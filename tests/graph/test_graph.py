@@ -263,3 +263,39 @@ def test_a_mixture_leaves_the_training_of_its_generators_alone(composed: Compose
 def test_a_merge_without_sampling_is_measured_once(composed: Composed, method: str, num_seeds: int) -> None:
     node = graph.merge_sweep(composed("merge", f"merge={method}", "merge_sweep.num_seeds=3"))
     assert node.spec.num_seeds == num_seeds
+
+
+def test_the_order_of_a_grid_does_not_enter_its_key(composed: Composed) -> None:
+    def key(*overrides: str) -> str:
+        return graph.merge_sweep(composed("merge", *overrides)).key
+
+    grid = ["merge_sweep.densities=[0.3,0.7]", "merge_sweep.weights=[0.2,0.4,0.6]"]
+    again = ["merge_sweep.densities=[0.7,0.3,0.7]", "merge_sweep.weights=[0.6,0.2,0.4]"]
+    assert key(*grid) == key(*again) != key(grid[0], "merge_sweep.weights=[0.2,0.4]")
+
+
+def test_batch_invariance_enters_all_keys_of_completions(composed: Composed) -> None:
+    """One builder makes what determines answers, for data, evaluation and merge sweeps alike."""
+    plain, invariant = (
+        composed("evaluate", "engine=vllm", f"engine.batch_invariant={value}") for value in ("false", "true")
+    )
+    ray = composed("evaluate", "engine=ray")
+    for made in (
+        graph.merge_sweep,
+        lambda config: graph.data(config, config.ta_data),
+        lambda config: graph.scores(config, "ta")["gsm8k"],
+    ):
+        assert made(plain).key == made(ray).key != made(invariant).key
+
+
+def test_sweeps_share_the_points_they_have_in_common(composed: Composed) -> None:
+    def points(*overrides: str) -> list[str]:
+        sweep = graph.merge_sweep(composed("merge", *overrides))
+        ends = [graph.merge_point(sweep, form, None, None, 0).folder for form in ("before", "after")]
+        return [*ends, graph.merge_point(sweep, "merged", 0.5, 0.25, 0).folder]
+
+    plain = points()
+    assert len(set(plain)) == 3
+    assert points("merge_sweep.weights=[0.9]", "merge.target_length_ratio=0.5", "evaluation.grader=paper_rule") == plain
+    assert points("merge=ties")[:2] == plain[:2] and points("merge=ties")[2] != plain[2]
+    assert not set(points("merge_sweep.num_problems=5")) & set(plain)

@@ -64,11 +64,31 @@ def test_a_merge_sweep_writes_what_a_merge_on_disk_would(command: Command, artif
     )
     merged = command("merge", *SMALL, "merge.weight=0.6")
     assert merged.returncode == 0, merged.stderr
-    same = ["bench.easy.path=bundled:train.jsonl", "bench.easy.num_rows=1600", "bench.easy.limit=12"]
+    same = [
+        "bench.easy.path=bundled:train.jsonl",
+        "bench.easy.id_column=id",
+        "bench.easy.num_rows=1600",
+        "bench.easy.limit=12",
+    ]
     answered = command("evaluate", *SMALL, "role=ta_merged", "merge.weight=0.6", *same)
     assert answered.returncode == 0, answered.stderr
     [completions] = artifacts.glob("completions/*dare_ties-d0.5-w0.6@easy-*/completions.jsonl")
-    assert texts(completions) == texts(folder / "completions" / "d0.5-w0.6-s0.jsonl")
+    [point] = [point for point in points if (point.weight, point.seed) == (0.6, 0)]
+    assert texts(completions) == texts(artifacts / point.artifact / "completions.jsonl")
+
+
+def test_one_more_point_is_measured_alone(command: Command, artifacts: Path) -> None:
+    """After the sweep above; the same points in another order are the same sweep."""
+    before = {path.name for path in (artifacts / "merge_sweeps").iterdir()}
+    again = command("merge", *SWEEP, "sweep=true", "merge_sweep.weights=[0.6,0.3]")
+    assert again.returncode == 0 and "done already" in again.stdout
+    more = command("merge", *SWEEP, "sweep=true", "merge_sweep.weights=[0.6,0.9,0.3]", "merge_sweep.num_seeds=1")
+    assert more.returncode == 0, more.stderr
+    [name] = {path.name for path in (artifacts / "merge_sweeps").iterdir()} - before
+    counts = read_manifest(artifacts / "merge_sweeps" / name).counts
+    assert (counts["points"], counts["points_measured"]) == (5, 1)
+    rows = read_jsonl(artifacts / "merge_sweeps" / name / "points.jsonl", MergePoint)
+    assert [(row.form, row.weight) for row in rows][2:] == [("merged", 0.3), ("merged", 0.6), ("merged", 0.9)]
 
 
 def test_calibration_decides_the_weight_of_the_merge(command: Command, artifacts: Path) -> None:

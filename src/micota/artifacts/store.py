@@ -104,17 +104,20 @@ class Store:
         return self.partial(node).exists()
 
     @contextmanager
-    def build(self, node: AnyNode, seed: int, experiment: str = "") -> Iterator[Build | None]:
+    def build(self, node: AnyNode, seed: int, experiment: str = "", *, wait: bool = False) -> Iterator[Build | None]:
         """Build the artifact of ``node``: yields the folder to write to, or None if another process has finished it.
 
         At the end of the block, without an exception, the manifest is written and the folder renamed. The manifest
-        names the ``experiment`` of the run.
+        names the ``experiment`` of the run. Where another process is at work on it, ``wait`` until that ends.
+
+        Raises:
+            ArtifactError: the folder cannot be written to, or another process is at work on it.
         """
         final = self.path(node)
         partial = self.partial(node)
-        with _locked(partial):
+        with _locked(partial, wait):
             if final.exists():
-                shutil.rmtree(partial)
+                shutil.rmtree(partial, ignore_errors=True)  # one who waited holds the lock of what is renamed by now
                 yield None
                 return
             build = Build(partial)
@@ -169,7 +172,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, wait: bool) -> Iterator[None]:
     """Hold the build lock of a partial folder; the kernel frees it when the process ends, by whatever cause."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -180,7 +183,7 @@ def _locked(folder: Path) -> Iterator[None]:
         ) from error
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             handle.seek(0)
             raise ArtifactError(

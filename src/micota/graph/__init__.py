@@ -13,13 +13,14 @@ from micota.graph.comparison import (
 )
 from micota.graph.evaluations import bpc, evaluation, rank_shifts, scores
 from micota.graph.models import likelihood_of, questions, source
-from micota.graph.nodes import data, merge_sweep, merged, model, trained
+from micota.graph.nodes import data, merge_point, merge_sweep, merged, model, trained
 from micota.graph.specs import (
     CompletionsSpec,
     DataSpec,
     FilteredSpec,
     LikelihoodSpec,
     MatchedSpec,
+    MergePointSpec,
     MergeSpec,
     MergeSweepSpec,
     MixtureSpec,
@@ -43,6 +44,7 @@ __all__ = [
     "FilteredSpec",
     "LikelihoodSpec",
     "MatchedSpec",
+    "MergePointSpec",
     "MergeSpec",
     "MergeSweepSpec",
     "MixtureSpec",
@@ -61,6 +63,7 @@ __all__ = [
     "evaluation",
     "experiment",
     "likelihood_of",
+    "merge_point",
     "merge_sweep",
     "merged",
     "model",

@@ -25,6 +25,7 @@ from micota.graph.specs import (
     DataSpec,
     FilteredSpec,
     MatchedSpec,
+    MergePointSpec,
     MergeSpec,
     MergeSweepSpec,
     MixtureSpec,
@@ -234,6 +235,24 @@ def merge_sweep(config: Config) -> Node[MergeSweepSpec]:
         command="merge",
         # Calibration is part of the merge that needs it; a grid is a command of its own.
         choose={"sweep": "true"} if target is None else {},
+    )
+
+
+def merge_point(
+    sweep: Node[MergeSweepSpec], form: str, density: float | None, weight: float | None, seed: int
+) -> Node[MergePointSpec]:
+    """One point of a sweep (``form`` merged), or the TA before or after SFT, of which density and weight are null.
+
+    It is no part of the graph, since a calibration decides its points while it runs: the sweep makes it.
+    """
+    merge = replace(sweep.spec.merge, density=density, weight=weight, seed=seed) if form == "merged" else None
+    suffix = form if merge is None else f"{merge.method}-d{density:g}-w{weight:g}-s{seed}"
+    return Node(
+        name=f"{sweep.inputs['tuned'].name}.{suffix}",
+        spec=MergePointSpec(form=form, merge=merge, answers=sweep.spec.answers),
+        inputs=sweep.inputs,
+        command=sweep.command,
+        choose=sweep.choose,
     )
 
 

@@ -207,6 +207,19 @@ class MergeSweepSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MergePointSpec(Spec):
+    """The answers of one point of a merge sweep, which all sweeps that have the point share. ``form`` is merged, or
+    before or after (SFT), of which ``merge`` is null. How answers are graded stays out."""
+
+    stage = "merge_sweep"
+    kind = "merge_points"
+
+    form: str
+    merge: MergeSpec | None
+    answers: CompletionsSpec
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoresSpec(Spec):
     """Whose answers count as right. Of the judge, the model that answers counts, not where it runs."""
 

@@ -25,12 +25,12 @@ from micota.engines.base import WeightLoader
 from micota.engines.evaluator import Evaluator
 from micota.errors import ConfigError
 from micota.grading.graders import graders_of
-from micota.graph import MergeSpec, MergeSweepSpec
-from micota.graph.node import AnyNode
+from micota.graph import MergePointSpec, MergeSpec, MergeSweepSpec, merge_point
+from micota.graph.node import AnyNode, Node
 from micota.merging.calibrate import Reading, calibrate
 from micota.merging.models import Model, open_models, tensor_names
 from micota.merging.sweep import Sweep
-from micota.records import POINTS, Completion, MergePoint
+from micota.records import COMPLETIONS, POINTS, Completion, MergePoint
 from micota.report.merge_sweep import most_accurate, sweep_page
 from micota.runtime.inputs import check_device, close_engine, model_location
 from micota.runtime.work import Work
@@ -56,7 +56,10 @@ def check(config: Config, node: AnyNode) -> None:
 
 
 def merge_sweep(work: Work[MergeSweepSpec]) -> None:
-    """Measure a grid, or search for the merge of a wanted length. A restart measures only what is missing."""
+    """Measure a grid, or search for the merge of a wanted length.
+
+    Every point is an artifact of its own, so that a restart, and another sweep, measures only what is missing.
+    """
     spec = work.node.spec
     folders = [model_location(work.store, work.node.inputs[label]) for label in merge_order(work.node.inputs)]
     scratch = work.build.path / "scratch"
@@ -84,7 +87,11 @@ def merge_sweep(work: Work[MergeSweepSpec]) -> None:
     write_text(work.build.path / PAGE, sweep_page(title, runner.points, writes))
     if writes is not None:
         work.console.print(Text(f"the most accurate of them as a model:  {writes}"))
-    work.build.counts |= {"points": len(runner.points), "problems": ends[0].num_problems}
+    work.build.counts |= {
+        "points": len(runner.points),
+        "points_measured": runner.num_measured,  # the others were there already
+        "problems": ends[0].num_problems,
+    }
     work.build.metrics |= {
         "merge_seconds": sum(point.merge_seconds for point in runner.points),
         "answer_seconds": sum(point.answer_seconds for point in runner.points),
@@ -115,9 +122,8 @@ class SweepRunner:
     def __init__(
         self, work: Work[MergeSweepSpec], models: Sequence[Model], scratch: Path, advance: Callable[[MergePoint], None]
     ) -> None:
-        self._spec = work.node.spec
-        self._folder = work.build.path / "completions"
-        self._folder.mkdir(exist_ok=True)
+        self._node, self._spec, self._store = work.node, work.node.spec, work.store
+        self._experiment = work.config.name
         self._models = models
         self._evaluation = work.config.evaluation
         self._names = tensor_names(models)
@@ -136,6 +142,7 @@ class SweepRunner:
         spec = self._spec
         self._evaluator = Evaluator(spec.answers, spec.problems, load_problems(spec.problems), spec.grader, engine)
         self.points: list[MergePoint] = []
+        self.num_measured = 0
         self._advance = advance
 
     def close(self) -> None:
@@ -146,14 +153,9 @@ class SweepRunner:
         """The TA before or after SFT."""
         # With a base of its own, the TA before SFT is the last of the models.
         model = self._models[1] if form == "after" else self._models[2 if len(self._models) > 2 else 0]
-        return self._measure(
-            form,
-            lambda: _weights(model.checkpoint, self._names),
-            form=form,
-            density=None,
-            weight=None,
-            seed=self._spec.merge.seed,
-        )
+        point = merge_point(self._node, form, None, None, self._spec.merge.seed)
+        own = {"form": form, "density": None, "weight": None, "seed": self._spec.merge.seed}
+        return self._measure(point, lambda: _weights(model.checkpoint, self._names), **own)
 
     def grid(self) -> None:
         """Every merge of the grid, seed by seed: masks are kept of one seed only."""
@@ -170,31 +172,38 @@ class SweepRunner:
         return range(self._spec.merge.seed, self._spec.merge.seed + self._spec.num_seeds)
 
     def _merged(self, density: float, weight: float, seed: int) -> MergePoint:
-        name = f"d{density:g}-w{weight:g}-s{seed}"
-        form = {"form": "merged", "density": density, "weight": weight, "seed": seed}
-        return self._measure(name, lambda: self._sweep.merge(density, weight, seed).tensors(), **form)
+        own = {"form": "merged", "density": density, "weight": weight, "seed": seed}
+        point = merge_point(self._node, "merged", density, weight, seed)
+        return self._measure(point, lambda: self._sweep.merge(density, weight, seed).tensors(), **own)
 
-    def _measure(self, name: str, weights: Callable[[], Iterable[tuple[str, torch.Tensor]]], **form: Any) -> MergePoint:
-        path, timing = self._folder / f"{name}.jsonl", self._folder / f"{name}.json"
-        if not timing.exists():
-            start = time.perf_counter()
-            self._loader.load_weights(weights())
-            loaded = time.perf_counter()
-            write_jsonl(path, self._evaluator.answers())
-            seconds = {"merge_seconds": loaded - start, "answer_seconds": time.perf_counter() - loaded}
-            write_text(timing, json.dumps(seconds) + "\n")  # last: what has it is done
-        rows = read_jsonl(path, Completion)
+    def _measure(
+        self, node: Node[MergePointSpec], weights: Callable[[], Iterable[tuple[str, torch.Tensor]]], **own: Any
+    ) -> MergePoint:
+        # Sweeps that run side by side share points: who comes second waits for the first.
+        with self._store.build(node, own["seed"], self._experiment, wait=True) as build:
+            if build is not None:
+                start = time.perf_counter()
+                self._loader.load_weights(weights())
+                loaded = time.perf_counter()
+                build.counts["completions"] = write_jsonl(build.path / COMPLETIONS, self._evaluator.answers())
+                build.metrics |= {"merge_seconds": loaded - start, "answer_seconds": time.perf_counter() - loaded}
+                self.num_measured += 1
+        manifest = self._store.manifest(node)
+        assert manifest is not None, "it was made above"
+        rows = read_jsonl(self._store.path(node) / COMPLETIONS, Completion)
         with graders_of(self._evaluation) as graders:
             scores = self._evaluator.scores(rows, graders)
         point = MergePoint(
-            **form,
+            **own,
             num_problems=len(scores),
             num_correct=sum(score.correct is True for score in scores),
             num_truncated=sum(score.outcome == "truncated" for score in scores),
             num_tokens=sum(score.num_tokens for score in scores) / len(scores),
-            **json.loads(timing.read_text(encoding="utf-8")),
+            merge_seconds=manifest.metrics["merge_seconds"],
+            answer_seconds=manifest.metrics["answer_seconds"],
+            artifact=node.folder,
         )
-        logger.info("%s: %s", name, point)
+        logger.info("%s: %s", node.name, point)
         self.points.append(point)
         self._advance(point)
         return point
