@@ -21,6 +21,8 @@ from what Lightning does by itself, the reason is here:
   backend.
 - **The cluster environment is passed in** (:func:`micota.sft.sharding.devices`), and SLURM's requeueing is off: the
   ranks are there already, and the same command resumes a stopped run.
+- **The process group is destroyed at the end.** Lightning does so for NCCL alone, and threads of gloo that are alive
+  when the process exits can abort it.
 - **``bf16-true`` is ``32-true`` for Lightning on one device**: the weights are loaded as bfloat16, and Lightning would
   cast the float32 adapters too. In shards, FSDP2's own policy does the mixed precision.
 - **Autocast runs without its cache**, which would keep a copy of all weights until the step ends.
@@ -40,6 +42,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
+from torch import distributed
 
 from micota.artifacts.jsonl import write_text
 from micota.config import Config, SftConfig, TrainerConfig
@@ -137,6 +140,9 @@ def fit(
         raise ConfigError(f"{error}; {folder / NON_FINITE} names the examples of the step") from error
 
     write_model(loaded, inputs.tokenizer, folder, trainer_config, writes=writes)
+    if distributed.is_initialized():
+        trainer.strategy.barrier()
+        distributed.destroy_process_group()
     if writes:
         checkpoints.remove()
     num_validation = sum(len(step) for step in data.validation_steps)
