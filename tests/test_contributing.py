@@ -12,12 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 from fork_server import ROOT
 from rich.console import Console
 
 import micota.engines
 import micota.stages
+from micota.analysis.statistics import Estimate
 from micota.artifacts.store import Store
 from micota.config import MERGE_METHODS, SamplingConfig
 from micota.data.filters import Filters
@@ -28,6 +30,7 @@ from micota.graph import specs
 from micota.graph import stage as stages
 from micota.graph.nodes import merged
 from micota.records import Completion, Verdict
+from micota.report.rows import Row
 from micota.runtime.execute import execute
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -96,6 +99,19 @@ def test_a_filter_drops_with_its_reason(composed: Callable[..., Any]) -> None:
     verdict = Verdict(prediction="7", correct=True, reason="equal")
     assert filters.reason_to_drop(completion("so 7"), verdict) == "not_boxed"
     assert filters.reason_to_drop(completion(r"\boxed{7}"), verdict) is None
+
+
+def test_a_metric_has_a_column_on_the_page() -> None:
+    blocks = section("CONTRIBUTING.md", "Add a metric to the page")
+    title = "src/micota/report/rows.py"
+    extended = type("Extended", (Row,), {"truncated_share": namespace(blocks, title)["truncated_share"]})
+    estimate = Estimate(0.5, 0.4, 0.6)
+    row = extended(
+        name="mine", by_benchmark={}, average=estimate, seed_sd=None, num_tokens=1.0, bits_per_byte=None,
+        tokens={"correct": [1, 1, 1], "truncated": [1]}, data_tokens=None, difference=None, discordance={},
+    )  # fmt: skip
+    [column] = [text for language, _, text in blocks if language == "html"]
+    assert ">25.0</td>" in jinja2.Template(column).render(model={"row": row})
 
 
 def completion(text: str) -> Completion:
