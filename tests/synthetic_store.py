@@ -19,7 +19,7 @@ from micota.records import Completion, Score
 from micota.report.collect import CaseReport, summarise
 
 HOSTILE = "</script><b>bold</b><!-- <script>alert(1)</script> & 'quoted' \\boxed{4}"
-PROFILES = {  # share of right answers, tokens an answer
+PROFILES = {  # share of right answers, tokens per answer
     "instruct": (0.58, 36),
     "strong": (0.23, 153),
     "half_size": (0.30, 154),

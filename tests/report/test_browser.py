@@ -202,9 +202,9 @@ def test_arrows_go_from_number_to_number(opened: Page) -> None:
 
 
 def test_counts_and_lengths_are_walked_back_too(opened: Page) -> None:
-    tokens = opened.locator("tr.method .value[data-about='tokens an answer']").first
+    tokens = opened.locator("tr.method .value[data-about='tokens per answer']").first
     tokens.click()
-    assert opened.inner_text("#lineage-title") == f"micota, tokens an answer: {tokens.inner_text()}"
+    assert opened.inner_text("#lineage-title") == f"micota, tokens per answer: {tokens.inner_text()}"
     assert opened.locator("#lineage-steps .stage").first.inner_text() == "scores"
     opened.keyboard.press("Escape")
     opened.locator("tr.method .value[data-about='truncated']").click()
@@ -258,8 +258,8 @@ def test_cases_are_chosen_by_their_axes(opened: Page) -> None:
 
 @pytest.mark.parametrize("loaded", ["four"], indirect=True)
 def test_a_gap_and_an_average_of_the_overview_are_walked_back(opened: Page) -> None:
-    opened.locator(".plot.overview .scatterlayer .point").nth(1).click(force=True)  # strong less short, of small, QwQ
-    assert opened.inner_text("#lineage-title").startswith("strong, average less short: ")
+    opened.locator(".plot.overview .scatterlayer .point").nth(1).click(force=True)  # strong minus short, of small, QwQ
+    assert opened.inner_text("#lineage-title").startswith("strong, average minus short: ")
     opened.keyboard.press("Escape")
     average = opened.locator("[aria-label='table of all cases'] [data-case='1'][data-measure='average']").last
     average.click()

@@ -32,13 +32,13 @@ def case(student: str, **right: int) -> Summary:
 def test_long_and_short_are_compared_where_they_are() -> None:
     cases = [case("small", instruct=8, strong=4, short=12), case("large", instruct=8, strong=16, short=10)]
     found = case_gaps([*cases, case("other", instruct=3)])
-    assert list(found) == ["strong less short"]
-    assert [(gap.student, gap.difference.value) for gap in found["strong less short"]] == [
+    assert list(found) == ["strong minus short"]
+    assert [(gap.student, gap.difference.value) for gap in found["strong minus short"]] == [
         ("small", pytest.approx(-0.4)),
         ("large", pytest.approx(0.3)),
     ]
     small = {recipe.name: recipe.means for recipe in cases[0].recipes}
-    assert found["strong less short"][0].difference.low == paired_difference(small["strong"], small["short"]).low
+    assert found["strong minus short"][0].difference.low == paired_difference(small["strong"], small["short"]).low
 
 
 def test_without_such_a_pair_recipes_are_compared_with_the_student_before_sft() -> None:
@@ -57,7 +57,7 @@ def test_the_figure_has_cases_from_top_to_bottom() -> None:
     assert list(figure.layout.yaxis.ticktext) == ["small", "large"]
     assert case_figures(cases[:1]) == {}
     assert gap.customdata[1]["case"] == 1 and gap.customdata[1]["model"] == "strong"
-    assert gap.customdata[1]["about"] == "average less short" and gap.customdata[1]["shown"].startswith("+30.0 [")
+    assert gap.customdata[1]["about"] == "average minus short" and gap.customdata[1]["shown"].startswith("+30.0 [")
 
 
 def test_published_gaps_stand_beside_ours() -> None:
@@ -67,7 +67,7 @@ def test_published_gaps_stand_beside_ours() -> None:
         replace(case("large", strong=16, short=10), published={"strong": {"average": 50.0}}),
     ]
     [figure] = case_figures(cases).values()
-    assert [trace.name for trace in figure.data] == ["strong less short", "published"]
+    assert [trace.name for trace in figure.data] == ["strong minus short", "published"]
     assert list(figure.data[1].x) == [-15.0] and list(figure.data[1].y) == [0]
     gap_alone = replace(cases[0], published={"strong": {"gap_to_instruct": -7.0}})
     assert published_gap(gap_alone, "strong", "instruct") == -7.0

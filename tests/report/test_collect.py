@@ -27,7 +27,7 @@ def test_a_notebook_gets_every_case(finished: Finished) -> None:
         for seed, comparison in made.by_seed.items()
     }
     cases = case_reports(store, "tiny", experiments)
-    assert [case.summary.place for case in cases] == ["tiny", "tiny"]
+    assert [case.summary.case_label for case in cases] == ["tiny", "tiny"]
     assert cases[0].summary.recipes == made.summary.recipes
     assert cases[0].by_seed == made.by_seed
 

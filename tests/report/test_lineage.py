@@ -32,7 +32,7 @@ def test_the_lineage_of_a_number_lists_every_artifact_once(finished: Finished, r
     assert all(child in steps for step in steps.values() for child in step["inputs"].values())
     sources = [step for step in steps.values() if step["label"] == "model"]
     assert {step["name"] for step in sources} == {"tiny_student", "tiny_ta", "tiny_teacher"}
-    assert all(step["says"].startswith("bundled:") for step in sources)
+    assert all(step["description"].startswith("bundled:") for step in sources)
 
 
 def test_commands_make_the_artifact_of_that_seed(finished: Finished, root: AnyNode) -> None:
@@ -61,7 +61,7 @@ def test_what_is_no_longer_stored_is_described_by_its_settings(
     (elsewhere.path(root) / "scores.jsonl").write_text("cut")
     steps = traced(elsewhere, root)
     assert {step["manifest"] for step in steps.values()} == {None}
-    says = {step["label"]: step["says"] for step in steps.values()}
+    says = {step["label"]: step["description"] for step in steps.values()}
     assert says["scores"] == "graded by typed"
     assert says["merge"] == "dare_ties, density 0.5, weight 0.5"
     assert says["training"].startswith("full fine-tuning, learning rate 0.00")

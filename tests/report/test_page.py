@@ -115,7 +115,7 @@ def test_every_number_leads_to_a_lineage(html: str) -> None:
     buttons = [tag for name, tag in Reader(html).tags if name == "button" and "data-measure" in tag]
     traced = Counter(button.get("data-about", "measure") for button in buttons)
     assert traced.pop("measure") == 15 * 4 + 6  # three benchmarks and their average, and the BPC of six recipes
-    assert {"tokens an answer", "standard deviation over seeds", "correct", "incorrect"} < traced.keys()
+    assert {"tokens per answer", "standard deviation over seeds", "correct", "incorrect"} < traced.keys()
     assert set(traced.values()) == {15}
     for button in buttons:
         by_seed = models[int(button["data-model"] or 0)]["measures"][button["data-measure"]]
@@ -203,7 +203,9 @@ def test_several_cases_share_a_page(finished: Finished, small_page: pytest.Monke
     html = render_page("tiny", cases, store, seed=0, call=Call())
     reader = Reader(html)
     overview = [row for row in reader.rows if row[0].endswith((", R1", ", QwQ"))]
-    assert [row[0] for row in overview] == [case.summary.place for case in cases] * 2  # accuracy, and BPC of the data
+    assert [row[0] for row in overview] == [
+        case.summary.case_label for case in cases
+    ] * 2  # accuracy, and BPC of the data
     assert [len(row) for row in overview] == [1 + len(PROFILES)] * 4 + [len(PROFILES)] * 4
     axes = [tag["data-axis"] for name, tag in reader.tags if name == "select" and "data-axis" in tag]
     assert axes == ["student", "teacher"]

@@ -134,7 +134,7 @@ def test_it_is_planned_made_and_tracked(composed: Composed, tmp_path: Path, monk
     steps: Steps = {}
     trace(steps, store, targets[-1:], Call(), seed=0)
     assert steps[targets[-1].folder]["label"] == "words"
-    assert steps[targets[-1].folder]["says"] == "words of 3 letters and more: 5"
+    assert steps[targets[-1].folder]["description"] == "words of 3 letters and more: 5"
     [run] = read_runs(tmp_path / "artifacts")
     assert run.summary["word_count/words"] == 5 and run.summary["word_count/share"] == pytest.approx(5 / 7)
     assert any(name.startswith("mine.words-") for name in run.logged)

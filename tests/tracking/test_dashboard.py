@@ -20,36 +20,36 @@ from micota.tracking import dashboard
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def found(spec: Any, name: str) -> list[Any]:
+def values_of(spec: Any, name: str) -> list[Any]:
     """Every value of a key, anywhere in a JSON document."""
     if isinstance(spec, list):
-        return [value for item in spec for value in found(item, name)]
+        return [value for item in spec for value in values_of(item, name)]
     if not isinstance(spec, dict):
         return []
-    own = [spec[name]] if name in spec else []
-    return own + [value for item in spec.values() for value in found(item, name)]
+    here = [spec[name]] if name in spec else []
+    return here + [value for item in spec.values() for value in values_of(item, name)]
 
 
 def test_the_workspace_groups_recipes_and_plots_sweeps() -> None:
     view = dashboard.workspace("someone", "micota", "sweep", ["gsm8k"])._to_model()
     spec = json.loads(view.spec.model_dump_json(by_alias=True, exclude_none=True))
-    [section] = found(spec, "runSets")
+    [section] = values_of(spec, "runSets")
     assert section[0]["grouping"] == [{"section": "config", "name": "recipe.value"}]
     assert "sweep" in json.dumps(section[0]["filters"])
-    columns = [column["accessor"] for columns in found(spec, "columns") for column in columns]
+    columns = [column["accessor"] for columns in values_of(spec, "columns") for column in columns]
     assert {"config:student.value", "config:recipe.value", "config:merge.value.density"} <= set(columns)
     assert {"config:merge.value.weight", "summary:eval/num_tokens", "summary:eval/average"} <= set(columns)
-    axes = list(zip(found(spec, "xAxis"), found(spec, "yAxis"), strict=False))
-    assert "config:merge.value.density" in found(spec, "xAxis") and axes
-    assert {"summary:eval/average", "summary:eval/num_tokens"} <= set(found(spec, "yAxis"))
-    assert ["summary_metrics.eval/gsm8k/accuracy"] in found(spec, "metrics")
+    axes = list(zip(values_of(spec, "xAxis"), values_of(spec, "yAxis"), strict=False))
+    assert "config:merge.value.density" in values_of(spec, "xAxis") and axes
+    assert {"summary:eval/average", "summary:eval/num_tokens"} <= set(values_of(spec, "yAxis"))
+    assert ["summary_metrics.eval/gsm8k/accuracy"] in values_of(spec, "metrics")
     assert "eval/scores" in json.dumps(spec) and "eval/gsm8k/answers" in json.dumps(spec)
 
 
 def test_curves_are_of_what_training_reports() -> None:
     source = (ROOT / "src" / "micota" / "sft" / "module.py").read_text(encoding="utf-8")
-    drawn = [name for panel in dashboard.training_panels() for name in panel.y]
-    assert len(drawn) == 4 and all(f'"{name}"' in source for name in drawn)
+    plotted = [name for panel in dashboard.training_panels() for name in panel.y]
+    assert len(plotted) == 4 and all(f'"{name}"' in source for name in plotted)
 
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_the_command_hands_both_over(run_command: Command, tmp_path: Path) -> No
     workspace, report = server.variables("UpsertView2") + server.variables("upsertView")
     assert (workspace["displayName"], report["displayName"]) == ("micota: tiny", "micota: tiny")
     assert (workspace["type"], report["type"], report["entityName"]) == ("project-view", "runs", "someone")
-    sets = [runset for runsets in found(json.loads(report["spec"]), "runSets") for runset in runsets]
+    sets = [runset for runsets in values_of(json.loads(report["spec"]), "runSets") for runset in runsets]
     assert [runset["name"] for runset in sets] == ["students", "merged TA", "students of it", "training", "students"]
     assert all("tiny" in json.dumps(runset["filters"]) for runset in sets)
     lines = finished.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""What a task says of itself: from its nodes alone, for every kind of task."""
+"""The description of a task from its nodes alone, for every kind of task."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def of_evaluation(config: Any) -> dict[str, Any]:
 
 
 def test_a_student_is_described_back_to_the_teacher(composed: Compose) -> None:
-    found = of_evaluation(composed("evaluate", "experiment=tiny", "data=micota", "merge.density=0.3"))
-    assert {name: found[name] for name in ("role", "student", "recipe", "model", "generator", "teacher")} == {
+    config = of_evaluation(composed("evaluate", "experiment=tiny", "data=micota", "merge.density=0.3"))
+    assert {name: config[name] for name in ("role", "student", "recipe", "model", "generator", "teacher")} == {
         "role": "student",
         "student": "tiny_student",
         "recipe": "micota",
@@ -28,9 +28,9 @@ def test_a_student_is_described_back_to_the_teacher(composed: Compose) -> None:
         "generator": "tiny_ta+strong.dare_ties-d0.3-w0.5",
         "teacher": "tiny_teacher",
     }
-    assert found["merge"] == {"method": "dare_ties", "density": 0.3, "weight": 0.5}
-    assert found["sft"]["learning_rate"] > 0
-    assert tags(found, 7) == [
+    assert config["merge"] == {"method": "dare_ties", "density": 0.3, "weight": 0.5}
+    assert config["sft"]["learning_rate"] > 0
+    assert tags(config, 7) == [
         "student:tiny_student",
         "recipe:micota",
         "teacher:tiny_teacher",
@@ -54,9 +54,9 @@ def test_a_student_is_described_back_to_the_teacher(composed: Compose) -> None:
 def test_what_does_not_apply_is_left_out(
     composed: Compose, overrides: list[str], expected: dict[str, str], absent: set[str]
 ) -> None:
-    found = of_evaluation(composed("evaluate", "experiment=tiny", *overrides))
-    assert found | expected == found
-    assert not absent & found.keys()
+    config = of_evaluation(composed("evaluate", "experiment=tiny", *overrides))
+    assert config | expected == config
+    assert not absent & config.keys()
 
 
 def test_other_tasks_are_named_after_what_they_make(composed: Compose) -> None:

@@ -1,4 +1,4 @@
-"""A chain from teacher to scores, tracked offline: what W&B will be told, read back from its own files."""
+"""A chain from teacher to scores, tracked offline: what W&B will get, read back from its files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def compose(command: str, *overrides: str) -> Any:
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """Data of the teacher, the TA tuned on them, merged, and asked: of one benchmark, then of one more."""
+    """Data of the teacher, the TA tuned on them, merged and evaluated: on one benchmark, then on one more."""
     artifacts = tmp_path_factory.mktemp("tracked") / "artifacts"
     quiet = Console(quiet=True)
     with pytest.MonkeyPatch.context() as patch, hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):
@@ -170,8 +170,8 @@ def test_the_command_uploads_all_of_it_in_order(chain: Chain, tmp_path: Path) ->
     assert [run["jobType"] for run in started] == [run.run["job_type"] for run in runs]
     # What offline runs recorded as used is declared as used, under the very id that it had when it was logged.
     used = [(use["input"]["runName"], use["input"]["artifactID"]) for use in server.variables("UseArtifact")]
-    told = [(run.run["run_id"], f"{name}:{a['digest']}") for run in runs for name, a in run.used.items()]
-    assert sorted(used) == sorted(told)
+    expected = [(run.run["run_id"], f"{name}:{a['digest']}") for run in runs for name, a in run.used.items()]
+    assert sorted(used) == sorted(expected)
     assert sync_command(config, offline_runs(config)) is None, "this command tracked nothing"  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Answers to browse: each problem with what every model wrote, within a budget of bytes."""
+"""Answers to browse: each problem with the completion of every model, within a limit of bytes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from micota.report.read import completions, load
 from micota.report.rows import Graded
 
 MAX_PROBLEMS = 100  # of each benchmark whose answers are on the page
-MAX_COMPLETION_BYTES = 8_000_000  # of all completions on the page, before it is packed
+MAX_COMPLETION_BYTES = 8_000_000  # of all completions on the page, before compression
 
 
-def answers(store: Store, models: Sequence[Mapping[str, AnyNode]], budget: int = MAX_COMPLETION_BYTES) -> list[Any]:
-    """The first sample of every model for the first problems of each benchmark, by benchmark.
+def answers(store: Store, models: Sequence[Mapping[str, AnyNode]], max_bytes: int = MAX_COMPLETION_BYTES) -> list[Any]:
+    """Return the first sample of every model for the first problems of each benchmark, by benchmark.
 
     ``models`` are the scores of each model by benchmark. An answer is a list of outcome, prediction, tokens and
-    completion, in the order of the models; null where a model was not asked.
+    completion, in the order of the models; it is None if the model did not get the prompt.
 
     Raises:
         ArtifactError: scores are missing or damaged.
@@ -29,7 +29,7 @@ def answers(store: Store, models: Sequence[Mapping[str, AnyNode]], budget: int =
     graded = [load(store, scores) for scores in models]
     names = list(dict.fromkeys(bench for scores in models for bench in scores))
     benchmarks = {bench: _problems(store, bench, models, graded) for bench in names}
-    shown = _fitting(list(benchmarks.values()), budget)
+    shown = _fitting(list(benchmarks.values()), max_bytes)
     return [
         {
             "name": bench,
@@ -43,11 +43,11 @@ def answers(store: Store, models: Sequence[Mapping[str, AnyNode]], budget: int =
 def _problems(
     store: Store, bench: str, models: Sequence[Mapping[str, AnyNode]], graded: Sequence[Graded]
 ) -> list[dict[str, Any]]:
-    """At most ``MAX_PROBLEMS`` of a benchmark with the answers of all models."""
+    """Return at most ``MAX_PROBLEMS`` of a benchmark with the answers of all models."""
     golds = {score.problem_id: score.answer for rows in graded for score in rows.get(bench, [])}
     ids = list(golds)[:MAX_PROBLEMS]
     texts = _texts(next(scores[bench] for scores in models if bench in scores))
-    written = [_completions(store, scores[bench], set(ids)) if bench in scores else {} for scores in models]
+    texts_by_model = [_completions(store, scores[bench], set(ids)) if bench in scores else {} for scores in models]
     first = [{score.problem_id: score for score in rows.get(bench, []) if score.sample == 0} for rows in graded]
     return [
         {
@@ -56,7 +56,7 @@ def _problems(
             "gold": golds[identity],
             "answers": [
                 _answer(score.get(identity), completion.get(identity))
-                for score, completion in zip(first, written, strict=True)
+                for score, completion in zip(first, texts_by_model, strict=True)
             ],
         }
         for identity in ids
@@ -64,14 +64,14 @@ def _problems(
 
 
 def _answer(score: Score | None, completion: str | None) -> list[Any] | None:
-    """None where this model was never asked."""
+    """Return an answer for the page; None if the model did not get the prompt."""
     return [score.outcome, score.prediction, score.num_tokens, completion] if score else None
 
 
 def _texts(node: AnyNode) -> dict[str, str]:
-    """The text of each problem by id; empty where the source cannot be reached now (hub data sets, offline).
+    """Return the text of each problem by id; empty if the source cannot be reached now (hub data sets, offline).
 
-    A report of finished runs needs no network, so a text that cannot be had is no reason to fail.
+    A report of finished runs needs no network, so a missing text is no error.
     """
     try:
         return {problem.id: problem.problem for problem in load_problems(node.spec.problems)}
@@ -80,18 +80,18 @@ def _texts(node: AnyNode) -> dict[str, str]:
 
 
 def _completions(store: Store, node: AnyNode, ids: set[str]) -> dict[str, str]:
-    """What a model wrote for some problems (first samples); empty where the raw completions have been deleted."""
+    """Return the completions of a model for some problems (first samples); empty if they have been deleted."""
     rows = completions(store, node) or []
     return {row.problem_id: row.completion for row in rows if row.sample == 0 and row.problem_id in ids}
 
 
-def _fitting(benchmarks: Sequence[Sequence[Mapping[str, Any]]], budget: int) -> int:
-    """How many problems of each benchmark fit into ``budget`` bytes of completions, at least one."""
+def _fitting(benchmarks: Sequence[Sequence[Mapping[str, Any]]], max_bytes: int) -> int:
+    """Return how many problems of each benchmark fit into ``max_bytes`` of completions, at least 1."""
     size = 0
     longest = max((len(problems) for problems in benchmarks), default=0)
     for count in range(longest):
         rows = [problems[count] for problems in benchmarks if count < len(problems)]
         size += sum(len(answer[3].encode()) for row in rows for answer in row["answers"] if answer and answer[3])
-        if size > budget:
+        if size > max_bytes:
             return max(1, count)
     return longest

@@ -1,6 +1,6 @@
-"""Read the artifacts of an experiment and sum them up, case by case, over seeds.
+"""Read the artifacts of an experiment and summarise them, case by case, over seeds.
 
-``case_reports`` is where a notebook starts: each case has a ``summary`` of plain numbers, and its nodes by seed.
+Notebooks start from ``case_reports``: each case has a ``summary`` of plain numbers, and its nodes by seed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ BASELINE = "instruct"
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """All that a report shows of one case: recipes of the student, and the TA over merge weights (0: before SFT, 1:
-    after). What was not measured is empty. ``labels`` say which point of the experiment's axes it is; ``bits_per_byte``
-    has the BPC of each recipe's data, also where the recipes have no scores; ``published`` is what a paper reports of
-    each model (in percent by benchmark, ``average`` and ``gap_to_instruct``; ``bpc``) and ``source`` where; ``mixes``
-    as in :func:`mixes`; ``trials`` have the gain of each recipe at each seed beside what was known of its data,
-    ``token_shifts`` each recipe's tokens over all benchmarks, ``points`` the merges of a merge sweep."""
+    """All numbers of one case for a report: recipes of the student, and the TA over merge weights (0: before SFT, 1:
+    after). Fields that were not measured are empty.
+
+    ``labels`` are the values of the case on the experiment's axes. ``bits_per_byte`` is the BPC of each recipe's data,
+    also for recipes without scores. ``published`` has the published values of each model (in percent by benchmark,
+    ``average`` and ``gap_to_instruct``; ``bpc``), ``source`` their table. ``mixes`` is as in :func:`mixes`. ``trials``
+    have the gain of each recipe at each seed and the properties of its data, ``token_shifts`` the tokens of each recipe
+    over all benchmarks, ``points`` the merges of a merge sweep.
+    """
 
     name: str
     student: str
@@ -49,37 +52,37 @@ class Summary:
     points: list[MergePoint] = field(default_factory=list)
 
     @property
-    def place(self) -> str:
-        """The case among those of its experiment, as ``QwQ-32B, qwen3b``; a bare number says of which axis it is."""
+    def case_label(self) -> str:
+        """The label of the case in its experiment, as ``QwQ-32B, qwen3b``; a bare number gets the name of its axis."""
         labels = [label if label[:1].isalpha() else f"{axis} {label}" for axis, label in self.labels.items()]
         return ", ".join(labels) or self.student
 
     @property
     def title(self) -> str:
         """The experiment and the case, as ``micota: qwen1.5b``."""
-        return f"{self.name}: {self.place}"
+        return f"{self.name}: {self.case_label}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaseReport:
-    """One case of an experiment: its comparisons by seed, all finished, and what they sum up to."""
+    """One case of an experiment: its finished comparisons by seed, and their summary."""
 
     summary: Summary
     by_seed: Mapping[int, Comparison]
 
 
 def case_reports(store: Store, name: str, by_seed: Mapping[int, Experiment]) -> list[CaseReport]:
-    """Every case of the experiment ``name``, summed up over the seeds at which it is finished.
+    """Return every case of the experiment ``name``, summarised over its finished seeds.
 
     Raises:
         ArtifactError: an artifact is missing or damaged.
     """
-    found = []
+    reports = []
     for index, case in enumerate(next(iter(by_seed.values())).cases):
         comparisons = {seed: experiment.cases[index].comparison for seed, experiment in by_seed.items()}
         summary = summarise(store, name, case.student, comparisons, case.labels)
-        found.append(CaseReport(summary=summary, by_seed=comparisons))
-    return found
+        reports.append(CaseReport(summary=summary, by_seed=comparisons))
+    return reports
 
 
 def summarise(
@@ -89,7 +92,7 @@ def summarise(
     by_seed: Mapping[int, Comparison],
     labels: Mapping[str, str] | None = None,
 ) -> Summary:
-    """Sum up finished comparisons that differ in their seed alone.
+    """Summarise finished comparisons that differ in their seed alone.
 
     Raises:
         ArtifactError: an artifact is missing or damaged.
@@ -125,38 +128,43 @@ def summarise(
 
 
 def _published(table: PublishedTable, labels: Mapping[str, str], comparison: Comparison) -> dict[str, dict[str, float]]:
-    """What the paper has of each model, by what the model is called here. Its merged TA is ours where there is one."""
+    """Return the paper's values of each model, by the label of the model here. The paper's merged TA stands for the TA
+    at the one merge weight between 0 and 1, if there is exactly one."""
     named = {recipe.name: recipe.name for recipe in comparison.recipes} | (
         {"teacher": "teacher"} if comparison.teacher else {}
     )
     merged = [weight for weight in comparison.curve if 0 < weight < 1]
     if len(merged) == 1:
         named[ta_title(merged[0])] = "ta_merged"
-    return {label: found for label, recipe in named.items() if (found := table.of(labels, recipe)) is not None}
+    return {label: values for label, recipe in named.items() if (values := table.of(labels, recipe)) is not None}
 
 
 def mixes(comparison: Comparison) -> dict[str, dict[str, float]]:
-    """The share of each mixture's first part in a recipe's data, by the name of that part and by recipe: also of the
-    recipes that are one part alone. What has fewer than three points is no curve and is left out."""
+    """Return the share of each mixture's first part in a recipe's data, by the name of that part and by recipe.
+
+    Recipes that are one part alone count too. A curve has at least three points; shorter ones are left out.
+    """
     data = {recipe.name: node for recipe in comparison.recipes if (node := _data_of(recipe)) is not None}
-    found: dict[str, dict[str, float]] = {}
+    curves: dict[str, dict[str, float]] = {}
     for name, node in data.items():
         weights = weights_of(node.spec)
         if len(weights) != 2:
             continue
         first, second = weights
-        curve = found.setdefault(first, {})
+        curve = curves.setdefault(first, {})
         curve[name] = weights[first]
         for part, share in ((first, 1.0), (second, 0.0)):
             generator = node.inputs[part].inputs.get("completions")
             curve |= {
-                alone: share for alone, own in data.items() if generator and own.inputs.get("completions") == generator
+                alone: share
+                for alone, other in data.items()
+                if generator and other.inputs.get("completions") == generator
             }
-    return {part: curve for part, curve in found.items() if len(curve) > 2}
+    return {part: curve for part, curve in curves.items() if len(curve) > 2}
 
 
 def _data_of(recipe: Recipe) -> AnyNode | None:
-    """What the student of a recipe was trained on; None for the untouched one."""
+    """Return the training data of a recipe's student; None for the student before SFT."""
     for node in [*recipe.scores.values(), *([recipe.bpc] if recipe.bpc else [])]:
         model = node.inputs["completions"].inputs["model"] if isinstance(node.spec, ScoresSpec) else node
         return model.inputs.get("data")
@@ -164,35 +172,35 @@ def _data_of(recipe: Recipe) -> AnyNode | None:
 
 
 def _row(store: Store, name: str, nodes: Sequence[Mapping[str, AnyNode]], **compared: Any) -> Row:
-    """One model from its scores at each seed, with what the texts of its answers say."""
+    """Return the row of one model from its scores at each seed, with the lengths of its answers."""
     made = row(name, [load(store, scores) for scores in nodes], **compared)
     return replace(made, lengths=lengths_of(store, nodes))
 
 
 def _recipes(store: Store, comparisons: Sequence[Comparison]) -> list[Row]:
-    """The recipes' rows, compared with the student before SFT where it is one of them."""
+    """Return the recipes' rows, compared with the student before SFT if it is one of them."""
     measured = _bpc(store, comparisons)
     baselines = [load(store, recipe.scores) for c in comparisons for recipe in c.recipes if recipe.name == BASELINE]
     recipes = []
     for index, recipe in enumerate(comparisons[0].recipes):
         nodes = [c.recipes[index].scores for c in comparisons]
-        theirs = baselines if baselines and recipe.name != BASELINE else None
-        recipes.append(_row(store, recipe.name, nodes, baselines=theirs, measures=measured.get(recipe.name, [])))
+        compared = baselines if baselines and recipe.name != BASELINE else None
+        recipes.append(_row(store, recipe.name, nodes, baselines=compared, bpc=measured.get(recipe.name, [])))
     return adjusted(recipes)
 
 
 def _bpc(store: Store, comparisons: Sequence[Comparison]) -> dict[str, list[Manifest]]:
-    """By recipe, what was measured of its data at each seed."""
-    found: dict[str, list[Manifest]] = {}
+    """Return the manifests of the BPC of each recipe's data, one per seed."""
+    manifests: dict[str, list[Manifest]] = {}
     for recipe in (recipe for comparison in comparisons for recipe in comparison.recipes):
         if recipe.bpc is not None:
-            found.setdefault(recipe.name, []).append(manifest_of(store, recipe.bpc))
-    return found
+            manifests.setdefault(recipe.name, []).append(manifest_of(store, recipe.bpc))
+    return manifests
 
 
 def _trials(store: Store, by_seed: Mapping[int, Comparison]) -> list[Trial]:
-    """Of each recipe at each seed what is known of its data before training, and its gain on the student before SFT."""
-    found = []
+    """Return for each recipe at each seed the properties of its data, and its gain on the student before SFT."""
+    trials = []
     for seed, comparison in by_seed.items():
         averages = {
             recipe.name: macro_average(mean_by_problem([load(store, recipe.scores)])).value
@@ -203,5 +211,5 @@ def _trials(store: Store, by_seed: Mapping[int, Comparison]) -> list[Trial]:
             if recipe.bpc is not None and recipe.name in averages and BASELINE in averages:
                 known = manifest_of(store, recipe.bpc).metrics
                 gain = averages[recipe.name] - averages[BASELINE]
-                found.append(Trial(recipe=recipe.name, seed=seed, known=known, gain=gain))
-    return found
+                trials.append(Trial(recipe=recipe.name, seed=seed, known=known, gain=gain))
+    return trials

@@ -1,4 +1,4 @@
-"""Figures of what data are to a student: how likely they were, what was gained, which tokens it learnt to use."""
+"""Figures of data and students: BPC of the data, gain in accuracy, mixtures, token shifts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from micota.report.style import (
     baseline_of,
     error_bars,
     label_of,
-    label_places,
+    label_positions,
     number,
     recipe_colours,
     styled,
@@ -32,19 +32,21 @@ NUM_TOKENS = 16  # shown by each measure
 
 
 def gain_figure(summary: Summary) -> go.Figure:
-    """How foreign a recipe's data are to the student before SFT, against its gain on that student, in points; or
-    against its accuracy where the student before SFT is not one of the recipes."""
+    """Plot the BPC of each recipe's data under the student before SFT against its gain on that student, in points.
+
+    If the student before SFT is not one of the recipes, plot the accuracy instead of the gain.
+    """
     figure = go.Figure()
     has_gain = any(recipe.difference is not None for recipe in summary.recipes)
-    found: list[tuple[str, float, Estimate, Estimate]] = []
+    points: list[tuple[str, float, Estimate, Estimate]] = []
     for recipe in summary.recipes:
         shown = recipe.difference if has_gain else recipe.average
         if recipe.bits_per_byte is not None and shown is not None:
-            found.append((recipe.name, recipe.bits_per_byte, shown, recipe.average))
+            points.append((recipe.name, recipe.bits_per_byte, shown, recipe.average))
     colours = recipe_colours([recipe.name for recipe in summary.recipes])
-    places = label_places([(bpc, 100 * shown.value) for _, bpc, shown, _ in found], 0.0 if has_gain else None)
+    positions = label_positions([(bpc, 100 * shown.value) for _, bpc, shown, _ in points], 0.0 if has_gain else None)
     unit = "points" if has_gain else "%"
-    for (name, bpc, shown, average), place in zip(found, places, strict=True):
+    for (name, bpc, shown, average), position in zip(points, positions, strict=True):
         figure.add_scatter(
             x=[bpc],
             y=[100 * shown.value],
@@ -52,7 +54,7 @@ def gain_figure(summary: Summary) -> go.Figure:
             mode="markers+text",
             marker={"size": 12 if name == METHOD else 10, "color": colours[name]},
             text=[label_of(name)],
-            textposition=place,
+            textposition=position,
             cliponaxis=False,
             showlegend=False,
             customdata=[number(name, "average", average)],
@@ -61,8 +63,8 @@ def gain_figure(summary: Summary) -> go.Figure:
     if has_gain:
         label = {"text": BASELINE, "xanchor": "right", "yanchor": "bottom"}
         figure.add_hline(y=0, line=REFERENCE, annotation=label)
-    values = [bpc for _, bpc, _, _ in found]
-    margin = 0.22 * (max(values) - min(values)) or 0.1 * max(values)  # room for the labels at both ends
+    values = [bpc for _, bpc, _, _ in points]
+    margin = 0.22 * (max(values) - min(values)) or 0.1 * max(values)  # space for the labels at both ends
     limits = [min(values) - margin, max(values) + margin]
     figure.update_xaxes(title="BPC of the training data (bits per byte)", range=limits)
     figure.update_yaxes(title="gain on the student before SFT (points)" if has_gain else "average accuracy (%)")
@@ -70,16 +72,16 @@ def gain_figure(summary: Summary) -> go.Figure:
 
 
 def gain_in_words(summary: Summary) -> str:
-    """Whether BPC goes with the gain over recipes; empty where there are too few of them."""
+    """Return the correlation of BPC with the gain over recipes as a sentence; empty if there are too few recipes."""
     if len({trial.recipe for trial in summary.trials}) < MIN_RECIPES:
         return ""
-    found = correlation(summary.trials, "bits_per_byte")
-    size = f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}], p = {found.p_value:.2f}"
-    return f"Spearman's correlation over recipes: {size}" + (f" ({found.caveat})." if found.caveat else ".")
+    result = correlation(summary.trials, "bits_per_byte")
+    size = f"{result.value:+.2f} [{result.low:+.2f}, {result.high:+.2f}], p = {result.p_value:.2f}"
+    return f"Spearman's correlation over recipes: {size}" + (f" ({result.caveat})." if result.caveat else ".")
 
 
 def mix_figure(summary: Summary) -> go.Figure:
-    """Accuracy over the share of one part of the training data, a line a pair of parts."""
+    """Plot accuracy over the share of one part of the training data, one line per pair of parts."""
     figure = go.Figure()
     rows = {recipe.name: recipe for recipe in summary.recipes}
     for (part, curve), colour in zip(summary.mixes.items(), cycle((COLOURS["strong"], *SPARE)), strict=False):
@@ -108,8 +110,7 @@ def mix_figure(summary: Summary) -> go.Figure:
 
 
 def shift_figure(summary: Summary) -> go.Figure:
-    """The most shifted tokens of the recipes (down) under each recipe (across): mean shift, and share of shifted
-    uses."""
+    """Plot the most shifted tokens (rows) by recipe (columns) as two maps: mean shift, and share of shifted uses."""
     recipes = list(summary.token_shifts)
     by_id = {recipe: {row.token_id: row for row in rows} for recipe, rows in summary.token_shifts.items()}
     titles = ("mean shift (ranks)", "shifted uses (%)")
@@ -139,7 +140,7 @@ def shift_figure(summary: Summary) -> go.Figure:
             col=column,
         )
     figure.update_xaxes(tickangle=-60, showgrid=False)
-    figure.update_yaxes(type="category", showgrid=False)  # or '8' would be a number
+    figure.update_yaxes(type="category", showgrid=False)  # a category, or the token '8' would be a number
     bars = {"orientation": "h", "thickness": 10, "len": 0.36, "y": -0.02, "yanchor": "top", "outlinewidth": 0}
     axes = {
         f"coloraxis{column}": {"colorscale": "Viridis", "cmin": 0, "colorbar": {**bars, "x": x, "ypad": 46}}
@@ -149,7 +150,7 @@ def shift_figure(summary: Summary) -> go.Figure:
 
 
 def _visible(text: str, token: int) -> str:
-    """A token as a label: quoted, so that spaces and line breaks can be seen; blanks are told apart by their id."""
+    """Return a token as a label: quoted, so that spaces and line breaks are visible; blanks also get their id."""
     return repr(text) if text.strip() else f"{text!r} ({token})"
 
 

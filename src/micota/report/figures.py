@@ -1,4 +1,4 @@
-"""The figures of a case, drawn from its summary and nothing else."""
+"""The figures of a case, from its summary alone."""
 
 from __future__ import annotations
 
@@ -36,62 +36,63 @@ CAPTIONS = {
         "Accuracy by recipe",
         "The filled circle is the unweighted average over benchmarks, open symbols are the single benchmarks; bars are "
         "95 % intervals over problems. The dashed line is the student before SFT. Click an entry of the legend to hide "
-        "it, a symbol to see how its number was made.",
+        "it. Click a symbol to see how its number was made.",
     ),
     "lengths": (
         "Length of answers",
-        "Boxes span the middle half of the answers and are cut by the median, whiskers reach from the 5th to the 95th "
-        "percentile; above correct answers (filled), below all others (open). Diamonds are means of all; the axis is "
-        "logarithmic. Right: answers that reached the limit of tokens before they gave an answer.",
+        "Boxes span the middle half of the answers, the line in a box is the median, whiskers reach from the 5th to the "
+        "95th percentile. Filled boxes are correct answers, open boxes all others. Diamonds are means of all answers. "
+        "The axis is logarithmic. Right: share of completions that reached the token limit without an answer.",
     ),
     "merge": (
-        "The teacher assistant (TA) between before and after fine-tuning",
-        "Average accuracy with 95 % interval, and mean length of an answer, over the weight of the merge.",
+        "The teacher assistant (TA) by merge weight",
+        "Average accuracy with 95 % interval, and mean length of an answer, over the merge weight (0: before SFT, 1: "
+        "after SFT).",
     ),
     "mix": (
         "Mixtures",
         "Average accuracy with 95 % interval over the share of long CoT, or of the large teacher, in the data. "
-        "At 0 and at 100 % are the recipes of one part alone.",
+        "The recipes at 0 % and at 100 % have one part alone.",
     ),
     "bpc": (
-        "How foreign the data are, and what they teach",
-        "Bits that the student before SFT needs for a byte of each recipe's training data (BPC; less is more "
-        "familiar), against what the student gained from them, with 95 % interval of the paired difference.",
+        "Likelihood of the data and gain",
+        "Bits per byte of each recipe's training data under the student before SFT (BPC; lower is more likely), against "
+        "the student's gain from them, with 95 % interval of the paired difference.",
     ),
     "merge_sweep": (
         "Merges over weight",
-        "Accuracy and length of merges measured in memory: means over the seeds of masks, bars from the lowest to the "
-        "highest; dashes are the TA before and after fine-tuning.",
+        "Accuracy and length of merges evaluated in memory: means over the seeds of the masks, bars from the lowest to "
+        "the highest seed. Dashed lines are the TA before and after SFT.",
     ),
-    "sweep_density": ("Merges over density", "The same merges the other way round."),
+    "sweep_density": ("Merges over density", "The same merges over density, one line per weight."),
     "sweep_surface": (
         "Merges over density and weight",
-        "The same merges at a glance: means over the seeds of the masks.",
+        "The same merges by density and weight: means over the seeds of the masks.",
     ),
     "shifts": (
         "Most shifted tokens",
-        "Tokens that the tuned students use although the student before SFT found others more likely there. A use is "
-        "shifted where the token was below the third place. Tokens used fewer than 5 times are left out.",
+        "Tokens that the tuned students use although others are more likely there under the student before SFT. A use "
+        "is shifted if the token has rank 4 or lower there. Tokens with fewer than 5 uses are left out.",
     ),
 }
 
 
 def figures(summary: Summary) -> dict[str, go.Figure]:
-    """All figures by name, in the order of ``CAPTIONS``; what was not measured is left out."""
-    drawn: dict[str, go.Figure] = {}
+    """Return all figures by name, in the order of ``CAPTIONS``, without those that have no data."""
+    by_name: dict[str, go.Figure] = {}
     if summary.recipes:
-        drawn |= {"accuracy": accuracy_figure(summary), "lengths": length_figure(summary)}
+        by_name |= {"accuracy": accuracy_figure(summary), "lengths": length_figure(summary)}
     if summary.curve:
-        drawn["merge"] = merge_figure(summary)
+        by_name["merge"] = merge_figure(summary)
     if summary.mixes and summary.recipes:
-        drawn["mix"] = mix_figure(summary)
+        by_name["mix"] = mix_figure(summary)
     if any(recipe.bits_per_byte is not None for recipe in summary.recipes):
-        drawn["bpc"] = gain_figure(summary)
+        by_name["bpc"] = gain_figure(summary)
     if summary.points:
-        drawn |= zip(("merge_sweep", "sweep_density", "sweep_surface"), sweep_figures(summary.points), strict=False)
+        by_name |= zip(("merge_sweep", "sweep_density", "sweep_surface"), sweep_figures(summary.points), strict=False)
     if any(summary.token_shifts.values()):
-        drawn["shifts"] = shift_figure(summary)
-    return drawn
+        by_name["shifts"] = shift_figure(summary)
+    return by_name
 
 
 def captions(summary: Summary) -> dict[str, tuple[str, str]]:
@@ -113,9 +114,9 @@ def accuracy_figure(summary: Summary) -> go.Figure:
     )
     for index, recipe in enumerate(summary.recipes):
         estimates = {"average": recipe.average, **{bench: recipe.by_benchmark[bench] for bench in summary.benchmarks}}
-        for place, (measure, estimate) in enumerate(estimates.items()):
+        for position, (measure, estimate) in enumerate(estimates.items()):
             is_average = measure == "average"
-            height = index - 0.33 + 0.66 * place / max(1, len(estimates) - 1)
+            height = index - 0.33 + 0.66 * position / max(1, len(estimates) - 1)
             figure.add_scatter(
                 x=[100 * estimate.value],
                 y=[height],
@@ -145,14 +146,14 @@ def accuracy_figure(summary: Summary) -> go.Figure:
 
 
 def length_figure(summary: Summary) -> go.Figure:
-    """Of each recipe the distribution of tokens an answer, and the share of answers cut off at the limit."""
+    """Plot for each recipe the distribution of tokens per answer, and the share of answers cut off at the limit."""
     figure = make_subplots(rows=1, cols=2, column_widths=[0.74, 0.26], shared_yaxes=True, horizontal_spacing=0.05)
     colours = recipe_colours([recipe.name for recipe in summary.recipes])
     for index, recipe in enumerate(summary.recipes):
         colour = colours[recipe.name]
         right = recipe.tokens.get("correct", [])
         wrong = [num for outcome, tokens in recipe.tokens.items() if outcome != "correct" for num in tokens]
-        filled = {"marker": {"color": colour}}  # half transparent, so that the median shows
+        filled = {"marker": {"color": colour}}  # half transparent, so that the median is visible
         open_box = {"fillcolor": "rgba(0,0,0,0)", "line": {"color": colour}}
         for name, tokens, shift, look in (("correct", right, -0.17, filled), ("other", wrong, 0.17, open_box)):
             if tokens:
@@ -175,14 +176,14 @@ def length_figure(summary: Summary) -> go.Figure:
 
 
 def _quantiles(tokens: list[int]) -> dict[str, list[float]]:
-    """What a box shows, instead of every length: the figure does not grow with the number of problems and seeds."""
+    """Return the quantiles of a box. With all lengths instead, the figure would grow with problems and seeds."""
     names = ("lowerfence", "q1", "median", "q3", "upperfence")
-    found = np.percentile(np.maximum(tokens, 1), [5, 25, 50, 75, 95])
-    return {name: [float(value)] for name, value in zip(names, found, strict=True)}
+    values = np.percentile(np.maximum(tokens, 1), [5, 25, 50, 75, 95])
+    return {name: [float(value)] for name, value in zip(names, values, strict=True)}
 
 
 def merge_figure(summary: Summary) -> go.Figure:
-    """The TA over merge weights, from before SFT (0) to after it (1): accuracy above, length below."""
+    """Plot the TA over merge weights, from before SFT (0) to after it (1): accuracy above, length below."""
     titles = ("average accuracy (%)", "tokens per answer")
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.12, subplot_titles=titles)
     figure.update_annotations(x=0, xanchor="left", font={"size": FONT_SIZE})
@@ -214,5 +215,5 @@ def merge_figure(summary: Summary) -> go.Figure:
 
 
 def truncated_share(recipe: Row) -> float:
-    """Share of answers that reached the limit of tokens before they gave an answer."""
+    """Return the share of completions that reached the token limit without an answer."""
     return recipe.outcomes.get("truncated", 0) / sum(recipe.outcomes.values())

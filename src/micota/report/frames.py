@@ -1,4 +1,4 @@
-"""The results as data frames, for notebooks and for export: Markdown, LaTeX, CSV."""
+"""Results as data frames for notebooks, and their export as Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ from micota.report.table import mark
 
 
 def scores_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
-    """All numbers, one row for each case, model and benchmark (and for their ``average``), with an axis a column.
+    """Return all numbers: one row for each case, model and benchmark (and their ``average``), one column per axis.
 
     Accuracies, their 95 % intervals and their paired differences to the student before SFT are in percent (points).
-    What was not measured is missing.
+    Values that were not measured are missing.
     """
     return pd.DataFrame([record for summary in summaries for record in _records(summary)])
 
 
 def _records(summary: Summary) -> Iterator[dict[str, Any]]:
     for kind, label, row in all_rows(summary):
-        whose = {"experiment": summary.name, "student": summary.student, **summary.labels, "model": label, "kind": kind}
+        labels = {
+            "experiment": summary.name,
+            "student": summary.student,
+            **summary.labels,
+            "model": label,
+            "kind": kind,
+        }
         for bench, estimate in {**row.by_benchmark, "average": row.average}.items():
-            record = whose | {
+            record = labels | {
                 "benchmark": bench,
                 "accuracy": 100 * estimate.value,
                 "low": 100 * estimate.low,
@@ -39,7 +45,7 @@ def _records(summary: Summary) -> Iterator[dict[str, Any]]:
 
 
 def _overall(row: Row) -> dict[str, Any]:
-    """What is known of a model over all benchmarks."""
+    """Return the values of a model over all benchmarks."""
     difference = row.difference
     tested = {} if difference is None else {"difference": difference.value, "difference_low": difference.low}
     tested |= {} if difference is None else {"difference_high": difference.high}
@@ -53,7 +59,7 @@ def _overall(row: Row) -> dict[str, Any]:
 
 
 def all_rows(summary: Summary) -> Iterator[tuple[str, str, Row]]:
-    """Kind (recipe, ta or teacher), label and numbers of every model, in the order in which they are shown."""
+    """Yield kind (recipe, ta or teacher), label and numbers of every model, in the order of the table."""
     for row in summary.recipes:
         yield "recipe", row.name, row
     for weight, row in sorted(summary.curve.items()):
@@ -63,9 +69,11 @@ def all_rows(summary: Summary) -> Iterator[tuple[str, str, Row]]:
 
 
 def results_table(summary: Summary) -> pd.DataFrame:
-    """The main table as text, a model a row: accuracy in percent by benchmark, average with its 95 % interval and the
-    mark of the paired test against the student before SFT, tokens an answer, BPC of the data; published numbers stand
-    in brackets."""
+    """Return the main table as text, one row per model.
+
+    Columns are accuracy in percent by benchmark, the average with its 95 % interval and the mark of the paired test
+    against the student before SFT, tokens per answer, and BPC of the data. Published numbers are in brackets.
+    """
     rows = {}
     for _, label, row in all_rows(summary):
         paper = {name: f" ({value:.1f})" for name, value in summary.published.get(label, {}).items()}
@@ -88,16 +96,16 @@ def results_table(summary: Summary) -> pd.DataFrame:
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """A table of text in GitHub's Markdown, numbers to the right."""
+    """Return a table of text in GitHub's Markdown, with numbers aligned to the right."""
     lines = [[table.index.name, *table.columns], ["---", *["--:"] * len(table.columns)]]
     lines += [[label, *cells] for label, cells in zip(table.index, table.to_numpy().tolist(), strict=True)]
     return "".join("| " + " | ".join(str(cell).replace("|", r"\|") for cell in line) + " |\n" for line in lines)
 
 
 def to_latex(table: pd.DataFrame) -> str:
-    r"""A table of text for LaTeX with booktabs; the method is bold, signs are math.
+    r"""Return a table of text for LaTeX with booktabs; the method is bold, signs are math.
 
-    ``tabular`` alone: caption and label are the generator's.
+    It is a ``tabular`` without caption and label.
     """
     signs = {"±": r"$\pm$", "▲": r"$^{\uparrow}$", "▼": r"$^{\downarrow}$", "≈": r"$^{\approx}$"}
     style = table.rename_axis(index=None).style.format(escape="latex").format_index(escape="latex", axis=0)
@@ -112,22 +120,22 @@ def to_latex(table: pd.DataFrame) -> str:
 
 
 def exports(summary: Summary) -> dict[str, str]:
-    """One case in the formats that people paste: the main table as Markdown and LaTeX, all its numbers as CSV."""
+    """Return one case for copying: the main table as Markdown and LaTeX, all its numbers as CSV."""
     table = results_table(summary)
     return {"Markdown": to_markdown(table), "LaTeX": to_latex(table), "CSV": to_csv([summary])}
 
 
 def to_csv(summaries: Sequence[Summary]) -> str:
-    """All numbers of some cases as CSV, as in :func:`scores_frame`."""
+    """Return all numbers of some cases as CSV, as in :func:`scores_frame`."""
     text: str = scores_frame(summaries).to_csv(index=False, float_format="%.6g")
     return text
 
 
 def export_files(summaries: Sequence[Summary]) -> dict[str, str]:
-    """What is written beside the page, by file name: all cases in each format."""
-    parts = [(summary.place, exports(summary)) for summary in summaries]
+    """Return the files that are written beside the page, by name: all cases in each format."""
+    parts = [(summary.case_label, exports(summary)) for summary in summaries]
     return {
-        "results.md": "\n".join(f"## {title}\n\n{own['Markdown']}" for title, own in parts),
-        "results.tex": "\n".join(f"% {title}\n{own['LaTeX']}" for title, own in parts),
+        "results.md": "\n".join(f"## {title}\n\n{texts['Markdown']}" for title, texts in parts),
+        "results.tex": "\n".join(f"% {title}\n{texts['LaTeX']}" for title, texts in parts),
         "results.csv": to_csv(summaries),
     }

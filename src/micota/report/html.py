@@ -1,4 +1,4 @@
-"""Pages from the templates and styles beside this module; a page holds all it shows and loads nothing."""
+"""Rendering of pages from the templates and styles in ``assets``; a page is self-contained and loads nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ASSETS = "assets"
 
 
 def render(template: str, **values: Any) -> str:
-    """A page of HTML; templates may put a file of assets into it with ``asset(name)``."""
+    """Return a page of HTML; templates include a file of ``assets`` with ``asset(name)``."""
     loader = PackageLoader(__package__, ASSETS)
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -1,4 +1,4 @@
-"""Where each number comes from: all artifacts below it, with what made them, as the page shows it."""
+"""Lineage of each number for the page: all artifacts below it, with their settings and commands."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ Steps = dict[str, dict[str, Any]]  # by folder
 
 
 def trace(steps: Steps, store: Store, roots: Iterable[AnyNode], call: Call, seed: int) -> None:
-    """Add ``roots`` and all they were made from to ``steps``.
+    """Add ``roots`` and all their inputs, direct and indirect, to ``steps``.
 
-    A step has its place in the graph, what it did in words, its settings, the command that makes it again, and of its
-    manifest what says how it came to be (null where the artifact is no longer stored). ``call`` is the
-    command that the experiment ran with.
+    A step has its inputs, a description, its settings, the command that makes it again, and the provenance from its
+    manifest (None if the artifact is no longer stored). ``call`` is the command of the experiment.
     """
     for node in roots:
         if node.folder not in steps:
@@ -35,7 +34,9 @@ def _step(store: Store, node: AnyNode, call: Call) -> dict[str, Any]:
         "label": stage_of(node).label,
         "name": node.name,
         "key": node.key,
-        "says": stage_of(node).describe(node, {} if manifest is None else {**manifest.counts, **manifest.metrics}),
+        "description": stage_of(node).describe(
+            node, {} if manifest is None else {**manifest.counts, **manifest.metrics}
+        ),
         "inputs": {label: child.folder for label, child in node.inputs.items()},
         "settings": asdict(node.spec),
         "command": None if node.is_source else command_line(call, node.command, node.choose),
@@ -44,7 +45,7 @@ def _step(store: Store, node: AnyNode, call: Call) -> dict[str, Any]:
 
 
 def _manifest(store: Store, node: AnyNode) -> Manifest | None:
-    """None where it is gone or damaged: a number stays true when what it was made from has been cleared away."""
+    """Return the manifest; None if it is gone or damaged, as a number stays valid after its inputs are deleted."""
     try:
         return store.manifest(node)
     except ArtifactError:
@@ -52,6 +53,6 @@ def _manifest(store: Store, node: AnyNode) -> Manifest | None:
 
 
 def _made(manifest: Manifest) -> dict[str, Any]:
-    """What a manifest says beside the settings and the inputs."""
+    """Return the provenance fields of a manifest, without settings and inputs."""
     names = ("seed", "counts", "metrics", "commit", "versions", "hardware", "seconds", "finished_at")
     return {name: getattr(manifest, name) for name in names}

@@ -1,4 +1,4 @@
-"""Merges measured in memory as a page: accuracy and length over weight, and over density where there are several."""
+"""The page of a merge sweep: accuracy and length over weight, and over density if there are several densities."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ LINES = ("#0072b2", "#d55e00", "#009e73", "#c8699b", "#b98500", "#7b68ee", "#2e8
 
 
 def most_accurate(points: Sequence[MergePoint]) -> tuple[float, float, float, float]:
-    """Density and weight of the most accurate merge (the mean over seeds), of equals the shortest; its accuracy from 0
-    to 1 and its tokens per answer."""
-    found: dict[tuple[float, float], list[MergePoint]] = {}
+    """Return density and weight of the most accurate merge (mean over seeds), its accuracy from 0 to 1 and its tokens
+    per answer. Among equals it is the merge with the fewest tokens."""
+    by_setting: dict[tuple[float, float], list[MergePoint]] = {}
     for point in points:
         if point.density is not None and point.weight is not None:
-            found.setdefault((point.density, point.weight), []).append(point)
+            by_setting.setdefault((point.density, point.weight), []).append(point)
     rows = [
         (
-            sum(point.num_correct for point in own) / sum(point.num_problems for point in own),
-            -sum(point.num_tokens for point in own) / len(own),
-            place,
+            sum(point.num_correct for point in seeds) / sum(point.num_problems for point in seeds),
+            -sum(point.num_tokens for point in seeds) / len(seeds),
+            setting,
         )
-        for place, own in found.items()
+        for setting, seeds in by_setting.items()
     ]
     accuracy, tokens, (density, weight) = max(rows)
     return density, weight, accuracy, -tokens
 
 
 def sweep_page(title: str, points: Sequence[MergePoint], command: str | None = None) -> str:
-    """A page of HTML that loads nothing from anywhere; ``command`` writes the most accurate merge as a model."""
+    """Return a self-contained page of HTML; ``command`` is the command that writes the most accurate merge."""
     density, weight, accuracy, tokens = most_accurate(points)
     best = (
         f"The most accurate merge, and the shortest if there are several: density {density:g}, weight {weight:g} "
@@ -52,8 +52,8 @@ def sweep_page(title: str, points: Sequence[MergePoint], command: str | None = N
 
 
 def sweep_figures(points: Sequence[MergePoint]) -> list[go.Figure]:
-    """A figure over weight with a line for each density; and, if there are several, one over density by weight and the
-    surface over both."""
+    """Return a figure over weight with a line for each density. With several densities, add a figure over density with
+    a line for each weight, and a map over both."""
     merged = [point for point in points if point.form == "merged"]
     figures = [_figure(points, merged, "weight", "density")]
     if len({point.density for point in merged}) > 1:
@@ -62,21 +62,21 @@ def sweep_figures(points: Sequence[MergePoint]) -> list[go.Figure]:
 
 
 def _figure(points: Sequence[MergePoint], merged: Sequence[MergePoint], axis: str, line: str) -> go.Figure:
-    """Means over seeds as lines, bars from the lowest seed to the highest; the TA before and after SFT as dashes."""
+    """Plot means over seeds as lines, bars from the lowest seed to the highest, the TA before and after SFT dashed."""
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
     values = sorted({getattr(point, line) for point in merged})
     for value, colour in zip(values, cycle(LINES), strict=False):
-        own = [point for point in merged if getattr(point, line) == value]
+        of_line = [point for point in merged if getattr(point, line) == value]
         for row, measure in enumerate(MEASURES, start=1):
             style = {"name": f"{line} {value:g}", "legendgroup": f"{value:g}", "line": {"color": colour}}
-            curve = _curve(own, axis, measure)
+            curve = _curve(of_line, axis, measure)
             figure.add_scatter(**style, **curve, showlegend=row == 1, mode="lines+markers", row=row, col=1)
     for point in points:
         if point.form != "merged":
             for row, measure in enumerate(MEASURES, start=1):
                 # At opposite ends and sides, so that they never cover each other.
-                place = "top left" if point.form == "before" else "bottom right"
-                text = {"annotation_text": f"{point.form} SFT", "annotation_position": place}
+                position = "top left" if point.form == "before" else "bottom right"
+                text = {"annotation_text": f"{point.form} SFT", "annotation_position": position}
                 figure.add_hline(y=_value(point, measure), line=REFERENCE, **text, row=row, col=1)
     for row, measure in enumerate(MEASURES, start=1):
         figure.update_yaxes(title=measure, row=row)
@@ -87,22 +87,22 @@ def _figure(points: Sequence[MergePoint], merged: Sequence[MergePoint], axis: st
 
 
 def _surface(merged: Sequence[MergePoint]) -> go.Figure:
-    """Density by weight as two maps, with the mean over seeds written in each place; unmeasured places stay empty."""
+    """Plot density by weight as two maps, with the mean over seeds in each cell; cells without a merge are empty."""
     weights, densities = (sorted({getattr(point, axis) for point in merged}) for axis in ("weight", "density"))
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.1, subplot_titles=MEASURES)
     figure.update_annotations(x=0, xanchor="left", font={"size": FONT_SIZE + 1})
     for row, measure in enumerate(MEASURES, start=1):
-        found: dict[tuple[Any, Any], list[float]] = {}
+        by_setting: dict[tuple[Any, Any], list[float]] = {}
         for point in merged:
-            found.setdefault((point.density, point.weight), []).append(_value(point, measure))
-        means = {place: sum(values) / len(values) for place, values in found.items()}
+            by_setting.setdefault((point.density, point.weight), []).append(_value(point, measure))
+        means = {setting: sum(values) / len(values) for setting, values in by_setting.items()}
         cells = [[means.get((density, weight)) for weight in weights] for density in densities]
         figure.add_heatmap(
             x=[f"{weight:g}" for weight in weights],
             y=[f"{density:g}" for density in densities],
             z=cells,
             colorscale="Viridis",
-            showscale=False,  # the numbers stand in their places
+            showscale=False,  # the cells contain their numbers
             xgap=2,
             ygap=2,
             texttemplate="%{z:.1f}" if row == 1 else "%{z:.0f}",
@@ -117,18 +117,18 @@ def _surface(merged: Sequence[MergePoint]) -> go.Figure:
 
 
 def _curve(points: Sequence[MergePoint], axis: str, measure: str) -> dict[str, Any]:
-    """Mean over seeds at each place on the axis, with the spread of the seeds as error bars."""
-    places = sorted({getattr(point, axis) for point in points})
-    seeds = [[_value(point, measure) for point in points if getattr(point, axis) == place] for place in places]
+    """Return the mean over seeds at each value of the axis, with the spread of the seeds as error bars."""
+    across = sorted({getattr(point, axis) for point in points})
+    seeds = [[_value(point, measure) for point in points if getattr(point, axis) == x] for x in across]
     means = [sum(values) / len(values) for values in seeds]
     above = [max(values) - mean for values, mean in zip(seeds, means, strict=True)]
     below = [mean - min(values) for values, mean in zip(seeds, means, strict=True)]
     bars = {"array": above, "arrayminus": below, "thickness": 1.2, "width": 3}
-    # Which number a point is, for a page on which the merges stand as one model.
+    # The number that a point shows, for the report page, which lists all merges as one model.
     known = {"model": "merges", "measure": "merge_sweep"}
-    about = [known | {"shown": f"{mean:.1f}", "about": f"{measure} at {axis} {place:g}"}
-             for place, mean in zip(places, means, strict=True)]  # fmt: skip
-    return {"x": places, "y": means, "error_y": bars, "customdata": about}
+    about = [known | {"shown": f"{mean:.1f}", "about": f"{measure} at {axis} {x:g}"}
+             for x, mean in zip(across, means, strict=True)]  # fmt: skip
+    return {"x": across, "y": means, "error_y": bars, "customdata": about}
 
 
 def _value(point: MergePoint, measure: str) -> float:

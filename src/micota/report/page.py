@@ -1,4 +1,4 @@
-"""One self-contained page of an experiment: what came out, how sure it is, and every answer and artifact behind it."""
+"""The self-contained page of an experiment: results with intervals, answers, and the lineage of every number."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from micota.report.table import headline, interval, mark, tally, verdict
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """One model of a case: a recipe, the TA at a merge weight, or the teacher. ``scores`` are by seed and benchmark,
-    ``bpc`` (of its data) by seed; ``row`` is None where there are no scores."""
+    ``bpc`` (of its data) by seed; ``row`` is None for a model without scores."""
 
     index: int
     label: str
@@ -46,19 +46,19 @@ class Model:
 
 
 def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int, call: Call) -> str:
-    """The page as HTML that loads nothing from anywhere.
+    """Return the page as self-contained HTML.
 
-    Answers are those of ``seed``, or of the first one where a case was not run with it; ``call`` is the command
-    that the experiment ran with, whose settings the commands on the page repeat.
+    Answers are those of ``seed``, or of the first seed of a case that was not run with it. ``call`` is the command of
+    the experiment; the commands on the page repeat its settings.
 
     Raises:
         ArtifactError: an artifact is missing or damaged.
     """
     models = [list_models(case) for case in cases]
-    drawn = [figures(case.summary) for case in cases]
+    charts_by_case = [figures(case.summary) for case in cases]
     overview = case_figures([case.summary for case in cases])
     payload = {
-        "figures": [_plain(own) for own in drawn],
+        "figures": [_plain(charts) for charts in charts_by_case],
         "overview": _plain(overview),
         "answers": browse(store, cases, models, seed),
         "lineage": trace_all(store, cases, models, call),
@@ -71,11 +71,11 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
             {
                 "summary": case.summary,
                 "headline": headline(case.summary),
-                "models": own,
+                "models": case_models,
                 "figures": [(key, *text) for key, text in captions(case.summary).items() if key in charts],
                 "exports": exports(case.summary),
             }
-            for case, own, charts in zip(cases, models, drawn, strict=True)
+            for case, case_models, charts in zip(cases, models, charts_by_case, strict=True)
         ],
         overview={"gap": GAP_CAPTION} if overview else {},
         method=METHOD,
@@ -94,19 +94,19 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
     )
 
 
-def _plain(drawn: Mapping[str, go.Figure]) -> dict[str, Any]:
-    return {key: json.loads(figure.to_json()) for key, figure in drawn.items()}
+def _plain(charts: Mapping[str, go.Figure]) -> dict[str, Any]:
+    return {key: json.loads(figure.to_json()) for key, figure in charts.items()}
 
 
 def list_models(case: CaseReport) -> list[Model]:
-    """Recipes, then the TA by merge weight, then the teacher. Recipes without scores have the BPC of their data
-    alone."""
+    """Return recipes, then the TA by merge weight, then the teacher. Recipes without scores have only the BPC of their
+    data."""
     summary, by_seed = case.summary, case.by_seed
     recipes = next(iter(by_seed.values())).recipes
     colours = recipe_colours([recipe.name for recipe in recipes])
     rows: dict[str, Row | None] = {recipe.name: None for recipe in recipes}
     rows |= {row.name: row for row in summary.recipes}
-    found = [
+    models = [
         Model(
             index=index,
             label=name,
@@ -121,65 +121,69 @@ def list_models(case: CaseReport) -> list[Model]:
     for weight, row in sorted(summary.curve.items()):
         scores = {seed: made.curve[weight] for seed, made in by_seed.items()}
         label = ta_title(weight)
-        found.append(Model(index=len(found), label=label, colour=TA_COLOUR, is_recipe=False, row=row, scores=scores))
+        models.append(Model(index=len(models), label=label, colour=TA_COLOUR, is_recipe=False, row=row, scores=scores))
     if summary.teacher is not None:
         scores = {seed: made.teacher for seed, made in by_seed.items()}
         colour = TEACHER_COLOUR
-        found.append(
-            Model(index=len(found), label="teacher", colour=colour, is_recipe=False, row=summary.teacher, scores=scores)
+        models.append(
+            Model(
+                index=len(models), label="teacher", colour=colour, is_recipe=False, row=summary.teacher, scores=scores
+            )
         )
-    return found
+    return models
 
 
 def browse(
     store: Store, cases: Sequence[CaseReport], models: Sequence[Sequence[Model]], seed: int
 ) -> list[dict[str, Any]]:
-    """What the browser of answers shows of each case, which share the bytes there are for completions."""
-    found = []
-    for case, own in zip(cases, models, strict=True):
+    """Return the data of the answer browser for each case; all cases share ``MAX_COMPLETION_BYTES``."""
+    browsers = []
+    for case, case_models in zip(cases, models, strict=True):
         shown = seed if seed in case.by_seed else min(case.by_seed)
-        found.append(
+        scores = [model.scores[shown] for model in case_models]
+        browsers.append(
             {
                 "seed": shown,
-                "models": [{"label": m.label, "colour": m.colour, "is_recipe": m.is_recipe} for m in own],
-                "benchmarks": answers(store, [m.scores[shown] for m in own], MAX_COMPLETION_BYTES // len(cases)),
+                "models": [{"label": m.label, "colour": m.colour, "is_recipe": m.is_recipe} for m in case_models],
+                "benchmarks": answers(store, scores, MAX_COMPLETION_BYTES // len(cases)),
             }
         )
-    return found
+    return browsers
 
 
 def trace_all(
     store: Store, cases: Sequence[CaseReport], models: Sequence[Sequence[Model]], call: Call
 ) -> dict[str, Any]:
-    """The steps behind every number, and for each case and model the folders that each of its numbers is made from, by
-    seed. An average is made from all benchmarks. The merges of a merge sweep come last, as if they were one model."""
+    """Return the steps behind every number, and for each case and model the folders of each of its numbers, by seed.
+
+    An average has the folders of all benchmarks. The merges of a merge sweep come last, as one model.
+    """
     steps: Steps = {}
     roots = []
-    for case, own in zip(cases, models, strict=True):
+    for case, case_models in zip(cases, models, strict=True):
         for seed, made in case.by_seed.items():
             trace(steps, store, made.targets(), call, seed)
         merge_sweeps = {
             seed: [made.merge_sweep.folder] for seed, made in case.by_seed.items() if made.merge_sweep is not None
         }
-        found = [{"label": model.label, "measures": _measures(model)} for model in own]
-        roots.append(
-            [*found, {"label": "merges", "measures": {"merge_sweep": merge_sweeps}}] if merge_sweeps else found
-        )
+        roots.append([{"label": model.label, "measures": _measures(model)} for model in case_models])
+        if merge_sweeps:
+            roots[-1].append({"label": "merges", "measures": {"merge_sweep": merge_sweeps}})
     return {"steps": steps, "models": roots}
 
 
 def _measures(model: Model) -> dict[str, dict[int, list[str]]]:
-    found: dict[str, dict[int, list[str]]] = {}
+    folders: dict[str, dict[int, list[str]]] = {}
     for seed, scores in model.scores.items():
         for bench, node in scores.items():
-            found.setdefault(bench, {})[seed] = [node.folder]
+            folders.setdefault(bench, {})[seed] = [node.folder]
         if scores:
-            found.setdefault("average", {})[seed] = [node.folder for node in scores.values()]
+            folders.setdefault("average", {})[seed] = [node.folder for node in scores.values()]
     if model.bpc:
-        found["BPC"] = {seed: [node.folder] for seed, node in model.bpc.items()}
-    return found
+        folders["BPC"] = {seed: [node.folder] for seed, node in model.bpc.items()}
+    return folders
 
 
 def pack(text: str) -> str:
-    """Text as gzip in base64: a fifth of the size, and nothing in it can end the element that it stands in."""
+    """Return text as gzip in base64: a fifth of the size, and nothing in it can close its HTML element."""
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()

@@ -1,4 +1,4 @@
-"""What the papers report, to stand beside what was measured here."""
+"""Published results of the papers, shown beside the measured ones."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedRow:
-    """One recipe of one case, or the ``teacher`` or ``ta_merged``. ``labels`` are those of the experiment's axes (of a
-    model that all cases share, none)."""
+    """One recipe of one case, or the ``teacher`` or ``ta_merged``. ``labels`` are values on the experiment's axes; they
+    are empty for a model that all cases share."""
 
     labels: dict[str, str] = field(default_factory=dict)
     recipe: str
@@ -22,8 +22,8 @@ class PublishedRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedTable:
-    """One table of a paper. ``columns`` are benchmarks, ``average`` (of theirs) and ``gap_to_instruct`` in percent, or
-    ``bpc``; ``note`` is what a reader should know of them."""
+    """One table of a paper. ``columns`` are benchmarks, their ``average`` and ``gap_to_instruct`` in percent, or
+    ``bpc``; ``note`` is a remark for readers."""
 
     experiment: str
     source: str
@@ -32,7 +32,7 @@ class PublishedTable:
     rows: list[PublishedRow]
 
     def of(self, labels: Mapping[str, str], recipe: str) -> dict[str, float] | None:
-        """The figures of a recipe in a case by column; None where the paper has none."""
+        """Return the values of a recipe in a case by column; None if the paper has none."""
         for row in self.rows:
             if row.recipe == recipe and row.labels.items() <= labels.items():
                 return dict(zip(self.columns, row.values, strict=True))
@@ -46,7 +46,7 @@ class _File:
 
 @cache
 def tables() -> list[PublishedTable]:
-    """All published tables."""
+    """Return all published tables."""
     text = resources.files("micota.report").joinpath("published.yaml").read_text(encoding="utf-8")
     read = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(_File), OmegaConf.create(text)))
     assert isinstance(read, _File)
@@ -54,5 +54,5 @@ def tables() -> list[PublishedTable]:
 
 
 def table_of(experiment: str) -> PublishedTable | None:
-    """The published table that an experiment (its ``name``) repeats, if it repeats one."""
+    """Return the published table that an experiment (its ``name``) reproduces, or None."""
     return next((table for table in tables() if table.experiment == experiment), None)

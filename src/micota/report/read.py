@@ -1,4 +1,4 @@
-"""What artifacts hold, as a report needs it."""
+"""Reading the rows of artifacts for a report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from micota.report.rows import Graded
 
 
 def manifest_of(store: Store, node: AnyNode) -> Manifest:
-    """The manifest of an artifact that a report needs.
+    """Return the manifest of an artifact that a report needs.
 
     Raises:
         ArtifactError: it is missing or damaged.
@@ -26,44 +26,44 @@ def manifest_of(store: Store, node: AnyNode) -> Manifest:
 
 
 def load(store: Store, nodes: Mapping[str, AnyNode]) -> Graded:
-    """The scores of every benchmark."""
-    found = {}
+    """Return the scores of every benchmark."""
+    graded = {}
     for bench, node in nodes.items():
         manifest_of(store, node)
-        found[bench] = read_jsonl(store.path(node) / SCORES, Score)
-    return found
+        graded[bench] = read_jsonl(store.path(node) / SCORES, Score)
+    return graded
 
 
 def completions(store: Store, scores: AnyNode) -> list[Completion] | None:
-    """What was graded, or None where the raw completions have been deleted."""
+    """Return the graded completions, or None if the raw completions have been deleted."""
     source = scores.inputs["completions"]
     return None if store.manifest(source) is None else read_jsonl(store.path(source) / COMPLETIONS, Completion)
 
 
 def lengths_of(store: Store, nodes: Sequence[Mapping[str, AnyNode]]) -> Lengths | None:
-    """Lengths and reflection words of all answers of a model, or None where some are no longer stored."""
-    found = []
+    """Return lengths and reflection words of all answers of a model, or None if some are no longer stored."""
+    rows = []
     for scores in nodes:
         for bench, graded in load(store, scores).items():
-            written = completions(store, scores[bench])
-            if written is None:
+            texts = completions(store, scores[bench])
+            if texts is None:
                 return None
-            found += responses(written, graded)
-    return lengths(found) if found else None
+            rows += responses(texts, graded)
+    return lengths(rows) if rows else None
 
 
 def token_shifts_of(store: Store, nodes: Sequence[Mapping[str, AnyNode]]) -> list[TokenShift]:
-    """The shifts of each token over all benchmarks and seeds."""
-    found: dict[int, list[TokenShift]] = {}
+    """Return the shifts of each token over all benchmarks and seeds."""
+    by_token: dict[int, list[TokenShift]] = {}
     for node in (node for by_benchmark in nodes for node in by_benchmark.values()):
         manifest_of(store, node)
         for row in read_jsonl(store.path(node) / TOKEN_SHIFTS, TokenShift):
-            found.setdefault(row.token_id, []).append(row)
-    return [_together(rows) for rows in found.values()]
+            by_token.setdefault(row.token_id, []).append(row)
+    return [_total(rows) for rows in by_token.values()]
 
 
-def _together(rows: Sequence[TokenShift]) -> TokenShift:
-    """One token in several sets of answers."""
+def _total(rows: Sequence[TokenShift]) -> TokenShift:
+    """Add up the rows of one token from several sets of answers."""
     count = sum(row.count for row in rows)
     return TokenShift(
         token_id=rows[0].token_id,
@@ -78,6 +78,6 @@ def _together(rows: Sequence[TokenShift]) -> TokenShift:
 
 
 def sweep_points(store: Store, node: AnyNode) -> list[MergePoint]:
-    """The merges that a merge sweep measured."""
+    """Return the merges that a merge sweep evaluated."""
     manifest_of(store, node)
     return read_jsonl(store.path(node) / POINTS, MergePoint)

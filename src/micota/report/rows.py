@@ -1,4 +1,4 @@
-"""One model of a comparison in numbers: from its scores at each seed."""
+"""The numbers of one model of a comparison, from its scores at each seed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Row:
     average over seeds (None for one seed). ``difference`` is to the student before SFT, paired by problem; in a summary
     its p-value is Holm's over all recipes. ``discordance`` is the same by benchmark, where each problem has one sample.
     ``tokens`` has the tokens of each answer by outcome, ``means`` each problem's share of right answers by benchmark,
-    ``lengths`` what the answers' texts say of them (None where they are no longer stored).
+    ``lengths`` the statistics of the answers' texts (None if they are no longer stored).
     """
 
     name: str
@@ -53,12 +53,12 @@ class Row:
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """How many answers had each outcome."""
+        """The number of answers with each outcome."""
         return {outcome: len(tokens) for outcome, tokens in self.tokens.items()}
 
 
 def ta_title(weight: float) -> str:
-    """What the TA is called at a merge weight."""
+    """Return the label of the TA at a merge weight."""
     return {0.0: "TA before SFT", 1.0: "TA after SFT"}.get(weight, f"TA merged at {weight:g}")
 
 
@@ -66,12 +66,16 @@ def row(
     name: str,
     graded: Sequence[Graded],
     baselines: Sequence[Graded] | None = None,
-    measures: Sequence[Manifest] = (),
+    bpc: Sequence[Manifest] = (),
 ) -> Row:
-    """One line of the table from the scores of each seed."""
+    """Return the row of one model.
+
+    ``graded`` are its scores and ``baselines`` those of the student before SFT, one entry per seed each; ``bpc`` are
+    the manifests of the BPC of its data.
+    """
     samples = samples_by_problem(graded)
     means = mean_by_problem(graded)
-    theirs = mean_by_problem(baselines) if baselines else None
+    baseline_means = mean_by_problem(baselines) if baselines else None
     binary = all(num_samples(rights) == 1 for rights in samples.values())
     scores = [score for seed in graded for rows in seed.values() for score in rows]
     averages = [macro_average(mean_by_problem([seed])).value for seed in graded]
@@ -85,21 +89,23 @@ def row(
         seed_sd=float(np.std(averages, ddof=1)) if len(averages) > 1 else None,
         num_tokens=float(np.mean([score.num_tokens for score in scores])),
         tokens=dict(tokens),
-        bits_per_byte=mean_metric(measures, "bits_per_byte") if measures else None,
-        data_tokens=mean_metric(measures, "num_tokens") if measures else None,
-        difference=paired_difference(means, theirs) if theirs else None,
-        discordance={name: mcnemar(means[name], theirs[name]) for name in means} if theirs and binary else {},
+        bits_per_byte=mean_metric(bpc, "bits_per_byte") if bpc else None,
+        data_tokens=mean_metric(bpc, "num_tokens") if bpc else None,
+        difference=paired_difference(means, baseline_means) if baseline_means else None,
+        discordance={name: mcnemar(means[name], baseline_means[name]) for name in means}
+        if baseline_means and binary
+        else {},
         means=means,
     )
 
 
 def mean_metric(manifests: Sequence[Manifest], metric: str) -> float:
-    """The mean of one metric of some artifacts."""
+    """Return the mean of one metric over some artifacts."""
     return float(np.mean([manifest.metrics[metric] for manifest in manifests]))
 
 
 def adjusted(recipes: Sequence[Row]) -> list[Row]:
-    """Recipes with the p-values of their differences corrected for there being so many."""
+    """Return the recipes with the p-values of their differences adjusted for the number of recipes (Holm)."""
     p_values = holm({recipe.name: recipe.difference.p_value for recipe in recipes if recipe.difference is not None})
     return [
         recipe
@@ -110,7 +116,7 @@ def adjusted(recipes: Sequence[Row]) -> list[Row]:
 
 
 def mean_by_problem(graded: Sequence[Graded]) -> dict[str, dict[str, float]]:
-    """Of each benchmark the share of right samples of each problem, over samples and seeds.
+    """Return by benchmark and problem the share of right samples, over samples and seeds.
 
     Raises:
         PairingError: problems differ in their number of samples.
@@ -119,12 +125,12 @@ def mean_by_problem(graded: Sequence[Graded]) -> dict[str, dict[str, float]]:
 
 
 def samples_by_problem(graded: Sequence[Graded]) -> dict[str, dict[str, list[bool]]]:
-    """Of each benchmark whether each sample of each problem was right, over all seeds.
+    """Return by benchmark and problem whether each sample was right, over all seeds.
 
-    Intervals then treat problems as the sample, so that more seeds do not pretend to be more problems. A problem that
-    was never asked, because it does not fit the model's context, counts as wrong in every sample.
+    Intervals then treat problems as the sample, so more seeds do not count as more problems. A problem that does not
+    fit the model's context was not prompted and counts as wrong in every sample.
     """
-    found: dict[str, dict[str, list[bool]]] = {bench: defaultdict(list) for bench in graded[0]}
+    rights: dict[str, dict[str, list[bool]]] = {bench: defaultdict(list) for bench in graded[0]}
     for seed in graded:
         for bench, scores in seed.items():
             by_problem: dict[str, list[Score]] = defaultdict(list)
@@ -132,6 +138,6 @@ def samples_by_problem(graded: Sequence[Graded]) -> dict[str, dict[str, list[boo
                 by_problem[score.problem_id].append(score)
             most = max(len(rows) for rows in by_problem.values())
             for identity, rows in by_problem.items():
-                asked = rows[0].finish_reason != NOT_PROMPTED
-                found[bench][identity] += [row.correct is True for row in rows] if asked else [False] * most
-    return found
+                prompted = rows[0].finish_reason != NOT_PROMPTED
+                rights[bench][identity] += [row.correct is True for row in rows] if prompted else [False] * most
+    return rights

@@ -1,4 +1,4 @@
-"""One case of an experiment closely, for notebooks: merges, gains, tokens, and answers side by side."""
+"""One case of an experiment in detail, for notebooks: merges, gains, tokens, and answers side by side."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIDE_BY_SIDE = """\
 {%- for column in columns %}
 <div style="min-width: 20em; max-width: 30em; text-align: left">
 <b>{{ column.label }}</b><br>{{ column.outcome }}, {{ column.num_tokens }} tokens<br>
-took for its answer: {{ column.prediction }}
+prediction: {{ column.prediction }}
 <pre style="white-space: pre-wrap">
 {%- for text, is_word in column.parts -%}
 {% if is_word %}<mark>{{ text }}</mark>{% else %}{{ text }}{% endif %}
@@ -37,7 +37,8 @@ took for its answer: {{ column.prediction }}
 
 
 def merges_frame(summary: Summary) -> pd.DataFrame:
-    """The TA by merge weight (0: before SFT, 1: after): accuracy with 95 % interval in percent, tokens an answer."""
+    """Return the TA by merge weight (0: before SFT, 1: after): accuracy and 95 % interval in percent, tokens per
+    answer."""
     rows = [
         {
             "model": ta_title(weight),
@@ -53,21 +54,23 @@ def merges_frame(summary: Summary) -> pd.DataFrame:
 
 
 def points_frame(summary: Summary) -> pd.DataFrame:
-    """The merges that a merge sweep measured, one a row, with their accuracy in percent."""
+    """Return the merges of a merge sweep, one per row, with their accuracy in percent."""
     rows = [asdict(point) | {"accuracy": 100 * point.num_correct / point.num_problems} for point in summary.points]
     columns = ["form", "density", "weight", "seed", "accuracy", "num_tokens", "num_truncated", "num_problems"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def trials_frame(summary: Summary) -> pd.DataFrame:
-    """Each recipe at each seed: what was known of its data before training, and the student's gain in points."""
+    """Return each recipe at each seed: the properties of its data before training, and the student's gain in points."""
     rows = [{"recipe": t.recipe, "seed": t.seed, **t.known, "gain": 100 * t.gain} for t in summary.trials]
-    return pd.DataFrame(rows).drop(columns="tokens_per_s", errors="ignore")  # of measuring, not of the data
+    return pd.DataFrame(rows).drop(
+        columns="tokens_per_s", errors="ignore"
+    )  # the speed of the run, no property of the data
 
 
 def shifts_frame(summary: Summary, recipe: str, by: str = "mean_rank", limit: int = 20) -> pd.DataFrame:
-    """The most shifted tokens of a recipe, by mean rank before tuning (``mean_rank``) or by the share of uses that the
-    student before SFT would not have made (``share_shifted``).
+    """Return the most shifted tokens of a recipe, by mean rank before tuning (``mean_rank``) or by the share of uses
+    with rank 4 or lower under the student before SFT (``share_shifted``).
 
     Raises:
         ValueError: the recipe has no token shifts.
@@ -86,7 +89,7 @@ def shifts_frame(summary: Summary, recipe: str, by: str = "mean_rank", limit: in
 
 
 def outcomes_frame(store: Store, case: CaseReport, benchmark: str) -> pd.DataFrame:
-    """What became of each model's answer to each problem of a benchmark, a problem a row; of one seed."""
+    """Return the outcome of each model's answer to each problem of a benchmark, one row per problem, for one seed."""
     models = list_models(case)
     rows = {}
     for problem in _problems(store, case, models, benchmark):
@@ -99,7 +102,7 @@ def outcomes_frame(store: Store, case: CaseReport, benchmark: str) -> pd.DataFra
 
 
 def side_by_side(store: Store, case: CaseReport, benchmark: str, number: int) -> str:
-    """The answers of all models to the problem ``number`` (from 0) of a benchmark, as HTML, reflection words marked.
+    """Return the answers of all models to problem ``number`` (from 0) of a benchmark as HTML, reflection words marked.
 
     Raises:
         ValueError: there is no such benchmark, or no such problem among those shown.
@@ -115,7 +118,7 @@ def side_by_side(store: Store, case: CaseReport, benchmark: str, number: int) ->
 
 
 def _column(model: Model, answer: Sequence[Any]) -> dict[str, Any]:
-    """One model's answer: outcome, prediction, tokens, completion."""
+    """Return the values of one model's answer for the page."""
     outcome, prediction, num_tokens, completion = answer
     parts = [("(no longer stored)", False)] if completion is None else _parts(str(completion))
     return {
@@ -128,7 +131,7 @@ def _column(model: Model, answer: Sequence[Any]) -> dict[str, Any]:
 
 
 def _parts(text: str) -> list[tuple[str, bool]]:
-    """The pieces of a text, and of each whether it is a reflection word."""
+    """Return the pieces of a text, each with whether it is a reflection word."""
     parts, at = [], 0
     for start, end in reflection_spans(text):
         parts += [(text[at:start], False), (text[start:end], True)]
@@ -137,7 +140,7 @@ def _parts(text: str) -> list[tuple[str, bool]]:
 
 
 def lineage_frame(store: Store, case: CaseReport, recipe: str, call: Call) -> pd.DataFrame:
-    """All that a recipe's scores are made from, back to the models that are not ours: what was done, and the command.
+    """Return all artifacts below a recipe's scores, back to the source models, with descriptions and commands.
 
     Raises:
         ValueError: there is no such recipe, or it has no scores.
@@ -148,19 +151,23 @@ def lineage_frame(store: Store, case: CaseReport, recipe: str, call: Call) -> pd
         raise ValueError(f"lineage of {recipe!r}; accepted: {', '.join(models)}")
     steps: Steps = {}
     trace(steps, store, models[recipe].scores[seed].values(), call, seed)
-    rows = [{"artifact": folder, "what": step["says"], "command": step["command"]} for folder, step in steps.items()]
+    rows = [
+        {"artifact": folder, "what": step["description"], "command": step["command"]} for folder, step in steps.items()
+    ]
     return pd.DataFrame(rows)
 
 
 def _problems(store: Store, case: CaseReport, models: Sequence[Model], benchmark: str) -> list[dict[str, Any]]:
-    """The first problems of a benchmark with the answers of all models, of one seed.
+    """Return the first problems of a benchmark with the answers of all models, for one seed.
 
     Raises:
         ValueError: there is no such benchmark.
     """
     seed = min(case.by_seed)
-    found = {own["name"]: own["problems"] for own in answers(store, [model.scores[seed] for model in models])}
-    if benchmark not in found:
-        raise ValueError(f"benchmark {benchmark!r}; accepted: {', '.join(found)}")
-    problems: list[dict[str, Any]] = found[benchmark]
-    return problems
+    scores = [model.scores[seed] for model in models]
+    by_benchmark: dict[str, list[dict[str, Any]]] = {
+        bench["name"]: bench["problems"] for bench in answers(store, scores)
+    }
+    if benchmark not in by_benchmark:
+        raise ValueError(f"benchmark {benchmark!r}; accepted: {', '.join(by_benchmark)}")
+    return by_benchmark[benchmark]

@@ -1,6 +1,6 @@
-"""What the figures of a report share: colours, the recipes from top to bottom, error bars, fonts.
+"""Shared style of the figures of a report: colours, the order of recipes, error bars, fonts.
 
-Backgrounds are transparent and no text has a colour of its own, so that a page can show them light or dark.
+Backgrounds are transparent and no text has a fixed colour, so a page can show them light or dark.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-se
 
 
 def recipe_colours(names: Sequence[str]) -> dict[str, str]:
-    """The colour of each recipe, the same in every figure; recipes of the user's own take the spare ones."""
+    """Return the colour of each recipe, the same in every figure; recipes that users add get the spare colours."""
     spare = cycle(SPARE)
     return {name: COLOURS.get(name) or next(spare) for name in names}
 
 
 def styled(figure: go.Figure, **layout: object) -> go.Figure:
-    """What all figures share; colours of text, axes and grid that read on light and on dark."""
+    """Apply the shared layout; text, axes and grid are readable on light and on dark backgrounds."""
     axis = {"showline": True, "ticks": "outside", "zeroline": False, "automargin": True}
     title = {"title_standoff": 8, "title_font": {"size": FONT_SIZE + 1}}
     faint = {"gridcolor": FAINT, "linecolor": NEUTRAL, "tickcolor": NEUTRAL}
@@ -66,7 +66,7 @@ def styled(figure: go.Figure, **layout: object) -> go.Figure:
 
 
 def by_recipe(figure: go.Figure, summary: Summary) -> go.Figure:
-    """Recipes from top to bottom, in rows of the same height in every figure, on a band where the method is."""
+    """Lay out recipes from top to bottom in rows of equal height, with a band behind the method."""
     names = [recipe.name for recipe in summary.recipes]
     if METHOD in names:
         index = names.index(METHOD)
@@ -94,7 +94,7 @@ def by_recipe(figure: go.Figure, summary: Summary) -> go.Figure:
 
 
 def error_bars(estimates: Sequence[Estimate], thickness: float) -> dict[str, object]:
-    """Asymmetric error bars in percent, in the colour of their markers."""
+    """Return asymmetric error bars in percent, in the colour of their markers."""
     return {
         "array": [100 * (estimate.high - estimate.value) for estimate in estimates],
         "arrayminus": [100 * (estimate.value - estimate.low) for estimate in estimates],
@@ -104,17 +104,17 @@ def error_bars(estimates: Sequence[Estimate], thickness: float) -> dict[str, obj
 
 
 def number(model: str, measure: str, estimate: Estimate) -> dict[str, str]:
-    """Which number a point is: a page that is clicked there shows how it was made."""
+    """Return the number that a point shows; a click on it opens its lineage."""
     return {"model": model, "measure": measure, "shown": f"{interval(estimate)} %"}
 
 
 def published_mark(size: int) -> dict[str, object]:
-    """The marker of a published number: a stroke across the axis on which it stands."""
+    """Return the marker of a published number: a stroke across its axis."""
     return {"symbol": "line-ns", "size": size, "line": {"width": 2, "color": NEUTRAL}}
 
 
 def baseline_of(summary: Summary) -> float | None:
-    """Average accuracy of the student before SFT in percent, where it is part of the comparison."""
+    """Return the average accuracy of the student before SFT in percent; None if it is not one of the recipes."""
     return next((100 * recipe.average.value for recipe in summary.recipes if recipe.name == BASELINE), None)
 
 
@@ -122,10 +122,10 @@ def label_of(name: str) -> str:
     return f"<b>{name}</b>" if name == METHOD else name
 
 
-def label_places(points: Sequence[tuple[float, float]], line: float | None) -> list[str]:
-    """Left or right of each point, above or below its middle, where other points, labels and a line are farthest away.
+def label_positions(points: Sequence[tuple[float, float]], line: float | None) -> list[str]:
+    """Return the position of each label: left or right of its point, farthest from other points, labels and the line.
 
-    Never straight above or below: there the error bar is.
+    It is never straight above or below, where the error bar is.
     """
     offsets = {
         "middle right": (0.13, 0.0),
@@ -139,17 +139,17 @@ def label_places(points: Sequence[tuple[float, float]], line: float | None) -> l
     scaled = [(x / spans[0], y / spans[1]) for x, y in points]
     lines = [] if line is None else [line / spans[1]]
     labels: list[tuple[float, float]] = []
-    places = []
+    positions = []
     for number, (x, y) in enumerate(scaled):
         taken = [*scaled[:number], *scaled[number + 1 :], *labels]
 
-        def room(name: str, x: float = x, y: float = y, taken: list[tuple[float, float]] = taken) -> float:
+        def distance(name: str, x: float = x, y: float = y, taken: list[tuple[float, float]] = taken) -> float:
             dx, dy = offsets[name]
             # A label is several times wider than high, so distances up and down count more.
             beside = [math.hypot(x + dx - a, 2.5 * (y + dy - b)) for a, b in taken]
             return min([*beside, *(2.5 * abs(y + dy - b) for b in lines), 0.25])
 
-        place = max(offsets, key=room)
-        labels.append((x + offsets[place][0], y + offsets[place][1]))
-        places.append(place)
-    return places
+        position = max(offsets, key=distance)
+        labels.append((x + offsets[position][0], y + offsets[position][1]))
+        positions.append(position)
+    return positions

@@ -9,7 +9,7 @@ from micota.report.rows import Row, ta_title
 
 
 def comparison_table(summary: Summary) -> WideTable:
-    """Recipes by accuracy per benchmark, average, length, BPC, and the difference to the student before SFT."""
+    """Return the table of recipes: accuracy per benchmark, average, length, BPC, difference to the student before SFT."""
     seeds = "1 seed" if len(summary.seeds) == 1 else f"{len(summary.seeds)} seeds"
     measured = "accuracy in % with 95 % intervals" if summary.benchmarks else "bits per byte of the recipes' data (BPC)"
     title = f"{summary.title}, {measured}, {seeds}"
@@ -36,12 +36,12 @@ def comparison_table(summary: Summary) -> WideTable:
 
 
 def headline(summary: Summary) -> str:
-    """One sentence: the best recipe, and whether it is better than the student before SFT; empty where none has
+    """Return one sentence on the best recipe and whether it is better than the student before SFT; empty without
     scores."""
     if not summary.recipes:
         return ""
     best = max(summary.recipes, key=lambda recipe: recipe.average.value)
-    result = f"{100 * best.average.value:.1f} % on average with {best.num_tokens:.0f} tokens an answer"
+    result = f"{100 * best.average.value:.1f} % on average with {best.num_tokens:.0f} tokens per answer"
     if best.name == BASELINE and len(summary.recipes) > 1:
         return f"No recipe is better than the student before SFT ({BASELINE}), which is right in {result}."
     sentence = f"Of {len(summary.recipes)} recipes, {best.name} is the most accurate: {result}"
@@ -69,12 +69,12 @@ def _cells(title: str, row: Row, summary: Summary) -> list[str]:
 
 
 def _verdict_columns(summary: Summary) -> list[str]:
-    """The columns that compare with the student before SFT; none where there is nothing to compare."""
-    found = [recipe.difference for recipe in summary.recipes if recipe.difference is not None]
-    if not found:
+    """Return the columns that compare with the student before SFT; empty if there is nothing to compare."""
+    differences = [recipe.difference for recipe in summary.recipes if recipe.difference is not None]
+    if not differences:
         return []
     columns = [f"against {BASELINE}, paired", "", "p"]
-    return columns if all(difference.is_distinguishable for difference in found) else [*columns, "detectable"]
+    return columns if all(difference.is_distinguishable for difference in differences) else [*columns, "detectable"]
 
 
 def _verdict_cells(difference: Difference | None, summary: Summary) -> list[str]:
@@ -88,23 +88,23 @@ def _verdict_cells(difference: Difference | None, summary: Summary) -> list[str]
 
 
 def _caption(summary: Summary) -> str:
-    """What needs a word of what the table shows."""
+    """Return the explanation of the columns that need one."""
     columns = _verdict_columns(summary)
     notes = ["sd: standard deviation over seeds"] if len(summary.seeds) > 1 else []
     if columns and len([recipe for recipe in summary.recipes if recipe.difference is not None]) > 1:
         notes.append("p by Holm over all recipes")
     if "detectable" in columns:
-        notes.append("detectable: the true difference that would be found in 4 of 5 repetitions")
+        notes.append("detectable: the true difference that is detected in 4 of 5 repetitions")
     return "; ".join(notes)
 
 
 def interval(estimate: Estimate) -> str:
-    """``82.3 [79.8, 84.8]`` in percent."""
+    """Return an estimate in percent, as ``82.3 [79.8, 84.8]``."""
     return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
 def verdict(difference: Difference) -> str:
-    """The difference in points, in words whether it is real, and where it is not, how large it would have to be."""
+    """Return the difference in points with its p-value; if it is not distinguishable, also the detectable one."""
     size = f"{100 * difference.value:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
     if not difference.is_distinguishable:
         return (
@@ -114,17 +114,17 @@ def verdict(difference: Difference) -> str:
 
 
 def mark(difference: Difference | Discordance) -> str:
-    """One sign for what a paired test says."""
+    """Return one sign for the result of a paired test."""
     return {"better": "▲", "worse": "▼"}.get(difference.label, "≈")
 
 
 def tally(discordance: Discordance) -> str:
-    """``+12 -3, better (p = 0.035)``: problems that this recipe alone solves, that the other alone solves, McNemar's
-    p."""
+    """Return ``+12 -3, better (p = 0.035)``: problems that only this recipe solves, that only the other solves, and
+    McNemar's p."""
     counts = f"+{discordance.num_better} -{discordance.num_worse}"
     return f"{counts}, {discordance.label} (p {p_text(discordance.p_value)})"
 
 
 def p_text(p_value: float) -> str:
-    """``= 0.031`` or ``< 0.001``."""
+    """Return ``= 0.031`` or ``< 0.001``."""
     return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"

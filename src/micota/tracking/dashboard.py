@@ -1,7 +1,7 @@
 """A workspace and a report of one experiment in W&B, built by code: recipes grouped, sweeps as parallel coordinates.
 
-They show whatever runs of the experiment there are, also later ones; the names of what they plot are those of
-``lineage`` and ``runs``.
+They show all runs of the experiment, later ones included. The names of the plotted values are defined in ``lineage``
+and ``runs``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MEASURED = ("eval/num_tokens", "eval/average")
 
 
 def save(tracker: TrackerConfig, experiment: str, benchmarks: Sequence[str]) -> dict[str, str]:
-    """Build both at W&B and return the address of each.
+    """Build the workspace and the report at W&B and return the address of each.
 
     Raises:
         ConfigError: wandb-workspaces is not installed, runs are not tracked online, or there is no API key.
@@ -45,8 +45,8 @@ def save(tracker: TrackerConfig, experiment: str, benchmarks: Sequence[str]) -> 
 
 
 def workspace(entity: str, project: str, experiment: str, benchmarks: Sequence[str]) -> Any:
-    """A ``wandb_workspaces`` Workspace, to explore: evaluations of the experiment grouped by recipe, so that seeds
-    become a mean and a range."""
+    """Return a ``wandb_workspaces`` Workspace: evaluations of the experiment grouped by recipe, so that seeds become a
+    mean and a range."""
     import wandb_workspaces.workspaces as ws
 
     sections = [
@@ -69,7 +69,7 @@ def workspace(entity: str, project: str, experiment: str, benchmarks: Sequence[s
 
 
 def report(entity: str, project: str, experiment: str, benchmarks: Sequence[str]) -> Any:
-    """A ``wandb_workspaces`` Report, to read and to share: what is compared, with what is filtered said."""
+    """Return a ``wandb_workspaces`` Report to read and share: comparisons, each with its filter in words."""
     import wandb_workspaces.reports.v2 as wr
 
     def runs(name: str, condition: str, **settings: Any) -> Any:
@@ -85,7 +85,7 @@ def report(entity: str, project: str, experiment: str, benchmarks: Sequence[str]
         ),
         wr.PanelGrid(runsets=[runs("students", students)], panels=recipe_panels(benchmarks)),
         wr.H1("Sweeps"),
-        wr.P("Every model with a merge upstream: the merged TA itself, and students that learnt from it."),
+        wr.P("Every model with a merge upstream: the merged TA itself, and students trained on its data."),
         wr.PanelGrid(
             runsets=[
                 runs("merged TA", "Config('role') == 'ta_merged'"),
@@ -96,14 +96,14 @@ def report(entity: str, project: str, experiment: str, benchmarks: Sequence[str]
         wr.H1("Training"),
         wr.PanelGrid(runsets=[runs("training", "Metric('JobType') == 'train'")], panels=training_panels()),
         wr.H1("Answers"),
-        wr.P("The same problems for every recipe, so that answers can be read beside each other."),
+        wr.P("Answers to the same problems for every recipe, side by side."),
         wr.PanelGrid(runsets=[runs("students", students)], panels=table_panels(benchmarks)),
     ]
     return wr.Report(entity=entity, project=project, title=f"micota: {experiment}", blocks=blocks, width="fluid")
 
 
 def recipe_panels(benchmarks: Sequence[str]) -> list[Any]:
-    """Accuracy and length by recipe."""
+    """Return panels of accuracy and length by recipe."""
     import wandb_workspaces.reports.v2 as wr
 
     metrics = [*MEASURED[::-1], *(f"eval/{bench}/accuracy" for bench in benchmarks), "bpc/bits_per_byte"]
@@ -114,14 +114,15 @@ def recipe_panels(benchmarks: Sequence[str]) -> list[Any]:
             groupby=wr.Config("recipe"),
             groupby_aggfunc="mean",
             groupby_rangefunc="minmax",
-            layout=_place(index, columns=3),
+            layout=_grid_layout(index, columns=3),
         )
         for index, name in enumerate(metrics)
     ]
 
 
 def sweep_panels() -> list[Any]:
-    """What was varied against what came of it: all at once, then density and weight against length and accuracy."""
+    """Return panels of settings against results: all settings at once, then density and weight against length and
+    accuracy."""
     import wandb_workspaces.reports.v2 as wr
 
     columns = [*map(wr.Config, SWEPT), *map(wr.SummaryMetric, MEASURED)]
@@ -133,27 +134,29 @@ def sweep_panels() -> list[Any]:
     pairs = [(x, y) for y in MEASURED for x in ("merge.density", "merge.weight")]
     scatters = [
         wr.ScatterPlot(
-            title=f"{y} by {x}", x=wr.Config(x), y=wr.SummaryMetric(y), layout=_place(index, columns=2, top=10)
+            title=f"{y} by {x}", x=wr.Config(x), y=wr.SummaryMetric(y), layout=_grid_layout(index, columns=2, top=10)
         )
         for index, (x, y) in enumerate(pairs)
     ]
     length = wr.ScatterPlot(
         title="accuracy by length", x=wr.SummaryMetric(MEASURED[0]), y=wr.SummaryMetric(MEASURED[1]),
-        layout=_place(len(pairs), columns=2, top=10),
+        layout=_grid_layout(len(pairs), columns=2, top=10),
     )  # fmt: skip
     return [parallel, *scatters, length]
 
 
 def training_panels() -> list[Any]:
-    """Curves of fine-tuning."""
+    """Return panels of the curves of fine-tuning."""
     import wandb_workspaces.reports.v2 as wr
 
     names = ("train/loss", "validation/loss", "train/learning_rate", "train/tokens_per_s")
-    return [wr.LinePlot(title=name, y=[name], layout=_place(index, columns=2)) for index, name in enumerate(names)]
+    return [
+        wr.LinePlot(title=name, y=[name], layout=_grid_layout(index, columns=2)) for index, name in enumerate(names)
+    ]
 
 
 def table_panels(benchmarks: Sequence[str]) -> list[Any]:
-    """Scores, and answers to read."""
+    """Return tables of scores and of answers."""
     import wandb_workspaces.reports.v2 as wr
 
     names = ["eval/scores", *(f"eval/{bench}/answers" for bench in benchmarks)]
@@ -163,8 +166,8 @@ def table_panels(benchmarks: Sequence[str]) -> list[Any]:
     ]
 
 
-def _place(index: int, columns: int, top: int = 0) -> Any:
-    """The place of a panel in a grid of equal ones, which is 24 units wide."""
+def _grid_layout(index: int, columns: int, top: int = 0) -> Any:
+    """Return the layout of a panel in a grid of equal panels; the grid is 24 units wide."""
     import wandb_workspaces.reports.v2 as wr
 
     width = 24 // columns

@@ -1,7 +1,7 @@
-"""What a node says of itself in W&B: the run that makes it, the names of its numbers, the artifact that it is there.
+"""The description of a node in W&B: the config and tags of its run, the names of its metrics, its artifact.
 
-All of it comes from the node alone. An experiment may compare students or teachers, so the config that it started from
-need not be that of each of its tasks.
+All of it comes from the node alone. An experiment may compare students or teachers, so the tasks of one experiment can
+have other settings than its config.
 """
 
 from __future__ import annotations
@@ -19,56 +19,56 @@ MAX_TAG = 64  # characters; W&B refuses longer ones
 
 
 def describe(nodes: Sequence[AnyNode]) -> dict[str, Any]:
-    """What the nodes of one task are about, as the config of their run: words and numbers that runs can be filtered,
-    grouped and plotted by. What does not apply is left out.
+    """Return the config of the run of one task: names and numbers to filter, group and plot runs by.
 
-    ``model`` is what is made or asked, ``student`` the model that was tuned to be it, ``recipe`` its data,
-    ``generator`` who wrote these and ``teacher`` whose writing all goes back to; ``sft`` and ``merge`` are the settings
-    of the training and of the merge that are nearest upstream.
+    ``model`` is the model that is made or evaluated, ``student`` the model before its SFT, ``recipe`` its data.
+    ``generator`` is the model that generated the data, ``teacher`` the untrained model at the root of the generators.
+    ``sft`` and ``merge`` are the settings of the nearest training and merge upstream. Entries that do not apply are
+    absent.
     """
     node = headline(nodes)
     made = subject(node)
-    found: dict[str, Any] = {"stage": node.stage}
+    config: dict[str, Any] = {"stage": node.stage}
     if "data" in node.choose:
-        found["recipe"] = node.choose["data"]
+        config["recipe"] = node.choose["data"]
     if made.kind in ("models", "source"):
-        found["model"] = made.name
+        config["model"] = made.name
     if "role" in node.choose:
-        found["role"] = node.choose["role"]
+        config["role"] = node.choose["role"]
     elif "data" in node.choose and node.command in ("train", "evaluate"):
-        found |= {"role": "student", "student": made.inputs.get("model", made).name}
+        config |= {"role": "student", "student": made.inputs.get("model", made).name}
     data = nearest(made, DataSpec)
     generators = list(_generators(data)) if data is not None else []
     if generators:
-        found["generator"] = "+".join(sorted({generator.name for generator in generators}))
-        found["teacher"] = "+".join(sorted({name for generator in generators for name in _teachers(generator)}))
+        config["generator"] = "+".join(sorted({generator.name for generator in generators}))
+        config["teacher"] = "+".join(sorted({name for generator in generators for name in _teachers(generator)}))
     train, merge = nearest(made, TrainSpec), nearest(made, MergeSpec)
     if train is not None:
-        found["sft"] = asdict(train.spec.sft)
+        config["sft"] = asdict(train.spec.sft)
     if merge is not None:
-        found["merge"] = {name: getattr(merge.spec, name) for name in ("method", "density", "weight")}
-    return found
+        config["merge"] = {name: getattr(merge.spec, name) for name in ("method", "density", "weight")}
+    return config
 
 
 def subject(node: AnyNode) -> AnyNode:
-    """What a run is named after: of scores the model that answered, else the node itself."""
+    """Return the node that a run is named after: for scores the evaluated model, else the node itself."""
     return node.inputs["completions"].inputs["model"] if isinstance(node.spec, ScoresSpec) else node
 
 
 def headline(nodes: Sequence[AnyNode]) -> AnyNode:
-    """The node that a task is named after: its scores, or what it makes last."""
+    """Return the main node of a task: its scores, else its last node."""
     return next((node for node in nodes if isinstance(node.spec, ScoresSpec)), nodes[-1])
 
 
 def tags(described: dict[str, Any], seed: int) -> list[str]:
-    """``student:qwen7b``, ``recipe:micota`` and so on: what people filter by."""
-    words = {name: described.get(name) for name in ("student", "recipe", "teacher")}
-    words |= {"merge": described.get("merge", {}).get("method"), "seed": str(seed)}
-    return [f"{name}:{value}"[:MAX_TAG] for name, value in words.items() if value is not None]
+    """Return the tags of a run, as ``student:qwen7b`` and ``recipe:micota``."""
+    values = {name: described.get(name) for name in ("student", "recipe", "teacher")}
+    values |= {"merge": described.get("merge", {}).get("method"), "seed": str(seed)}
+    return [f"{name}:{value}"[:MAX_TAG] for name, value in values.items() if value is not None]
 
 
 def nearest(node: AnyNode, spec: type[SpecT]) -> Node[SpecT] | None:
-    """The node with such a spec that is the fewest steps upstream, ``node`` itself included."""
+    """Return the node with such a spec that is the fewest steps upstream, ``node`` itself included, or None."""
     level = [node]
     while level:
         for candidate in level:
@@ -79,7 +79,7 @@ def nearest(node: AnyNode, spec: type[SpecT]) -> Node[SpecT] | None:
 
 
 def _generators(data: AnyNode) -> Iterator[AnyNode]:
-    """The models that wrote a recipe's data."""
+    """Yield the models that generated a recipe's data."""
     for label, child in data.inputs.items():
         if label == "completions":
             yield child.inputs["model"]
@@ -88,7 +88,8 @@ def _generators(data: AnyNode) -> Iterator[AnyNode]:
 
 
 def _teachers(generator: AnyNode) -> Iterator[str]:
-    """The names of the untrained models at the root of what a generator learnt from; its own, if it is untrained."""
+    """Yield the names of the untrained models at the root of a generator's training data; its name if it is
+    untrained."""
     data = nearest(generator, DataSpec)
     if data is None:
         yield generator.name
@@ -98,11 +99,11 @@ def _teachers(generator: AnyNode) -> Iterator[str]:
 
 
 def section(node: AnyNode) -> str:
-    """Where the metrics of a node stand: ``eval/gsm8k``, ``train``."""
+    """Return the section of a node's metrics: ``eval/gsm8k``, ``train``."""
     name = stage_of(node).section
     return name if node.benchmark is None else f"{name}/{node.benchmark}"
 
 
 def artifact_name(node: AnyNode) -> str:
-    """Name and key in the characters that W&B allows."""
+    """Return name and key in the characters that W&B allows."""
     return re.sub(r"[^\w.-]", ".", f"{node.name}-{node.key}")

@@ -1,4 +1,4 @@
-"""Runs of W&B, one for each task of an experiment, online or in files to be synced later."""
+"""Runs of W&B, one for each task of an experiment, online or in files to upload later."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ OFFLINE_RUNS = "offline-run-*"
 
 
 class Run(Protocol):
-    """Where a stage reports to."""
+    """The interface by which a stage reports to a tracker."""
 
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Numbers that change while the stage runs; what it ends with is in its manifest."""
+        """Log metrics while the stage runs; its final metrics are in its manifest."""
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Rows to read; of many, the first."""
+        """Log a table; the tracker may keep only the first rows."""
 
     def histogram(self, name: str, values: Sequence[float]) -> None:
-        """How a quantity is distributed."""
+        """Log the distribution of a quantity."""
 
     def made(self, node: AnyNode, path: Path, manifest: Manifest) -> None:
-        """An artifact of the task is there: its numbers, and what it was made from."""
+        """Log a finished artifact of the task: its metrics and its inputs."""
 
 
 class NoRun:
@@ -55,13 +55,13 @@ class NoRun:
 
 
 class WandbRun:
-    """A run of W&B. An artifact is there what its key is the hash of: payloads stay where they are."""
+    """A run of W&B. Its artifacts hold what the key of a node is the hash of; payloads are not uploaded."""
 
     def __init__(self, run: Any, tracker: TrackerConfig) -> None:
         self._run = run
         self._tracker = tracker
         self._made: dict[str, Any] = {}
-        self._told: set[str] = set()  # all that was made or used
+        self._recorded: set[str] = set()  # folders of artifacts that were logged or used
         self._scores: dict[str, Manifest] = {}
 
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -80,10 +80,10 @@ class WandbRun:
 
     def made(self, node: AnyNode, path: Path, manifest: Manifest) -> None:
         for child in node.inputs.values():
-            if child.folder not in self._told:
-                self._told.add(child.folder)
+            if child.folder not in self._recorded:
+                self._recorded.add(child.folder)
                 self._use(child)
-        self._told.add(node.folder)
+        self._recorded.add(node.folder)
         self._run.log_artifact(_artifact(node, _about(path, manifest)))
         if self._tracker.log_models and node.kind == "models":
             self._run.log_artifact(_weights(node, path))
@@ -95,29 +95,33 @@ class WandbRun:
             self._scores[str(node.benchmark)] = manifest
 
     def close(self) -> None:
-        """Sum up over benchmarks, and hand everything over."""
+        """Log the averages over benchmarks and finish the run."""
         if self._scores:
             names = ("accuracy", "accuracy_low", "accuracy_high", "num_tokens")
-            rows = [[bench, *(found.metrics[name] for name in names)] for bench, found in self._scores.items()]
+            rows = [[bench, *(manifest.metrics[name] for name in names)] for bench, manifest in self._scores.items()]
             self.table("eval/scores", ("benchmark", *names), rows)
-            means = {name: sum(found.metrics[name] for found in self._scores.values()) / len(rows) for name in names}
+            manifests = self._scores.values()
+            means = {name: sum(manifest.metrics[name] for manifest in manifests) / len(rows) for name in names}
             self._run.summary.update({"eval/average": means["accuracy"], "eval/num_tokens": means["num_tokens"]})
         self._run.finish()
 
     def _use(self, node: AnyNode) -> None:
-        """Say that the run reads an artifact. It is described anew, in the same bytes as by the run that made it, and
-        so W&B takes it for the same; it need not be there yet."""
+        """Record that the run reads an artifact.
+
+        The description has the same bytes as in the run that made the artifact, so W&B treats both as one artifact. It
+        need not exist there yet.
+        """
         artifact = _artifact(node, {})
         if self._run.offline:
-            # use_artifact refuses to work offline. This is what it does online with an artifact that is not logged yet:
-            # the record says that the run uses it, and wandb sync carries that out.
+            # use_artifact raises offline. This call is what it does online with an artifact that is not logged yet: it
+            # records the use, and wandb sync uploads the record.
             self._run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
         else:
             self._run.use_artifact(artifact)
 
 
 def _artifact(node: AnyNode, about: Mapping[str, Any]) -> Any:
-    """The node as W&B keeps it: one small file with what its key is the hash of."""
+    """Return the W&B artifact of a node: one small file with the content that its key is the hash of."""
     import wandb
 
     artifact = wandb.Artifact(artifact_name(node), type=node.kind, metadata=dict(about))
@@ -127,17 +131,17 @@ def _artifact(node: AnyNode, about: Mapping[str, Any]) -> Any:
 
 
 def _about(path: Path, manifest: Manifest) -> dict[str, Any]:
-    """What a finished artifact says of itself, with the place of its payload."""
+    """Return the metadata of a finished artifact: path of the payload and fields of its manifest."""
     kept = ("counts", "metrics", "seed", "versions", "commit", "seconds", "hardware", "finished_at")
     return {"path": str(path.absolute()), **{name: getattr(manifest, name) for name in kept}}
 
 
 def _weights(node: AnyNode, path: Path) -> Any:
-    """A model itself, beside what stands for it in the lineage."""
+    """Return the W&B artifact with the files of a model."""
     import wandb
 
     artifact = wandb.Artifact(f"{artifact_name(node)}.weights", type="weights")
-    artifact.add_dir(str(path), policy="immutable")  # artifacts do not change: no copy is needed to upload from
+    artifact.add_dir(str(path), policy="immutable")  # artifacts never change, so no copy is needed for the upload
     return artifact
 
 
@@ -150,9 +154,9 @@ def track(config: Config, nodes: Sequence[AnyNode]) -> Iterator[Run]:
     import wandb
 
     folder = Path(config.artifacts).absolute()
-    # W&B keeps staging and cache in the home folder unless told: everything of ours stays below the artifacts.
-    for variable, place in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache"), ("WANDB_CONFIG_DIR", "config")):
-        os.environ.setdefault(variable, str(folder / "wandb" / place))
+    # By default W&B keeps staging and cache in the home folder; these settings keep both below the artifacts.
+    for variable, name in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache"), ("WANDB_CONFIG_DIR", "config")):
+        os.environ.setdefault(variable, str(folder / "wandb" / name))
     node = headline(nodes)
     about = describe(nodes)
     steps = command_line(config.call, node.command, node.choose)
@@ -179,17 +183,19 @@ def track(config: Config, nodes: Sequence[AnyNode]) -> Iterator[Run]:
 
 
 def run_id() -> str:
-    """A new id that sorts after all earlier ones. The folder of an offline run is named by the second and its id, and
-    folders are uploaded in the order of their names: of runs of one second, too, the first must go first, since later
-    ones use its artifacts."""
+    """Return a new id that sorts after all earlier ones.
+
+    The folder of an offline run is named by the second and its id, and folders are uploaded in the order of their
+    names. Runs of one second must keep their order too, as later runs use artifacts of earlier ones.
+    """
     return f"{time.time_ns():016x}{secrets.token_hex(2)}"
 
 
 def check_tracker(tracker: TrackerConfig) -> None:
-    """Find out before anything is made whether W&B can be reached under a name.
+    """Check, before the work, that W&B accepts an API key.
 
     Raises:
-        ConfigError: runs are to be tracked online and there is no API key.
+        ConfigError: runs are tracked online and there is no valid API key.
     """
     if tracker.name == "none" or tracker.mode == "offline":
         return
@@ -198,10 +204,10 @@ def check_tracker(tracker: TrackerConfig) -> None:
 
     try:
         host = wandb.setup().settings.base_url
-        found = wbauth.authenticate_session(host=host, source="micota", prompt=False, update_session=False)
+        session = wbauth.authenticate_session(host=host, source="micota", prompt=False, update_session=False)
     except wandb.errors.AuthenticationError as error:
         raise ConfigError(f"tracker.mode=online: {error}; accepted: a valid WANDB_API_KEY") from error
-    if found is None:
+    if session is None:
         raise ConfigError(
             f"tracker.mode=online, but there is no API key for {host}; log in with wandb login, or set WANDB_API_KEY, "
             "or choose tracker.mode=offline or tracker=none"
@@ -209,15 +215,15 @@ def check_tracker(tracker: TrackerConfig) -> None:
 
 
 def offline_runs(config: Config) -> set[Path]:
-    """The folders of all runs that were tracked offline, uploaded or not."""
+    """Return the folders of all runs that were tracked offline, uploaded or not."""
     return set((Path(config.artifacts) / "wandb").glob(OFFLINE_RUNS))
 
 
 def sync_command(config: Config, before: set[Path]) -> str | None:
-    """How to upload runs that were tracked offline; None where none was added to those ``before``.
+    """Return the command that uploads offline runs; None if there is no run beyond those ``before``.
 
-    Each by itself, oldest first, so that an artifact is logged by the run that made it before another run uses it:
-    given several runs, ``wandb sync`` takes them in any order.
+    It uploads one run at a time, oldest first, so that an artifact is logged by the run that made it before another
+    run uses it: given several runs, ``wandb sync`` takes them in any order.
     """
     if not offline_runs(config) - before:
         return None

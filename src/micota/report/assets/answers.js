@@ -1,5 +1,5 @@
 "use strict";
-// The browser of answers: a problem, and what each model wrote to it, side by side.
+// The browser of answers: a problem and the completions of all models, side by side.
 
 const WORDS = {
   correct: "✓ correct",
@@ -12,7 +12,7 @@ const [OUTCOME, PREDICTION, TOKENS, COMPLETION] = [0, 1, 2, 3];
 
 const answers = {
   cases: [],
-  reflection: /(?!)/, // what to mark in an answer
+  reflection: /(?!)/, // the reflection words, which are marked in completions
   data: null,
   shown: new Set(),
   matches: [],
@@ -73,7 +73,7 @@ const answers = {
     element("next").disabled = answers.position >= count - 1;
     element("cards").replaceChildren();
     if (!problem) {
-      element("problem").replaceChildren(make("p", "No problem fits this choice."));
+      element("problem").replaceChildren(make("p", "No problem matches."));
       return;
     }
     const gold = make("span", "gold answer ", "note");
@@ -132,12 +132,12 @@ function card(model, answer) {
   head.append(title);
   node.append(head);
   if (!(verdict in WORDS)) {
-    head.append(make("p", "not asked: the problem is longer than its context"));
+    head.append(make("p", "not prompted: the problem is longer than the context of the model"));
     return node;
   }
-  const found = prediction === null ? WORDS[verdict] : `${WORDS[verdict]}: ${prediction}`;
+  const outcome = prediction === null ? WORDS[verdict] : `${WORDS[verdict]}: ${prediction}`;
   const line = make("p");
-  line.append(make("span", found, "verdict"), ` · ${tokens} token${tokens === 1 ? "" : "s"}`);
+  line.append(make("span", outcome, "verdict"), ` · ${tokens} token${tokens === 1 ? "" : "s"}`);
   const body = make("pre");
   body.tabIndex = 0;
   body.setAttribute("aria-label", `answer of ${model.label}`);
@@ -148,10 +148,10 @@ function card(model, answer) {
   return node;
 }
 
-/** Write `text` into `node` with reflection words marked; returns how many there are. */
+/** Write `text` into `node` with reflection words marked; returns their number. */
 function marked(node, text) {
   const parts = text.split(answers.reflection);
-  // split() with one group gives what is between the words at even places and the words at odd ones.
+  // split() with one group returns the text between the words at even indices and the words at odd indices.
   parts.forEach((part, index) => node.append(index % 2 ? make("mark", part) : part));
   return (parts.length - 1) / 2;
 }

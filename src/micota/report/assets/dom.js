@@ -1,5 +1,5 @@
 "use strict";
-// What the other scripts share. They are plain scripts, in the order of the page, in one scope.
+// Functions that the other scripts share. All are plain scripts in one scope, in the order of page.html.
 
 const element = (id) => document.getElementById(id);
 
@@ -16,14 +16,14 @@ function swatch(colour) {
   return node;
 }
 
-/** The text that is packed (gzip, base64) in the element of this id. */
+/** Return the unpacked text (gzip in base64) of the element with this id. */
 async function unpack(id) {
   const bytes = Uint8Array.from(atob(element(id).textContent), (character) => character.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).text();
 }
 
-/** Copy text, and say so to eyes (on the button) and ears (in the live region). */
+/** Copy text and report the result on the button and, for screen readers, in the live region. */
 async function copy(button, text) {
   const label = button.textContent;
   try {
@@ -32,6 +32,6 @@ async function copy(button, text) {
   } catch {
     button.textContent = "not allowed";
   }
-  element("said").textContent = button.textContent;
+  element("status").textContent = button.textContent;
   button.addEventListener("blur", () => (button.textContent = label), { once: true });
 }

@@ -1,5 +1,5 @@
 "use strict";
-// The numbers of a table are one stop of the Tab key: arrows go from one to the next.
+// The numbers of a table are one stop of the Tab key; arrow keys move between them.
 
 const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
@@ -19,7 +19,7 @@ function roam(table) {
   });
 }
 
-/** The button of a row that stands in the column of another one, or the nearest before it. */
+/** Return the button of a row in the column of another button, or the nearest one before that column. */
 function below(row, button) {
   const column = (node) => node.closest("td, th").cellIndex;
   return row.filter((other) => column(other) <= column(button)).at(-1) ?? row[0];

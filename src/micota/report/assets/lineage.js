@@ -1,7 +1,7 @@
 "use strict";
-// Lineage: from a number down to the models that were there already.
+// Lineage: from a number down to the source models.
 
-const OBVIOUS = new Set(["", "completions", "model", "data"]); // roles that the stage beside them says already
+const OBVIOUS = new Set(["", "completions", "model", "data"]); // roles that repeat the stage, so they are not shown
 
 const lineage = {
   data: null,
@@ -11,11 +11,11 @@ const lineage = {
     const dialog = element("lineage");
     dialog.querySelector("[data-close]").addEventListener("click", () => dialog.close());
     dialog.addEventListener("click", (event) => {
-      if (event.target === dialog) dialog.close(); // a click beside the dialog lands on its backdrop
+      if (event.target === dialog) dialog.close(); // a click on the backdrop
     });
   },
 
-  /** Open the dialog on a number: `measure` is a benchmark, "average" or "BPC", and `about` what is shown if not that. */
+  /** Open the dialog for a number: `measure` is a benchmark, "average" or "BPC"; `about` is its title if it differs. */
   open(caseIndex, modelIndex, measure, shown, about = measure) {
     const model = lineage.data.models[caseIndex][modelIndex];
     const bySeed = model.measures[measure];
@@ -49,12 +49,12 @@ function seedBox(seed, checked, chosen) {
   return label;
 }
 
-/** A step and, below it, what it was made from; a step that stood above already is only named. */
+/** Return the list item of a step with its inputs below; a step that was listed before is only named. */
 function stepItem(role, folder, seen) {
   const step = lineage.data.steps[folder];
   const item = make("li");
   const summary = make("summary");
-  summary.append(make("b", OBVIOUS.has(role) ? "" : `${role}: `, "role"), make("b", step.name), ` ${step.says}`);
+  summary.append(make("b", OBVIOUS.has(role) ? "" : `${role}: `, "role"), make("b", step.name), ` ${step.description}`);
   summary.prepend(make("span", step.label, "stage"));
   if (seen.has(folder)) {
     summary.append(make("span", " (as above)", "note"));
@@ -99,7 +99,7 @@ function stepDetails(folder, step) {
       hardware: plain(made.hardware),
     });
   } else if (!folder.startsWith("source/")) {
-    facts.note = "no longer stored; this is what the settings say of it";
+    facts.note = "no longer stored; description and settings are from the config";
   }
   const settings = Object.fromEntries(flat(step.settings).map(([key, value]) => [key, value]));
   parts.push(factList(facts), factList(settings, "settings"));

@@ -1,5 +1,5 @@
 "use strict";
-// The page as a whole: unpack, choose a case, and hand clicks to who knows what they mean.
+// The page as a whole: unpack the data, choose a case, and dispatch clicks.
 
 const cases = [...document.querySelectorAll(".case")];
 const chooser = element("chooser");
@@ -18,7 +18,7 @@ function showCase(index) {
   document.querySelector("nav a[href='#browser']").hidden = element("reader").hidden;
 }
 
-/** The case where the chooser stands or, where there is none (axes need not be crossed), the first with what was changed. */
+/** Return the case of all chosen values; if there is none (axes need not be crossed), the first case of the changed value. */
 function chosenCase(changed) {
   const wanted = [...chooser.querySelectorAll("select")].map((select) => [select.dataset.axis, select.value]);
   const fits = (node, labels) => labels.every(([axis, value]) => JSON.parse(node.dataset.labels)[axis] === value);

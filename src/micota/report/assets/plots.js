@@ -1,48 +1,48 @@
 "use strict";
-// Figures: drawn when their case is first shown, in the ink of the page, wide enough for paper when printed.
+// Figures: each is plotted when its case is first shown, with the text colour of the page; for print it gets a fixed width.
 
-const PAPER_WIDTH = 660; // pixels of the text of an A4 page
+const PAPER_WIDTH = 660; // pixels, the width of the text on an A4 page
 
 const plots = {
   figures: [],
-  drawn: new Set(),
+  plotted: new Set(),
 
   ink: () => getComputedStyle(document.body).color,
 
-  /** Draw the figures of a case; `clicked` gets the case, and what a point says of itself (model and measure). */
+  /** Draw the figures of a case; `clicked` gets the case and the data of the point (model and measure). */
   drawCase(caseIndex, clicked) {
-    const places = document.querySelectorAll(`.case[data-case="${caseIndex}"] .plot`);
-    plots.draw(places, plots.figures[caseIndex], (about) => clicked(caseIndex, about));
+    const elements = document.querySelectorAll(`.case[data-case="${caseIndex}"] .plot`);
+    plots.draw(elements, plots.figures[caseIndex], (about) => clicked(caseIndex, about));
   },
 
-  draw(places, figures, clicked) {
-    for (const place of places) {
-      if (plots.drawn.has(place)) continue;
-      plots.drawn.add(place);
-      const figure = figures[place.dataset.figure];
+  draw(elements, figures, clicked) {
+    for (const target of elements) {
+      if (plots.plotted.has(target)) continue;
+      plots.plotted.add(target);
+      const figure = figures[target.dataset.figure];
       figure.layout.font.color = plots.ink();
-      Plotly.newPlot(place, figure.data, figure.layout, {
+      Plotly.newPlot(target, figure.data, figure.layout, {
         responsive: true,
         displaylogo: false,
         modeBarButtons: [["toImage"]],
-        toImageButtonOptions: { format: "svg", filename: place.dataset.figure },
+        toImageButtonOptions: { format: "svg", filename: target.dataset.figure },
       });
-      place.on("plotly_click", (event) => {
+      target.on("plotly_click", (event) => {
         const about = event.points[0]?.customdata;
         if (about?.model !== undefined) clicked(about);
       });
     }
   },
 
-  relayout: (change) => plots.drawn.forEach((place) => Plotly.relayout(place, change)),
+  relayout: (change) => plots.plotted.forEach((target) => Plotly.relayout(target, change)),
 
-  /** Light ink on dark paper and the other way round: the system's choice, until the button says otherwise. */
+  /** Follow the light or dark scheme of the system until the user clicks the button. */
   followTheme() {
     const root = document.documentElement;
     const system = matchMedia("(prefers-color-scheme: dark)");
     const repaint = () => plots.relayout({ "font.color": plots.ink() });
-    const asked = location.hash.slice(1);
-    if (asked === "light" || asked === "dark") root.dataset.theme = asked;
+    const chosen = location.hash.slice(1);
+    if (chosen === "light" || chosen === "dark") root.dataset.theme = chosen;
     element("theme").addEventListener("click", () => {
       const isDark = root.dataset.theme ? root.dataset.theme === "dark" : system.matches;
       root.dataset.theme = isDark ? "light" : "dark";
