@@ -11,7 +11,7 @@ from conftest import case_of
 from micota.artifacts.jsonl import write_jsonl
 from micota.artifacts.store import Store
 from micota.cli import app as commands
-from micota.config import Call, Config
+from micota.config import SCHEMAS, Call
 from micota.data.sources import load_problems
 from micota.graph import Comparison, comparison
 from micota.graph.node import AnyNode
@@ -38,7 +38,7 @@ def compare(seeds: Sequence[int], limit: int | None) -> dict[int, Comparison]:
     shared = ["experiment=tiny", "compare.merge_weights=[0.3,0.4,0.6,0.7]", *limits]
     with hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):
         recipes = [
-            commands.prepare(hydra.compose("generate", [*shared, f"data={recipe}"]), Config, Call())
+            commands.prepare(hydra.compose("generate", [*shared, f"data={recipe}"]), SCHEMAS["generate"], Call())
             for recipe in PROFILES
         ]
     return {seed: comparison(case_of(recipes).at_seed(seed)) for seed in seeds}
@@ -63,7 +63,7 @@ def answer_all(store: Store, nodes: dict[str, AnyNode], seed: int, share: float,
         answers = node.inputs["completions"]
         if store.is_done(node):
             continue
-        rng = random.Random(node.key)
+        rng = random.Random(f"{node.name}, seed {seed}")  # keys change with every setting, and the answers with them
         rows = [
             answer(rng, problem.id, problem.answer, share - shift, length * (1 + shift))
             for problem in load_problems(node.spec.problems)

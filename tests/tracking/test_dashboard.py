@@ -47,7 +47,7 @@ def test_the_workspace_groups_recipes_and_plots_sweeps() -> None:
 
 
 def test_curves_are_of_what_training_reports() -> None:
-    source = (ROOT / "src" / "micota" / "sft" / "module.py").read_text(encoding="utf-8")
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src" / "micota" / "sft").glob("*.py"))
     plotted = [name for panel in dashboard.training_panels() for name in panel.y]
     assert len(plotted) == 4 and all(f'"{name}"' in source for name in plotted)
 
