@@ -62,13 +62,13 @@ def size(request: pytest.FixtureRequest) -> str:
 def loaded(
     browser: Browser, size: str, files: dict[str, Path], request: pytest.FixtureRequest
 ) -> Iterator[tuple[Page, list[str]]]:
-    """The page as a reader of this size sees it, and what the browser complained of or was asked for since."""
+    """The page in a window of this size, and the errors and requests of the browser since."""
     context = browser.new_context(viewport=SIZES[size], color_scheme="light")
     page = context.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda asked: complaints.append(asked.url) if not local(asked.url) else None)
+    page.on("request", lambda request: complaints.append(request.url) if not local(request.url) else None)
     page.goto(files[request.param].as_uri())
     page.wait_for_selector("html[data-ready]")
     yield page, complaints
@@ -92,15 +92,17 @@ def local(url: str) -> bool:
 
 def place_of(page: Page) -> tuple[int, int]:
     """Where the browser of answers stands: position and number of matches."""
-    found = re.fullmatch(r"(\d+) of (\d+)", page.inner_text("#position"))
-    assert found
-    return int(found[1]), int(found[2])
+    position = re.fullmatch(r"(\d+) of (\d+)", page.inner_text("#position"))
+    assert position
+    return int(position[1]), int(position[2])
 
 
 def test_page_fits_its_window(opened: Page, size: str) -> None:
     assert opened.evaluate("document.documentElement.scrollWidth") == SIZES[size]["width"]
-    drawn = opened.eval_on_selector_all(".plot", "plots => plots.map(plot => plot.querySelectorAll('svg').length > 0)")
-    assert drawn and all(drawn)
+    has_svg = opened.eval_on_selector_all(
+        ".plot", "plots => plots.map(plot => plot.querySelectorAll('svg').length > 0)"
+    )
+    assert has_svg and all(has_svg)
     beyond = "svgs => svgs.filter(svg => svg.getBoundingClientRect().right > innerWidth)"
     wide = opened.eval_on_selector_all(".plot svg", beyond)
     assert wide == []
@@ -113,9 +115,9 @@ def test_pointing_at_a_figure_tells_its_number(opened: Page, finished: Finished)
         points.count() - 4
     ).scroll_into_view_if_needed()  # the last recipe's average, before its three benchmarks
     points.nth(points.count() - 4).hover(force=True)
-    said = opened.locator(".plot[data-figure=accuracy] .hovertext").text_content()
-    assert said is not None
-    assert said.startswith(f"{recipe.name}, average: {100 * recipe.average.value:.1f} [")
+    hover = opened.locator(".plot[data-figure=accuracy] .hovertext").text_content()
+    assert hover is not None
+    assert hover.startswith(f"{recipe.name}, average: {100 * recipe.average.value:.1f} [")
 
 
 def test_clicking_a_figure_opens_the_lineage(opened: Page) -> None:
@@ -139,7 +141,7 @@ def test_answers_are_filtered(opened: Page, finished: Finished) -> None:
     opened.select_option("#filter", "all")
     opened.fill("#search", opened.evaluate("answers.benchmark().problems[7].problem"))
     assert place_of(opened) == (1, 1)
-    opened.fill("#search", "no problem says this")
+    opened.fill("#search", "no problem has this text")
     assert opened.inner_text("#position") == "no match"
     opened.fill("#search", "")
     opened.select_option("#bench", label="hard")
@@ -157,10 +159,10 @@ def test_a_problem_is_read_side_by_side(opened: Page, finished: Finished) -> Non
     opened.keyboard.press("ArrowLeft")
     assert place_of(opened) == (2, 12)
     node = case.by_seed[0].recipes[1].scores["easy"].inputs["completions"]
-    written = read_jsonl(store.path(node) / COMPLETIONS, Completion)[1].completion
+    completion = read_jsonl(store.path(node) / COMPLETIONS, Completion)[1].completion
     card = opened.locator(".card").nth(1)
-    assert card.locator("pre").inner_text().split() == written.split()
-    count = sum(reflections(written).values())
+    assert card.locator("pre").inner_text().split() == completion.split()
+    count = sum(reflections(completion).values())
     assert card.locator("mark").count() == count > 1
     assert f"{count} reflection words" in card.locator("header").inner_text()
 

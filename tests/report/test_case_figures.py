@@ -31,21 +31,21 @@ def case(student: str, **right: int) -> Summary:
 
 def test_long_and_short_are_compared_where_they_are() -> None:
     cases = [case("small", instruct=8, strong=4, short=12), case("large", instruct=8, strong=16, short=10)]
-    found = case_gaps([*cases, case("other", instruct=3)])
-    assert list(found) == ["strong minus short"]
-    assert [(gap.student, gap.difference.value) for gap in found["strong minus short"]] == [
+    by_name = case_gaps([*cases, case("other", instruct=3)])
+    assert list(by_name) == ["strong minus short"]
+    assert [(gap.student, gap.difference.value) for gap in by_name["strong minus short"]] == [
         ("small", pytest.approx(-0.4)),
         ("large", pytest.approx(0.3)),
     ]
     small = {recipe.name: recipe.means for recipe in cases[0].recipes}
-    assert found["strong minus short"][0].difference.low == paired_difference(small["strong"], small["short"]).low
+    assert by_name["strong minus short"][0].difference.low == paired_difference(small["strong"], small["short"]).low
 
 
 def test_without_such_a_pair_recipes_are_compared_with_the_student_before_sft() -> None:
     cases = [case("small", instruct=8, strong=4, micota=12), case("large", instruct=8, strong=16)]
-    assert {name: len(own) for name, own in case_gaps(cases).items()} == {
-        "strong less instruct": 2,
-        "micota less instruct": 1,
+    assert {name: len(gaps) for name, gaps in case_gaps(cases).items()} == {
+        "strong minus instruct": 2,
+        "micota minus instruct": 1,
     }
 
 

@@ -1,4 +1,4 @@
-"""The figures show the numbers of the summary, each recipe in its own colour, and nothing that fixes the page's
+"""The figures show the numbers of the summary, each recipe in its colour, and nothing that fixes the page's
 theme."""
 
 import json
@@ -99,10 +99,10 @@ def test_published_numbers_are_strokes_beside_ours(compared: Summary) -> None:
     figure = accuracy_figure(replace(compared, published=published))
     strokes = [trace for trace in figure.data if trace.legendgroup == "published"]
     assert [trace.x[0] for trace in strokes] == [20.0, 99.0, None] and strokes[-1].name == "published"
-    ours = [
+    traces = [
         trace for trace in figure.data if trace.hovertemplate and trace.hovertemplate.startswith("strong, average: 2")
     ]
-    assert {trace.y[0] for trace in ours} == {strokes[0].y[0]} and len(ours) == 2
+    assert {trace.y[0] for trace in traces} == {strokes[0].y[0]} and len(traces) == 2
     assert figure.layout.xaxis.range[1] > 99
     assert (
         captions(compared)["accuracy"][1] + " Grey strokes are published."
@@ -140,9 +140,9 @@ def test_gain_is_the_paired_difference(compared: Summary) -> None:
 def test_words_describe_how_bpc_goes_with_gain(compared: Summary) -> None:
     trials = [Trial(recipe=name, seed=0, known={"bits_per_byte": bits}, gain=-bits) for name, bits in BITS.items()]
     assert gain_in_words(replace(compared, trials=trials[:2])) == ""
-    told = gain_in_words(replace(compared, trials=trials))
-    assert told.startswith("Spearman's correlation over recipes: -1.00 [") and "4 recipes only" in told
-    assert captions(replace(compared, trials=trials))["bpc"][1].endswith(told)
+    sentence = gain_in_words(replace(compared, trials=trials))
+    assert sentence.startswith("Spearman's correlation over recipes: -1.00 [") and "4 recipes only" in sentence
+    assert captions(replace(compared, trials=trials))["bpc"][1].endswith(sentence)
 
 
 def shifted(token: int, text: str, ranks: list[int]) -> TokenShift:

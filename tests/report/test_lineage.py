@@ -1,4 +1,4 @@
-"""Every number can be walked back to models that were there already, in words, with the command that makes it."""
+"""Every number can be traced to source models, with descriptions and the commands that make each step."""
 
 import shutil
 
@@ -61,10 +61,10 @@ def test_what_is_no_longer_stored_is_described_by_its_settings(
     (elsewhere.path(root) / "scores.jsonl").write_text("cut")
     steps = traced(elsewhere, root)
     assert {step["manifest"] for step in steps.values()} == {None}
-    says = {step["label"]: step["description"] for step in steps.values()}
-    assert says["scores"] == "graded by typed"
-    assert says["merge"] == "dare_ties, density 0.5, weight 0.5"
-    assert says["training"].startswith("full fine-tuning, learning rate 0.00")
+    descriptions = {step["label"]: step["description"] for step in steps.values()}
+    assert descriptions["scores"] == "graded by typed"
+    assert descriptions["merge"] == "dare_ties, density 0.5, weight 0.5"
+    assert descriptions["training"].startswith("full fine-tuning, learning rate 0.00")
 
 
 def test_every_stage_has_words(finished: Finished) -> None:
@@ -72,6 +72,6 @@ def test_every_stage_has_words(finished: Finished) -> None:
     for target in case.by_seed[0].targets():
         for node in target.walk():
             assert stage_of(node).describe(node, {}) != node.stage
-            found = None if node.is_source else store.manifest(node)
-            if found is not None:
-                assert stage_of(node).describe(node, {**found.counts, **found.metrics})
+            manifest = None if node.is_source else store.manifest(node)
+            if manifest is not None:
+                assert stage_of(node).describe(node, {**manifest.counts, **manifest.metrics})

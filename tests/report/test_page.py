@@ -61,8 +61,8 @@ def unpack(html: str, name: str = "payload") -> str:
 
 
 def payload(html: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(unpack(html))
-    return found
+    payload: dict[str, Any] = json.loads(unpack(html))
+    return payload
 
 
 def test_packed_text_comes_back() -> None:
@@ -166,7 +166,7 @@ def small_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 def shown_problems(finished: Finished, copies: int = 1) -> list[list[int]]:
     store, case = finished
     shown = payload(render_page("tiny", [case] * copies, store, seed=0, call=Call()))["answers"]
-    return [[len(bench["problems"]) for bench in own["benchmarks"]] for own in shown]
+    return [[len(bench["problems"]) for bench in browser["benchmarks"]] for browser in shown]
 
 
 def test_problems_are_capped(finished: Finished, small_page: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,8 @@ PAPERS = ROOT.parent / "shared" / "papers" / "tables.yaml"
 def test_figures_of_an_recipe() -> None:
     table = table_of("micota")
     assert table is not None and table.source == "MiCoTA table 2"
-    found = table.of({"student": "qwen3b"}, "micota")
-    assert found is not None and (found["amc23"], found["average"]) == (40.0, 43.29)
+    values = table.of({"student": "qwen3b"}, "micota")
+    assert values is not None and (values["amc23"], values["average"]) == (40.0, 43.29)
     assert table.of({"student": "qwen3b"}, "short") is None
     teacher = table.of({"student": "qwen3b"}, "teacher")
     assert teacher is not None and teacher["average"] == 72.83
@@ -45,10 +45,10 @@ def test_experiments_have_the_cases_and_recipes_that_are_published(
     config = composed("pipeline", f"experiment={path.relative_to(ROOT / 'conf' / 'experiment').with_suffix('')}")
     assert config.name == table.experiment
     recipes = {point.label for point in config.compare.points("data")} | {"teacher", "ta_merged"}
-    places = {axis: {point.label for point in config.compare.points(axis)} for axis in config.compare.axes}
+    labels = {axis: {point.label for point in config.compare.points(axis)} for axis in config.compare.axes}
     for row in table.rows:
         assert row.recipe in recipes
-        assert all(label in places[axis] for axis, label in row.labels.items()), row
+        assert all(label in labels[axis] for axis, label in row.labels.items()), row
     benchmarks = set(table.columns) - {"average", "gap_to_instruct", "bpc"}
     assert benchmarks <= set(config.bench)
 
@@ -62,10 +62,10 @@ def test_every_printed_row_is_there() -> None:
         return [node] if is_row else []
 
     printed: Any = OmegaConf.to_container(OmegaConf.load(Path(PAPERS)))
-    ours = [row.values for table in tables() for row in table.rows]
+    published = [row.values for table in tables() for row in table.rows]
     for name in ("table2_main", "table3_ablation_half_size_cot", "table1_learnability_gap"):
-        assert all(row in ours for row in rows(printed["micota"][name])), name
-    assert all(row in ours for row in rows(printed["mix_distillation"]["table3_mix"]))
+        assert all(row in published for row in rows(printed["micota"][name])), name
+    assert all(row in published for row in rows(printed["mix_distillation"]["table3_mix"]))
     for name, recipes in (("long_vs_short", "table1_long_vs_short"), ("large_vs_small", "table2_large_vs_small")):
         table = table_of(name)
         assert table is not None

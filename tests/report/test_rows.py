@@ -1,4 +1,4 @@
-"""Samples, seeds and problems that were never asked, on the way from scores to rows."""
+"""Samples, seeds and problems that were not prompted, on the way from scores to rows."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def test_missing_samples_are_an_error() -> None:
 
 
 def test_models_on_different_problems_are_not_compared() -> None:
-    ours = {"a": [score("p", 0, True), score("q", 0, True)]}
-    theirs = {"a": [score("p", 0, True), score("r", 0, True)]}
+    first = {"a": [score("p", 0, True), score("q", 0, True)]}
+    second = {"a": [score("p", 0, True), score("r", 0, True)]}
     with pytest.raises(ValueError, match=r"first side lacks 1 problems of a .* \(r\)"):
-        row("micota", [ours], [theirs])
+        row("micota", [first], [second])
 
 
 def compared(name: str, p_value: float | None) -> Row:
@@ -43,18 +43,18 @@ def compared(name: str, p_value: float | None) -> Row:
 
 
 def test_single_answers_are_compared_by_benchmark() -> None:
-    ours = {"a": [score(f"p{i}", 0, i < 9) for i in range(12)]}
-    theirs = {"a": [score(f"p{i}", 0, i > 9) for i in range(12)]}
-    made = row("micota", [ours], [theirs])
+    first = {"a": [score(f"p{i}", 0, i < 9) for i in range(12)]}
+    second = {"a": [score(f"p{i}", 0, i > 9) for i in range(12)]}
+    made = row("micota", [first], [second])
     assert (made.discordance["a"].num_better, made.discordance["a"].num_worse) == (9, 2)
     assert tally(made.discordance["a"]) == "+9 -2, not distinguishable (p = 0.065)"
-    assert row("micota", [ours, ours], [theirs, theirs]).discordance == {}  # two seeds: means, not right or wrong
+    assert row("micota", [first, first], [second, second]).discordance == {}  # two seeds: means, not right or wrong
 
 
 def test_differences_are_corrected_for_the_number_of_recipes() -> None:
     recipes = adjusted([compared("instruct", None), compared("short", 0.03), compared("micota", 0.02)])
-    found = [recipe.difference for recipe in recipes if recipe.difference is not None]
-    assert [difference.p_value for difference in found] == [0.04, 0.04]
+    differences = [recipe.difference for recipe in recipes if recipe.difference is not None]
+    assert [difference.p_value for difference in differences] == [0.04, 0.04]
     assert recipes[0].difference is None
     alone = adjusted([compared("short", 0.03)])[0].difference
     assert alone is not None and alone.p_value == 0.03

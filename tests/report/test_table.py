@@ -38,8 +38,8 @@ def test_it_fits_and_says_everything(finished: Finished, width: int) -> None:
 
 def test_notes_are_about_what_is_shown(finished: Finished) -> None:
     case = finished[1]
-    own = [recipe for recipe in case.summary.recipes if recipe.difference is None]
-    alone = shown(replace(case, summary=replace(case.summary, recipes=own)), 120)
+    untested = [recipe for recipe in case.summary.recipes if recipe.difference is None]
+    alone = shown(replace(case, summary=replace(case.summary, recipes=untested)), 120)
     assert "Holm" not in alone and "detectable" not in alone and "against" not in alone
     clear = [recipe for recipe in case.summary.recipes if not recipe.difference or recipe.difference.is_distinguishable]
     text = shown(replace(case, summary=replace(case.summary, recipes=clear)), 120)

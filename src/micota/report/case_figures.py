@@ -30,7 +30,7 @@ def case_gaps(summaries: Sequence[Summary]) -> dict[str, list[Gap]]:
     suites = {summary.case_label: {recipe.name: recipe.means for recipe in summary.recipes} for summary in summaries}
     pairs = [pair for pair in (LONG_SHORT, LARGE_SMALL) if gaps(suites, pair)]
     pairs = pairs or [distilled(recipe) for recipe in DISTILLED]
-    return {f"{first} minus {second}": found for first, second in pairs if (found := gaps(suites, (first, second)))}
+    return {" minus ".join(pair): values for pair in pairs if (values := gaps(suites, pair))}
 
 
 def published_gap(summary: Summary, recipe: str, baseline: str) -> float | None:

@@ -40,9 +40,9 @@ CAPTIONS = {
     ),
     "lengths": (
         "Length of answers",
-        "Boxes span the middle half of the answers, the line in a box is the median, whiskers reach from the 5th to the "
-        "95th percentile. Filled boxes are correct answers, open boxes all others. Diamonds are means of all answers. "
-        "The axis is logarithmic. Right: share of completions that reached the token limit without an answer.",
+        "Boxes span the middle half of the answers, the line in a box is the median, whiskers reach from the 5th to "
+        "the 95th percentile. Filled boxes are correct answers, open boxes all others. Diamonds are means of all "
+        "answers. The axis is logarithmic. Right: share of completions that reached the token limit without an answer.",
     ),
     "merge": (
         "The teacher assistant (TA) by merge weight",
@@ -56,8 +56,8 @@ CAPTIONS = {
     ),
     "bpc": (
         "Likelihood of the data and gain",
-        "Bits per byte of each recipe's training data under the student before SFT (BPC; lower is more likely), against "
-        "the student's gain from them, with 95 % interval of the paired difference.",
+        "Bits per byte of each recipe's training data under the student before SFT (BPC; lower is more likely), "
+        "against the student's gain from them, with 95 % interval of the paired difference.",
     ),
     "merge_sweep": (
         "Merges over weight",
@@ -72,7 +72,7 @@ CAPTIONS = {
     "shifts": (
         "Most shifted tokens",
         "Tokens that the tuned students use although others are more likely there under the student before SFT. A use "
-        "is shifted if the token has rank 4 or lower there. Tokens with fewer than 5 uses are left out.",
+        "is shifted if the token is the fourth most likely or lower there. Tokens with fewer than 5 uses are left out.",
     ),
 }
 
@@ -96,9 +96,9 @@ def figures(summary: Summary) -> dict[str, go.Figure]:
 
 
 def captions(summary: Summary) -> dict[str, tuple[str, str]]:
-    """Title and text of each figure, with what was found in this case."""
-    found = {"bpc": gain_in_words(summary), "accuracy": "Grey strokes are published." if summary.published else ""}
-    return {name: (title, f"{text} {found.get(name, '')}".rstrip()) for name, (title, text) in CAPTIONS.items()}
+    """Return title and text of each figure, with remarks on this case."""
+    remarks = {"bpc": gain_in_words(summary), "accuracy": "Grey strokes are published." if summary.published else ""}
+    return {name: (title, f"{text} {remarks.get(name, '')}".rstrip()) for name, (title, text) in CAPTIONS.items()}
 
 
 def accuracy_figure(summary: Summary) -> go.Figure:

@@ -7,6 +7,7 @@ import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import plotly.graph_objects as go
@@ -81,7 +82,7 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
         method=METHOD,
         baseline=BASELINE,
         reflection=REFLECTION_WORDS,
-        outcomes=[name for name in OUTCOMES if any(m.row and m.row.outcomes.get(name) for own in models for m in own)],
+        outcomes=[name for name in OUTCOMES if any(m.row and m.row.outcomes.get(name) for m in chain(*models))],
         provenance=manifest_of(store, next(iter(cases[0].by_seed.values())).targets()[0]),
         artifacts=store.root.name,
         version=__version__,

@@ -70,7 +70,7 @@ def trials_frame(summary: Summary) -> pd.DataFrame:
 
 def shifts_frame(summary: Summary, recipe: str, by: str = "mean_rank", limit: int = 20) -> pd.DataFrame:
     """Return the most shifted tokens of a recipe, by mean rank before tuning (``mean_rank``) or by the share of uses
-    with rank 4 or lower under the student before SFT (``share_shifted``).
+    as fourth most likely token or lower under the student before SFT (``share_shifted``).
 
     Raises:
         ValueError: the recipe has no token shifts.

@@ -9,7 +9,7 @@ from micota.report.rows import Row, ta_title
 
 
 def comparison_table(summary: Summary) -> WideTable:
-    """Return the table of recipes: accuracy per benchmark, average, length, BPC, difference to the student before SFT."""
+    """Return the table of recipes: accuracy by benchmark, average, length, BPC, gain on the student before SFT."""
     seeds = "1 seed" if len(summary.seeds) == 1 else f"{len(summary.seeds)} seeds"
     measured = "accuracy in % with 95 % intervals" if summary.benchmarks else "bits per byte of the recipes' data (BPC)"
     title = f"{summary.title}, {measured}, {seeds}"
