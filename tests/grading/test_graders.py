@@ -22,7 +22,7 @@ REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "grading" / "re
 HALF = Problem(id="0", problem="", answer=r"\frac{1}{2}")
 
 
-def test_every_grader_has_its_own_verdict(graders: Graders) -> None:
+def test_every_grader_gives_a_verdict(graders: Graders) -> None:
     by = graders.grade([Submission(Problem(id="0", problem="", answer="10000"), r"\boxed{10{,}000}")])[0]
     assert by["typed"] == Verdict(prediction="10{,}000", correct=True, reason="rule")
     assert by["paper_rule"] == Verdict(prediction="10{,}000", correct=False, reason="rule")
@@ -56,7 +56,7 @@ def test_a_gold_that_does_not_parse_is_ungradable_in_a_pool(graders: Graders) ->
     assert verdict.correct is None and "braces do not match" in verdict.reason
 
 
-def test_unreadable_golds_are_found(graders: Graders) -> None:
+def test_unreadable_golds_are_listed(graders: Graders) -> None:
     golds = ["1", r"\sqrt{2}", "(1, x)", r"t(0,4]", r"f(x)=a \mho"]
     problems = [Problem(id=gold, problem="", answer=gold, answer_type="auto") for gold in golds]
     assert {problem.id for problem in graders.unreadable(problems)} <= {r"t(0,4]", r"f(x)=a \mho"}

@@ -1,4 +1,4 @@
-"""The judge against a server of our own on this machine."""
+"""The judge against a local test server."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ PROBLEM = Problem(id="0", problem="What is 1+1?", answer="2")
 
 
 class Server(BaseHTTPRequestHandler):
-    """Says True to a 2; fails as told, first."""
+    """Replies True to a 2; first fails as often as ``failures`` states."""
 
     failures: ClassVar[list[int]] = []
-    asked: ClassVar[list[dict]] = []
+    received: ClassVar[list[dict]] = []
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.failures:
             self.send_error(self.failures.pop())
             return
-        self.asked.append(body)
+        self.received.append(body)
         question = body["messages"][0]["content"]
         text = "Perhaps." if "answer: maybe" in question else str("Student's answer: 2\n" in question)
         reply = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
@@ -46,7 +46,7 @@ class Server(BaseHTTPRequestHandler):
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(endpoint, "LONGEST_WAIT_S", 0.0)
-    Server.failures, Server.asked = [], []
+    Server.failures, Server.received = [], []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
@@ -58,7 +58,9 @@ def test_verdicts_come_with_their_row(url: str) -> None:
     verdicts = dict(judged(rows, JudgeConfig(url=url, model="m", concurrency=3)))
     assert [verdicts[index].correct for index in range(5)] == [True, False, None, None, False]
     assert verdicts[2].reason == "no_answer" and "Perhaps" in verdicts[3].reason
-    assert all(body["temperature"] == 0 and body["model"] == "m" for body in Server.asked) and len(Server.asked) == 4
+    assert (
+        all(body["temperature"] == 0 and body["model"] == "m" for body in Server.received) and len(Server.received) == 4
+    )
 
 
 def test_a_busy_endpoint_gets_the_request_again(url: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from micota.grading.latex import boxes, closing, compact, is_balanced, is_words, split_top, tidy, words
 
 
-@pytest.mark.parametrize(("written", "expected"), [
+@pytest.mark.parametrize(("answer", "expected"), [
     (r"$\dfrac12$", r"\frac{1}{2}"), (r"\tfrac{a}{b}.", r"\frac{a}{b}"), (r"\left( 1 ,\; 2 \right)", "( 1 , 2 )"),
     (r"10{,}000", "10,000"), (r"11,\! 111,\! 100", "11,111,100"), (r"\mbox{ cm}", r"\text{ cm}"),
     (r"\sqrt2", r"\sqrt{2}"),
@@ -18,11 +18,11 @@ from micota.grading.latex import boxes, closing, compact, is_balanced, is_words,
     (r"\frac\pi 2", r"\frac{\pi}{2}"), (r"\frac{1}x", r"\frac{1}{x}"),
     (r"\pi\,r", r"\pi r"),
 ])  # fmt: skip
-def test_tidy(written: str, expected: str) -> None:
-    assert tidy(written) == expected
+def test_tidy(answer: str, expected: str) -> None:
+    assert tidy(answer) == expected
 
 
-def test_compact_keeps_what_tells_answers_apart() -> None:
+def test_compact_keeps_different_answers_apart() -> None:
     assert compact(r"x^{2} + \text{cm}") == "x^2+cm"
     assert compact(r"x^{10}") != compact("x^10")
 

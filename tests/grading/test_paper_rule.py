@@ -32,13 +32,13 @@ def test_zeros_are_stripped_first(prediction: str, answer: str, expected: bool) 
     ("Final Answer: \\boxed{18}", "18", True), ("7, no, 8", "8", True),
 ])  # fmt: skip
 def test_gsm8k_takes_the_last_match(completion: str, answer: str, expected: bool) -> None:
-    found = extract(completion, "gsm8k")
-    assert found is not None and is_correct(found, answer, "gsm8k") is expected
+    extracted = extract(completion, "gsm8k")
+    assert extracted is not None and is_correct(extracted, answer, "gsm8k") is expected
 
 
-@pytest.mark.parametrize(("completion", "found"), [
+@pytest.mark.parametrize(("completion", "extracted"), [
     (r"\boxed{1} \boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"$\boxed 5$ and more", "5"), (r"\fbox{3}", "3"),
     (r"\boxed{1} then \boxed{2", None), ("7", None),
 ])  # fmt: skip
-def test_extraction(completion: str, found: str | None) -> None:
-    assert extract(completion, "hendrycks") == found
+def test_extraction(completion: str, extracted: str | None) -> None:
+    assert extract(completion, "hendrycks") == extracted

@@ -1,4 +1,4 @@
-"""Completions on which graders differ, as a page to read."""
+"""A Markdown page of the completions on which graders differ."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def disagreements(
     for row, by in disputed:
         problem = problems[row.problem_id]
         lines = [f"## {row.problem_id}, sample {row.sample}\n", f"gold: `{problem.answer}` ({problem.answer_type})\n"]
-        lines += ["| grader | says | took for the answer | because |", "|---|---|---|---|"]
+        lines += ["| grader | verdict | extracted answer | reason |", "|---|---|---|---|"]
         words = {True: "right", False: "wrong", None: "cannot tell"}
         for name, verdict in by.items():
             seen = _cell(verdict.prediction) if verdict.prediction is not None else ""

@@ -1,7 +1,7 @@
 r"""Exact values of plain arithmetic: integers, decimals, fractions, mixed numbers, small powers and factorials.
 
 The cheap first step of every comparison. A recursive descent over a token list, with limits on length, depth and size,
-so that ``9^{9^{9^9}}`` costs nothing; whatever is not plain arithmetic has no value here and goes to a worker process.
+so that ``9^{9^{9^9}}`` costs nothing. Other text has no value here and goes to a worker process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def value(text: str) -> Fraction | None:
 
 
 class _Reader:
-    """A token list and the place reached in it."""
+    """A recursive descent parser: a token list and the index of the next token."""
 
     def __init__(self, text: str) -> None:
         self.tokens: list[str] = []
@@ -50,23 +50,23 @@ class _Reader:
                 raise _NoValueError
             self.tokens.append(match[0].strip())
             end = match.end()
-        self.place = 0
+        self.position = 0
         self.depth = 0
 
     def whole(self) -> Fraction:
         result = self.sum()
-        if self.place < len(self.tokens):
+        if self.position < len(self.tokens):
             raise _NoValueError
         return result
 
     def peek(self) -> str:
-        return self.tokens[self.place] if self.place < len(self.tokens) else ""
+        return self.tokens[self.position] if self.position < len(self.tokens) else ""
 
     def take(self, *accepted: str) -> str:
         """The next token if it is one of these, else the empty string."""
         token = self.peek()
         if token and token in accepted:
-            self.place += 1
+            self.position += 1
             return token
         return ""
 
@@ -105,18 +105,18 @@ class _Reader:
         return base
 
     def group(self) -> Fraction:
-        """What follows ``^`` or ``\\frac``: braces, or one number (only a single digit binds without braces)."""
+        """The operand of ``^`` or ``\\frac``: a group in braces, or a single digit."""
         token = self.peek()
         if token == "{":
             return self.atom()
         if len(token) == 1 and token.isdigit():
-            self.place += 1
+            self.position += 1
             return Fraction(int(token))
         raise _NoValueError
 
     def atom(self) -> Fraction:
         token = self.peek()
-        self.place += 1
+        self.position += 1
         if token and (token[0].isdigit() or token[0] == "."):
             whole, _, decimals = token.replace(",", "").partition(".")
             return Fraction(int((whole or "0") + decimals), 10 ** len(decimals))

@@ -1,4 +1,4 @@
-r"""Where in a completion its final answer stands."""
+r"""Extract the final answer from a completion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NUMBER = re.compile(r"[-+−]?\s?\$?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(
 _JSON_FIELD = re.compile(r'"answer\\?"\s*:\s*')
 _JSON_STRING = re.compile(r'\\?"((?:[^"\\]|\\.){0,2000}?)\\?"(?=\s*(?:[,}\]`]|$))', re.DOTALL)
 _JSON_START = re.compile(r"\s*(?:```(?:json)?\s*)?\{\s*\"")
-_OUTPUT = re.compile(r"```output\s*\n([^`]*)```")  # what a program that the model wrote has printed
+_OUTPUT = re.compile(r"```output\s*\n([^`]*)```")  # printed output of a program in the completion
 _MARKS = (
     re.compile(r"final answer(?:\s+is)?\**\s*:?\**\s*:?", re.IGNORECASE),
     re.compile(r"####"),
@@ -21,8 +21,8 @@ _MARKS = (
 _SENTENCE_END = re.compile(r"\.(?=\s|$)|\n")
 _MATHS = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _BETWEEN_BOXES = re.compile(r"(?:\s|\$|\\[()\[\],;]|[,;&]|and|or|\\text\{\s*(?:and|or)\s*\}|\\quad)*")
-MAX_FIELDS = 50  # fields "answer" looked at in a completion that repeats itself
-_TAIL_CHARS = 4_000  # beyond the last box, an answer is looked for near the end
+MAX_FIELDS = 50  # read at most this many fields "answer": a completion may repeat itself
+_TAIL_CHARS = 4_000  # without a box, only the end of a completion is searched
 
 
 def boxed(completion: str) -> str | None:
@@ -34,7 +34,7 @@ def boxed(completion: str) -> str | None:
 
 
 def boxed_list(completion: str) -> str | None:
-    """As ``boxed``, but boxes with nothing but commas or "and" between them are one answer: for lists."""
+    """As ``boxed``, for lists: boxes separated only by commas or "and" are joined into one answer."""
     joined: list[tuple[int, int, int]] = []
     for start, content, end in boxes(completion):
         if joined and start < joined[-1][2]:  # a box around the last ones
@@ -47,24 +47,24 @@ def boxed_list(completion: str) -> str | None:
 
 
 def extract(completion: str, *, is_number: bool, is_list: bool = False) -> str | None:
-    r"""The final answer of a completion as it is written there, or None where there is none.
+    r"""The final answer of a completion, verbatim, or None where there is none.
 
     In this order: the field ``"answer"`` of a completion that is a JSON object; the last complete ``\boxed{}``; such a
-    field anywhere; what follows "Final answer:", ``####``, "answer is", or "A:" at the start of a line; and, where the
-    answer is known to be a number, the last printed result of a program, or the last number.
+    field anywhere; the text after "Final answer:", ``####``, "answer is", or "A:" at the start of a line; and, for an
+    answer that is a number, the last printed result of a program, or the last number.
     """
-    found = _json_answer(completion) if _JSON_START.match(completion) else None
-    found = found or (boxed_list(completion) if is_list else boxed(completion))
-    if found is not None:
-        return found
+    answer = _json_answer(completion) if _JSON_START.match(completion) else None
+    answer = answer or (boxed_list(completion) if is_list else boxed(completion))
+    if answer is not None:
+        return answer
     tail = completion[-_TAIL_CHARS:]
-    found = _json_answer(tail)
-    if found is not None:
-        return found
+    answer = _json_answer(tail)
+    if answer is not None:
+        return answer
     for mark in _MARKS:
-        found = _after(tail, mark, is_number)
-        if found is not None:
-            return found
+        answer = _after(tail, mark, is_number)
+        if answer is not None:
+            return answer
     if not is_number or _is_cut_in_a_box(tail):
         return None
     outputs = [last_number(text) for text in _OUTPUT.findall(tail)]
@@ -90,26 +90,26 @@ def last_number(text: str) -> str | None:
 
 
 def _json_answer(text: str) -> str | None:
-    """The first field "answer" with something in it: a model that runs on after its object answers other questions."""
+    """The first field "answer" that is not empty: after its JSON object a completion may go on to other problems."""
     for field in islice(_JSON_FIELD.finditer(text), MAX_FIELDS):
         string = _JSON_STRING.match(text, field.end())
         if string:
-            # JSON's escapes are undone by hand: models write "\frac", which JSON would read as a form feed and "rac".
-            found = string[1].replace('\\"', '"').replace("\\\\", "\\").strip(' "')
+            # Undo JSON's escapes by hand: JSON would read "\frac" of a completion as a form feed and "rac".
+            answer = string[1].replace('\\"', '"').replace("\\\\", "\\").strip(' "')
         else:
             number = _NUMBER.match(text, field.end())
-            found = number[0].strip() if number else ""
-        if found:
-            return found
+            answer = number[0].strip() if number else ""
+        if answer:
+            return answer
     return None
 
 
 def _after(text: str, mark: re.Pattern[str], is_number: bool) -> str | None:
-    """What follows the last mark: the rest of its line, or the next line where nothing follows."""
-    places = list(mark.finditer(text))
-    if not places:
+    """The text after the last mark: the rest of its line, or the next line where that is empty."""
+    matches = list(mark.finditer(text))
+    if not matches:
         return None
-    rest = text[places[-1].end() :].lstrip(" \t\r\n:*>`")
+    rest = text[matches[-1].end() :].lstrip(" \t\r\n:*>`")
     maths = _MATHS.match(rest)
     if maths:
         return next(group for group in maths.groups() if group is not None).strip() or None

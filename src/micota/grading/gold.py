@@ -1,7 +1,7 @@
-r"""Gold answers: their types, and what they are made of.
+r"""Gold answers: their types and parts.
 
-A type is declared by the benchmark, or taken from the answer's own form. Everything here is about text and exact
-values; whether two answers are equal is decided in ``typed``.
+The benchmark declares the type, or the form of the answer gives it. This module handles text and exact values;
+``typed`` decides whether two answers are equal.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SPACED_COMMA = re.compile(r",(?=\s)|;|\\text\{\s*(?:and|or)\s*\}|\band\b|\bor\b|
 
 
 class GoldError(ValueError):
-    """A gold answer that is not of its declared type; the text says what it is and what was expected."""
+    """A gold answer that is not of its declared type; the text names the answer and the expected type."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class Gold:
 
 @lru_cache(maxsize=65_536)
 def gold_of(answer: str, answer_type: str = "auto", tolerance: str | None = None, unit: str | None = None) -> Gold:
-    """The gold behind an answer of a declared type; ``auto`` takes the type from the answer's own form.
+    """The gold behind an answer of a declared type; ``auto`` infers the type from the form of the answer.
 
     Raises:
         GoldError: the answer is not of that type.
     """
     text = MEMBERSHIP.sub("", tidy(answer))
     form = inferred(text)
-    # Collections call a pair a number, and a list of functions an expression: brackets and commas say more than that.
+    # Collections label a pair as a number, and a list of functions as an expression: trust brackets and commas more.
     is_vague = answer_type == "auto" or (answer_type in ("number", "expression") and form in _STRUCTURED)
     kind = form if is_vague else answer_type
     margin = None if tolerance is None else exact.value(_plain_power(tolerance))
@@ -96,7 +96,7 @@ def _plain_power(tolerance: str) -> str:
 
 
 def _complaint(text: str, kind: str) -> str | None:
-    """What is wrong with a gold of this type, as far as its form shows."""
+    """Why the form of a text does not fit this type, or None where it fits."""
     if kind not in ANSWER_TYPES:
         return f"accepted types are {', '.join(ANSWER_TYPES)}"
     if not is_balanced(text):
@@ -141,7 +141,7 @@ def is_bracketed(text: str) -> bool:
 
 
 def _parts(text: str, kind: str) -> list[str]:
-    """What a gold of this type is made of, in order."""
+    """The parts of a gold of this type, in order."""
     if kind == "list":
         return members_of(text, COMMA)
     if kind == "tuple":
@@ -154,7 +154,7 @@ def _parts(text: str, kind: str) -> list[str]:
 
 
 def members_of(text: str, comma: re.Pattern[str]) -> list[str]:
-    r"""The members of a list or set, with ``\pm`` written out."""
+    r"""The members of a list or set, with ``\pm`` expanded to both signs."""
     if text.startswith("\\{") and text.endswith("\\}"):
         text = text[2:-2]
     parts = [part for part in split_top(text.strip(), comma) if part]
@@ -168,7 +168,7 @@ def members_of(text: str, comma: re.Pattern[str]) -> list[str]:
 
 
 def coordinates(text: str) -> list[str]:
-    """The entries of a tuple, or of a matrix row by row with the shape put first."""
+    """The entries of a tuple, or the shape of a matrix and its entries row by row."""
     matrix = MATRIX.match(text)
     if not matrix:
         return split_top(text[1:-1], COMMA) if is_bracketed(text) else [text]
@@ -184,9 +184,9 @@ def without_left_side(text: str) -> str:
 @lru_cache(maxsize=65_536)
 def number_in(text: str) -> Fraction | None:
     """The exact value of an answer that may carry a unit. Percent signs are units: 25% is 25, never 0.25."""
-    found = exact.value(text)
-    if found is not None or not any(character.isdigit() for character in text):
-        return found
+    number = exact.value(text)
+    if number is not None or not any(character.isdigit() for character in text):
+        return number
     bare = DEGREES.sub("", PERCENT.sub("", _CURRENCY.sub("", text)))
     scale = 1
     for word in _SCALE.findall(bare):
@@ -195,7 +195,7 @@ def number_in(text: str) -> Fraction | None:
     if not is_balanced(bare):  # of "5 \text{ million}"
         bare = bare.removesuffix("}")
     bare = _CURRENCY.sub("", PERCENT.sub("", without_text(bare)).strip())
-    found = exact.value(bare)
-    if found is None:
-        found = exact.value(_UNIT_WORDS.sub("", bare))
-    return None if found is None else found * scale
+    number = exact.value(bare)
+    if number is None:
+        number = exact.value(_UNIT_WORDS.sub("", bare))
+    return None if number is None else number * scale

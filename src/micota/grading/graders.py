@@ -1,6 +1,7 @@
 """Completions -> verdicts of every grader, side by side.
 
-``typed`` asks the worker processes only what its cheap rules leave open, and never the same question twice.
+``typed`` sends a comparison to the worker processes only if its cheap rules cannot decide it, and sends equal
+comparisons once.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from micota.records import Completion, Problem, Verdict
 
 
 class Submission(NamedTuple):
-    """A completion to be graded. One that was cut off has no answer but a declared one: its last number is just the
-    last."""
+    """A completion to be graded. In one that was cut off only a declared answer counts: its last number may be any."""
 
     problem: Problem
     completion: str
@@ -34,7 +34,7 @@ class Submission(NamedTuple):
 
 
 class _DeferredError(Exception):
-    """The cheap rules leave a question open."""
+    """The cheap rules cannot decide a comparison."""
 
 
 def _defer(gold: str, prediction: str, tolerance: Fraction | None) -> bool | None:
@@ -72,11 +72,11 @@ class Graders:
         return self._workers.num_replaced
 
     def forget(self) -> None:
-        """Forget the answers to questions asked so far."""
+        """Clear the cache of replies of the worker processes."""
         self._known.clear()
 
     def grade(self, rows: Sequence[Submission], rule: str = "hendrycks") -> list[dict[str, Verdict]]:
-        """The verdicts on completions, by grader; those of a judge are asked for elsewhere."""
+        """The verdicts on completions, by grader; those of a judge come from ``judge.py``."""
         rules = {name: grader.verdicts for name, grader in GRADERS.items() if grader.verdicts is not None}
         columns = [verdicts(self, rows, rule) for verdicts in rules.values()]
         return [dict(zip(rules, by, strict=True)) for by in zip(*columns, strict=True)]
@@ -90,17 +90,17 @@ class Graders:
             if verdict is None:
                 questions.setdefault(_question(problem, predicted), []).append(len(verdicts))
             verdicts.append(verdict)
-        asked = [question for question in questions if question not in self._known]
-        for index, reply in self._workers.map((index, json.loads(question)) for index, question in enumerate(asked)):
-            self._known[asked[index]] = reply
-        for question, places in questions.items():
+        new = [question for question in questions if question not in self._known]
+        for index, reply in self._workers.map((index, json.loads(question)) for index, question in enumerate(new)):
+            self._known[new[index]] = reply
+        for question, indices in questions.items():
             reply = self._known[question]
-            for place in places:
-                verdicts[place] = _verdict(json.loads(question)["prediction"], reply["verdict"], reply["reason"])
+            for index in indices:
+                verdicts[index] = _verdict(json.loads(question)["prediction"], reply["verdict"], reply["reason"])
         return [verdict for verdict in verdicts if verdict is not None]
 
     def unreadable(self, problems: Iterable[Problem]) -> list[Problem]:
-        """Problems whose gold is neither plain nor readable as mathematics, so that only the same text equals it.
+        """Problems whose gold is neither plain nor readable as mathematics: only the same text equals it.
 
         Raises:
             GoldError: an answer is not of its declared type.

@@ -1,4 +1,4 @@
-"""A language model as a judge, behind an OpenAI-compatible endpoint. Off by default; a column of its own."""
+"""A language model as a judge, behind an OpenAI-compatible endpoint. Off by default; one more column."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_PREDICTION_CHARS = 1_000
 def add_judged(
     verdicts: Sequence[dict[str, Verdict]], problems: Sequence[Problem], judge: JudgeConfig
 ) -> Iterator[None]:
-    """Add the judge's verdict on the answers that ``typed`` found to those of the rules, one a step."""
+    """Add the judge's verdict on the answers that ``typed`` extracts to the verdicts of the rules, one per step."""
     rows = [(problem, by["typed"].prediction) for problem, by in zip(problems, verdicts, strict=True)]
     for index, verdict in judged(rows, judge):
         verdicts[index][JUDGE] = verdict
@@ -37,7 +37,7 @@ def add_judged(
 def judged(rows: Sequence[tuple[Problem, str | None]], judge: JudgeConfig) -> Iterator[tuple[int, Verdict]]:
     """The judge's verdict on each ``(problem, prediction)`` row, with its index, as they come in.
 
-    What it was not asked (no prediction) or did not answer with True or False has no verdict.
+    A row without a prediction is not sent. It has no verdict, as a reply other than True or False has none.
 
     Raises:
         ConfigError: the endpoint refuses the request or cannot be reached, after ``judge.retries`` retries.

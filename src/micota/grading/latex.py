@@ -1,6 +1,6 @@
-r"""Answers written in LaTeX, brought to one spelling. Only text is rewritten here: nothing is evaluated.
+r"""Normalise answers in LaTeX to one spelling. Text is replaced by text; nothing is evaluated.
 
-Every step is linear in the length of the text, since a completion is whatever a model happened to write.
+Every step is linear in the length of the text, since a completion may be any text of any length.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-MAX_CHARS = 2_000  # a longer answer is not one; it is compared as text alone
+MAX_CHARS = 2_000  # a longer answer is compared as text alone
 
 _SYMBOLS = {
     "−": "-",
@@ -39,7 +39,7 @@ _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
 _ROOT_SIGN = re.compile(r"√\s*(?:\{([^{}]*)\}|\(([^()]*)\)|(\d+|[a-zA-Z]))")
 _SYMBOL = re.compile("[" + "".join(_SYMBOLS) + "]")
 
-# What changes how an answer looks and never what it is.
+# Commands that change only the look of an answer.
 _THOUSANDS_SPACE = re.compile(r"(?<=\d)(?:,\\!|\{,\}\\?!?|\\,|\\!)\s*(?=\d{3}(?!\d))")
 _LOOKS = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|boldsymbol|bm|rm|bf)(?![a-zA-Z])"
@@ -89,7 +89,7 @@ _OPEN, _CLOSE = "([{", ")]}"
 def tidy(answer: str) -> str:
     r"""One spelling of an answer: ASCII operators, ``\frac``, ``\text``, single spaces, no dollar signs.
 
-    Thousands separators written ``{,}`` or ``,\!`` become plain commas without a space.
+    The thousands separators ``{,}`` and ``,\!`` become plain commas without a space.
     """
     text = _CONTROL.sub("", answer[: MAX_CHARS + 1])
     if not text.isascii():
@@ -193,10 +193,10 @@ def split_top(text: str, separator: re.Pattern[str]) -> list[str]:
     depth = start = index = 0
     while index < len(text):
         character = text[index]
-        found = separator.match(text, index) if depth == 0 else None
-        if found and found.end() > index:
+        match = separator.match(text, index) if depth == 0 else None
+        if match and match.end() > index:
             parts.append(text[start:index])
-            start = index = found.end()
+            start = index = match.end()
             continue
         if character in _OPEN:
             depth += 1
@@ -208,17 +208,17 @@ def split_top(text: str, separator: re.Pattern[str]) -> list[str]:
 
 
 def boxes(completion: str) -> Iterator[tuple[int, int, int]]:
-    r"""Every complete, non-empty ``\boxed{...}`` or ``\fbox{...}``, in the order in which they close: where it starts,
-    where its content starts, and where it ends.
+    r"""``(start, content start, end)`` of every complete, non-empty ``\boxed{...}`` or ``\fbox{...}``, in the order in
+    which they close.
 
-    One pass, and no copies: 100,000 boxes in each other cost no more than other text.
+    One pass without copies: 100,000 nested boxes cost no more than other text.
     """
     starts = {match.end() - 1: match.start() for match in re.finditer(r"\\(?:boxed|fbox)\s*\{", completion)}
     if not starts:
         return
     opened: list[int] = []
     first = min(starts)
-    for match in _GROUPING.finditer(completion, first):  # the brace of ``\boxed{`` comes as a match of its own
+    for match in _GROUPING.finditer(completion, first):  # the brace of ``\boxed{`` is a separate match
         if match[0] == "{":
             opened.append(match.start())
         elif match[0] == "}" and opened:

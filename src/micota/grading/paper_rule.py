@@ -1,9 +1,9 @@
-r"""The published string rule, quirks and all, so that published numbers can be compared.
+r"""The published string rule with its faults, so that published numbers can be compared.
 
 It is the normalisation of Hendrycks et al. 2021 (arXiv 2103.03874) with the changes of the evaluation that MiCoTA
 (arXiv 2507.01887) reuses. Known faults, kept on purpose: a plain ``$`` in the gold is not stripped (266 of 675
 OlympiadBench golds can never be matched), thousands separators differ, lists have an order, units and tolerances are
-not known.
+ignored.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _PERCENT = ("\\%",)
 
 
 def extract(completion: str, rule: str) -> str | None:
-    """What the published code takes for the answer, or None (which it scores as wrong)."""
+    """The answer that the published code extracts, or None (which it scores as wrong)."""
     if rule == "gsm8k":
-        found = None
+        last = None
         for match in _FLEXIBLE.finditer(completion):
-            found = match[0]
-        return found
+            last = match[0]
+        return last
     return _last_box(completion)
 
 
@@ -29,7 +29,7 @@ def is_correct(prediction: str, answer: str, rule: str) -> bool:
     """Equality after the published normalisation; on an exception of it, equality of the raw strings.
 
     ``rule`` is ``hendrycks``; ``zeros`` which first strips leading zeros and a final ``.0`` (AIME, AMC, OlympiadBench);
-    or ``gsm8k``, which knows numbers alone.
+    or ``gsm8k``, which handles numbers only.
     """
     if rule == "gsm8k":
         return _plain(prediction) == _plain(answer)

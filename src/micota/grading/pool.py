@@ -1,8 +1,8 @@
-"""Killable worker processes for comparisons that may take for ever or eat all memory.
+"""Killable worker processes for comparisons that may never end or exhaust memory.
 
-Each has a time limit per answer, kept by its parent, and a memory limit, kept by the kernel. A worker that breaks
-either is killed and replaced; its answer is ungradable, the run goes on. JSON lines go over pipes: nothing is ever
-unpickled.
+Each has a time limit per answer, enforced by its parent, and a memory limit, enforced by the kernel. A worker that
+breaks either is killed and replaced. Its answer is ungradable, and the run goes on. Requests and replies are JSON
+lines over pipes: nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Workers:
     """A pool of comparison workers, started at the first request.
 
     ``seconds`` is the time limit of one answer, ``memory_bytes`` that of one worker's address space. Use as a context
-    manager: on leaving, all workers are gone. Iteration over ``map`` is lazy; its order is that of finishing.
+    manager: its exit ends all workers. ``map`` is lazy and yields replies as they finish.
     """
 
     def __init__(self, num_workers: int, seconds: float, memory_bytes: int) -> None:
@@ -59,7 +59,7 @@ class Workers:
             yield from self._collect()
 
     def _collect(self) -> list[tuple[int, dict[str, Any]]]:
-        """Wait until a worker says something or breaks its limit; replace those that are gone."""
+        """Wait until a worker replies or breaks its limit; replace those that have ended."""
         now = time.monotonic()
         next_deadline = min(worker.deadline for worker in self._workers)
         with selectors.DefaultSelector() as selector:
@@ -70,7 +70,7 @@ class Workers:
         for worker in ready:
             done += worker.receive()
         now = time.monotonic()
-        for place, worker in enumerate(self._workers):
+        for position, worker in enumerate(self._workers):
             if worker.is_gone or now >= worker.deadline:
                 if worker.index is not None:
                     reason = "worker ended" if worker.is_gone else f"time limit of {self.seconds:g} s"
@@ -81,12 +81,12 @@ class Workers:
                     )
                 worker.kill()
                 self.num_replaced += 1
-                self._workers[place] = _Worker(self.memory_bytes)
+                self._workers[position] = _Worker(self.memory_bytes)
         return done
 
 
 class _Worker:
-    """One process and the request it is at."""
+    """One process and its current request."""
 
     def __init__(self, memory_bytes: int) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
@@ -96,7 +96,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
-            start_new_session=True,  # Ctrl-C is for the parent, which ends its workers
+            start_new_session=True,  # Ctrl-C goes to the parent, which ends its workers
         )
         assert self.process.stdin is not None and self.process.stdout is not None
         self.input, self.output = self.process.stdin, self.process.stdout
@@ -121,7 +121,7 @@ class _Worker:
             self.is_gone = True
 
     def receive(self) -> list[tuple[int, dict[str, Any]]]:
-        """Replies that are complete. The end of the pipe is the end of the process."""
+        """Complete replies. The end of the pipe means that the process has ended."""
         chunk = self.output.read()
         if chunk == b"":
             self.is_gone = True

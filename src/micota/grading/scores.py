@@ -1,4 +1,4 @@
-"""Verdicts -> scores: one grader's view of each completion, and what a benchmark's scores sum up to."""
+"""Verdicts -> scores: the verdict of one grader on each completion, and the summary of a benchmark's scores."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def scored(
 
 
 def not_prompted(problem: Problem, sample: int, grader: str) -> Score:
-    """The score of a problem whose prompt leaves no room for an answer."""
+    """The score of a problem whose prompt fills the context, so that no answer fits."""
     return Score(
         problem_id=problem.id,
         sample=sample,
@@ -66,8 +66,8 @@ def not_prompted(problem: Problem, sample: int, grader: str) -> Score:
 
 
 def summarise(scores: Sequence[Score]) -> dict[str, Any]:
-    """What ``scores.json`` holds: accuracy (avg@k over problems) with its 95 % interval, the four ways of not being
-    right, and the accuracy by each grader."""
+    """The content of ``scores.json``: accuracy (avg@k over problems) with its 95 % interval, counts of outcomes, and
+    the accuracy by each grader."""
     rights = by_problem(scores)
     accuracy = average_at_k(rights)
     names = sorted({name for score in scores for name in score.graders})

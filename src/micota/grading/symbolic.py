@@ -1,7 +1,7 @@
-"""Symbolic equality of two expressions by Math-Verify. Runs in worker processes only: it can take for ever.
+"""Symbolic equality of two expressions by Math-Verify. Runs in worker processes only: it may never end.
 
-Math-Verify parses LaTeX with a grammar (no part of an answer is ever evaluated as code); its own time limits are off,
-since they rest on signals and leave memory unlimited. The worker that runs this is killed instead.
+Math-Verify parses LaTeX with a grammar; no part of an answer is evaluated as code. Its time limits are off, since they
+rely on signals and do not limit memory. The pool kills the worker instead.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _HUGE = re.compile(
 
 
 def is_worth_trying(text: str) -> bool:
-    """Whether an expression is small and whole enough for symbolic comparison: a tower of powers, an open brace or a
-    long text is not an answer."""
+    """Whether an expression is small and complete enough for symbolic comparison: no tower of powers, no open brace,
+    no long text."""
     return len(text) <= MAX_CHARS and text.isprintable() and is_balanced(text) and not _HUGE.search(text)
 
 
 def warm_up() -> None:
-    """Import what comparisons need, and parse once, so that the first answer is not charged for it."""
+    """Import what comparisons need, and parse once, so that the time limit of the first answer does not include it."""
     logging.disable(logging.CRITICAL)
     equivalent(r"\frac{1}{2}", "x", None)
 
@@ -41,12 +41,12 @@ def equivalent(gold: str, prediction: str, tolerance: Fraction | None) -> bool |
 
     if not is_worth_trying(gold) or not is_worth_trying(prediction):
         return None
-    ours, theirs = _parsed(gold), _parsed(prediction)
-    if not ours or not theirs:
+    expected, actual = _parsed(gold), _parsed(prediction)
+    if not expected or not actual:
         return None
     if tolerance is not None:
-        return _within(ours[0], theirs[0], tolerance)
-    return bool(verify(list(ours), list(theirs), timeout_seconds=None, allow_set_relation_comp=True))
+        return _within(expected[0], actual[0], tolerance)
+    return bool(verify(list(expected), list(actual), timeout_seconds=None, allow_set_relation_comp=True))
 
 
 def is_readable(text: str) -> bool:
@@ -56,7 +56,7 @@ def is_readable(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> tuple[Any, ...]:
-    """The expression (and nothing else) that a text is read as; empty where it cannot be read."""
+    """The parsed expressions of a text; empty where it cannot be read."""
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
 
@@ -65,10 +65,10 @@ def _parsed(text: str) -> tuple[Any, ...]:
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
     )
     latex = LatexExtractionConfig(boxed_match_priority=-1, normalization_config=spelling)
-    # As fractions, decimals are exact; as floats they would be compared in six places, and 3.141593 would pass for pi.
+    # Fractions keep decimals exact. Floats would be compared to six digits, and 3.141593 would equal pi.
     text = _DECIMAL.sub(lambda m: rf"\frac{{{int(m[1] + m[2])}}}{{{10 ** len(m[2])}}}", text)
-    found = parse(f"${text}$", extraction_config=[latex], parsing_timeout=None, fallback_mode="no_fallback")
-    return tuple(expression for expression in found if not isinstance(expression, str))
+    parsed = parse(f"${text}$", extraction_config=[latex], parsing_timeout=None, fallback_mode="no_fallback")
+    return tuple(expression for expression in parsed if not isinstance(expression, str))
 
 
 def _within(gold: Any, prediction: Any, tolerance: Fraction) -> bool | None:

@@ -1,8 +1,8 @@
 r"""Equality of a prediction with a gold answer by the gold's type.
 
-Cheap rules settle most answers: the same text, the same exact number, the same parts in the same brackets. What they
-leave open (``\sqrt{8}`` against ``2\sqrt{2}``) goes to ``equivalent``, a function given by the caller: in the main
-process one that defers the question, in a worker process the symbolic comparison.
+Cheap rules decide most answers: the same text, the same exact number, the same parts in the same brackets. The rest
+(``\sqrt{8}`` against ``2\sqrt{2}``) goes to ``equivalent``, a function that the caller passes: in the main process it
+defers the comparison, in a worker process it compares symbolically.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _BRACKETS = {"(": ")", "[": "]"}
 
 
 def compare(gold: Gold, prediction: str, equivalent: Equivalent) -> bool | None:
-    """Whether a prediction, as extracted, equals the gold; None where that cannot be told."""
+    """Whether a prediction, as extracted, equals the gold; None where that cannot be decided."""
     text = MEMBERSHIP.sub("", tidy(prediction))
     if gold.unit and text.endswith(gold.unit) and not gold.text.endswith(gold.unit):
         text = text.removesuffix(gold.unit).rstrip()
@@ -70,13 +70,13 @@ def are_plainly_equal(answer: str, other: str) -> bool:
 
 
 def _same_words(gold: str, text: str) -> bool:
-    """Words by their letters; an option letter with or without brackets, or followed by what the option says."""
+    """Words by their letters; an option letter with or without brackets, or followed by the text of the option."""
     option = OPTION.match(compact(gold))
     if option:
         named = {letter for pair in _NAMED_OPTION.findall(words_kept(text)) for letter in pair if letter}
         return named == {option[1]}  # "(A) and (B)" is not (A)
-    ours, theirs = words(gold), words(text)
-    return ours == theirs or ours.replace(" ", "") == theirs.replace(" ", "") or _same_time(ours, theirs)
+    expected, actual = words(gold), words(text)
+    return expected == actual or expected.replace(" ", "") == actual.replace(" ", "") or _same_time(expected, actual)
 
 
 def words_kept(text: str) -> str:
@@ -84,9 +84,9 @@ def words_kept(text: str) -> str:
     return re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip()
 
 
-def _same_time(ours: str, theirs: str) -> bool:
+def _same_time(expected: str, actual: str) -> bool:
     """A time of day: 4:30 p.m. is 4:30 pm, and 4:30 where no half of the day is named."""
-    left, right = CLOCK.match(ours), CLOCK.match(theirs)
+    left, right = CLOCK.match(expected), CLOCK.match(actual)
     return bool(left and right) and left[1] == right[1] and right[2] in (left[2], None)  # type: ignore[index]
 
 
@@ -101,22 +101,22 @@ def _same_list(gold: Gold, text: str, equivalent: Equivalent) -> bool | None:
 
 
 def _matched(golds: list[str], members: list[str], tolerance: Fraction | None, equivalent: Equivalent) -> bool | None:
-    """Whether members can be paired with golds. Equality is transitive but for tolerances, so taking the first is
-    right."""
+    """Whether members can be paired with golds. Equality is transitive except for tolerances, so the first match is
+    taken."""
     free = list(members)
     unsure: list[str] = []
     for gold in golds:  # cheap pairs first, so that few are left for the symbolic comparison
-        found = next((m for m in free if _same_member(gold, m, tolerance, _never) is True), None)
-        if found is None:
+        match = next((m for m in free if _same_member(gold, m, tolerance, _never) is True), None)
+        if match is None:
             unsure.append(gold)
         else:
-            free.remove(found)
+            free.remove(match)
     for gold in unsure:
         verdicts = {member: _same_member(gold, member, tolerance, equivalent) for member in dict.fromkeys(free)}
-        found = next((member for member, verdict in verdicts.items() if verdict is True), None)
-        if found is None:
+        match = next((member for member, verdict in verdicts.items() if verdict is True), None)
+        if match is None:
             return None if any(verdict is None for verdict in verdicts.values()) else False
-        free.remove(found)
+        free.remove(match)
     return True
 
 
@@ -132,18 +132,20 @@ def _same_member(gold: str, member: str, tolerance: Fraction | None, equivalent:
 
 
 def _same_tuple(gold: Gold, text: str, equivalent: Equivalent) -> bool | None:
-    """The same entries in the same order; a column vector may be written as a tuple."""
+    """The same entries in the same order; a column vector may also be a tuple."""
     text = without_left_side(text)
-    ours, theirs = list(gold.parts), coordinates(text)
-    if len(ours) == 2 and len(theirs) == 1 and _RELATION.search(text):  # an open interval, answered by an inequality
+    expected, actual = list(gold.parts), coordinates(text)
+    if len(expected) == 2 and len(actual) == 1 and _RELATION.search(text):  # an open interval against an inequality
         return equivalent(gold.text, text, gold.tolerance)
     if bool(MATRIX.match(gold.text)) != bool(MATRIX.match(text)):
-        ours, theirs = _column(ours), _column(theirs)
+        expected, actual = _column(expected), _column(actual)
     elif not MATRIX.match(gold.text) and gold.text[:1] in _BRACKETS and text[:1] != gold.text[:1]:
         return False  # [1, 2] is an interval, or a list
-    if len(ours) != len(theirs):
+    if len(expected) != len(actual):
         return False
-    verdicts = [same_atom(mine, other, gold.tolerance, equivalent) for mine, other in zip(ours, theirs, strict=True)]
+    verdicts = [
+        same_atom(part, other, gold.tolerance, equivalent) for part, other in zip(expected, actual, strict=True)
+    ]
     if False in verdicts:
         return False
     return None if None in verdicts else True
@@ -155,7 +157,7 @@ def _column(parts: list[str]) -> list[str]:
 
 
 def _same_interval(gold: Gold, text: str, equivalent: Equivalent) -> bool | None:
-    """The same intervals in any order: brackets and ends alike. Inequalities are left to the symbolic comparison."""
+    """The same intervals in any order: brackets and ends alike. Inequalities go to the symbolic comparison."""
     pieces = [piece for piece in split_top(text, UNION) if piece]
     if not all(is_bracketed(piece) or piece.startswith("\\{") for piece in (*pieces, *gold.parts)):
         return equivalent(gold.text, text, gold.tolerance)
@@ -190,24 +192,24 @@ def same_atom(
     bases = _BASE.match(compact(gold)), _BASE.match(compact(text))
     if bases[0]:  # the digits may stand without their base, which the problem names
         return compact(text) == bases[0][1] or (bool(bases[1]) and bases[0].groups() == bases[1].groups())  # type: ignore[union-attr]
-    ours, theirs = number_in(gold), number_in(text)
-    if ours is None and "=" in gold and "=" not in text:
+    expected, actual = number_in(gold), number_in(text)
+    if expected is None and "=" in gold and "=" not in text:
         gold = without_left_side(gold)
-        ours = number_in(gold)
-    if theirs is None and "=" in text and len(split_top(text, COMMA)) > 1:
+        expected = number_in(gold)
+    if actual is None and "=" in text and len(split_top(text, COMMA)) > 1:
         return False  # "x = 5 or x = 6" is two answers
-    if theirs is None and "=" in text and "=" not in gold:
+    if actual is None and "=" in text and "=" not in gold:
         if _is_equation(text):
             return False
         text = text if _RELATION.search(text) else text.rpartition("=")[2].strip()  # x = 5, 3 + 4 = 7
-        theirs = number_in(text)
+        actual = number_in(text)
     if compact(gold) == compact(text):
         return True
-    if ours is not None and theirs is not None:
-        return abs(ours - theirs) <= (tolerance or 0)
+    if expected is not None and actual is not None:
+        return abs(expected - actual) <= (tolerance or 0)
     if whole or not text or is_words(text) or MATRIX.match(text):
         return False
-    if ours is not None and bases[1]:
+    if expected is not None and bases[1]:
         return False
     if is_words(gold):
         return words(gold) == words(text)
@@ -215,7 +217,7 @@ def same_atom(
 
 
 def _is_equation(text: str) -> bool:
-    """Whether a text is an equation in its own right: the answer 0 is not what ``5x - 11y - 17 = 0`` says."""
+    """Whether the equation itself is the answer: ``5x - 11y - 17 = 0`` is not the answer 0."""
     left, _, right = text.rpartition("=")
     return right.strip() == "0" and without_left_side(text) == text and bool(_VARIABLE.search(left))
 

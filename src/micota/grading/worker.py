@@ -1,7 +1,7 @@
 """A process that compares answers symbolically, for ``pool.Workers``: one JSON line in, one JSON line out.
 
-It limits its own memory, keeps the pipe to itself (libraries may print), and leaves as soon as memory has run out, for
-a process that failed to allocate is not to be trusted.
+It limits its memory and keeps other output off the pipe (libraries may print). It exits once memory has run out: the
+state of a process after a failed allocation is unknown.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         return {"verdict": None, "reason": "memory limit"}, False
     except RecursionError:
         return {"verdict": None, "reason": "nested too deep"}, True
-    except Exception as error:  # whatever a parser does with hostile text, it costs one answer
+    except Exception as error:  # a parser may fail in any way on hostile text; that costs one answer
         return {"verdict": None, "reason": f"comparison failed ({type(error).__name__})"}, True
 
 
 def readable(request: dict[str, Any]) -> bool:
-    """Whether a gold can be compared with: each of its parts alone, as a prediction equal to it would be."""
+    """Whether each part of a gold can be read as mathematics, so that an equal prediction can be recognised."""
     try:
         gold = gold_of(**request["gold"])
     except GoldError:
