@@ -138,7 +138,7 @@ def test_damage_is_one_clear_error(tmp_path: Path, damage: object, message: str)
     assert str(path) in str(caught.value)
 
 
-def test_a_folder_that_cannot_be_origin_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match=r"cannot write to .*choose a writable folder with artifacts="):
         Store(tmp_path / "file").build(node(), seed=0).__enter__()

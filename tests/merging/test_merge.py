@@ -294,7 +294,7 @@ def test_a_value_that_is_not_finite_is_found(pair: list[Path], tmp_path: Path, v
     refused(models, tmp_path, "bad", "layers.1.mlp.up_proj.weight has 1 values that are not finite", str(3 * 32 + 5))
 
 
-def test_too_small_a_disk_is_refused_before_anything_is_origin_line(
+def test_too_small_a_disk_is_refused_before_anything_is_written(
     pair: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=10_000)

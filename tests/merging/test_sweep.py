@@ -101,7 +101,7 @@ def test_masks_are_made_once_for_all_points_of_a_seed(
         assert len(calls) == once
 
 
-def test_too_small_a_disk_is_refused_before_a_mask_is_origin_line(
+def test_too_small_a_disk_is_refused_before_a_mask_is_written(
     models: list[Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=100)
