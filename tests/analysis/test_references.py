@@ -1,4 +1,4 @@
-"""Our statistics beside those of scipy and statsmodels, and scipy's, where we use them, beside the bare formulas."""
+"""The statistics against those of scipy and statsmodels, and the used functions of scipy against plain formulas."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def test_macro_average_interval_covers_the_truth() -> None:
     assert 0.92 <= covered / 400 <= 0.98
 
 
-def test_paired_difference_sees_what_is_there() -> None:
+def test_paired_difference_detects_a_difference() -> None:
     difference = paired_difference(suite(a=[0.0] * 30 + [1.0] * 70), suite(a=[0.0] * 50 + [1.0] * 50))
     assert difference.value == pytest.approx(0.2)
     assert difference.is_distinguishable and difference.low > 0 and difference.label == "better"
@@ -243,7 +243,7 @@ def test_the_papers_suite_cannot_show_its_gains_unpaired() -> None:
     assert minimum_detectable_effect(paired) == pytest.approx(0.06, abs=0.003)
 
 
-def test_what_is_called_detectable_is_detected_in_four_of_five() -> None:
+def test_a_detectable_difference_is_detected_in_four_of_five() -> None:
     gain = minimum_detectable_effect(paired_error(PAPER, DISCORDANCE))
     generator = np.random.default_rng(6)
     detected = sum(

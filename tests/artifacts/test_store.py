@@ -41,7 +41,7 @@ def made(store: Store, item: AnyNode, text: str = "payload") -> Path:
     return store.path(item)
 
 
-def test_an_artifact_is_there_whole_with_its_manifest(tmp_path: Path) -> None:
+def test_a_finished_artifact_has_its_manifest(tmp_path: Path) -> None:
     store = Store(tmp_path)
     item = node(2, part=node(1))
     assert store.manifest(item) is None
@@ -99,7 +99,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     assert Store(tmp_path).is_done(node())
 
 
-def test_whoever_waits_behind_a_finished_build_gets_nothing_to_do(tmp_path: Path) -> None:
+def test_a_build_that_another_process_has_finished_yields_none(tmp_path: Path) -> None:
     store = Store(tmp_path)
     made(store, node())
     with store.build(node(), seed=0) as build:
@@ -107,19 +107,19 @@ def test_whoever_waits_behind_a_finished_build_gets_nothing_to_do(tmp_path: Path
     assert store.is_done(node()) and not store.progress(node())
 
 
-def test_who_waits_for_a_build_at_work_gets_what_it_made(tmp_path: Path) -> None:
-    store, found = Store(tmp_path), []
+def test_waiting_for_a_running_build_yields_none_at_its_end(tmp_path: Path) -> None:
+    store, builds = Store(tmp_path), []
 
     def follow() -> None:
         with Store(tmp_path).build(node(), seed=0, wait=True) as build:
-            found.append(build)
+            builds.append(build)
 
     with store.build(node(), seed=0):
         thread = threading.Thread(target=follow)
         thread.start()
-        assert not found
+        assert not builds
     thread.join(timeout=60)
-    assert found == [None] and store.is_done(node()) and not store.progress(node())
+    assert builds == [None] and store.is_done(node()) and not store.progress(node())
 
 
 @pytest.mark.parametrize(("damage", "message"), [

@@ -16,7 +16,7 @@ from micota.records import Problem
 
 @pytest.fixture(scope="module")
 def measured() -> ModuleType:
-    """The benchmark, whose changes to problems are used here on a few."""
+    """The benchmark script, whose changes to problems are applied to a few problems here."""
     spec = importlib.util.spec_from_file_location("decontamination_benchmark", ROOT / "benchmarks/decontamination.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -22,7 +22,7 @@ def completion(text: str, problem: str = "a", sample: int = 0, tokens: int = 5, 
     )  # fmt: skip
 
 
-def test_text_that_goes_round_in_circles_is_dropped() -> None:
+def test_repetitive_text_is_dropped() -> None:
     filters = Filters(SelectConfig(filters=["loops"]))
     circle = "Wait, let me check that again: 3 plus 4 is 7. "
     prose = " ".join(f"step {number} adds {number * 7} to the sum" for number in range(40))
@@ -50,7 +50,7 @@ def test_the_first_filter_in_order_gives_the_reason(order: list[str], reason: st
     assert filters.reason_to_drop(completion("7", reason="length"), RIGHT) == reason
 
 
-def test_best_of_several_samples() -> None:
+def test_keep_sample_chooses_among_several() -> None:
     lengths = {"a": [9, 3, 5, 3], "b": [4, 2, 8], "c": [6]}
     rows = [
         completion("7", problem, sample, tokens)
@@ -63,7 +63,7 @@ def test_best_of_several_samples() -> None:
 
 
 def short(select: SelectConfig) -> Check:
-    """Drop what is too short to be reasoning."""
+    """Drop completions that are too short to be reasoning."""
     return lambda completion, verdict: "too_short" if completion.num_tokens < 3 else None
 
 

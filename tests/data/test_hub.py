@@ -1,4 +1,4 @@
-"""Uploading to a hub: against a server of the test that speaks as much of the hub's protocol as an upload needs."""
+"""Upload to the hub, against a test server that implements the part of the protocol that an upload needs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHARED: dict[str, Any] = {
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Knows one token, creates any repository, and keeps what is committed in ``server.repos``."""
+    """Accepts one token, creates any repository, and keeps committed files in ``server.repos``."""
 
     server: Any
 

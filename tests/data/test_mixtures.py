@@ -110,7 +110,7 @@ def scored(rows: list[Example], bits: list[float]) -> list[ExampleScore]:
     ]  # fmt: skip
 
 
-def test_of_each_problem_the_likeliest_completion_whoever_wrote_it() -> None:
+def test_the_most_likely_completion_of_each_problem_is_chosen() -> None:
     parts = {
         "long": examples("long", range(3)),
         "short": [*examples("short", range(1, 4)), *examples("more", range(3, 4))],

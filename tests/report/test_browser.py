@@ -1,4 +1,4 @@
-"""The page in a real browser: what a reader points at, clicks and types, on a desk and on a phone."""
+"""The page in a real browser: pointing, clicking and typing, in a desktop window and in that of a phone."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def loaded(
 
 @pytest.fixture
 def opened(loaded: tuple[Page, list[str]]) -> Iterator[Page]:
-    """The page as it is after loading; there may be nothing to complain of while the test runs."""
+    """The page after loading; errors and requests while the test runs fail it."""
     page, complaints = loaded
     page.evaluate("element('lineage').close(); element('filter').value = 'all'; element('search').value = ''")
     page.evaluate("showCase(0); document.activeElement.blur(); scrollTo(0, 0)")
@@ -91,7 +91,7 @@ def local(url: str) -> bool:
 
 
 def place_of(page: Page) -> tuple[int, int]:
-    """Where the browser of answers stands: position and number of matches."""
+    """Position of the answer browser and number of matches."""
     position = re.fullmatch(r"(\d+) of (\d+)", page.inner_text("#position"))
     assert position
     return int(position[1]), int(position[2])

@@ -1,4 +1,4 @@
-"""From artifacts to summaries: what was measured is summed up over seeds, what was not is left out."""
+"""From artifacts to summaries: measured values are averaged over seeds, others are left out."""
 
 import shutil
 from dataclasses import replace

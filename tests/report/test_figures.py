@@ -137,7 +137,7 @@ def test_gain_is_the_paired_difference(compared: Summary) -> None:
     assert [trace.y[0] for trace in gain_figure(bare).data] == pytest.approx([23, 79, 60])
 
 
-def test_words_describe_how_bpc_goes_with_gain(compared: Summary) -> None:
+def test_a_sentence_states_the_correlation_of_bpc_with_gain(compared: Summary) -> None:
     trials = [Trial(recipe=name, seed=0, known={"bits_per_byte": bits}, gain=-bits) for name, bits in BITS.items()]
     assert gain_in_words(replace(compared, trials=trials[:2])) == ""
     sentence = gain_in_words(replace(compared, trials=trials))

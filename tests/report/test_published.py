@@ -1,4 +1,4 @@
-"""The published numbers: as the papers print them, and named as our experiments name them."""
+"""The published numbers: as the papers print them, under the names of the experiments."""
 
 from __future__ import annotations
 

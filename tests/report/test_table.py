@@ -24,7 +24,7 @@ def shown(case: CaseReport, width: int) -> str:
 
 
 @pytest.mark.parametrize("width", [80, 120, 10_000])
-def test_it_fits_and_says_everything(finished: Finished, width: int) -> None:
+def test_it_fits_and_has_every_number(finished: Finished, width: int) -> None:
     text = shown(finished[1], width)
     print(text)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
@@ -36,7 +36,7 @@ def test_it_fits_and_says_everything(finished: Finished, width: int) -> None:
     assert "against instruct, paired" in text and "p by Holm over all recipes" in text
 
 
-def test_notes_are_about_what_is_shown(finished: Finished) -> None:
+def test_notes_explain_the_shown_columns_alone(finished: Finished) -> None:
     case = finished[1]
     untested = [recipe for recipe in case.summary.recipes if recipe.difference is None]
     alone = shown(replace(case, summary=replace(case.summary, recipes=untested)), 120)

@@ -1,4 +1,4 @@
-"""The workspace and the report that are built by code: what they hold, and that the command hands them over."""
+"""The workspace and the report that code builds: their contents, and their upload by the command."""
 
 from __future__ import annotations
 

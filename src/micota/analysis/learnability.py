@@ -17,7 +17,7 @@ Values = NDArray[np.float64]
 MIN_RECIPES = 3
 FEW_RECIPES = 10  # with fewer, one recipe can make or break a correlation
 # The smallest p-value of Spearman's rho over n recipes is 2 / n!: with fewer than 5 recipes none is below 0.05.
-MAX_PERMUTATIONS = 40_320  # of 8 recipes: all of them; of more, so many at random
+MAX_PERMUTATIONS = 40_320  # 8!: all orders of 8 recipes; for more recipes a random sample
 
 
 @dataclass(frozen=True, kw_only=True)

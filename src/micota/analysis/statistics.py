@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 ALPHA = 0.05  # two-sided, of every test and label
-POWER = 0.8  # at which a difference counts as detectable
+POWER = 0.8  # of a test for a difference to be detectable
 Suite = Mapping[str, Mapping[str, float]]  # benchmark -> problem id -> mean over samples, from 0 to 1
 
 

@@ -108,16 +108,18 @@ class Store:
         """Build the artifact of ``node``: yields the folder to write to, or None if another process has finished it.
 
         At the end of the block, without an exception, the manifest is written and the folder renamed. The manifest
-        names the ``experiment`` of the run. Where another process is at work on it, ``wait`` until that ends.
+        names the ``experiment`` of the run. If another process builds the artifact, ``wait`` waits for its end.
 
         Raises:
-            ArtifactError: the folder cannot be written to, or another process is at work on it.
+            ArtifactError: the folder cannot be written to, or another process builds the artifact.
         """
         final = self.path(node)
         partial = self.partial(node)
         with _locked(partial, wait):
             if final.exists():
-                shutil.rmtree(partial, ignore_errors=True)  # one who waited holds the lock of what is renamed by now
+                shutil.rmtree(
+                    partial, ignore_errors=True
+                )  # left by a process that waited: its lock file is in a folder that is renamed by now
                 yield None
                 return
             build = Build(partial)

@@ -143,7 +143,7 @@ def size_category(num_examples: int) -> str:
 
 def _matched(match: Mapping[str, Any]) -> list[str]:
     """Return lines on what each recipe of a comparison dropped so that all have the same problems or as many tokens."""
-    by = {"problems": "the problems that every generator solved", "tokens": "one budget of tokens"}[match["by"]]
+    by = {"problems": "the problems that every generator solved", "tokens": "number of tokens"}[match["by"]]
     lines = ["", f"## Matched with other recipes by {by}", ""]
     if match["by"] == "problems":
         lines += ["| generator | passed | dropped: not solved by all | problems that only it did not solve |"]
@@ -153,8 +153,8 @@ def _matched(match: Mapping[str, Any]) -> list[str]:
             for label, row in match["generators"].items()
         ]
     else:
-        lines += [f"Budget: {match['budget_tokens']} tokens, those of the smallest recipe."]
-    lines += ["", "| recipe | examples | tokens | examples dropped for the budget |", "|---|---|---|---|"]
+        lines += [f"At most {match['budget_tokens']} tokens, the number of the smallest recipe."]
+    lines += ["", "| recipe | examples | tokens | examples dropped to match |", "|---|---|---|---|"]
     return lines + [
         f"| {recipe} | {row['num_examples']} | {row['num_tokens']} | {-row['lost_to_budget']} |"
         for recipe, row in match["recipes"].items()

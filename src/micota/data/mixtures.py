@@ -93,18 +93,18 @@ def match(
     else:
         generators = {label: {"passed": len(rows)} for label, rows in pools.items()}
     recipes = {recipe: mixture(pools, weights, select.num_examples, seed) for recipe, weights in compared.items()}
-    budget = min(num_tokens(rows) for rows in recipes.values()) if select.match == "tokens" else None
+    max_tokens = min(num_tokens(rows) for rows in recipes.values()) if select.match == "tokens" else None
     account = {}
     for recipe, rows in recipes.items():
-        if budget is not None:
-            recipes[recipe] = within(ranked(rows, seed), budget)
+        if max_tokens is not None:
+            recipes[recipe] = within(ranked(rows, seed), max_tokens)
         account[recipe] = {
             "weights": dict(compared[recipe]),
             "num_examples": len(recipes[recipe]),
             "num_tokens": num_tokens(recipes[recipe]),
             "lost_to_budget": len(rows) - len(recipes[recipe]),
         }
-    return recipes, {"by": select.match, "budget_tokens": budget, "generators": generators, "recipes": account}
+    return recipes, {"by": select.match, "budget_tokens": max_tokens, "generators": generators, "recipes": account}
 
 
 def _shared(pools: Pools) -> tuple[dict[str, list[Example]], dict[str, dict[str, int]]]:

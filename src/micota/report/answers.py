@@ -13,7 +13,7 @@ from micota.records import Score
 from micota.report.read import completions, load
 from micota.report.rows import Graded
 
-MAX_PROBLEMS = 100  # of each benchmark whose answers are on the page
+MAX_PROBLEMS = 100  # of each benchmark on the page
 MAX_COMPLETION_BYTES = 8_000_000  # of all completions on the page, before compression
 
 

@@ -11,7 +11,7 @@ from micota.report.collect import Summary
 from micota.report.style import COLOURS, REFERENCE, SPARE, error_bars, published_mark, styled
 from micota.report.table import verdict
 
-DISTILLED = ("strong", "half_size", "micota")  # whose gap to the student before SFT MiCoTA reports
+DISTILLED = ("strong", "half_size", "micota")  # MiCoTA reports their gap to the student before SFT
 GAP_CAPTION = (
     "Gaps between recipes for each student",
     "Difference between two recipes of one student in points of average accuracy, paired by problem, with 95 % "

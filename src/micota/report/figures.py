@@ -102,7 +102,7 @@ def captions(summary: Summary) -> dict[str, tuple[str, str]]:
 
 
 def accuracy_figure(summary: Summary) -> go.Figure:
-    """Of each recipe the average accuracy, and that of each benchmark, with 95 % intervals."""
+    """Plot for each recipe the average accuracy and that of each benchmark, with 95 % intervals."""
     figure = go.Figure()
     symbols = dict(zip(["average", *summary.benchmarks], chain(["circle"], cycle(SYMBOLS)), strict=False))
     for measure, symbol in symbols.items():
