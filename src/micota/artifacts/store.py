@@ -117,9 +117,8 @@ class Store:
         partial = self.partial(node)
         with _locked(partial, wait):
             if final.exists():
-                shutil.rmtree(
-                    partial, ignore_errors=True
-                )  # left by a process that waited: its lock file is in a folder that is renamed by now
+                # After a wait there is no partial folder: the process that built the artifact has renamed it.
+                shutil.rmtree(partial, ignore_errors=True)
                 yield None
                 return
             build = Build(partial)
