@@ -67,6 +67,17 @@ def test_rows_of_your_own(composed: Composed, tmp_path: Path, recipe: str) -> No
     assert graph.trained(again, "student").folder == node.folder
 
 
+def test_the_order_of_overrides_does_not_matter(composed: Composed, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("")
+    overrides = [f"data.path={tmp_path / 'rows.jsonl'}", "data.name=mine"]
+    for given in (overrides, overrides[::-1]):
+        config = composed("generate", *given)
+        node = graph.data(config, config.data)
+        assert (config.data.name, node.name, node.choose) == ("mine", "mine", {"data": "micota"})
+    renamed = composed("generate", "data=strong", "data.name=mine")
+    assert graph.data(renamed, renamed.data).choose == {"data": "strong"}
+
+
 def test_rows_among_matched_recipes(composed: Composed, tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text("")
     own = ["data=strong", f"data.path={tmp_path / 'mine.jsonl'}"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from micota import graph
@@ -23,6 +24,7 @@ from micota.config import (
 )
 from micota.data.datacard import CARD, CARD_PAGE
 from micota.data.decontamination import Match
+from micota.errors import SourceError
 from micota.graph import CompletionsSpec, Prompt, source
 from micota.graph.node import Node
 from micota.graph.specs import FilteredSpec
@@ -184,7 +186,7 @@ def test_decontamination_can_be_exact_or_none(tmp_path: Path) -> None:
 THINKING = ThinkingConfig(open="<think>", close="</think>")
 
 
-def test_what_is_learnt_of_an_generator_that_thinks_is_an_option() -> None:
+def test_what_is_learnt_of_a_generator_that_thinks_is_an_option() -> None:
     whole = replace(completion(0, "3 and 4\n</think>\n\n\\boxed{7}", tokens=9), prefilled="<think>\n", num_cot_tokens=6)
     endless = replace(completion(1, "\\boxed{7} so", tokens=9), prefilled="<think>\n")
     for form, text, num_tokens in [
@@ -206,7 +208,7 @@ def test_a_thought_without_the_answer_is_no_target() -> None:
     assert dropped == {"dropped_no_answer_in_cot": 1}
 
 
-def test_an_recipe_of_candidates_is_measured_and_chosen_from(composed: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_recipe_of_candidates_is_measured_and_chosen_from(composed: Callable[..., Any], tmp_path: Path) -> None:
     """The student says which: what it writes itself is likelier than noise."""
     ask = [{"role": "user", "content": "Mia has 3 pens:+4*2 mod 10?"}]
     texts = {
@@ -233,3 +235,26 @@ def test_an_recipe_of_candidates_is_measured_and_chosen_from(composed: Callable[
     assert likelihoods[0].bits_per_byte < likelihoods[1].bits_per_byte
     page = (store.path(node) / CARD_PAGE).read_text()
     assert "fewest bits per byte" in page and "likelihood of short: bpc" in page
+
+
+@pytest.mark.parametrize(("row", "named"), [
+    ({"messages": []}, "messages=[]; accepted: a list of at least one"),
+    ({"messages": "What is 1 + 1?"}, "messages='What is 1 + 1?'"),
+    ({"messages": [{"role": "user"}]}, "messages=[{'role': 'user'}]"),
+    ({"completion": ""}, "completion=''; accepted: a text"),
+    ({"completion": None}, "completion=None"),
+])  # fmt: skip
+def test_rows_of_the_users_own_are_checked(
+    composed: Callable[..., Any], tmp_path: Path, row: dict[str, Any], named: str
+) -> None:
+    good = {"problem_id": "1", "messages": [{"role": "user", "content": "1 + 1?"}], "completion": "2"}
+    lines = [good | {"num_tokens": 1, "source": "mine"} | changes for changes in ({}, row)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = composed(
+        "generate", "experiment=tiny", "tracker=none", f"artifacts={tmp_path / 'made'}", f"data.path={path}"
+    )
+    [task] = tasks_of([graph.data(config, config.data)])
+    with pytest.raises(SourceError) as caught:
+        perform(config, Store(config.artifacts), task, Console(quiet=True))
+    assert f"rows.jsonl:2: {named}" in str(caught.value)

@@ -9,7 +9,7 @@ follows from the path. Facts that are set together with the path or after it sta
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,19 @@ def settle_paths(composed: DictConfig, name: str, overrides: list[str]) -> None:
         name: of the config that was composed, as ``train``.
         overrides: of the command line.
     """
-    given = any(re.search(r"\bpath[=:]|hydra\.searchpath", override) for override in overrides)
+    given = any(re.search(r"\bpath[=:]|\bdata\.name=|hydra\.searchpath", override) for override in overrides)
     if not given and not any(_sets_paths(Path(source.path)) for source in _folders()):
         return  # Hydra would take a tenth of a second to say so
     layers, options = _layers(name, overrides)
     for key in sorted({key for layer in layers for key in layer if key.rpartition(".")[2] == "path"}):
-        _settle(composed, key.rpartition(".")[0], layers, options)
+        _settle(composed, key.rpartition(".")[0], layers)
+    for place, option in options.items():  # printed commands choose the option, whatever its recipe is called now
+        owner = OmegaConf.select(composed, place)
+        if isinstance(owner, DictConfig) and OmegaConf.get_type(owner) is DataConfig and owner.name != option:
+            owner.option = option
 
 
-def _settle(composed: DictConfig, place: str, layers: list[Layer], options: Mapping[str, str]) -> None:
+def _settle(composed: DictConfig, place: str, layers: list[Layer]) -> None:
     """Drop the facts of the part of the config at ``place`` that are of another path than it has now."""
     owner = OmegaConf.select(composed, place)
     schema = OmegaConf.get_type(owner) if isinstance(owner, DictConfig) else None
@@ -59,13 +63,11 @@ def _settle(composed: DictConfig, place: str, layers: list[Layer], options: Mapp
         if declaration(item).of_path and not any(key in layer for layer in layers[last:]):
             default = item.default_factory() if item.default_factory is not MISSING else item.default
             owner[item.name] = name_of(owner.path) if item.name == "name" else default
-            if item.name == "name" and issubclass(schema, DataConfig):
-                owner.option = options.get(place)
 
 
 def _layers(name: str, overrides: list[str]) -> tuple[list[Layer], dict[str, str]]:
-    """What each file sets and then each override, in the order in which they are merged; and by place of the config the
-    option of the group ``data`` there."""
+    """What each file sets and then the command line, in the order in which they are merged; and by place of the config
+    the option of the group ``data`` there."""
     loader = GlobalHydra.instance().config_loader()
     # Hydra has no public way to ask which file a value is from; this is how it begins to compose.
     parsed, repository = loader._parse_overrides_and_create_caching_repo(name, overrides)  # type: ignore[attr-defined]
@@ -81,10 +83,11 @@ def _layers(name: str, overrides: list[str]) -> tuple[list[Layer], dict[str, str
             layers.append(dict(_flat(OmegaConf.to_container(loaded.config, resolve=False), prefix)))
         if path.startswith("data/") and place:
             options[place] = path.removeprefix("data/")
+    words: Layer = {}  # of the command line, where the order of overrides does not matter
     for override in found.config_overrides:
         if not override.is_delete():
-            layers.append(dict(_flat({override.key_or_group: override.value()}, "")))
-    return layers, options
+            words |= _flat({override.key_or_group: override.value()}, "")
+    return [*layers, words], options
 
 
 def _flat(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -18,6 +18,7 @@ from micota.data.filters import Filters, best
 from micota.data.mixtures import choose, match, mixture, most_likely
 from micota.data.prompts import messages, split, target
 from micota.data.sources import load_problems
+from micota.errors import SourceError
 from micota.grading.graders import graders_of, prediction, submission
 from micota.graph import DataSpec, FilteredSpec, MatchedSpec, MixtureSpec, MostLikelySpec, RowsSpec, likelihood_of
 from micota.records import BPC, COMPLETIONS, DATA, Completion, Example, ExampleScore, Problem, Verdict
@@ -25,6 +26,7 @@ from micota.runtime.inputs import input_path
 from micota.runtime.work import Work
 
 CONTAMINATION = "contamination.jsonl"
+MESSAGES = 'a list of at least one {"role": "user", "content": "..."}'
 logger = logging.getLogger(__name__)
 
 
@@ -98,7 +100,26 @@ def matched(work: Work[MatchedSpec], problems: list[Problem]) -> Chosen:
 def own_rows(work: Work[RowsSpec], problems: list[Problem]) -> Chosen:
     """Rows of the user's own file."""
     spec = work.node.spec
-    return Chosen(examples=choose(read_jsonl(Path(spec.path), Example), spec.select.num_examples, spec.seed))
+    rows = read_jsonl(Path(spec.path), Example)
+    for number, row in enumerate(rows, start=1):
+        _check_row(row, f"{spec.path}:{number}")
+    return Chosen(examples=choose(rows, spec.select.num_examples, spec.seed))
+
+
+def _check_row(row: Example, where: str) -> None:
+    """Refuse a row that cannot be rendered as a chat.
+
+    Raises:
+        SourceError: the text names the line and the field.
+    """
+    is_chat = isinstance(row.messages, list) and all(
+        isinstance(turn, dict) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
+        for turn in row.messages
+    )
+    if not is_chat or not row.messages:
+        raise SourceError(f"{where}: messages={row.messages!r}; accepted: {MESSAGES}")
+    if not isinstance(row.completion, str) or not row.completion:
+        raise SourceError(f"{where}: completion={row.completion!r}; accepted: a text of at least one character")
 
 
 BUILDERS: dict[type[DataSpec], Callable[[Work[Any], list[Problem]], Chosen]] = {
