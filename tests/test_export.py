@@ -37,10 +37,10 @@ def test_streamed_equals_what_transformers_writes(tmp_path: Path, name: str, sha
     export(model, tokenizer, tmp_path / "plain")
     weights = whole_weights(model, lambda weight: weight)
     export_streamed(model, tokenizer, tmp_path / "streamed", weights, writes=True, shard_bytes=shard_bytes)
-    expected, ours = (AutoModelForCausalLM.from_pretrained(tmp_path / n) for n in ("plain", "streamed"))
+    expected, streamed = (AutoModelForCausalLM.from_pretrained(tmp_path / n) for n in ("plain", "streamed"))
     for key, value in expected.state_dict().items():
-        assert torch.equal(ours.state_dict()[key], value), key
-    tied = ours.get_output_embeddings().weight is ours.get_input_embeddings().weight
+        assert torch.equal(streamed.state_dict()[key], value), key
+    tied = streamed.get_output_embeddings().weight is streamed.get_input_embeddings().weight
     assert tied == ("untied" not in name)
     for file in ("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja"):
         assert (tmp_path / "plain" / file).read_text() == (tmp_path / "streamed" / file).read_text(), file
@@ -52,7 +52,7 @@ def test_streamed_equals_what_transformers_writes(tmp_path: Path, name: str, sha
         assert content["metadata"]["total_size"] == 4 * sum(weight.numel() for weight in model.parameters())
 
 
-def test_a_rank_that_does_not_write_leaves_nothing(tmp_path: Path) -> None:
+def test_a_rank_that_does_not_write_makes_no_file(tmp_path: Path) -> None:
     model, tokenizer = model_and_tokenizer("llama, untied")
     read: list[str] = []
 
@@ -72,20 +72,20 @@ def test_eos_is_in_every_file(tmp_path: Path) -> None:
         assert json.loads((tmp_path / file).read_text())["eos_token_id"] == tokenizer.eos_token_id
 
 
-def test_a_rehearsal_leaves_nothing(tmp_path: Path) -> None:
+def test_a_rehearsal_removes_its_files(tmp_path: Path) -> None:
     model, tokenizer = model_and_tokenizer("llama, untied")
     rehearse(model, tokenizer, tmp_path / "rehearsal")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_tokenizer_that_would_come_back_as_another_is_refused(tmp_path: Path) -> None:
-    """Beside a Qwen2 model transformers reads any tokenizer as Qwen's, with tokens of its own."""
+    """Beside a Qwen2 model transformers reads any tokenizer as Qwen's, with its added tokens."""
     model, tokenizer = model_and_tokenizer("qwen2, tied")
     with pytest.raises(ExportError, match="the vocabulary would not survive the export"):
         rehearse(model, tokenizer, tmp_path / "rehearsal")
 
 
-def test_what_could_not_be_written_at_the_end_stops_the_beginning(tmp_path: Path) -> None:
+def test_a_failing_export_is_refused_before_training(tmp_path: Path) -> None:
     """As with huggingface/transformers#29988: invalid generation settings raise when a model is saved."""
     model, tokenizer = model_and_tokenizer("llama, untied")
     model.generation_config.do_sample = False

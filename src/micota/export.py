@@ -1,4 +1,4 @@
-"""A trained or merged model -> a Hugging Face folder that transformers and vLLM load as it is."""
+"""A trained or merged model -> a Hugging Face folder that transformers and vLLM can load."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from micota.errors import ExportError
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight that is read when it is written. Where it comes from shards, every rank must read it."""
+    """A weight that is read just before it is written. If it is sharded, every rank must read it."""
 
     name: str
     form: Form
@@ -29,7 +29,7 @@ class Weight:
 
 
 def export(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write weights, tokenizer with chat template, and the right eos into every file that names one."""
+    """Write weights, configs and the tokenizer with its chat template, with the tokenizer's eos in every file."""
     settle(model.config, model.generation_config, tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -44,11 +44,11 @@ def export_streamed(
     writes: bool,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write what :func:`export` does of weights that are read one after another, of which one is in memory.
+    """Write the files of :func:`export`, with only one weight in memory at a time.
 
     Args:
-        weights: every rank must call this function with the same ones.
-        writes: whether this rank writes; one must.
+        weights: the same on every rank; every rank must call this function.
+        writes: whether this rank writes the files; exactly one rank does.
     """
     if not writes:
         for weight in weights:
@@ -61,18 +61,18 @@ def export_streamed(
 
 
 def whole_weights(model: Any, whole: Callable[[torch.Tensor], torch.Tensor]) -> list[Weight]:
-    """Every weight of a model, of which ``whole`` makes a tensor where it is in shards."""
+    """Every weight of a model; ``whole`` gathers a sharded one into a tensor."""
     return [Weight(name, form_of(weight), partial(whole, weight.detach())) for name, weight in named_weights(model)]
 
 
 def form_of(weight: torch.Tensor) -> Form:
-    """Of a tensor in shards the whole one's."""
+    """Shape and dtype of a tensor; of a sharded tensor, those of the whole."""
     return Form(tuple(weight.shape), weight.dtype)
 
 
 def add_adapter(values: torch.Tensor, up: torch.Tensor, down: torch.Tensor, scale: float) -> torch.Tensor:
-    """``W + s B A`` (LoRA, arXiv 2106.09685, equation 3): in float32, as peft's ``merge_and_unload`` does it, for the
-    product of two bfloat16 matrices would be rounded before it is added.
+    """``W + s B A`` (LoRA, arXiv 2106.09685, equation 3): in float32, as peft's ``merge_and_unload``: the product
+    of two bfloat16 matrices would be rounded before the sum.
 
     Args:
         values: W or rows of it, (rows, columns).
@@ -84,15 +84,15 @@ def add_adapter(values: torch.Tensor, up: torch.Tensor, down: torch.Tensor, scal
 
 
 def rehearse(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write and read back, before training, all that the export will write but most of the weights, and remove it.
+    """Before training, write all files of the export with one weight, read them back, and remove them.
 
     Raises:
-        ExportError: something does not come back as it was.
+        ExportError: a file differs after reading.
     """
     shutil.rmtree(folder, ignore_errors=True)
     export_settings(_settings(model), model.generation_config, tokenizer, folder)
     name, weight = min(named_weights(model), key=lambda item: item[1].numel())
-    weight = torch.ones_like(weight, device="cpu") if weight.is_meta else weight  # as its rows are not read yet
+    weight = torch.ones_like(weight, device="cpu") if weight.is_meta else weight  # its values are not loaded yet
     save_file({name: weight.detach().contiguous()}, folder / "model.safetensors", metadata={"format": "pt"})
     config, again = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     with safe_open(folder / "model.safetensors", framework="pt") as file:
@@ -114,7 +114,7 @@ def rehearse(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def export_settings(config: Any, generation_config: Any, tokenizer: Any, folder: Path) -> None:
-    """Write all that ``export`` does but the weights."""
+    """Write all files of ``export`` except the weights."""
     settle(config, generation_config, tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(folder)
@@ -123,7 +123,7 @@ def export_settings(config: Any, generation_config: Any, tokenizer: Any, folder:
 
 
 def settle(config: Any, generation_config: Any, tokenizer: Any) -> None:
-    """Make every place that names eos and padding name the tokenizer's."""
+    """Set eos and padding of both configs to those of the tokenizer."""
     eos = [tokenizer.eos_token_id]
     known = generation_config.eos_token_id
     eos += [
@@ -143,7 +143,7 @@ def _settings(model: Any) -> Any:
 
 
 def named_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every weight once, under the name by which transformers saves it: tied ones go by their first name."""
+    """Every weight once, under the name by which transformers saves it: tied ones have the first of their names."""
     tied = set(getattr(model, "_tied_weights_keys", None) or ()) if model.config.tie_word_embeddings else set()
     seen: set[int] = set()
     persistent = model.state_dict().keys()

@@ -30,15 +30,15 @@ def requests(engine: HFEngine) -> list[Request]:
 
 
 def test_greedy_equals_transformers_generate(engine: HFEngine, requests: list[Request]) -> None:
-    ours = by_id(engine.generate(requests, GREEDY))
-    assert len(ours) == len(requests)
+    outputs = by_id(engine.generate(requests, GREEDY))
+    assert len(outputs) == len(requests)
     reasons = Counter()
     for request in requests:
         ids = torch.tensor([request.prompt_ids])
-        theirs = engine.model.generate(ids, max_new_tokens=GREEDY.max_tokens, do_sample=False)[0, ids.shape[1] :]
-        output = ours[request.id]
-        assert output.text == engine.tokenizer.decode(theirs, skip_special_tokens=True)
-        assert output.num_tokens == len(theirs)
+        expected = engine.model.generate(ids, max_new_tokens=GREEDY.max_tokens, do_sample=False)[0, ids.shape[1] :]
+        output = outputs[request.id]
+        assert output.text == engine.tokenizer.decode(expected, skip_special_tokens=True)
+        assert output.num_tokens == len(expected)
         reasons[output.finish_reason] += 1
     assert set(reasons) == {"stop", "length"}, "the test should see answers that end and answers that are cut"
 
@@ -50,7 +50,7 @@ def test_batches_and_compaction_do_not_change_greedy_answers(engine: HFEngine, r
     assert by_id(engine.generate(requests, GREEDY)) == small
 
 
-def test_places_of_finished_rows_are_given_away(
+def test_slots_of_finished_rows_are_refilled(
     engine: HFEngine, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fewer steps than batches that wait for their longest answer, at equal answers."""
@@ -90,8 +90,8 @@ def test_sampling_follows_the_distribution(engine: HFEngine) -> None:
     logits = torch.full((4000, engine._forbidden.shape[0]), -torch.inf)
     logits[:, 10:13] = torch.tensor([0.6, 0.3, 0.1]).log()
     uniform = torch.rand(4000, generator=torch.Generator().manual_seed(0))
-    drawn = Counter(engine._choose(logits, SAMPLED, uniform).tolist())
-    assert drawn[10] / 4000 == pytest.approx(0.6, abs=0.03) and drawn[12] / 4000 == pytest.approx(0.1, abs=0.02)
+    counts = Counter(engine._choose(logits, SAMPLED, uniform).tolist())
+    assert counts[10] / 4000 == pytest.approx(0.6, abs=0.03) and counts[12] / 4000 == pytest.approx(0.1, abs=0.02)
     nucleus = Counter(engine._choose(logits, replace(SAMPLED, top_p=0.8), uniform).tolist())
     assert set(nucleus) == {10, 11} and nucleus[10] / 4000 == pytest.approx(2 / 3, abs=0.03)
     cold = Counter(engine._choose(logits, replace(SAMPLED, temperature=0.01), uniform).tolist())
@@ -100,8 +100,8 @@ def test_sampling_follows_the_distribution(engine: HFEngine) -> None:
 
 def test_padding_and_unused_ids_are_never_sampled(engine: HFEngine) -> None:
     logits = torch.zeros(2000, engine._forbidden.shape[0])
-    drawn = set(engine._choose(logits, SAMPLED, torch.linspace(0, 0.9999, 2000)).tolist())
-    assert drawn == set(range(1, len(engine.tokenizer)))
+    sampled = set(engine._choose(logits, SAMPLED, torch.linspace(0, 0.9999, 2000)).tolist())
+    assert sampled == set(range(1, len(engine.tokenizer)))
 
 
 def test_other_weights_give_the_answers_of_the_other_model(requests: list[Request]) -> None:
@@ -118,7 +118,7 @@ def test_other_weights_give_the_answers_of_the_other_model(requests: list[Reques
 
 
 def test_weights_that_the_model_does_not_have_are_refused(engine: HFEngine) -> None:
-    with pytest.raises(ValueError, match=r"nowhere is \(3,\) and in the model not there"):
+    with pytest.raises(ValueError, match=r"nowhere is \(3,\) and in the model missing"):
         engine.load_weights([("nowhere", torch.zeros(3))])
     with pytest.raises(ValueError, match=r"model.norm.weight is \(3,\) and in the model \(\d+,\)"):
         engine.load_weights([("model.norm.weight", torch.zeros(3))])

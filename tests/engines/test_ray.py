@@ -39,23 +39,23 @@ def test_it_samples_what_vllm_samples_though_a_worker_is_killed(monkeypatch: pyt
     folder = model_folder("bundled:teacher")
     engine = open_engine(CONFIG, folder, None)
     requests = requests_with(engine.tokenizer)
-    drawn = []
+    outputs = []
     for output in engine.generate(requests, SAMPLED):
-        drawn.append(output)
-        if len(drawn) == 5:
+        outputs.append(output)
+        if len(outputs) == 5:
             alive = workers()
             assert len(alive) == 2
             alive[0].kill()
     engine.close()
-    assert len(drawn) == len({output.id for output in drawn}) == len(requests)
+    assert len(outputs) == len({output.id for output in outputs}) == len(requests)
     vllm = open_engine(replace(CONFIG, name="vllm", ray=None), folder, None)
-    assert {replace(output, seconds=0.0).id: replace(output, seconds=0.0) for output in drawn} == {
+    assert {replace(output, seconds=0.0).id: replace(output, seconds=0.0) for output in outputs} == {
         output.id: replace(output, seconds=0.0) for output in vllm.generate(requests, SAMPLED)
     }
     vllm.close()
 
 
-def test_without_ray_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"engine=ray cannot import Ray Data .*; install it with:  pip install"):
         open_engine(CONFIG, model_folder("bundled:teacher"), None)

@@ -1,4 +1,4 @@
-"""The engine against a server of our own on this machine, and against vLLM's."""
+"""The engine against a local test server, and against vLLM's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Server(BaseHTTPRequestHandler):
 
     failures: ClassVar[float] = 0.0
     status: ClassVar[int] = 200
-    asked: ClassVar[list[dict[str, Any]]] = []
+    received: ClassVar[list[dict[str, Any]]] = []
     at_once: ClassVar[Counter[str]] = Counter()
     dice: ClassVar[random.Random] = random.Random(0)
     lock: ClassVar[threading.Lock] = threading.Lock()
@@ -49,7 +49,7 @@ class Server(BaseHTTPRequestHandler):
         with self.lock:
             self.at_once["now"] += 1
             self.at_once["most"] = max(self.at_once["most"], self.at_once["now"])
-            self.asked.append(body)
+            self.received.append(body)
             fails = self.dice.random() < self.failures
             how = self.dice.choice([429, 500, "hang up", "too late"])
         time.sleep(0.001)
@@ -84,7 +84,7 @@ class Server(BaseHTTPRequestHandler):
 def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineConfig]:
     monkeypatch.setattr(endpoint, "LONGEST_WAIT_S", 0.01)
     Server.failures, Server.status = 0.0, 200
-    Server.asked.clear()
+    Server.received.clear()
     Server.at_once.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -104,7 +104,7 @@ def test_no_request_is_dropped_or_repeated_by_an_endpoint_that_fails(config: Eng
     seeds = {request.id: request.seed % 2**31 for request in REQUESTS}
     assert all(output.text == str(seeds[output.id]) and output.num_tokens == 7 for output in outputs)
     assert Counter(output.finish_reason for output in outputs) == {"stop": 60, "length": 60}
-    assert len(Server.asked) > len(REQUESTS), "the endpoint should have failed in some requests"
+    assert len(Server.received) > len(REQUESTS), "the endpoint should have failed in some requests"
     assert 1 < Server.at_once["most"] <= config.batch_size
 
 
@@ -113,22 +113,22 @@ def test_requests_hold_all_settings_that_matter(config: EngineConfig) -> None:
     server = replace(config.server, extra_body={"top_k": -1})
     engine = open_engine(replace(config, server=server), TEACHER, None)
     list(engine.generate([replace(REQUESTS[0], done=True), REQUESTS[1]], replace(SAMPLING, temperature=0.5, top_p=0.9)))
-    (body,) = Server.asked
+    (body,) = Server.received
     assert body == {
         "model": "teacher", "prompt": [3, 4, 6], "max_tokens": 100, "temperature": 0.5, "top_p": 0.9,
         "seed": (2**40 + 1) % 2**31, "top_k": -1,
     }  # fmt: skip
-    assert engine.context_tokens == 512, "as the server says"
+    assert engine.context_tokens == 512, "as the server reports"
 
 
 def test_an_interrupted_run_sends_no_more_requests(config: EngineConfig) -> None:
     outputs = open_engine(config, TEACHER, None).generate(REQUESTS, SAMPLING)
     next(outputs)
     outputs.close()
-    asked = len(Server.asked)
-    assert asked < len(REQUESTS)
+    num_received = len(Server.received)
+    assert num_received < len(REQUESTS)
     time.sleep(0.05)
-    assert len(Server.asked) <= asked + config.batch_size
+    assert len(Server.received) <= num_received + config.batch_size
 
 
 @pytest.mark.parametrize(("status", "message"), [(401, "HTTP 401"), (500, "HTTP 500")])
@@ -141,7 +141,7 @@ def test_an_endpoint_that_refuses_is_one_clear_error(config: EngineConfig, statu
         list(engine.generate(REQUESTS, SAMPLING))
 
 
-def test_nobody_there_and_another_model_are_found_before_the_work(config: EngineConfig) -> None:
+def test_a_missing_server_or_another_model_fails_before_the_work(config: EngineConfig) -> None:
     assert config.server is not None
     with pytest.raises(EndpointError, match=r"engine\.server\.url='http://127\.0\.0\.1:9/v1': .*ConnectError"):
         open_engine(replace(config, server=replace(config.server, url="http://127.0.0.1:9/v1")), TEACHER, None)
@@ -150,7 +150,7 @@ def test_nobody_there_and_another_model_are_found_before_the_work(config: Engine
 
 
 @pytest.mark.vllm
-def test_vllms_own_server_answers_as_transformers_do(tmp_path: Path) -> None:
+def test_the_server_of_vllm_answers_as_transformers(tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", TEACHER, "--dtype", "float32",
         "--port", "8765", "--max-num-seqs", "16", "--gpu-memory-utilization", "0.05", "--enforce-eager",

@@ -56,8 +56,8 @@ def test_an_engine_is_one_entry(composed: Callable[..., Any]) -> None:
 
 @pytest.mark.usefixtures("open_tables")
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"opens": "micota.engines.parrot:Parrot"}, "opens 'micota.engines.parrot:Parrot', which is not there"),
-    ({"opens": "micota.engines.hf"}, "opens 'micota.engines.hf', which is not there; accepted: MODULE:CLASS"),
+    ({"opens": "micota.engines.parrot:Parrot"}, "opens 'micota.engines.parrot:Parrot', which does not exist"),
+    ({"opens": "micota.engines.hf"}, "opens 'micota.engines.hf', which does not exist; accepted: MODULE:CLASS"),
     ({"settings": ("cage",)}, "has setting 'cage', which engine does not have"),
     ({"needs": "server"}, "needs 'server', which is not one of its settings"),
     ({"name": "hf"}, "'hf' is added twice"),
@@ -73,7 +73,7 @@ def test_what_an_entry_opens_is_there(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, kind in ENGINES.items() if kind.needs])
-def test_what_an_engine_needs_is_asked_for(composed: Callable[..., Any], name: str) -> None:
+def test_a_missing_setting_of_an_engine_is_an_error(composed: Callable[..., Any], name: str) -> None:
     needs = ENGINES[name].needs
     with pytest.raises(ConfigError, match=f"engine={name} needs {needs}, which is null"):
         composed("generate", f"engine={name}", f"engine.{needs}=null")

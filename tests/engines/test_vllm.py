@@ -39,9 +39,9 @@ def requests(engine: Any) -> list[Request]:
 @pytest.mark.vllm
 def test_greedy_equals_transformers(engine: Any, requests: list[Request]) -> None:
     hf = open_engine(replace(CONFIG, name="hf", memory_fraction=0.9), model_folder("bundled:teacher"), None)
-    ours = by_id(engine.generate(requests, GREEDY))
-    assert ours == by_id(hf.generate(requests, GREEDY))
-    assert set(Counter(output.finish_reason for output in ours.values())) == {"stop", "length"}
+    outputs = by_id(engine.generate(requests, GREEDY))
+    assert outputs == by_id(hf.generate(requests, GREEDY))
+    assert set(Counter(output.finish_reason for output in outputs.values())) == {"stop", "length"}
     assert engine.context_tokens == hf.context_tokens
 
 
@@ -51,7 +51,7 @@ def test_completions_come_as_they_finish(engine: Any, requests: list[Request]) -
     first = next(outputs)
     assert first.num_tokens < GREEDY.max_tokens and engine._engine.has_unfinished_requests()
     outputs.close()
-    assert not engine._engine.has_unfinished_requests(), "a run that is given up leaves nothing running"
+    assert not engine._engine.has_unfinished_requests(), "an abandoned run must stop all its requests"
     assert by_id(engine.generate(requests, GREEDY))[first.id] == replace(first, seconds=0.0)
 
 
@@ -85,7 +85,7 @@ def test_the_command(run_command: Callable[..., subprocess.CompletedProcess[str]
 
 
 @pytest.mark.vllm
-def test_a_closed_engine_makes_room_for_the_next_model(engine: Any, requests: list[Request]) -> None:
+def test_a_closed_engine_frees_memory_for_the_next_model(engine: Any, requests: list[Request]) -> None:
     engine.close()  # the last test that needs it
     other = open_engine(replace(CONFIG, memory_fraction=0.2), model_folder("bundled:student"), None)
     assert len(list(other.generate(requests[:4], GREEDY))) == 4

@@ -1,4 +1,4 @@
-"""Engines: prompts in, completions out as they finish. A new one is one entry of ``ENGINES`` and its module."""
+"""Engines: prompts in, completions out as they finish. A new engine is one entry of ``ENGINES`` and one module."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 from micota.config import ENGINES, EngineConfig, EngineKind
 from micota.graph.stage import function
 
-if TYPE_CHECKING:  # what checks a config must not import transformers
+if TYPE_CHECKING:  # checks of a config must not import transformers
     from micota.engines.base import Engine
 
 
 def _check(kind: EngineKind) -> None:
     module, _, name = kind.opens.partition(":")
     try:
-        found = find_spec(module) is not None
+        exists = find_spec(module) is not None
     except ImportError:
-        found = False
-    if not found or not name:
-        raise TypeError(f"engine {kind.name!r} opens {kind.opens!r}, which is not there; accepted: MODULE:CLASS")
+        exists = False
+    if not exists or not name:
+        raise TypeError(f"engine {kind.name!r} opens {kind.opens!r}, which does not exist; accepted: MODULE:CLASS")
 
 
 ENGINES.for_each(_check)
@@ -45,8 +45,8 @@ def open_engine(config: EngineConfig, folder: str, revision: str | None, *, take
     a ``WeightLoader`` (not every engine can be).
 
     Raises:
-        ConfigError: the engine's extra is not installed (the text names the command that installs it), or its server is
-            not there.
+        ConfigError: the engine's extra is not installed (the text names the command that installs it), or its server
+            does not answer.
     """
     kind = ENGINES[config.name]
     options = {"takes_weights": takes_weights} if kind.takes_weights else {}

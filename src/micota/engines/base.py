@@ -12,8 +12,8 @@ from micota.pretrained import load_config
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One sample to draw. ``seed`` makes it the same whatever is drawn beside it; ``done`` means that it is not wanted
-    (an engine may need it all the same, to form the same batches as an undisturbed run)."""
+    """One sample to generate. ``seed`` makes it independent of other requests. ``done`` means that its output exists
+    (an engine may still need the request, to form the same batches as an uninterrupted run)."""
 
     id: tuple[str, int]
     prompt_ids: list[int]
@@ -23,7 +23,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """One finished sample. ``num_tokens`` counts generated tokens with eos; ``seconds`` is from its prompt on."""
+    """One finished sample. ``num_tokens`` counts generated tokens with eos; ``seconds`` starts with its prompt."""
 
     id: tuple[str, int]
     text: str
@@ -33,17 +33,17 @@ class Output:
 
 
 class Engine(Protocol):
-    """A model, loaded at the latest when it is first asked; what prompts need is there before."""
+    """A model, loaded by the first ``generate`` at the latest. The tokenizer is loaded when the engine opens."""
 
     tokenizer: Any
     context_tokens: int  # longest prompt + completion
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
-        """Answer all requests that are not done, in any order, each as soon as it is finished."""
+        """The outputs of all requests that are not done, in any order, each as soon as it is finished."""
         ...
 
     def close(self) -> None:
-        """Free what the model holds; nothing else may be called afterwards."""
+        """Free the memory of the model; no other method may be called afterwards."""
         ...
 
 
@@ -55,11 +55,11 @@ class WeightLoader(Protocol):
         """Replace weights by tensors of the same names and shapes, named as in the model's checkpoint.
 
         Raises:
-            ValueError: a tensor has no place in the model, or another shape.
+            ValueError: the model has no tensor of a name, or one of another shape.
         """
         ...
 
 
 def context_tokens(folder: str, revision: str | None) -> int:
-    """Tokens of prompt and completion that a model was made for."""
+    """The longest prompt + completion in tokens, by the config of the model."""
     return int(load_config(folder, revision).get_text_config().max_position_embeddings)

@@ -1,4 +1,4 @@
-"""Problems put to an engine, its outputs as completions, and these graded and scored."""
+"""Problems -> requests to an engine -> completions -> scores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from micota.seeding import seed_of
 
 @dataclass(frozen=True, kw_only=True)
 class Rendered:
-    """A prompt as it is sent: its hash, its length, and the part of the answer that stands in it."""
+    """A rendered prompt: its hash, its length in tokens, and the start of the answer that it contains."""
 
     hash: str
     num_tokens: int
@@ -29,7 +29,7 @@ class Rendered:
 def requests_for(
     spec: CompletionsSpec, problems: list[Question], engine: Engine
 ) -> tuple[list[Request], dict[str, Rendered]]:
-    """Requests that fit the context, and the prompt of every problem. The engine's model need not be loaded for this.
+    """Requests that fit the context, and the prompt of every problem. The engine's model need not be loaded.
 
     Raises:
         ConfigError: the tokenizer has no chat template, or hides the tags of a thought, or no prompt fits.
@@ -49,7 +49,7 @@ def requests_for(
             requests.append(Request(id=(problem.id, sample), prompt_ids=ids, seed=seed))
     if not requests:
         raise ConfigError(
-            f"no prompt leaves room for max_tokens={spec.sampling.max_tokens} in the model's context of "
+            f"no prompt leaves space for max_tokens={spec.sampling.max_tokens} in the model's context of "
             f"{engine.context_tokens} tokens; lower it"
         )
     return requests, prompts
@@ -65,26 +65,26 @@ def _check_tokenizer(tokenizer: Any, spec: CompletionsSpec) -> None:
     if hidden:
         raise ConfigError(
             f"the tokenizer of {tokenizer.name_or_path} has {', '.join(sorted(map(str, hidden)))} as a special token, "
-            "which is left out of the text of a completion; accepted for the tags of thinking: tokens that are text"
+            "which the text of a completion omits; accepted for the tags of thinking: tokens that are text"
         )
 
 
 def answers(
     spec: CompletionsSpec, requests: Sequence[Request], prompts: dict[str, Rendered], engine: Engine
 ) -> Iterator[Completion]:
-    """The answers to all requests that are not done, each as soon as it is finished; arguments as of ``requests_for``
-    and what it returns."""
+    """The completions of all requests that are not done, each as soon as it is finished. ``requests`` and ``prompts``
+    come from ``requests_for``."""
     for output in engine.generate(requests, spec.sampling):
         yield completion_of(output, prompts, spec.thinking, engine.tokenizer)
 
 
 class Evaluator:
-    """One problem set, put to an engine as often as its weights change: prompts are rendered once.
+    """Evaluates an engine on one problem set, once or after each change of its weights; prompts are rendered once.
 
     Args:
-        spec: how problems are put and answers sampled.
-        source: where the problems come from, with the rule of their benchmark.
-        grader: whose answers count as right.
+        spec: the prompt and the sampling.
+        source: the source of the problems, with the rule of their benchmark.
+        grader: the grader whose verdicts are scored.
 
     Raises:
         ConfigError: as of ``requests_for``.
@@ -99,21 +99,21 @@ class Evaluator:
 
     @property
     def num_wanted(self) -> int:
-        """Answers to all problems, also to those whose prompt leaves no room for one."""
+        """The number of samples of all problems, including those whose prompt does not fit the context."""
         return len(self.problems) * self._spec.sampling.num_samples
 
     def answers(self) -> list[Completion]:
-        """The answers of the engine as it is now."""
+        """The completions of the engine with its current weights."""
         return list(answers(self._spec, self._requests, self._prompts, self._engine))
 
     def scores(self, rows: Sequence[Completion], graders: Graders) -> list[Score]:
-        """Answers graded by every rule, and scored."""
+        """The scores of completions, graded by every rule."""
         verdicts = graders.grade([submission(row, self.problems) for row in rows], self._rule)
         return scored(rows, self.problems, verdicts, self._grader)
 
 
 def completion_of(output: Output, prompts: dict[str, Rendered], thinking: ThinkingConfig, tokenizer: Any) -> Completion:
-    """The row of a finished sample; ``prompts`` as from ``requests_for``."""
+    """The row of a finished sample; ``prompts`` comes from ``requests_for``."""
     problem_id, sample = output.id
     prompt = prompts[problem_id]
     row = Completion(

@@ -1,8 +1,8 @@
-"""The embedded engine: transformers models with a decoding loop of their own.
+"""The embedded engine: a decoding loop for transformers models.
 
-Against ``model.generate`` it gives the place of a finished row to the next request, so that one long answer does not
-stall the rest, grows the key-value cache in place, and draws each sample from a random stream of its own, so that a
-sample does not depend on what was drawn before a restart.
+It differs from ``model.generate`` in three points. The slot of a finished row goes to the next request, so that one
+long answer does not stall the rest. The key-value cache grows in place. Each request has its random stream, so that a
+sample does not depend on samples before a restart.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from micota.config import EngineConfig, SamplingConfig
 from micota.engines.base import Output, Request, context_tokens
 from micota.pretrained import load_model, load_tokenizer
 
-COMPACT_BELOW = 0.75  # drop finished rows once fewer than this share of the rows still run and nobody waits
-REFILL_AT = 8  # give free places away once an eighth of the batch is free: a prompt costs more than a token
-ROUNDS = 8  # batches' worth of requests that share places; what a killed run repeats at most
+COMPACT_BELOW = 0.75  # drop finished rows once fewer than this share of the rows still run and no request waits
+REFILL_AT = 8  # refill free slots once an eighth of the batch is free: a prompt costs more than a token
+ROUNDS = 8  # batches of requests per window; a killed run repeats at most one window
 CACHE_STEP = 64  # tokens by which the cache grows
 
 
 class GrowingLayer(DynamicLayer):
-    """A cache layer that writes into a buffer with room to spare; transformers' own copies the cache at every token."""
+    """A cache layer that writes into a buffer with spare capacity; the plain one copies the cache at every token."""
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         super().lazy_initialization(key_states, value_states)
@@ -69,7 +69,7 @@ class GrowingLayer(DynamicLayer):
 
 
 def _aligned(tensor: torch.Tensor, length: int, dim: int) -> torch.Tensor:
-    """The last ``length`` entries along ``dim`` (counted from the end), with zeros before what is shorter."""
+    """The last ``length`` entries along ``dim`` (counted from the end), padded with zeros in front."""
     short = length - tensor.shape[dim]
     if short <= 0:
         return tensor.narrow(dim, -short, length)
@@ -77,8 +77,8 @@ def _aligned(tensor: torch.Tensor, length: int, dim: int) -> torch.Tensor:
 
 
 class Batch:
-    """Rows that are decoded together, left-padded: ``rows`` are indices into the window, ``running`` says which of them
-    are not finished, ``ids`` and ``positions`` (rows x 1) are the next to be read, ``mask`` is rows x tokens."""
+    """Rows that are decoded together, left-padded: ``rows`` are indices into the window, ``running`` marks unfinished
+    rows, ``ids`` and ``positions`` (rows x 1) are the next input, ``mask`` is rows x tokens."""
 
     def __init__(
         self, rows: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache, running: torch.Tensor
@@ -93,7 +93,7 @@ class Batch:
             setattr(self, name, getattr(self, name)[keep])
 
     def join(self, newcomers: Batch) -> None:
-        """Put newcomers into the places of finished rows, and forget what no row reads any more."""
+        """Replace finished rows by newcomers, and drop cache entries that no row reads any more."""
         keep = self.running.nonzero()[:, 0]
         length = max(int(self.mask[keep].sum(1).max()), newcomers.mask.shape[1])
         for layer, other in zip(self.cache.layers, newcomers.cache.layers, strict=True):
@@ -104,7 +104,7 @@ class Batch:
 
 
 class HFEngine:
-    """A transformers model on one device, loaded when it is first used."""
+    """A transformers model on one device, loaded by the first use."""
 
     def __init__(self, config: EngineConfig, folder: str, revision: str | None, takes_weights: bool = True) -> None:
         device = config.device
@@ -118,7 +118,7 @@ class HFEngine:
 
     @classmethod
     def around(cls, model: Any, tokenizer: Any, batch_size: int) -> HFEngine:
-        """An engine that asks a model which is there already, as in the middle of training. Its mode is left alone."""
+        """An engine around a model in memory, for evaluation during training. The mode of the model does not change."""
         engine = cls.__new__(cls)
         engine.model, engine.tokenizer, engine.batch_size = model, tokenizer, batch_size
         engine.context_tokens = int(model.config.get_text_config().max_position_embeddings)
@@ -138,7 +138,7 @@ class HFEngine:
 
     @cached_property
     def _forbidden(self) -> torch.Tensor:
-        """Ids that must never be drawn: padding, and rows of a padded embedding that stand for no token."""
+        """Mask of ids that are never sampled: padding, and rows of a padded embedding that belong to no token."""
         width = self.model.get_output_embeddings().weight.shape[0]
         unused = torch.arange(width) >= len(self.tokenizer)
         if self.tokenizer.pad_token_id is not None and self.tokenizer.pad_token_id not in self.eos_ids:
@@ -148,19 +148,19 @@ class HFEngine:
     @torch.no_grad()
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
         """See the protocol. In place: memory holds the model once, and tied weights stay tied."""
-        places = self.model.state_dict()
+        parameters = self.model.state_dict()
         for name, values in weights:
-            if name not in places or places[name].shape != values.shape:
-                seen = tuple(places[name].shape) if name in places else "not there"
+            if name not in parameters or parameters[name].shape != values.shape:
+                seen = tuple(parameters[name].shape) if name in parameters else "missing"
                 raise ValueError(
                     f"{name} is {tuple(values.shape)} and in the model {seen}; accepted: the same names and shapes"
                 )
-            places[name].copy_(values)
+            parameters[name].copy_(values)
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
         """See the protocol. The numbers of a row can depend on the shape of its batch, so a resumed run must form the
-        same batches: requests go in windows of ``ROUNDS`` batches, done or not. A window that is wholly done is
-        skipped, any other is decoded again until the last of its answers that are wanted."""
+        same batches: requests go in windows of ``ROUNDS`` batches, done or not. A window whose requests are all done
+        is skipped. Any other window is decoded again, until the last output that is not done."""
         if all(request.done for request in requests):
             return
         ordered = sorted(requests, key=lambda request: -len(request.prompt_ids))
@@ -176,13 +176,13 @@ class HFEngine:
         self.__dict__.pop("model", None)
 
     def _new_cache(self) -> DynamicCache:
-        """A cache whose plain layers grow in place. Layers of other kinds (sliding windows) cannot take rows in."""
+        """A cache whose plain layers grow in place. Layers of other kinds (sliding windows) cannot join rows."""
         cache = DynamicCache(config=self.model.config)
         cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
         return cache
 
     def _forward(self, batch: Batch) -> torch.Tensor:
-        """Logits (rows x vocabulary) after the ids of a batch, whose positions they take."""
+        """Logits (rows x vocabulary) after the ids of a batch; advances its mask and positions."""
         batch.mask = torch.cat([batch.mask, batch.mask.new_ones(len(batch.rows), 1)], dim=1)
         logits: torch.Tensor = self.model(
             input_ids=batch.ids,
@@ -208,14 +208,14 @@ class HFEngine:
 
 
 class Window:
-    """Requests that are decoded in the same places, ``batch_size`` at a time, in their order."""
+    """Requests that share ``batch_size`` slots and enter them in order."""
 
     def __init__(self, engine: HFEngine, requests: Sequence[Request], sampling: SamplingConfig) -> None:
         self.engine, self.requests, self.sampling = engine, requests, sampling
         self.device = engine.model.device
         self.waiting = deque(range(len(requests)))
         self.num_wanted = sum(not request.done for request in requests)
-        self.written = torch.zeros(len(requests), sampling.max_tokens, dtype=torch.long, device=self.device)
+        self.generated = torch.zeros(len(requests), sampling.max_tokens, dtype=torch.long, device=self.device)
         self.lengths = torch.zeros(len(requests), dtype=torch.long, device=self.device)
         self.uniforms = _uniforms(requests, sampling).to(self.device)
         self.eos = torch.tensor(sorted(engine.eos_ids), device=self.device)
@@ -223,7 +223,7 @@ class Window:
 
     @torch.inference_mode()
     def decode(self) -> Iterator[Output]:
-        """Answers as they finish, those of requests that are done left out."""
+        """Outputs as they finish, except of requests that are done."""
         batch_size = self.engine.batch_size
         batch = yield from self._admitted(batch_size)
         while self.num_wanted:
@@ -238,10 +238,10 @@ class Window:
                 continue
             if not self.waiting and alive < COMPACT_BELOW * len(batch.rows):
                 batch.select(batch.running.nonzero()[:, 0])
-            yield from self._origin_line(batch, self.engine._forward(batch))
+            yield from self._append_tokens(batch, self.engine._forward(batch))
 
     def _admitted(self, count: int) -> Generator[Output, None, Batch]:
-        """Read the prompts of the next requests, and write the first token of each."""
+        """Process the prompts of the next requests, and generate the first token of each."""
         indices = [self.waiting.popleft() for _ in range(min(count, len(self.waiting)))]
         for index in indices:
             self.began[index] = time.perf_counter()
@@ -256,7 +256,7 @@ class Window:
         ).logits[:, -1]
         rows = torch.tensor(indices, device=self.device)
         batch = Batch(rows, ids[:, -1:], mask, cache, torch.ones(len(rows), dtype=torch.bool, device=self.device))
-        yield from self._origin_line(batch, logits)
+        yield from self._append_tokens(batch, logits)
         return batch
 
     def _left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -269,12 +269,12 @@ class Window:
             mask[row, width - len(prompt) :] = 1
         return ids.to(self.device), mask.to(self.device)
 
-    def _origin_line(self, batch: Batch, logits: torch.Tensor) -> Iterator[Output]:
-        """Choose and note the next token of every running row; the outputs of those that it ends."""
+    def _append_tokens(self, batch: Batch, logits: torch.Tensor) -> Iterator[Output]:
+        """Choose and store the next token of every running row; yields the outputs of rows that it ends."""
         rows = batch.rows
         steps = self.lengths[rows].clamp(max=self.sampling.max_tokens - 1)
         ids = self.engine._choose(logits, self.sampling, self.uniforms[rows, steps % self.uniforms.shape[1]])
-        self.written[rows, steps] = torch.where(batch.running, ids, self.written[rows, steps])
+        self.generated[rows, steps] = torch.where(batch.running, ids, self.generated[rows, steps])
         self.lengths[rows] += batch.running
         batch.ids = ids[:, None]
         stopped = batch.running & torch.isin(ids, self.eos)
@@ -289,7 +289,7 @@ class Window:
                 continue
             self.num_wanted -= 1
             length = int(self.lengths[index])
-            ids = self.written[index, : length - 1 if reason == "stop" else length].tolist()
+            ids = self.generated[index, : length - 1 if reason == "stop" else length].tolist()
             yield Output(
                 id=self.requests[index].id,
                 text=self.engine.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False),
@@ -300,8 +300,8 @@ class Window:
 
 
 def _uniforms(requests: Sequence[Request], sampling: SamplingConfig) -> torch.Tensor:
-    """One uniform number per request and step, from the request's own seed: inverse-CDF sampling needs no more."""
+    """One uniform number per request and step, from the seed of the request, for inverse-CDF sampling."""
     if sampling.temperature == 0:
         return torch.zeros(len(requests), 1)
-    draws = [torch.rand(sampling.max_tokens, generator=torch.Generator().manual_seed(r.seed)) for r in requests]
-    return torch.stack(draws)
+    numbers = [torch.rand(sampling.max_tokens, generator=torch.Generator().manual_seed(r.seed)) for r in requests]
+    return torch.stack(numbers)

