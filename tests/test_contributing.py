@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
@@ -18,6 +19,7 @@ from fork_server import ROOT
 from rich.console import Console
 
 import micota.engines
+import micota.graph
 import micota.stages
 from micota.analysis.statistics import Estimate
 from micota.artifacts.store import Store
@@ -26,7 +28,6 @@ from micota.data.filters import Filters
 from micota.data.sources import model_folder
 from micota.engines import open_engine
 from micota.engines.base import Request
-from micota.graph import specs
 from micota.graph import stage as stages
 from micota.graph.nodes import merged
 from micota.records import Completion, Verdict
@@ -141,21 +142,23 @@ def add_file(
 ) -> None:
     """Make a block a module of a package."""
     text = next(text for _, name, text in blocks if name == title)
-    (folder / Path(title).name).write_text(text, encoding="utf-8")
-    monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+    path = folder / title
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(path.parent)])
 
 
 def test_a_stage_makes_its_artifact(
     composed: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks = section("CONTRIBUTING.md", "Add a stage")
-    # What follows is what editing the files does: a name in specs.py, a new file, a record, a builder.
+    spec, stage, record = (f"src/micota/{name}.py" for name in ("graph/words", "stages/words", "stages/registry"))
+    assert [title for _, title, _ in blocks] == [spec, stage, record]
+    # What follows is what editing the files does: two new files and a record.
     monkeypatch.setattr(stages, "_stages", dict(stages._stages))
-    spec = namespace(blocks, "src/micota/graph/specs.py")["WordsSpec"]
-    monkeypatch.setattr(specs, "WordsSpec", spec, raising=False)
-    add_file(blocks, "src/micota/stages/words.py", micota.stages, tmp_path, monkeypatch)
-    namespace(blocks, "src/micota/stages/registry.py")
-    found = namespace(blocks, "src/micota/graph/evaluations.py")
+    add_file(blocks, spec, micota.graph, tmp_path, monkeypatch)
+    add_file(blocks, stage, micota.stages, tmp_path, monkeypatch)
+    namespace(blocks, record)
     rows = tmp_path / "rows.jsonl"
     row = {"problem_id": "1", "messages": [{"role": "user", "content": "?"}], "completion": "One two one"}
     rows.write_text(json.dumps(row | {"num_tokens": 0, "source": "mine"}) + "\n")
@@ -163,7 +166,7 @@ def test_a_stage_makes_its_artifact(
         *("generate", "experiment=tiny", "tracker=none", "data=instruct", "data.name=mine", f"data.path={rows}"),
         *("select.num_examples=null", f"artifacts={tmp_path / 'artifacts'}"),
     )
-    node = found["words_of"](config)
+    node = importlib.import_module("micota.graph.words").words(config)
     execute(config, "generate", [node], Console(quiet=True))
     store = Store(config.artifacts)
     assert (store.path(node) / "words.txt").read_text().split() == ["one", "two"]
