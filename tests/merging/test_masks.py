@@ -27,16 +27,16 @@ def test_philox_gives_the_known_answers(
 ) -> None:
     words = philox(tuple(torch.tensor([_signed(word)]) for word in counter), key)  # type: ignore[arg-type]
     assert tuple(int(word) % 2**64 for word in words) == answer
-    before = sum(word << 64 * place for place, word in enumerate(counter)) - 1
-    theirs = np.random.Philox(counter=before % 2**256, key=key[0] | key[1] << 64).random_raw(4)
-    assert tuple(theirs.tolist()) == answer
+    before = sum(word << 64 * index for index, word in enumerate(counter)) - 1
+    expected = np.random.Philox(counter=before % 2**256, key=key[0] | key[1] << 64).random_raw(4)
+    assert tuple(expected.tolist()) == answer
 
 
 def test_numpy_and_torch_agree() -> None:
     key = mask_key(7, 0, "model.layers.3.mlp.up_proj.weight")
     for start, stop in ((0, 10_000), (12_345, 20_001), (2**40 + 3, 2**40 + 777)):
-        ours = numbers_on(key, start, stop, "cpu")
-        assert torch.equal(ours.double() * 2.0**-32, uniforms(key, start, stop))
+        numbers = numbers_on(key, start, stop, "cpu")
+        assert torch.equal(numbers.double() * 2.0**-32, uniforms(key, start, stop))
 
 
 @pytest.mark.gpu

@@ -37,13 +37,13 @@ def run(models: list[Path], folder: Path, recipe: Any = None, **options: Any) ->
 @pytest.mark.parametrize("method", MERGE_METHODS)
 def test_threads_do_not_change_a_bit(pair: list[Path], tmp_path: Path, method: str) -> None:
     recipe = spec(method, rescale="norm")
-    found = []
+    contents = []
     for threads in (1, 2, 8):
         torch.set_num_threads(threads)
         run(pair, tmp_path / str(threads), recipe)
         assert torch.get_num_threads() == threads
-        found.append((tmp_path / str(threads) / WEIGHTS).read_bytes())
-    assert found[0] == found[1] == found[2]
+        contents.append((tmp_path / str(threads) / WEIGHTS).read_bytes())
+    assert contents[0] == contents[1] == contents[2]
 
 
 def test_shards_do_not_change_a_bit(pair: list[Path], tmp_path: Path) -> None:
@@ -81,9 +81,9 @@ def test_in_memory_and_on_disk_are_the_same(pair: list[Path], tmp_path: Path) ->
     run(pair, tmp_path / "disk", spec(dtype="bfloat16"))
     with open_models([(str(path), None) for path in pair], tmp_path / "scratch") as models:
         merge = ModelMerge(spec(dtype="bfloat16"), models[0].checkpoint, [models[1].checkpoint], tensor_names(models))
-        written = tensors(tmp_path / "disk")
+        expected = tensors(tmp_path / "disk")
         for name, values in merge.tensors():
-            assert torch.equal(values, written[name])
+            assert torch.equal(values, expected[name])
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -115,15 +115,15 @@ def test_a_model_larger_than_memory_is_checked_layer_by_layer(
 
 def test_the_report_lists_what_was_done_to_each_module(pair: list[Path], tmp_path: Path) -> None:
     norms = run(pair, tmp_path)
-    old, new, ours = (tensors(path) for path in (*pair, tmp_path))
+    old, new, merged = (tensors(path) for path in (*pair, tmp_path))
     report = json.loads((tmp_path / "merge.json").read_text())
-    delta = torch.cat([(new[name] - old[name]).flatten() for name in ours])
-    kept = torch.cat([(ours[name] - old[name]).flatten() for name in ours])
+    delta = torch.cat([(new[name] - old[name]).flatten() for name in merged])
+    kept = torch.cat([(merged[name] - old[name]).flatten() for name in merged])
     assert norms["task_vector_norm"] == pytest.approx(float(delta.norm()), rel=1e-4)
     assert norms["merged_vector_norm"] == pytest.approx(float(kept.norm()), rel=1e-4)
     assert norms["dropped_share"] == pytest.approx(float((kept == 0).float().mean()), abs=1e-3)
     q_proj = report["modules"]["self_attn.q_proj.weight"]
-    squares = [(new[name] - old[name]).pow(2).sum().item() for name in ours if "q_proj.weight" in name]
+    squares = [(new[name] - old[name]).pow(2).sum().item() for name in merged if "q_proj.weight" in name]
     assert q_proj["task_vector_norms"][0] == pytest.approx(math.sqrt(sum(squares)), rel=1e-4)
     assert {"layer 0", "layer 1", "layer 2"} <= report["layers"].keys()
     assert "self_attn.q_proj.weight" in (tmp_path / "merge.txt").read_text()
@@ -132,8 +132,8 @@ def test_the_report_lists_what_was_done_to_each_module(pair: list[Path], tmp_pat
 
 def test_weights_of_0_leave_modules_as_they_were(pair: list[Path], tmp_path: Path) -> None:
     run(pair, tmp_path, spec(weight=[{"filter": "mlp", "value": 1.0}, {"value": 0}], density=1.0))
-    old, new, ours = (tensors(path) for path in (*pair, tmp_path))
-    for name, values in ours.items():
+    old, new, merged = (tensors(path) for path in (*pair, tmp_path))
+    for name, values in merged.items():
         torch.testing.assert_close(values, new[name] if "mlp" in name else old[name])
 
 
@@ -167,18 +167,20 @@ def test_a_lora_adapter_is_applied_first(tmp_path: Path, settings: dict[str, Any
     base = save(model_of("qwen2", tied=False).to(dtype), tmp_path / "base")
     lora, full = adapted(base, tmp_path, **settings)
     with open_models([(str(base), None), (str(lora), None)], tmp_path / "scratch") as models:
-        ours, theirs = tensors(models[1].folder), tensors(full)
-        for name, values in theirs.items():
-            torch.testing.assert_close(ours[name], values, rtol=0, atol=1e-7, msg=lambda text, n=name: f"{n}: {text}")
-        assert any(not torch.equal(values, tensors(base)[name]) for name, values in ours.items())
+        applied, reference = tensors(models[1].folder), tensors(full)
+        for name, values in reference.items():
+            torch.testing.assert_close(
+                applied[name], values, rtol=0, atol=1e-7, msg=lambda text, n=name: f"{n}: {text}"
+            )
+        assert any(not torch.equal(values, tensors(base)[name]) for name, values in applied.items())
         model: Any = AutoModelForCausalLM.from_pretrained(models[1].folder, dtype="auto")
         assert model.dtype == dtype and model.generation_config.eos_token_id == 1
-    run([base, lora], tmp_path / "ours", spec(dtype="bfloat16"))
-    run([base, full], tmp_path / "theirs", spec(dtype="bfloat16"))
-    merged, reference = tensors(tmp_path / "ours"), tensors(tmp_path / "theirs")
+    run([base, lora], tmp_path / "from_adapter", spec(dtype="bfloat16"))
+    run([base, full], tmp_path / "from_full", spec(dtype="bfloat16"))
+    merged, reference = tensors(tmp_path / "from_adapter"), tensors(tmp_path / "from_full")
     for name, values in reference.items():
         torch.testing.assert_close(merged[name], values, rtol=1e-2, atol=1e-7)
-    assert not (tmp_path / "ours" / "scratch").exists()
+    assert not (tmp_path / "from_adapter" / "scratch").exists()
 
 
 def test_an_adapter_is_applied_slice_by_slice(
@@ -196,9 +198,9 @@ def test_an_adapter_is_applied_slice_by_slice(
     monkeypatch.setattr(slices, "SLICE", 100)
     with open_models([(str(pair[0]), None), (str(lora), None)], tmp_path / "scratch") as models:
         assert max(sizes) <= 100
-        ours = tensors(models[1].folder)
+        merged = tensors(models[1].folder)
     for name, values in tensors(full).items():
-        torch.testing.assert_close(ours[name], values, rtol=0, atol=1e-7)
+        torch.testing.assert_close(merged[name], values, rtol=0, atol=1e-7)
 
 
 def test_adapters_that_cannot_be_applied_are_refused(pair: list[Path], tmp_path: Path) -> None:
@@ -224,7 +226,7 @@ def test_too_small_a_disk_is_refused_before_an_adapter_is_applied(
     usage = shutil.disk_usage(tmp_path)._replace(free=8 * size - 1)  # twice the model in float32 is needed
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     monkeypatch.setattr(CheckpointWriter, "write", None)
-    refused([pair[0], lora], tmp_path, "the model with its adapter applied and what is made of it need")
+    refused([pair[0], lora], tmp_path, "the model with its adapter applied and the merged model need")
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -244,7 +246,7 @@ def refused(models: list[Path], tmp_path: Path, *named: str) -> None:
 
 def test_a_model_of_another_shape_is_refused(pair: list[Path], tmp_path: Path) -> None:
     other = save(model_of("qwen2", True, intermediate_size=64), tmp_path / "other")
-    refused([pair[0], other], tmp_path, "cannot be merged", "down_proj", "(32, 64)", "a model and its own fine-tune")
+    refused([pair[0], other], tmp_path, "cannot be merged", "down_proj", "(32, 64)", "a model and a fine-tune of it")
 
 
 def test_another_vocabulary_is_refused(pair: list[Path], tmp_path: Path) -> None:
@@ -286,7 +288,7 @@ def test_a_shard_cut_short_is_named(pair: list[Path], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("which", [0, 1])
-def test_a_value_that_is_not_finite_is_found(pair: list[Path], tmp_path: Path, value: float, which: int) -> None:
+def test_a_value_that_is_not_finite_is_named(pair: list[Path], tmp_path: Path, value: float, which: int) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(pair[which])
     model.model.layers[1].mlp.up_proj.weight.data[3, 5] = value
     models = list(pair)
@@ -303,7 +305,7 @@ def test_too_small_a_disk_is_refused_before_anything_is_written(
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_merge_that_is_not_what_was_planned_is_not_passed(
+def test_a_merge_that_differs_from_its_spec_fails_the_check(
     pair: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_settings = merge_module.write_settings

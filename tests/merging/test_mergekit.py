@@ -1,4 +1,4 @@
-"""Our methods against mergekit's own on the same masks: whole models of three architectures, tied and untied."""
+"""All methods against mergekit on the same masks: whole models of three architectures, tied and untied."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from micota.merging.masks import uniforms
 from micota.merging.merge import merge_models
 
 KEY = (1, 2)  # one for all tensors: mergekit's functions do not know which tensor they prune
-OURS_AND_THEIRS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "task_arithmetic": ({}, {}),
     "dare_linear": ({"density": 0.4, "rescale": "norm"}, {"rescale": True}),
     "dare_ties": ({"density": 0.4, "rescale": "norm"}, {"rescale": True}),
@@ -31,8 +31,8 @@ MODELS = [(name, tied) for name in ("qwen2", "llama", "gemma2") for tied in (Tru
 @pytest.fixture(autouse=True)
 def _same_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     def bernoulli(probabilities: torch.Tensor) -> torch.Tensor:
-        drawn = uniforms(KEY, 0, probabilities.numel()).view_as(probabilities)
-        return (drawn < probabilities).to(probabilities.dtype)
+        numbers = uniforms(KEY, 0, probabilities.numel()).view_as(probabilities)
+        return (numbers < probabilities).to(probabilities.dtype)
 
     monkeypatch.setattr(recipe, "mask_key", lambda seed, model, tensor: KEY)
     monkeypatch.setattr(torch, "bernoulli", bernoulli)
@@ -49,37 +49,37 @@ def with_mergekit(method: str, base: Path, models: list[dict[str, Any]], shared:
     from mergekit.merge import run_merge
     from mergekit.options import MergeOptions
 
-    own = {"parameters": shared} if shared else {}
+    parameters = {"parameters": shared} if shared else {}
     based = {} if method == "linear" else {"base_model": str(base)}
-    configuration = {"merge_method": method, "models": models, "dtype": "float32", **based, **own}
+    configuration = {"merge_method": method, "models": models, "dtype": "float32", **based, **parameters}
     options = MergeOptions(quiet=True, copy_tokenizer=False, write_model_card=False)
     run_merge(MergeConfiguration.model_validate(configuration), str(folder), options=options)
     return folder
 
 
-def assert_same(ours: Path, theirs: Path) -> None:
-    expected = tensors(theirs)
-    for name, values in tensors(ours).items():
+def assert_same(folder: Path, reference: Path) -> None:
+    expected = tensors(reference)
+    for name, values in tensors(folder).items():
         torch.testing.assert_close(
             values, expected[name], rtol=1e-5, atol=1e-7, msg=lambda text, n=name: f"{n}: {text}"
         )
 
 
 def test_every_method_is_compared() -> None:
-    assert OURS_AND_THEIRS.keys() == MERGE_METHODS.keys()
+    assert SETTINGS.keys() == MERGE_METHODS.keys()
 
 
-@pytest.mark.parametrize("method", OURS_AND_THEIRS)
+@pytest.mark.parametrize("method", SETTINGS)
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: f"{model[0]}-{'tied' if model[1] else 'untied'}")
 def test_one_fine_tuned_model(
     families: dict[tuple[str, bool], list[Path]], tmp_path: Path, method: str, model: tuple[str, bool]
 ) -> None:
     base, tuned, _ = families[model]
-    own, shared = OURS_AND_THEIRS[method]
-    recipe_of = spec(method, weight=0.3, **own)
+    settings, shared = SETTINGS[method]
+    recipe_of = spec(method, weight=0.3, **settings)
     merge_models(recipe_of, (str(base), None), [(str(tuned), None)], tmp_path, ASK)
-    names = {"density": "density", "epsilon": "epsilon", "gamma": "gamma"}
-    parameters = {theirs: own[ours] for ours, theirs in names.items() if ours in own}
+    names = ("density", "epsilon", "gamma")
+    parameters = {name: settings[name] for name in names if name in settings}
     if method == "linear":
         models = [
             {"model": str(base), "parameters": {"weight": 0.7}}, {"model": str(tuned), "parameters": {"weight": 0.3}},
@@ -88,37 +88,37 @@ def test_one_fine_tuned_model(
         models, shared = [{"model": str(base)}, {"model": str(tuned)}], {"t": 0.3}
     else:
         models = [{"model": str(tuned), "parameters": {"weight": 0.3, **parameters}}]
-    assert_same(tmp_path, with_mergekit(method, base, models, shared, tmp_path / "theirs"))
+    assert_same(tmp_path, with_mergekit(method, base, models, shared, tmp_path / "mergekit"))
 
 
-@pytest.mark.parametrize("method", [name for name in OURS_AND_THEIRS if name not in ("linear", "slerp")])
+@pytest.mark.parametrize("method", [name for name in SETTINGS if name not in ("linear", "slerp")])
 @pytest.mark.parametrize("normalize", [False, True])
-def test_two_models_merged_into_the_one_they_come_from(
+def test_two_models_merged_into_their_base(
     families: dict[tuple[str, bool], list[Path]], tmp_path: Path, method: str, normalize: bool
 ) -> None:
     base, tuned, instruct = families["qwen2", True]
-    own, shared = OURS_AND_THEIRS[method]
-    ours = {**own, "normalize": normalize, "weight": 0.6, "instruct_weight": 0.3, "instruct_density": 0.7}
+    settings, shared = SETTINGS[method]
+    fields = {**settings, "normalize": normalize, "weight": 0.6, "instruct_weight": 0.3, "instruct_density": 0.7}
     tuned_locations = [(str(tuned), None), (str(instruct), None)]
-    merge_models(spec(method, **ours), (str(base), None), tuned_locations, tmp_path, ASK)
-    extra = {name: own[name] for name in ("epsilon", "gamma") if name in own}
+    merge_models(spec(method, **fields), (str(base), None), tuned_locations, tmp_path, ASK)
+    extra = {name: settings[name] for name in ("epsilon", "gamma") if name in settings}
     models = [
-        {"model": str(tuned), "parameters": {"weight": 0.6, "density": own.get("density", 1.0), **extra}},
+        {"model": str(tuned), "parameters": {"weight": 0.6, "density": settings.get("density", 1.0), **extra}},
         {"model": str(instruct), "parameters": {"weight": 0.3, "density": 0.7, **extra}},
     ]
-    theirs = with_mergekit(method, base, models, {**shared, "normalize": normalize}, tmp_path / "theirs")
-    assert_same(tmp_path, theirs)
+    reference = with_mergekit(method, base, models, {**shared, "normalize": normalize}, tmp_path / "mergekit")
+    assert_same(tmp_path, reference)
 
 
 @pytest.mark.parametrize("setting", [
     [0.2, 0.6], [0.2, 0.9, 0.4], [{"filter": "self_attn", "value": 0.2}, {"filter": "mlp", "value": [0.3, 0.8]},
     {"value": 0.5}],
 ], ids=["two", "three", "by module"])  # fmt: skip
-def test_gradients_are_read_as_mergekit_reads_them(
+def test_gradients_mean_what_they_mean_in_mergekit(
     families: dict[tuple[str, bool], list[Path]], tmp_path: Path, setting: list[Any]
 ) -> None:
     base, tuned, _ = families["llama", False]
     recipe_of = spec("dare_ties", rescale="norm", density=setting, weight=setting)
     merge_models(recipe_of, (str(base), None), [(str(tuned), None)], tmp_path, ASK)
     models = [{"model": str(tuned), "parameters": {"weight": setting, "density": setting}}]
-    assert_same(tmp_path, with_mergekit("dare_ties", base, models, {"rescale": True}, tmp_path / "theirs"))
+    assert_same(tmp_path, with_mergekit("dare_ties", base, models, {"rescale": True}, tmp_path / "mergekit"))

@@ -41,9 +41,9 @@ def test_a_method_is_one_entry(composed: Callable[..., Any], pair: list[Path], t
     config = composed("merge", "merge=keep_largest", "merge.dtype=float32")
     node = merged(config)
     assert node.name.endswith(".keep_largest-d0.25-w1")
-    ours, figures = merge(pair, tmp_path, node.spec)
+    merged_tensors, figures = merge(pair, tmp_path, node.spec)
     before, after = map(tensors, pair)
-    for name, values in ours.items():
+    for name, values in merged_tensors.items():
         change = (after[name] - before[name]).abs()
         kept = values != before[name]
         assert int(kept.sum()) <= max(1, change.numel() // 4)
@@ -52,7 +52,7 @@ def test_a_method_is_one_entry(composed: Callable[..., Any], pair: list[Path], t
 
 
 def every_second(spec: MergeSpec, vector: TaskVector) -> Mask:
-    """Elements at even places."""
+    """Elements at even indices."""
     return alike(lambda values, start, stop: (torch.arange(start, stop) % 2 == 0).to(values))
 
 
@@ -63,9 +63,9 @@ def test_a_new_way_to_prune_is_one_entry_more(composed: Callable[..., Any], pair
         MergeMethod(name="stripes", summary="every second change", pruning="every_second", settings={"weight": 1.0})
     )
     config = composed("merge", "merge=stripes", "merge.density=0.5", "merge.dtype=float32")
-    ours, _ = merge(pair, tmp_path, merged(config).spec)
+    merged_tensors, _ = merge(pair, tmp_path, merged(config).spec)
     before, after = map(tensors, pair)
-    for name, values in ours.items():
+    for name, values in merged_tensors.items():
         flat = [tensor.flatten() for tensor in (values, before[name], after[name])]
         torch.testing.assert_close(flat[0][::2], flat[2][::2])
         assert torch.equal(flat[0][1::2], flat[1][1::2])

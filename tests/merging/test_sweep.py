@@ -13,7 +13,7 @@ import pytest
 import torch
 from toy_models import family, spec
 
-from micota.errors import ConfigError
+from micota.errors import ConfigError, MachineError
 from micota.graph import MergeSpec
 from micota.merging import masks, selection
 from micota.merging.models import Model, open_models, tensor_names
@@ -69,29 +69,29 @@ def test_with_another_model_merged_in_and_in_threads(models: list[Model], tmp_pa
     torch.set_num_threads(4)
     with sweep_of(recipe, models, tmp_path) as sweep:
         for density, weight, seed in POINTS[:6]:
-            ours = dict(sweep.merge(density, weight, seed).tensors())
+            swept = dict(sweep.merge(density, weight, seed).tensors())
             expected = alone(replace(recipe, density=density, weight=weight, seed=seed), models)
-            assert all(torch.equal(ours[name], expected[name]) for name in expected)
+            assert all(torch.equal(swept[name], expected[name]) for name in expected)
 
 
-def counted(monkeypatch: pytest.MonkeyPatch, place: Any, name: str) -> list[int]:
+def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[int]:
     """How often a function is called."""
     calls: list[int] = []
-    function: Callable[..., Any] = getattr(place, name)
+    function: Callable[..., Any] = getattr(module, name)
 
     def counting(*arguments: Any) -> Any:
         calls.append(1)
         return function(*arguments)
 
-    monkeypatch.setattr(place, name, counting)
+    monkeypatch.setattr(module, name, counting)
     return calls
 
 
-@pytest.mark.parametrize(("method", "place", "work"), [("dare_ties", masks, "_numbers"), ("ties", selection, "_rank")])
+@pytest.mark.parametrize(("method", "module", "work"), [("dare_ties", masks, "_numbers"), ("ties", selection, "_rank")])
 def test_masks_are_made_once_for_all_points_of_a_seed(
-    models: list[Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, place: Any, work: str
+    models: list[Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, module: Any, work: str
 ) -> None:
-    calls = counted(monkeypatch, place, work)
+    calls = counted(monkeypatch, module, work)
     with sweep_of(spec(method), models[:2], tmp_path) as sweep:
         dict(sweep.merge(0.5, 0.5, 0).tensors())
         once = len(calls)
@@ -106,7 +106,10 @@ def test_too_small_a_disk_is_refused_before_a_mask_is_written(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=100)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    with sweep_of(spec(), models[:2], tmp_path) as sweep, pytest.raises(ConfigError, match="the masks of a sweep need"):
+    with (
+        sweep_of(spec(), models[:2], tmp_path) as sweep,
+        pytest.raises(MachineError, match="the masks of a sweep need"),
+    ):
         sweep.merge(0.5, 0.5, 0)
 
 

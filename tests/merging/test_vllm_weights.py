@@ -1,4 +1,4 @@
-"""A merge put into running vLLM answers as the merge written to disk and loaded."""
+"""vLLM answers alike with a merge loaded into it while it runs and with the same merge from disk."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def answers(engine: Any) -> list[str]:
     for problem in problems:
         ids = engine.tokenizer(problem.problem + "\n", add_special_tokens=False)["input_ids"]
         requests.append(Request(id=(problem.id, 0), prompt_ids=(ids * PROMPT_TOKENS)[:PROMPT_TOKENS], seed=0))
-    found = {output.id: output.text for output in engine.generate(requests, GREEDY)}
-    return [found[request.id] for request in requests]
+    texts = {output.id: output.text for output in engine.generate(requests, GREEDY)}
+    return [texts[request.id] for request in requests]
 
 
 @pytest.mark.vllm

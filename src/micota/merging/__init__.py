@@ -1,1 +1,1 @@
-"""Merging: models and a recipe -> a model that is right, reproducible and checked; and merges measured in memory."""
+"""Merging: models and a recipe -> a reproducible, checked model; and merge sweeps in memory."""

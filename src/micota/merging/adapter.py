@@ -1,4 +1,4 @@
-"""LoRA adapters applied to the model they belong to, tensor by tensor: memory does not grow with the model.
+"""Apply LoRA adapters to their model, tensor by tensor: memory does not grow with the size of the model.
 
 The scale is ``alpha / r`` (arXiv 2106.09685), or ``alpha / sqrt(r)`` of rsLoRA (arXiv 2312.03732).
 """
@@ -21,15 +21,15 @@ from micota.export import add_adapter, export_settings
 from micota.merging.slices import slices
 from micota.pretrained import load_config, load_tokenizer
 
-PREFIX = "base_model.model."  # peft's names in front of the model's own
+PREFIX = "base_model.model."  # by which peft prefixes the names of the model
 PLAIN = "accepted: LoRA of linear layers; another kind must be merged into its model with peft first"
 
 
 class Adapter:
-    """The tensors of an adapter, in memory, by the tensors of the model that they change.
+    """The tensors of an adapter, in memory, keyed by the tensors of the model that they change.
 
     Raises:
-        ConfigError: it cannot be read, is of another kind, or does not belong to the model.
+        ConfigError: the adapter cannot be read, is of another kind, or does not fit the model.
     """
 
     def __init__(self, folder: Path, config: Any, model: Checkpoint) -> None:
@@ -42,7 +42,7 @@ class Adapter:
         with Checkpoint.open(folder, ADAPTER_WEIGHTS) as checkpoint:
             self.pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
             self.scales: dict[str, float] = {}
-            self.whole: dict[str, torch.Tensor] = {}  # trained as they are: biases, and peft's modules_to_save
+            self.whole: dict[str, torch.Tensor] = {}  # trained in full: biases, and peft's modules_to_save
             for name in checkpoint.entries:
                 module, _, kind = name.removeprefix(PREFIX).partition(".lora_")
                 if kind == "":
@@ -57,10 +57,10 @@ class Adapter:
                     raise ConfigError(f"{folder}: the adapter has {name}; {PLAIN}")
         shapes = {name: (up.shape[0], down.shape[1]) for name, (up, down) in self.pairs.items()}
         for name, shape in (shapes | {name: tuple(values.shape) for name, values in self.whole.items()}).items():
-            found = model.entries[name].shape if name in model.entries else "missing"
-            if found != shape:
+            model_shape = model.entries[name].shape if name in model.entries else "missing"
+            if model_shape != shape:
                 raise ConfigError(
-                    f"{folder}: the adapter changes {name} of shape {shape}, which in {model.folder} is {found}; "
+                    f"{folder}: the adapter changes {name} of shape {shape}, which in {model.folder} is {model_shape}; "
                     "accepted: the model that it was trained on"
                 )
 
@@ -73,27 +73,27 @@ class Adapter:
             return values.float()
         up, down = self.pairs[name]
         columns = down.shape[1]
-        # Rows of B A are rows of B times A: a slice of whole rows needs no more than its own part of B.
+        # Rows of B A are rows of B times A: a slice of whole rows needs only the same rows of B.
         rows = up[start // columns : stop // columns]
         return add_adapter(values.view(-1, columns), rows, down, self.scales[name]).flatten()
 
 
 def write_adapted(
-    folder: Path, model_folder: Path, config: Any, target: Path, room: Callable[[int, int], None]
+    folder: Path, model_folder: Path, config: Any, target: Path, check_disk: Callable[[int, int], None]
 ) -> None:
     """Write the model with the adapter of ``folder`` applied to ``target``.
 
     Args:
         config: of the adapter, by peft.
-        room: called with the number of elements that will be written and the bytes of each, before any is.
+        check_disk: called with the number of elements to write and the bytes of each, before the first is written.
 
     Raises:
-        ConfigError: the adapter does not belong to the model, or is of another kind than plain LoRA.
+        ConfigError: the adapter does not fit the model, or is not plain LoRA.
     """
     with Checkpoint.open(model_folder) as model:
         adapter = Adapter(folder, config, model)
         dtype = reduce(torch.promote_types, (entry.dtype for entry in model.entries.values()))
-        room(sum(entry.num_elements for entry in model.entries.values()), dtype.itemsize)
+        check_disk(sum(entry.num_elements for entry in model.entries.values()), dtype.itemsize)
         target.mkdir(parents=True)
         settings = load_config(model_folder)
         settings.dtype = dtype
@@ -108,7 +108,7 @@ def write_adapted(
 
 
 def generation_config(folder: Path, config: Any) -> Any:
-    """That of a model folder, or what its config says where it has none."""
+    """The generation config of a model folder, or one made from its config where it has none."""
     try:
         return GenerationConfig.from_pretrained(folder)
     except OSError:

@@ -1,4 +1,4 @@
-"""The weight and density whose answers have a wanted length, at the least loss of accuracy: a bracketing search."""
+"""Search, by bracketing, the most accurate weight and density whose answers have a target length."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from micota.errors import ConfigError
 
 @dataclass(frozen=True)
 class Reading:
-    """What a merge measures at: accuracy from 0 to 1, and mean tokens of an answer (both over seeds)."""
+    """The measurements of a merge: accuracy from 0 to 1, and mean tokens of an answer (both over seeds)."""
 
     density: float
     weight: float
@@ -34,15 +34,16 @@ def calibrate(
 ) -> tuple[Reading, list[Reading]]:
     """Find the most accurate merge whose answers have ``target_tokens``, within ``tolerance`` (a share of it).
 
-    For each density the weights are measured first, all of them: length need not rise with weight, so the target may be
-    crossed more than once. Each crossing is then narrowed down by bisection, the most accurate first, until one reading
-    of it is within the tolerance or ``num_steps`` weights were tried for the density.
+    For each density all weights are measured first: length need not rise with weight, so it may cross the target more
+    than once. Bisection then narrows each crossing, the most accurate first, until one of its readings is within the
+    tolerance or ``num_steps`` weights were tried for the density.
 
     Args:
-        before: of the TA before SFT, taken for weight 0 of every density; ``after``: after it, for weight 1.
+        before: the reading of the TA before SFT, used at weight 0 of every density.
+        after: the reading of the TA after SFT, used at weight 1.
 
     Returns:
-        The reading chosen (of those within the tolerance the most accurate, then the nearest in length), and all.
+        The chosen reading (within the tolerance the most accurate, then the nearest in length), and all readings.
 
     Raises:
         ConfigError: no reading is within the tolerance.
@@ -51,8 +52,8 @@ def calibrate(
     for density in densities:
         curve = [measure(density, weight) for weight in sorted(set(weights))]
         readings += curve
-        # Weight 0 is the TA before SFT at any density; weight 1 is the TA after it only with all elements kept, but
-        # near enough to bracket a target between the last point and it.
+        # Weight 0 is the TA before SFT at any density. Weight 1 is the TA after SFT only at density 1, but it is
+        # near enough to bracket a target beyond the last point.
         ends = [Reading(density, 0.0, before.accuracy, before.num_tokens), *curve]
         if curve[-1].weight < 1:
             ends.append(Reading(density, 1.0, after.accuracy, after.num_tokens))
@@ -61,7 +62,7 @@ def calibrate(
     if not fitting:
         nearest = min(readings, key=lambda reading: _error(reading, target_tokens))
         raise ConfigError(
-            f"no merge within {tolerance:.0%} of {target_tokens:.0f} tokens was found (before SFT "
+            f"no merge within {tolerance:.0%} of {target_tokens:.0f} tokens (before SFT "
             f"{before.num_tokens:.0f}, after it {after.num_tokens:.0f}); the nearest is {nearest.num_tokens:.0f} at "
             f"density {nearest.density:g} and weight {nearest.weight:g}. Change merge.target_length_ratio, or raise "
             "merge_sweep.tolerance or sweep.num_steps"
@@ -76,15 +77,15 @@ def _narrow(measure: Measure, target: float, curve: list[Reading], tolerance: fl
         pair for pair in itertools.pairwise(curve) if (pair[0].num_tokens - target) * (pair[1].num_tokens - target) < 0
     ]
     pairs.sort(key=lambda pair: -min(reading.accuracy for reading in pair))
-    found: list[Reading] = []
+    readings: list[Reading] = []
     for left, right in pairs:
-        while len(found) < num_steps and min(_error(left, target), _error(right, target)) > tolerance:
-            # Halving needs no slope, which the noise of a hundred answers would hide.
+        while len(readings) < num_steps and min(_error(left, target), _error(right, target)) > tolerance:
+            # Bisection needs no slope; noise of a hundred answers would hide it.
             middle = measure(left.density, round((left.weight + right.weight) / 2, 6))
-            found.append(middle)
+            readings.append(middle)
             crossed = (left.num_tokens - target) * (middle.num_tokens - target) <= 0
             left, right = (left, middle) if crossed else (middle, right)
-    return found
+    return readings
 
 
 def _error(reading: Reading, target: float) -> float:

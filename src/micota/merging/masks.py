@@ -1,4 +1,4 @@
-"""Random numbers for masks, from a counter: each depends on the seed, the tensor's name and the element's index alone.
+"""Random numbers for masks by a counter: each depends only on the seed, the name of the tensor and the element's index.
 
 So masks are the same in any order, for any number of threads, any cut into slices or shards, and on any device. The
 generator is Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): numpy's on CPU, the same
@@ -29,7 +29,7 @@ def mask_key(seed: int, model: int, tensor: str) -> Key:
 
 
 def keep_mask(key: Key, start: int, stop: int, density: float, device: torch.device | str = "cpu") -> torch.Tensor:
-    """Which elements ``start`` to ``stop`` (of the flattened tensor) are kept: each with probability ``density``.
+    """The mask of elements ``start`` to ``stop`` of the flattened tensor: each is kept with probability ``density``.
 
     Returns:
         float32, 1 where kept and 0 where dropped. Probabilities are exact to 2**-32.
@@ -43,9 +43,9 @@ def keep_mask(key: Key, start: int, stop: int, density: float, device: torch.dev
 
 
 def drop_counts(key: Key, start: int, stop: int, densities: Sequence[float]) -> torch.Tensor:
-    """By how many of ``densities`` (at most 255) each element is dropped, in uint8.
+    """The number of ``densities`` (at most 255) that drop each element, in uint8.
 
-    A lower density keeps a subset of what a higher one keeps, so this one number gives the masks of all of them.
+    A lower density keeps a subset of the elements that a higher one keeps, so this number gives the masks of all.
     """
     numbers = _numbers(key, start, stop)
     counts = np.zeros(stop - start, dtype=np.uint8)
@@ -70,7 +70,7 @@ def _threshold(density: float) -> int:
 def _numbers(key: Key, start: int, stop: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
     """One number of 32 bits for each element, by numpy's generator."""
     first, last = start // PER_BLOCK, -(-stop // PER_BLOCK)
-    # numpy steps the counter before it makes a block, so that block b has the counter b + 1, here as below.
+    # numpy steps the counter before it makes a block: block b has the counter b + 1, here and below.
     generator = np.random.Philox(key=key[0] | key[1] << 64, counter=first)
     words = generator.random_raw((last - first) * PER_BLOCK // 2).astype("<u8", copy=False)
     return words.view("<u4")[start - first * PER_BLOCK : stop - first * PER_BLOCK]
@@ -89,7 +89,7 @@ def numbers_on(key: Key, start: int, stop: int, device: torch.device | str) -> t
 def philox(
     counter: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], key: Key
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Philox4x64-10 of int64 tensors, whose bits are taken for unsigned words."""
+    """Philox4x64-10 of int64 tensors, whose bits represent unsigned words."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
@@ -102,8 +102,8 @@ def philox(
 
 
 def _multiply(word: torch.Tensor, factor: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """High and low words of the product of 128 bits, by the school's method in halves of 32 bits."""
-    w0, w1 = word & _LOW, word >> 32 & _LOW  # the shift is arithmetic: the mask takes copies of the sign away
+    """High and low words of the product of 128 bits, by long multiplication in halves of 32 bits."""
+    w0, w1 = word & _LOW, word >> 32 & _LOW  # the shift is arithmetic: the mask removes copies of the sign
     f0, f1 = factor & _LOW, factor >> 32
     p00, p01, p10 = w0 * f0, w0 * f1, w1 * f0  # bits of unsigned products: int64 wraps to the same
     middle = (p00 >> 32 & _LOW) + (p01 & _LOW) + (p10 & _LOW)

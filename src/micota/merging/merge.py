@@ -12,7 +12,7 @@ from micota.export import export_settings
 from micota.graph import MergeSpec
 from micota.merging.adapter import generation_config
 from micota.merging.methods import Tally
-from micota.merging.models import Location, Model, check_room, open_models, tensor_names
+from micota.merging.models import Location, Model, check_disk, open_models, tensor_names
 from micota.merging.report import write_report
 from micota.merging.stream import OUTPUT, ModelMerge
 from micota.merging.verify import Conversation, verify
@@ -31,23 +31,24 @@ def merge_models(
     """Merge ``tuned`` into ``base`` and write a checked model with the tokenizer and settings of ``tuned[0]``.
 
     Args:
-        spec: method and parameters, without a length to calibrate to.
-        base: the model that task vectors start from.
-        tuned: the model after SFT, and where base is the pre-trained model, the one before SFT too.
-        folder: is there already; the model and ``merge.json`` are written into it.
-        conversation: what the merged model is asked for a sample; words that its tokenizer knows.
-        shard_bytes: most of one weight file, unless a tensor alone is larger.
+        spec: method and parameters, without a target length.
+        base: the base of the task vectors.
+        tuned: the model after SFT; if the base is the pre-trained model, the model before SFT too.
+        folder: an existing folder; the model and ``merge.json`` are written into it.
+        conversation: the prompt for a sample of the merged model.
+        shard_bytes: size limit of one weight file; a larger tensor has a file to itself.
 
     Returns:
-        Norms of the task vector (after - base) and of what the merge made of it, over all weights, and the share of
-        the task vector's elements that was dropped.
+        Norms over all weights of the task vector (after - base) and of the merged vector (merged - base), and the
+        share of the task vector's elements that was dropped.
 
     Raises:
-        ConfigError: the models do not fit each other, the disk is too small, or the result is not as it should be.
+        ConfigError: the models do not fit each other, or a check of the result fails.
+        MachineError: the disk is too small.
     """
     with open_models([base, *tuned], folder / "scratch", OUTPUT[spec.dtype].itemsize) as models:
         names = tensor_names(models)
-        check_room(folder, size_of(models[0], names, spec))
+        check_disk(folder, size_of(models[0], names, spec))
         write_settings(models[1], spec, folder)
         tallies = _write(spec, models, names, folder, shard_bytes)
         sample = verify(folder, models[0], models[1], names, OUTPUT[spec.dtype], conversation)
@@ -64,13 +65,13 @@ def _write(
 
 
 def size_of(base: Model, names: Sequence[str], spec: MergeSpec) -> int:
-    """Bytes that the merged model will take on disk."""
+    """The size of the merged model on disk in bytes."""
     elements = sum(base.checkpoint.entries[name].num_elements for name in names)
     return elements * OUTPUT[spec.dtype].itemsize + HEADROOM_BYTES
 
 
 def write_settings(tuned: Model, spec: MergeSpec, folder: Path) -> None:
-    """Write config, generation config and tokenizer of the fine-tuned model: those it was taught with."""
+    """Write config, generation config and tokenizer of the fine-tuned model, with the dtype of the merge."""
     config: Any = tuned.config
     config.dtype = OUTPUT[spec.dtype]
     export_settings(config, generation_config(tuned.folder, config), tuned.tokenizer, folder)

@@ -2,7 +2,7 @@
 
 With task vectors ``d_i`` (fine-tuned - base), weights ``w_i`` and pruning ``p_i`` (micota.merging.pruning) all but two
 are ``base + sum_i w_i p_i(d_i)`` (task arithmetic, arXiv 2212.04089), over the models that agree with the elected sign
-where there is a consensus. ``linear`` averages the models themselves, ``slerp`` goes from base to fine-tuned on the arc
+where there is a consensus. ``linear`` averages models, and ``slerp`` interpolates from base to fine-tuned along the arc
 between them. The table of methods is micota.config.merge_methods.
 """
 
@@ -21,13 +21,13 @@ from micota.merging.plan import Share
 from micota.merging.pruning import Pruner, TaskVector, pruning_of
 from micota.merging.slices import Read, slices
 
-NO_LENGTH = 1e-16  # the squared norm of a tensor that is taken for zero
-STRAIGHT = 0.9995  # the cosine from which an arc is taken for a line
+NO_LENGTH = 1e-16  # a squared norm up to this counts as zero
+STRAIGHT = 0.9995  # above this cosine an arc counts as a line
 
 
 @dataclass
 class Tally:
-    """What a merge did to one tensor. Norms are L2; lists have one value a fine-tuned model."""
+    """Statistics of the merge of one tensor. Norms are L2; lists have one value per fine-tuned model."""
 
     num_elements: int
     task_vector_squares: list[float]
@@ -38,7 +38,7 @@ class Tally:
 
 @dataclass
 class TensorMerge:
-    """The merge of one tensor, which has one shape in all models. ``prune`` says how task vectors are pruned."""
+    """The merge of one tensor, which has one shape in all models. ``prune`` returns the pruning of a task vector."""
 
     spec: MergeSpec
     name: str
@@ -53,14 +53,14 @@ class TensorMerge:
         self.tally = Tally(math.prod(self.shape), [0.0] * len(self.tuned), [0] * len(self.tuned))
 
     def parts(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """The merged tensor in slices: where each starts, and its float32 values."""
+        """The merged tensor in slices: the start of each, and its float32 values."""
         combine: Combine = function(MERGE_METHODS[self.spec.method].combine)(self)
         for start, stop in slices(self.shape):
             before = self.base(start, stop)
             yield start, combine(before, [read(start, stop) for read in self.tuned], start, stop)
 
     def count(self, vectors: Sequence[torch.Tensor], merged: torch.Tensor) -> None:
-        """Add a slice of the task vectors, and of what the merge adds to the base, to the tally."""
+        """Add the norms of a slice of the task vectors, and of merged - base, to the tally."""
         for index, vector in enumerate(vectors):
             self.tally.task_vector_squares[index] += _squares(vector)
         self.tally.merged_squares += _squares(merged)
@@ -71,7 +71,7 @@ class TensorMerge:
 
     def mixed(self, vectors: list[torch.Tensor]) -> torch.Tensor:
         """The sum of weighted task vectors, or their weighted mean (``normalize``), over those of the elected sign."""
-        # With one vector every sign is its own, and there is nothing to add: DARE-TIES is DARE (arXiv 2311.03099).
+        # One vector elects its signs and is the sum: DARE-TIES is DARE (arXiv 2311.03099).
         if len(vectors) == 1 and not self.spec.normalize:
             return vectors[0]
         stacked = torch.stack(vectors)
@@ -79,16 +79,16 @@ class TensorMerge:
         agree = torch.ones_like(stacked)
         if MERGE_METHODS[self.spec.method].elects_signs:
             # TIES (arXiv 2306.01708) elects sgn(sum_i t_i), the sign of more total magnitude; of vectors with their
-            # weights, as mergekit does it. A sum of zero, which has no sign, counts as positive.
+            # weights, as in mergekit. A sum of zero, which has no sign, counts as positive.
             elected = torch.where(stacked.sum(dim=0) >= 0, 1.0, -1.0)
             agree = (stacked.sign() == elected).to(stacked.dtype)
             self.tally.conflicting += int(((agree == 0) & (stacked != 0)).sum())
         mixed = (stacked * agree).sum(dim=0)
         if not self.spec.normalize:
             return mixed
-        # TIES' disjoint mean: over the models that agree, so that those that were dropped or outvoted do not shrink it.
+        # TIES' disjoint mean: only over models that agree, so that dropped or outvoted values do not shrink it.
         divisor = (weights[:, None] * agree).sum(dim=0)
-        # Where nobody agrees, the sum is 0 already, and is left so.
+        # Where no model agrees the sum is 0, and dividing by 1 keeps it.
         return mixed / torch.where(divisor.abs() < 1e-8, 1.0, divisor)
 
 
@@ -105,11 +105,11 @@ def task_vectors(merge: TensorMerge) -> Combine:
 
     def combine(before: torch.Tensor, after: list[torch.Tensor], start: int, stop: int) -> torch.Tensor:
         for index, (delta, pruning) in enumerate(zip(after, prunings, strict=True)):
-            # In place: a slice is as large as the processor's cache, and a copy would leave it.
+            # In place: a slice fills the processor's cache, and a copy would not fit.
             merge.tally.task_vector_squares[index] += _squares(delta.sub_(before))
             if pruning is not None:
                 merge.tally.dropped[index] += pruning.apply_(delta, start, stop)
-            # After the pruning: what is kept and rescaled stands for the whole task vector, which the weight scales.
+            # After the pruning: the kept and rescaled elements estimate the task vector, which the weight scales.
             delta.mul_(merge.shares[index].weight)
         mixed = merge.mixed(after)
         merge.tally.merged_squares += _squares(mixed)
@@ -123,7 +123,7 @@ def linear(merge: TensorMerge) -> Combine:
     weights = [share.weight for share in merge.shares]
 
     def combine(before: torch.Tensor, after: list[torch.Tensor], start: int, stop: int) -> torch.Tensor:
-        # A model soup (arXiv 2203.05482), of which the base has what the others leave.
+        # A model soup (arXiv 2203.05482); the base has the weight 1 - sum_i w_i.
         mean = before * (1 - sum(weights))
         for weight, values in zip(weights, after, strict=True):
             mean += values * weight
@@ -136,7 +136,7 @@ def linear(merge: TensorMerge) -> Combine:
 def slerp(merge: TensorMerge) -> Combine:
     """Spherical interpolation (Shoemake 1985) of flattened tensors; linear where they are nearly parallel.
 
-    A tensor without a direction (a bias of zeros) is taken to be at right angles to the other, as in mergekit.
+    A tensor without a direction (a bias of zeros) counts as orthogonal to the other, as in mergekit.
     """
     dot, squares = 0.0, [0.0, 0.0]
     for start, stop in slices(merge.shape):
@@ -145,7 +145,7 @@ def slerp(merge: TensorMerge) -> Combine:
         dot += float((x * y).sum())
         squares = [squares[0] + _squares(x), squares[1] + _squares(y)]
     lengths = [math.sqrt(square) if square > NO_LENGTH else 1.0 for square in squares]
-    # Rounding may leave the range of a cosine.
+    # Rounding may exceed the range of a cosine.
     cosine = max(-1.0, min(1.0, dot / (lengths[0] * lengths[1])))
     weight = merge.shares[0].weight
     first, second = 1 - weight, weight
@@ -171,7 +171,7 @@ def _check(method: MergeMethod) -> None:
     try:
         function(method.combine)
     except (ImportError, AttributeError) as error:
-        raise TypeError(f"merge method {method.name!r} has combine {method.combine!r}, which is not there") from error
+        raise TypeError(f"merge method {method.name!r} has combine {method.combine!r}, which does not exist") from error
 
 
 MERGE_METHODS.for_each(_check)

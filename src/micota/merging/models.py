@@ -1,4 +1,4 @@
-"""The models of a merge: local folders of full weights, and the checks that they belong together."""
+"""The models of a merge: local folders of full weights, and checks that they fit each other."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from micota.pretrained import load_config, load_tokenizer, reading
 Location = tuple[str, str | None]  # folder or hub id, and revision
 
 ADAPTER = "adapter_config.json"
-OUTPUT_EMBEDDINGS = "lm_head.weight"  # of a tied model only another name of its input embeddings
-# What must agree beside the shapes of tensors; the rest (context length, token ids, dtype) may differ in a fine-tune.
+OUTPUT_EMBEDDINGS = "lm_head.weight"  # in a tied model a second name of the input embeddings
+# Must agree, as the shapes of tensors must; the rest (context length, token ids, dtype) may differ in a fine-tune.
 SAME = ("model_type", "num_attention_heads", "num_key_value_heads", "hidden_act", "tie_word_embeddings")
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
 @dataclass(frozen=True)
 class Model:
-    """One model of a merge, opened."""
+    """One open model of a merge."""
 
     folder: Path
     config: Any
@@ -37,11 +37,12 @@ class Model:
 def open_models(locations: Sequence[Location], scratch: Path, itemsize: int = 0) -> Iterator[list[Model]]:
     """Open the base and the fine-tuned models; LoRA adapters are applied first.
 
-    The folder ``scratch`` is there while they are open. ``itemsize`` is what will be written next to an adapted model,
-    in bytes an element: the disk must have room for both before either is begun.
+    The folder ``scratch`` exists while they are open. ``itemsize`` is the size in bytes of an element of the merged
+    model: the disk must have space for an adapted model and the merged one before either is written.
 
     Raises:
-        ConfigError: they cannot be read, or do not belong together, or the disk is too small.
+        ConfigError: they cannot be read, or do not fit each other.
+        MachineError: the disk is too small.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -59,10 +60,10 @@ def open_models(locations: Sequence[Location], scratch: Path, itemsize: int = 0)
 
 
 def local_folder(location: Location) -> Path:
-    """The folder of the location, or the hub's cache of it.
+    """The local folder of a location, downloaded from the hub if it is not local.
 
     Raises:
-        ModelError: it is neither here nor on the hub.
+        ModelError: it is neither a local folder nor on the hub.
     """
     path, revision = location
     if not Path(path).is_dir():
@@ -74,10 +75,11 @@ def local_folder(location: Location) -> Path:
 
 
 def with_adapter(folder: Path, target: Path, itemsize: int) -> Path:
-    """The folder itself, or where it holds a LoRA adapter: ``target``, with its model and the adapter applied.
+    """The folder; if it holds a LoRA adapter, ``target`` with its model and the adapter applied.
 
     Raises:
-        ConfigError: the adapter cannot be applied, its model is not there, or the disk is too small.
+        ConfigError: the adapter cannot be applied, or its model is missing.
+        MachineError: the disk is too small.
     """
     if not (folder / ADAPTER).exists():
         return folder
@@ -92,19 +94,19 @@ def with_adapter(folder: Path, target: Path, itemsize: int) -> Path:
     except ModelError as error:
         raise SourceError(f"{folder}: the adapter, or the model that it names, cannot be read ({error})") from error
 
-    def room(num_elements: int, own_itemsize: int) -> None:
-        what = "the model with its adapter applied and what is made of it need"
-        check_room(target.parent, num_elements * (own_itemsize + itemsize), what)
+    def check(num_elements: int, adapted_itemsize: int) -> None:
+        what = "the model with its adapter applied and the merged model need"
+        check_disk(target.parent, num_elements * (adapted_itemsize + itemsize), what)
 
-    write_adapted(folder, model, config, target, room)
+    write_adapted(folder, model, config, target, check)
     return target
 
 
-def check_room(folder: Path, num_bytes: int, what: str = "the merged model needs") -> None:
+def check_disk(folder: Path, num_bytes: int, what: str = "the merged model needs") -> None:
     """Refuse a disk that is too small for ``what``.
 
     Raises:
-        MachineError: the text says how much is needed and how much there is.
+        MachineError: the text states the needed and the free space.
     """
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
@@ -115,22 +117,22 @@ def check_room(folder: Path, num_bytes: int, what: str = "the merged model needs
 
 
 def tensor_names(models: Sequence[Model]) -> list[str]:
-    """The tensors to merge, in the order of the base; the output embeddings of a tied model are not one of them."""
+    """The tensors to merge, in the order of the base; without the output embeddings of a tied model."""
     tied = models[0].config.get_text_config().tie_word_embeddings
     return [name for name in models[0].checkpoint.entries if not (tied and name == OUTPUT_EMBEDDINGS)]
 
 
 def check_pair(base: Model, tuned: Model) -> None:
-    """Refuse models of which one is no fine-tune of the other.
+    """Refuse models that are not a model and a fine-tune of it.
 
     Raises:
         ConfigError: architecture, shapes, vocabulary or tokenizer differ; the text names the first difference.
     """
     where = f"{base.folder} and {tuned.folder} cannot be merged"
-    accepted = "accepted: a model and its own fine-tune"
-    ours, theirs = base.config.get_text_config(), tuned.config.get_text_config()
+    accepted = "accepted: a model and a fine-tune of it"
+    base_config, tuned_config = base.config.get_text_config(), tuned.config.get_text_config()
     for key in SAME:
-        first, second = getattr(ours, key, None), getattr(theirs, key, None)
+        first, second = getattr(base_config, key, None), getattr(tuned_config, key, None)
         if first != second:
             raise ConfigError(f"{where}: {key} is {first!r} in the one and {second!r} in the other; {accepted}")
     shapes = [{name: model.checkpoint.entries[name].shape for name in tensor_names([model])} for model in (base, tuned)]
@@ -138,9 +140,9 @@ def check_pair(base: Model, tuned: Model) -> None:
         first, second = (shape.get(name, "missing") for shape in shapes)
         if first != second:
             raise ConfigError(f"{where}: {name} is {first} in the one and {second} in the other; {accepted}")
-    ours_ids, theirs_ids = base.tokenizer.get_vocab(), tuned.tokenizer.get_vocab()
-    for token in sorted(ours_ids.keys() | theirs_ids.keys()):
-        first, second = ours_ids.get(token, "missing"), theirs_ids.get(token, "missing")
+    base_ids, tuned_ids = base.tokenizer.get_vocab(), tuned.tokenizer.get_vocab()
+    for token in sorted(base_ids.keys() | tuned_ids.keys()):
+        first, second = base_ids.get(token, "missing"), tuned_ids.get(token, "missing")
         if first != second:
             raise ConfigError(
                 f"{where}: in their tokenizers the id of {token!r} is {first} and {second}; "

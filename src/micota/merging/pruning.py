@@ -1,4 +1,4 @@
-"""Which elements of a task vector a method keeps, and by how much it rescales them."""
+"""Prune task vectors: masks of kept elements, and their rescaling."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TINY = 1e-7  # below this norm nothing is rescaled
 
 @dataclass(frozen=True)
 class TaskVector:
-    """What the ``model``-th fine-tuned model added to one tensor. ``read`` gives slices, each in memory of its own."""
+    """Tuned - base of the ``model``-th fine-tuned model in one tensor. ``read`` returns slices, each a new tensor."""
 
     tensor: str
     model: int
@@ -30,14 +30,14 @@ class TaskVector:
     share: Share
 
 
-# Of a slice of the task vector, its start and stop: float32, 1 where an element is kept and 0 where not; and that
-# divided by each element's own probability, if it has one and is to be rescaled by it.
+# From a slice of the task vector, its start and its stop: a float32 mask, 1 where an element is kept and 0 where not;
+# and the factors of the elements: the mask, divided by the probability of each element if the method rescales by it.
 Mask = Callable[[torch.Tensor, int, int], tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """The pruning of one task vector; ``scale`` multiplies what is kept."""
+    """The pruning of one task vector; ``scale`` multiplies the kept elements."""
 
     mask: Mask
     scale: float
@@ -56,16 +56,16 @@ Pruner = Callable[[MergeSpec, TaskVector], Pruning | None]
 
 
 def pruning_of(spec: MergeSpec, vector: TaskVector) -> Pruning | None:
-    """How the method prunes; None where it keeps everything."""
+    """The pruning of a task vector by the method of ``spec``; None where it keeps every element."""
     if MERGE_METHODS[spec.method].pruning is None or vector.share.density == 1:
         return None
-    # One pass for the scale before the pass that merges: it must be known when the first slice is written.
+    # The scale takes a pass before the merge: the first slice already needs it.
     mask = mask_of(spec, vector)
     return Pruning(mask, scale_of(spec, vector, mask))
 
 
 def mask_of(spec: MergeSpec, vector: TaskVector) -> Mask:
-    """The mask of a method that prunes, made slice by slice when it is asked for."""
+    """The mask of a method that prunes, computed slice by slice on use."""
     pruning = MERGE_METHODS[spec.method].pruning
     assert pruning is not None
     mask: Mask = function(PRUNINGS[pruning].mask)(spec, vector)
@@ -73,25 +73,25 @@ def mask_of(spec: MergeSpec, vector: TaskVector) -> Mask:
 
 
 def alike(kept: Callable[[torch.Tensor, int, int], torch.Tensor]) -> Mask:
-    """A mask of elements that are all rescaled alike."""
+    """A mask whose elements are all rescaled alike."""
 
     def mask(values: torch.Tensor, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
-        found = kept(values, start, stop)
-        return found, found
+        ones = kept(values, start, stop)
+        return ones, ones
 
     return mask
 
 
 def scale_of(spec: MergeSpec, vector: TaskVector, mask: Mask) -> float:
-    """What multiplies all that is kept.
+    """The factor of all kept elements.
 
-    ``rescale=dare`` divides by the probability of being kept, which leaves the expectation as it was (arXiv
-    2311.03099; where elements have probabilities of their own, the mask does it); ``norm`` multiplies by the ratio of
-    L1 norms before and after, as mergekit does.
+    ``rescale=dare`` divides by the probability of being kept, which preserves the expectation (arXiv 2311.03099; if
+    the probability differs by element, the mask divides). ``norm`` multiplies by the ratio of L1 norms before and
+    after, as in mergekit.
     """
     if spec.rescale == "norm":
         return _norm_ratio(vector, mask)
-    # E[m d / density] = d for a mask m of expectation density: DARE's 1 / (1 - p), p the share that is dropped.
+    # E[m d / density] = d for a mask m of expectation density: DARE's 1 / (1 - p), where p is the dropped share.
     is_dare = spec.rescale == "dare" and MERGE_METHODS[spec.method].probability == "density"
     return 1 / vector.share.density if is_dare else 1.0
 
@@ -103,8 +103,8 @@ def at_random(spec: MergeSpec, vector: TaskVector) -> Mask:
 
 
 def largest(spec: MergeSpec, vector: TaskVector) -> Mask:
-    """TIES' trim (arXiv 2306.01708): the share ``density`` of largest magnitude, of a small tensor one element."""
-    # Over the tensor, not over the model as in the paper: mergekit does so, and tensors can be merged one by one.
+    """TIES' trim (arXiv 2306.01708): the share ``density`` of largest magnitude, at least one element."""
+    # Over the tensor, as in mergekit, not over the model as in the paper: tensors can be merged one by one.
     count = math.prod(vector.shape)
     kept = max(1, int(vector.share.density * count))
     return _ranked(vector, count - kept, kept)
@@ -114,7 +114,7 @@ def below_outliers(spec: MergeSpec, vector: TaskVector) -> Mask:
     """Model Breadcrumbs (arXiv 2312.06795): the share ``density`` of largest magnitude below the ``gamma``
     largest of all, which are outliers."""
     count = math.prod(vector.shape)
-    # Two shares are dropped, the largest and the smallest: gamma and 1 - density - gamma, with mergekit's names.
+    # In mergekit's names, gamma of the largest and 1 - density - gamma of the smallest are dropped.
     kept, top = int(vector.share.density * count), int(spec.gamma * count)
     return _ranked(vector, max(0, count - kept - top), kept)
 
@@ -127,7 +127,7 @@ def _ranked(vector: TaskVector, first: int, count: int) -> Mask:
 
 def by_rank(spec: MergeSpec, vector: TaskVector) -> Mask:
     """DELLA's MAGPRUNE (arXiv 2406.11617): at random, with a probability of being kept that rises linearly with
-    the rank of the magnitude in its row (equal ones by their place)."""
+    the rank of the magnitude in its row (equal magnitudes by index)."""
     columns = math.prod(vector.shape[1:]) if len(vector.shape) > 1 else math.prod(vector.shape)
     share = vector.share
 
@@ -139,7 +139,7 @@ def by_rank(spec: MergeSpec, vector: TaskVector) -> Mask:
         # epsilon the whole range; here, as in mergekit, the range is 2 epsilon around the density.
         probabilities = (share.density - spec.epsilon + steps * 2 * spec.epsilon).flatten()
         kept = (uniforms(share.key, start, stop, values.device) < probabilities).to(values.dtype)
-        # Each element by its own probability, so that each keeps its expectation.
+        # Dividing by the probability of each element preserves its expectation.
         return kept, kept / probabilities if spec.rescale == "dare" else kept
 
     return mask
@@ -159,7 +159,7 @@ def _check(kind: PruningKind) -> None:
     try:
         function(kind.mask)
     except (ImportError, AttributeError) as error:
-        raise TypeError(f"pruning {kind.name!r} has mask {kind.mask!r}, which is not there: {error}") from error
+        raise TypeError(f"pruning {kind.name!r} has mask {kind.mask!r}, which does not exist: {error}") from error
 
 
 PRUNINGS.for_each(_check)

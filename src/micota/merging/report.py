@@ -1,4 +1,4 @@
-"""What a merge did, by module and by layer: ``merge.json`` for programs and ``merge.txt`` for people."""
+"""The statistics of a merge by module and by layer: ``merge.json`` for programs, ``merge.txt`` for people."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _group(tallies: Mapping[str, Tally], label: Any) -> dict[str, dict[str, Any]
 
 
 def summary(tallies: Iterable[Tally]) -> dict[str, Any]:
-    """Norms and counts of several tensors together; lists have one value a fine-tuned model."""
+    """Norms and counts of several tensors together; lists have one value per fine-tuned model."""
     members = list(tallies)
     elements = sum(tally.num_elements for tally in members)
     models = range(len(members[0].dropped))
@@ -80,6 +80,6 @@ def module_of(name: str) -> str:
 
 
 def layer_of(name: str) -> str:
-    """The layer that a tensor is in, or its own name where it is in none."""
+    """The layer of a tensor, or its name where it is in none."""
     match = _LAYER.search(name)
     return f"layer {match.group(1)}" if match else name

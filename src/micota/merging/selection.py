@@ -1,4 +1,4 @@
-"""Elements of a tensor by the rank of their magnitude, exactly, in bounded memory: two histograms instead of a sort."""
+"""Select elements of a tensor by the exact rank of their magnitude, in bounded memory: histograms instead of a sort."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-Slices = Callable[[], Iterable[tuple[int, torch.Tensor]]]  # where each slice starts, and its float32 values
+Slices = Callable[[], Iterable[tuple[int, torch.Tensor]]]  # the start of each slice, and its float32 values
 HALF = 16  # bits
 
 
@@ -22,7 +22,7 @@ class _Rank:
 
 
 class Selection:
-    """Elements from rank ``first`` to ``last`` (not included) in ascending order of magnitude, equal ones by place.
+    """Elements from rank ``first`` to ``last`` (not included) in ascending order of magnitude, equal ones by index.
 
     Magnitudes are compared as the bits of non-negative floats, whose order is that of the floats.
     """
@@ -31,8 +31,8 @@ class Selection:
         self._empty = first >= last
         if self._empty:
             return
-        # Of the 32 bits of a magnitude the upper 16 first, then, in the two bins that hold the ends, the lower 16:
-        # three passes over the slices and 2**16 counters each, whatever the size of the tensor.
+        # Count the upper 16 bits of all magnitudes, then the lower 16 in the two bins that hold the ends: three passes
+        # over the slices with 2**16 counters each, for any size of the tensor.
         coarse = np.zeros(2**HALF, dtype=np.int64)
         for _, values in slices():
             coarse += np.bincount(_bits(values) >> HALF, minlength=2**HALF)
@@ -67,9 +67,9 @@ class Selection:
         at_low = np.flatnonzero(bits == self._low.bits)
         at_high = np.flatnonzero(bits == self._high.bits)
         if self._low.bits == self._high.bits:
-            # Of equal magnitudes the first ones rank lower: a stable sort's order, so that counts are met exactly.
-            places = low + np.arange(len(at_low))
-            kept[at_low[(places >= self._low.before) & (places <= self._high.before)]] = True
+            # Of equal magnitudes the first rank lower, as in a stable sort, so that the count is exact.
+            ranks = low + np.arange(len(at_low))
+            kept[at_low[(ranks >= self._low.before) & (ranks <= self._high.before)]] = True
         else:
             kept[at_low[low + np.arange(len(at_low)) >= self._low.before]] = True
             kept[at_high[high + np.arange(len(at_high)) <= self._high.before]] = True

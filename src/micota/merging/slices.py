@@ -1,4 +1,4 @@
-"""How a tensor is cut: by its shape alone, so that nothing depends on who cuts it."""
+"""Cut tensors into slices by their shape alone, so that every caller gets the same slices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Read = Callable[[int, int], torch.Tensor]  # float32 elements from start to stop
 
 
 def slices(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Start and stop of slices of whole rows, of about ``SLICE`` elements; the same for a shape, always."""
+    """Start and stop of slices of whole rows, of about ``SLICE`` elements; they depend on the shape alone."""
     total = math.prod(shape)
     columns = math.prod(shape[1:]) if len(shape) > 1 else total
     step = max(1, SLICE // max(1, columns)) * columns

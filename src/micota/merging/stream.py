@@ -1,4 +1,4 @@
-"""Whole models, tensor by tensor and slice by slice: to disk, or to whoever takes tensors."""
+"""Merge whole models, tensor by tensor and slice by slice, to disk or as a stream of tensors."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ OUTPUT = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class ModelMerge:
     """The merge of whole checkpoints.
 
-    Tensors are shared out among as many threads as torch may use; each is merged by one thread, in slices that depend
-    on its shape alone. So neither the number of threads nor shards nor order change a bit of the result.
+    As many threads as torch may use take the tensors in turn. One thread merges a tensor, in slices that depend on its
+    shape alone. So the number of threads, shards and order do not change a bit of the result.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ModelMerge:
         self.shapes = {name: base.entries[name].shape for name in names}
 
     def write(self, writer: CheckpointWriter) -> dict[str, Tally]:
-        """Write every tensor; returns what was done to each.
+        """Write every tensor; returns the statistics of each.
 
         Raises:
             ConfigError: a value is not finite.
@@ -100,10 +100,10 @@ class ModelMerge:
         return lambda start, stop: checkpoint.read(name, start, stop).to(self._device, torch.float32)
 
     def _check_finite(self, name: str, tally: Tally) -> None:
-        """A value that is not finite makes a norm so; only then look for it."""
+        """Raise if a norm is not finite, as any value that is not finite makes it; only then search the value."""
         if math.isfinite(tally.merged_squares) and all(map(math.isfinite, tally.task_vector_squares)):
             return
-        # inf or nan in any addend makes the sum of squares so; the search for the culprit reads the tensor again.
+        # inf or nan in any addend makes the sum of squares inf or nan. The search reads the tensor again.
         for checkpoint in (self._base, *self._tuned):
             bad = ~torch.isfinite(checkpoint.read(name, 0, checkpoint.entries[name].num_elements))
             if bad.any():
@@ -116,11 +116,11 @@ class ModelMerge:
 
 @contextmanager
 def _one_torch_thread() -> Iterator[int]:
-    """Give threads of our own what torch would use: yields how many, and lets each operation run in one.
+    """Run each torch operation in one thread; yields the number of threads for workers.
 
     A sum over several threads would depend on their number.
     """
-    # Tensors are shared out instead: on a sum, threads of torch's own would change the order of addition.
+    # Workers take whole tensors instead: torch's threads would change the order of addition in a sum.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -130,7 +130,7 @@ def _one_torch_thread() -> Iterator[int]:
 
 
 def in_parallel(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Results in the order of ``items``, of which at most ``workers`` are in work or waiting to be taken."""
+    """Results in the order of ``items``, of which at most ``workers`` are running or waiting to be yielded."""
     if workers == 1:
         yield from map(function, items)
         return

@@ -1,9 +1,9 @@
-"""Many merges of the same models, of which the masks are made once.
+"""Many merges of the same models, with masks that are computed once.
 
-Where masks are nested (what a density keeps, every higher one keeps too: numbers drawn below it, the largest
-magnitudes), one byte an element holds the masks of all densities: how many of them drop the element. The bytes are
-written to a file when a seed is first merged; every later merge of that seed, at whatever density and weight, reads
-them instead of drawing or sorting anew. What comes out is, to the bit, what a merge by itself gives.
+Masks are nested if every higher density keeps all elements that a density keeps (random numbers below it, or the
+largest magnitudes). Then one byte per element holds the masks of all densities: the number of densities that drop the
+element. The first merge of a seed writes the bytes to a file. Every later merge of that seed, at any density and
+weight, reads them instead of sampling or sorting again. The result equals a single merge to the bit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from micota.config import MERGE_METHODS
 from micota.errors import ConfigError
 from micota.graph import MergeSpec
 from micota.merging.masks import drop_counts
-from micota.merging.models import check_room
+from micota.merging.models import check_disk
 from micota.merging.pruning import Pruning, TaskVector, alike, mask_of, pruning_of, scale_of
 from micota.merging.slices import slices
 from micota.merging.stream import ModelMerge
@@ -31,7 +31,7 @@ MOST_DENSITIES = 255  # that a byte can count
 
 
 class DropCounts:
-    """A byte for each element of all tensors, one after another: how many densities drop it."""
+    """A file with one byte for each element of all tensors, in order: the number of densities that drop it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -42,8 +42,8 @@ class DropCounts:
         """Write uint8 values from element ``start`` on."""
         buffer = counts.numpy().data
         while buffer:
-            written = os.pwrite(self._handle, buffer, start)
-            buffer, start = buffer[written:], start + written
+            count = os.pwrite(self._handle, buffer, start)
+            buffer, start = buffer[count:], start + count
 
     def mask(self, start: int, stop: int, most: int) -> torch.Tensor:
         """float32, 1 where at most ``most`` densities drop an element and 0 where more do."""
@@ -66,9 +66,9 @@ class Sweep:
     """Merges of ``tuned`` into ``base`` at any of ``densities`` and any weight and seed.
 
     Args:
-        spec: the merge, of which density, weight and seed are open.
+        spec: the merge; ``merge`` sets density, weight and seed.
         names: the tensors to merge.
-        folder: for the files; is there already.
+        folder: an existing folder for the files.
 
     Raises:
         ConfigError: there are more densities than a byte can count.
@@ -101,18 +101,18 @@ class Sweep:
         """The merge at one point.
 
         Raises:
-            ConfigError: the disk is too small for the masks.
+            MachineError: the disk is too small for the masks.
         """
         spec = replace(self._spec, density=density, weight=weight, seed=seed)
         if MERGE_METHODS[spec.method].is_nested:
             for model in range(len(self._tuned)):
                 if (seed, model) not in self._files:
-                    check_room(self._folder, self._num_elements, "the masks of a sweep need")
+                    check_disk(self._folder, self._num_elements, "the masks of a sweep need")
                     self._files[seed, model] = DropCounts(self._folder / f"masks-{seed}-{model}")
         return ModelMerge(spec, self._base, self._tuned, self._names, prune=self._prune)
 
     def forget(self, seed: int) -> None:
-        """Free what is kept of a seed."""
+        """Delete the masks of a seed."""
         for key in [key for key in self._files if key[0] == seed]:
             self._files.pop(key).close()
 
@@ -121,14 +121,14 @@ class Sweep:
         if not MERGE_METHODS[spec.method].is_nested or vector.share.density == 1:
             return pruning_of(spec, vector)
         file = self._files[spec.seed, vector.model]
-        # Of another model merged in, the density is the same at every point.
+        # The density of the second model is the same at every point.
         densities = self._densities if vector.model == 0 else [vector.share.density]
         offset = self._offsets[vector.tensor]
         if vector.tensor not in file.made:
             self._make(spec, vector, densities, file, offset)
-        most = densities.index(vector.share.density)  # what a density keeps, only lower ones drop
+        most = densities.index(vector.share.density)  # only lower densities drop an element that this one keeps
         mask = alike(lambda values, start, stop: file.mask(offset + start, offset + stop, most).to(values))
-        # The scale does not depend on the weight, so that it is found once for all weights of a density.
+        # The scale does not depend on the weight: compute it once for all weights of a density.
         key = (spec.seed, vector.model, vector.tensor, vector.share.density)
         if key not in self._scales:
             self._scales[key] = scale_of(spec, vector, mask)
@@ -138,7 +138,7 @@ class Sweep:
         self, spec: MergeSpec, vector: TaskVector, densities: Sequence[float], file: DropCounts, offset: int
     ) -> None:
         if MERGE_METHODS[spec.method].probability == "density":
-            # One random number an element answers for all densities: it is dropped by those that it is not below.
+            # One random number per element decides for all densities: a density at or below it drops the element.
             for start, stop in slices(vector.shape):
                 file.write(offset + start, drop_counts(vector.share.key, start, stop, densities))
         else:

@@ -1,4 +1,4 @@
-"""What is checked of a merged model before it counts as one."""
+"""Checks of a merged model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from micota.errors import ConfigError
 from micota.merging.models import Model
 
 SAMPLE_TOKENS = 8
-LOADED = {"cpu": 10**9}  # bytes of weights held in memory; the rest is read from disk when it is its turn
+LOADED = {"cpu": 10**9}  # bytes of weights held in memory; the rest is read from disk on use
 
 
 Conversation = list[dict[str, str]]  # chat messages
@@ -22,19 +22,19 @@ Conversation = list[dict[str, str]]  # chat messages
 def verify(
     folder: Path, base: Model, tuned: Model, names: list[str], dtype: torch.dtype, conversation: Conversation
 ) -> str:
-    """Check a merged model as a stranger would load it; returns the start of its answer to ``conversation``.
+    """Load a merged model by the transformers API and check it; returns the start of its answer to ``conversation``.
 
     Shapes and dtypes of all tensors, ties, tokenizer, chat template and eos, and a few tokens of greedy generation with
     finite logits. Layers are loaded one at a time, so that a model larger than memory can be checked.
 
     Raises:
-        ConfigError: something is not as it should be.
+        ConfigError: a check fails; the text names what differs.
     """
     with Checkpoint.open(folder) as merged:
         expected = {name: (base.checkpoint.entries[name].shape, dtype) for name in names}
-        found = {name: (entry.shape, entry.dtype) for name, entry in merged.entries.items()}
-    _same(folder, "tensors", found, expected)
-    # transformers needs accelerate for a device map; peft requires it, so that we do not.
+        actual = {name: (entry.shape, entry.dtype) for name, entry in merged.entries.items()}
+    _same(folder, "tensors", actual, expected)
+    # transformers needs accelerate for a device map; peft requires it, so it is installed.
     model, loading = AutoModelForCausalLM.from_pretrained(
         folder, dtype="auto", device_map="auto", max_memory=LOADED, output_loading_info=True
     )
