@@ -1,4 +1,4 @@
-"""Pages of the site that are written from the code: commands, keys, options, merge methods, stages, CONTRIBUTING.md.
+"""Pages of the site that are generated from the code: commands, keys, options, merge methods, stages, CONTRIBUTING.md.
 
 MkDocs calls ``on_files`` when it builds the site. Nothing here is written to the disk.
 """
@@ -57,15 +57,15 @@ def commands() -> str:
     text = [
         "# Commands\n",
         "Every command composes the same [keys](keys.md) and [options](options.md).",
-        "So each finds what the others made.",
-        "`plan=true` prints what a command would do and does nothing.",
+        "So each reads the artifacts of the others.",
+        "`plan=true` prints the artifacts that a command would make, and makes none.",
         "`-m` runs a sweep over comma-separated values.\n",
     ]
     for name, command in COMMANDS.items():
         examples = [f"micota {name} {example}" for example in command.examples]
         text += [f"## {name}\n", f"{command.about}\n", "```text", *examples, "```\n"]
-        own = keys_alone(name)
-        text += ["Keys of this command alone:\n", *table(own), ""] if own else ["It has no keys of its own.\n"]
+        specific = keys_alone(name)
+        text += ["Keys of this command alone:\n", *table(specific), ""] if specific else ["It has no such keys.\n"]
     return "\n".join(text)
 
 
@@ -134,7 +134,7 @@ def tables() -> str:
     text += ["", "## Graders\n", "`evaluation.grader` names the score.", "[Graders](graders.md) explains them.\n"]
     text += [", ".join(f"`{name}`" for name in GRADERS) + "\n"]
     text += ["## Engines\n", "[Generate](../how-to/generate.md#choose-an-engine) explains them.\n"]
-    text += ["| engine | settings of its own below `engine` | gives the numbers of | can measure merges in memory |"]
+    text += ["| engine | settings below `engine` | its name in keys of completions | can measure merges in memory |"]
     text += ["|---|---|---|---|"]
     for kind in ENGINES.values():
         cells = [f"`{kind.name}`", quoted(kind.settings), f"`{kind.numerics or kind.name}`", yes(kind.takes_weights)]
