@@ -8,10 +8,10 @@ from micota.sft.packing import IGNORED, Tokens
 
 def test_batches_hold_every_sequence_once_and_few_cells() -> None:
     lengths = [3, 9, 1, 4, 4, 30, 2, 8]
-    found = batches(lengths, 18)
-    assert sorted(index for batch in found for index in batch) == list(range(len(lengths)))
-    assert found == [[5], [1, 7], [3, 4, 0, 6], [2]]
-    for batch in found:
+    result = batches(lengths, 18)
+    assert sorted(index for batch in result for index in batch) == list(range(len(lengths)))
+    assert result == [[5], [1, 7], [3, 4, 0, 6], [2]]
+    for batch in result:
         assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= 18
 
 

@@ -32,10 +32,10 @@ def reference(model: Any, tokens: Tokens) -> float:
 
 
 def batched(model: Any, sequences: list[Tokens], max_tokens: int) -> list[float]:
-    found: dict[int, float] = {}
+    nll_of: dict[int, float] = {}
     for batch in batches([len(tokens.ids) for tokens in sequences], max_tokens):
-        found |= zip(batch, completion_nll(model, [sequences[index] for index in batch]), strict=True)
-    return [found[index] for index in range(len(sequences))]
+        nll_of |= zip(batch, completion_nll(model, [sequences[index] for index in batch]), strict=True)
+    return [nll_of[index] for index in range(len(sequences))]
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama", "gemma2"])  # gemma2: bounded logits, sliding windows

@@ -14,14 +14,14 @@ from micota.sft.packing import Tokens
 
 
 def brute_force(model: Any, tokens: Tokens) -> list[int]:
-    """The place of each token in the sorted logits of its position; of equals the first place."""
+    """The index of each token in the sorted logits of its position; of equal logits the first index."""
     with torch.no_grad():
         logits = model(torch.tensor([tokens.ids])).logits[0]
-    found = []
+    indices = []
     for position in range(tokens.num_prompt, len(tokens.ids)):
         row = logits[position - 1].tolist()
-        found.append(sorted(row, reverse=True).index(row[tokens.ids[position]]))
-    return found
+        indices.append(sorted(row, reverse=True).index(row[tokens.ids[position]]))
+    return indices
 
 
 def random_sequences(lengths: list[int]) -> list[Tokens]:
@@ -37,12 +37,12 @@ def random_sequences(lengths: list[int]) -> list[Tokens]:
 def test_equals_brute_force(architecture: str, max_tokens: int) -> None:
     sequences = random_sequences([6, 40, 17, 17, 4, 29])
     model = model_of(architecture, tied=True).eval()
-    found: dict[int, list[int]] = {}
+    ranks_of: dict[int, list[int]] = {}
     for batch in batches([len(tokens.ids) for tokens in sequences], max_tokens):
-        found |= zip(batch, token_ranks(model, [sequences[index] for index in batch]), strict=True)
+        ranks_of |= zip(batch, token_ranks(model, [sequences[index] for index in batch]), strict=True)
     expected = [brute_force(model, tokens) for tokens in sequences]
-    assert [found[index] for index in range(len(sequences))] == expected
-    assert len({rank for ranks in expected for rank in ranks}) > 40, "ranks are too few to tell anything"
+    assert [ranks_of[index] for index in range(len(sequences))] == expected
+    assert len({rank for ranks in expected for rank in ranks}) > 40, "too few ranks for a test"
 
 
 def test_tokens_with_equal_logits_share_the_better_rank() -> None:

@@ -16,10 +16,10 @@ from micota.sft.activation_checkpointing import ActivationCheckpointing
 def test_results_are_the_same_to_the_bit(family: str, kernel: str) -> None:
     loss, expected, kept = learn(model_of(family, kernel))
     for kind in ("selective", "full"):
-        ours, grads, less = learn(model_of(family, kernel), kind)
-        assert torch.equal(ours, loss) and grads.keys() == expected.keys()
+        value, grads, held = learn(model_of(family, kernel), kind)
+        assert torch.equal(value, loss) and grads.keys() == expected.keys()
         assert all(torch.equal(grads[name], expected[name]) for name in expected)
-        assert less < 0.9 * kept
+        assert held < 0.9 * kept
 
 
 class Counter(TorchDispatchMode):
@@ -47,13 +47,13 @@ def test_products_and_attention_are_not_computed_again() -> None:
 
 def test_a_micro_batch_has_the_first_kind_that_its_size_allows() -> None:
     model = model_of("qwen2", "sequences")
-    recompute = ActivationCheckpointing(model, {"none": 40, "selective": 60, "full": 100})
-    found = {}
+    checkpointing = ActivationCheckpointing(model, {"none": 40, "selective": 60, "full": 100})
+    kinds = {}
     for size in (101, 40, 61, 41):  # the kind goes back and forth; what is larger than all has the last
-        recompute(size)
+        checkpointing(size)
         [kind] = {_kind(layer) for layer in model.model.layers}
-        found[size] = kind
-    assert found == {40: "none", 41: "selective", 61: "full", 101: "full"}
+        kinds[size] = kind
+    assert kinds == {40: "none", 41: "selective", 61: "full", 101: "full"}
 
 
 def _kind(layer: Any) -> str:

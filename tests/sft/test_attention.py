@@ -30,8 +30,8 @@ def test_packed_equals_unpacked(family: str, kernel: str) -> None:
     )
     packed, gradients = loss_and_gradients(model_of(family, kernel), capacity=96)
     torch.testing.assert_close(packed, expected, rtol=1e-5, atol=1e-5)
-    for ours, theirs in zip(gradients, expected_gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
+    for gradient, expected in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("kernel", ["sequences", "eager"])
@@ -45,9 +45,9 @@ def test_packed_logits_equal_those_of_the_plain_model(family: str, kernel: str) 
     logits = logits if cap is None else cap * torch.tanh(logits / cap)
     at = 0
     for row in _rows_of(batch):
-        theirs = plain(input_ids=row[None]).logits[0, 2:-1]  # from the last token of the prompt, num_prompt=3
-        torch.testing.assert_close(logits[at : at + len(theirs)], theirs, rtol=1e-4, atol=1e-4)
-        at += len(theirs)
+        alone = plain(input_ids=row[None]).logits[0, 2:-1]  # from the last token of the prompt, num_prompt=3
+        torch.testing.assert_close(logits[at : at + len(alone)], alone, rtol=1e-4, atol=1e-4)
+        at += len(alone)
     assert at == len(logits)
 
 
@@ -59,7 +59,7 @@ def _rows_of(batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
 
 
 def test_sdpa_would_leave_the_bound_out() -> None:
-    """Why sdpa is refused for such a model: transformers does not say so."""
+    """The reason to refuse sdpa for such a model: transformers does not warn."""
     batch = collate(sequences(), 1)
     nll = [token_nll(model_of("gemma2", kernel), batch).sum() for kernel in ("sdpa", "eager")]
     assert abs(float((nll[0] - nll[1]).detach())) > 1e-3

@@ -104,8 +104,8 @@ def test_a_signal_ends_training_after_its_step_with_a_checkpoint_that_goes_on(tm
     resumed = Training(tmp_path / "stopped")
     resumed.fit()
     assert [step for step, metrics in resumed.seen.rows if "train/loss" in metrics] == [4, 5, 6]
-    for ours, theirs in zip(resumed.module.parameters(), whole.module.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    for value, expected in zip(resumed.module.parameters(), whole.module.parameters(), strict=True):
+        assert torch.equal(value, expected)
 
 
 def test_checkpoints_keep_the_validation_loss(tmp_path: Path) -> None:
@@ -135,9 +135,9 @@ def test_time_in_evaluation_mode_is_not_training_time(tmp_path: Path, monkeypatc
 
     class SlowValidation(Callback):
         def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-            with metrics.in_eval_mode(trainer, pl_module) as found:
+            with metrics.in_eval_mode(trainer, pl_module) as reported:
                 clock[0] += 100.0
-                found["validation/loss"] = 0.5
+                reported["validation/loss"] = 0.5
 
     training = Training(tmp_path)
     module = Slow()

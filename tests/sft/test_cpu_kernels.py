@@ -22,32 +22,32 @@ def test_losses_are_the_same_to_the_bit_and_gradients_within_rounding(family: st
     loss, expected, kept = learn(model_of(family, "sequences"), kind)
     model = model_of(family, "sequences")
     use_cpu_kernels(model, CPU)
-    ours, grads, less = learn(model, kind)
-    assert torch.equal(ours, loss) and grads.keys() == expected.keys()
+    value, grads, held = learn(model, kind)
+    assert torch.equal(value, loss) and grads.keys() == expected.keys()
     for name, grad in grads.items():
         torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-6)
     changed = any("forward" in vars(module) for module in model.modules())
     assert changed == (family != "gemma2")  # whose norms and activation are others
     if changed and kind == "none":
-        assert less < 0.75 * kept
+        assert held < 0.75 * kept
 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_table_that_is_also_the_output_head_sums_both_gradients(tied: bool) -> None:
-    found = []
-    for lean in (False, True):
+    results = []
+    for use_kernels in (False, True):
         torch.manual_seed(0)
         config = Qwen2Config(**SHAPE, tie_word_embeddings=tied)
         model = AutoModelForCausalLM.from_config(config).train()
-        if lean:
+        if use_kernels:
             use_cpu_kernels(model, CPU)
         for _ in range(2):  # micro-batches
             batch = collate(sequences(), 96)
             Objective(model)(batch, borders(batch["position_ids"]), 100.0).backward()
-        found.append({name: weight.grad for name, weight in model.named_parameters()})
-    for name, grad in found[0].items():
-        torch.testing.assert_close(found[1][name], grad, rtol=1e-4, atol=1e-6)
-    assert found[0]["model.embed_tokens.weight"][0].abs().sum() == 0 or tied  # of the padding token
+        results.append({name: weight.grad for name, weight in model.named_parameters()})
+    for name, grad in results[0].items():
+        torch.testing.assert_close(results[1][name], grad, rtol=1e-4, atol=1e-6)
+    assert results[0]["model.embed_tokens.weight"][0].abs().sum() == 0 or tied  # of the padding token
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
@@ -65,19 +65,19 @@ def test_gradients_are_those_of_finite_differences() -> None:
 @pytest.mark.parametrize("targets", [["q_proj"], ["q_proj", "down_proj"]])
 def test_adapters_learn_the_same(targets: list[str]) -> None:
     """Frozen weights get no gradient, and a product that has an adapter on it is left as it is."""
-    found = []
-    for lean in (False, True):
+    results = []
+    for use_kernels in (False, True):
         model = model_of("qwen2", "sequences")
         adapt(model, LoraConfig(r=2, alpha=4, targets=targets), seed=0)
-        if lean:
+        if use_kernels:
             use_cpu_kernels(model, CPU)
         with torch.no_grad():
             for name, weight in model.named_parameters():
                 if "lora_B" in name:
                     weight.fill_(0.1)
-        found.append(learn(model))
-    (loss, expected, _), (ours, grads, _) = found
-    assert torch.equal(ours, loss) and grads.keys() == expected.keys() and all("lora" in name for name in grads)
+        results.append(learn(model))
+    (loss, expected, _), (value, grads, _) = results
+    assert torch.equal(value, loss) and grads.keys() == expected.keys() and all("lora" in name for name in grads)
     for name, grad in grads.items():
         torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-6)
 

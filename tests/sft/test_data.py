@@ -47,7 +47,7 @@ def test_a_template_that_cannot_render_names_the_example(tmp_path: Path, templat
 
 def test_a_vocabulary_larger_than_the_embedding_is_refused() -> None:
     check(tokens(4), [example()], 6)
-    with pytest.raises(ConfigError, match=r"writes id 5 \(problem 'p1'\), but the model embeds ids below 5"):
+    with pytest.raises(ConfigError, match=r"produces id 5 \(problem 'p1'\), but the model embeds ids below 5"):
         check(tokens(4), [example()], 5)
 
 

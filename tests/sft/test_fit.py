@@ -72,8 +72,8 @@ def test_results_do_not_depend_on_how_the_work_is_cut_up(layout: dict[str, int])
     whole, losses = fit()
     pieces, other = fit(TrainerConfig(**{**vars(CPU), **layout}))
     assert [m["train/loss"] for m in other] == pytest.approx([m["train/loss"] for m in losses], rel=1e-4)
-    for ours, theirs in zip(pieces.parameters(), whole.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+    for value, expected in zip(pieces.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_computed_again_is_chosen_for_each_micro_batch_and_changes_nothing() -> None:

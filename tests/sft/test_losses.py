@@ -28,15 +28,15 @@ def test_loss_and_gradients_equal_those_of_full_logits(rows: int, cap: float | N
     labels = torch.randint(0, 31, (13,))
     results = []
     for function in (plain, None):
-        leaves = [None if t is None else t.clone().requires_grad_() for t in (hidden, weight, bias)]
+        inputs = [None if t is None else t.clone().requires_grad_() for t in (hidden, weight, bias)]
         if function is None:
-            loss = summed_nll(leaves[0], leaves[1], labels, 7.0, bias=leaves[2], cap=cap, rows=rows)
+            loss = summed_nll(inputs[0], inputs[1], labels, 7.0, bias=inputs[2], cap=cap, rows=rows)
         else:
-            loss = function(*leaves, labels, 7.0, cap)
+            loss = function(*inputs, labels, 7.0, cap)
         (3 * loss).backward()
-        results.append([loss.detach(), *(leaf.grad for leaf in leaves if leaf is not None)])
-    for expected, ours in zip(*results, strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
+        results.append([loss.detach(), *(leaf.grad for leaf in inputs if leaf is not None)])
+    for expected, value in zip(*results, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_what_needs_no_gradient_gets_none() -> None:
@@ -66,7 +66,7 @@ def test_a_kernel_that_is_not_here_is_refused() -> None:
 
 
 def test_nothing_to_learn_is_a_loss_of_zero() -> None:
-    """A rank without a row of its own takes part with an empty batch."""
+    """A rank without rows takes part with an empty batch."""
     hidden, weight = torch.randn(0, 8, requires_grad=True), torch.randn(9, 8, requires_grad=True)
     loss = summed_nll(hidden, weight, torch.zeros(0, dtype=torch.long), 5.0)
     loss.backward()

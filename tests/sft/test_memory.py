@@ -52,11 +52,11 @@ def test_flops_are_those_that_pytorch_counts() -> None:
         Objective(model)(batch, borders(batch["position_ids"]), 30.0).backward()
     attention = 6 * shape.num_layers * shape.attention * 50**2
     rotary = 2 * 16 // 2 * 50  # the angles, a product of positions and frequencies, forward alone
-    in_place = 2 * shape.head * 30  # the gradient of the head, which PyTorch's counter leaves out
+    in_place = 2 * shape.head * 30  # the gradient of the head, which PyTorch's counter omits
     assert counter.get_total_flops() == pytest.approx(shape.flops([50], 30) + attention - in_place, abs=rotary)
 
 
-def test_frozen_weights_cost_less() -> None:
+def test_frozen_weights_cost_fewer_operations() -> None:
     shape = qwen7b()
     adapters = replace(shape, trained=shape.weights // 100)
     assert adapters.flops([1000], 500) < 0.7 * shape.flops([1000], 500)
@@ -78,7 +78,7 @@ def test_the_estimate_follows_the_settings() -> None:
 
 def test_no_more_is_computed_again_than_memory_requires() -> None:
     auto = replace(GPU, activation_checkpointing="auto")
-    kinds = {room: [*most_tokens(qwen7b(), auto, 16384, room * GIB)][-1] for room in (140, 300, 600)}
+    kinds = {capacity: [*most_tokens(qwen7b(), auto, 16384, capacity * GIB)][-1] for capacity in (140, 300, 600)}
     assert kinds == {140: "full", 300: "selective", 600: "none"}
     for kind in KINDS:
         assert most_tokens(qwen7b(), replace(auto, activation_checkpointing=kind), 99, GIB) == {kind: 16384}
@@ -89,12 +89,12 @@ def test_no_more_is_computed_again_than_memory_requires() -> None:
     assert used == sorted(used)
 
 
-@pytest.mark.parametrize("room", [140, 300, 600])
+@pytest.mark.parametrize("capacity", [140, 300, 600])
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
-def test_no_micro_batch_needs_more_than_a_full_one(room: int, precision: str) -> None:
+def test_no_micro_batch_needs_more_than_a_full_one(capacity: int, precision: str) -> None:
     shape, longest = qwen7b(), 20_000  # an example that is longer than a row
     auto = replace(GPU, activation_checkpointing="auto", precision=precision, pack_length=8192)
-    limits = most_tokens(shape, auto, longest, room * GIB)
+    limits = most_tokens(shape, auto, longest, capacity * GIB)
     assert [*limits.values()] == sorted(limits.values())
     full = sum(memory_bytes(shape, auto, 1, limits).values())
     for kind, most in limits.items():

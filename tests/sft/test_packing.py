@@ -41,18 +41,18 @@ def test_a_thought_that_the_template_opens_is_neither_learnt_twice_nor_left_open
     tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
     tokenizer.add_tokens(["<think>", "</think>"])
     tokenizer.chat_template = "{{ messages[0].content + '\\n<think>\\n' }}"
-    asked: Any = {
+    fields: Any = {
         "problem_id": "1",
         "messages": [{"role": "user", "content": "9"}],
         "num_tokens": 0,
         "source": "strong",
     }
     for completion in ("<think>\n9+3=2.\n</think>\n\\boxed{2}", "9+3=2.\n</think>\n\\boxed{2}"):
-        tokens = tokenise(tokenizer, Example(completion=completion, **asked))
+        tokens = tokenise(tokenizer, Example(completion=completion, **fields))
         assert tokenizer.decode(tokens.ids[: tokens.num_prompt]).rstrip().endswith("<think>")
         assert tokenizer.decode(tokens.ids[tokens.num_prompt :]) == "9+3=2.\n</think>\n\\boxed{2}<eos>"
     with pytest.raises(ConfigError, match=r"opens a thought \(<think>\) .* problem '1' does not end one"):
-        tokenise(tokenizer, Example(completion="\\boxed{2}", **asked))
+        tokenise(tokenizer, Example(completion="\\boxed{2}", **fields))
 
 
 def test_what_is_too_long_is_left_out_whole() -> None:
@@ -89,6 +89,6 @@ def test_borders_are_those_of_every_sequence_and_of_padding() -> None:
         [Tokens(ids=[1] * 6, num_prompt=1), Tokens(ids=[1] * 4, num_prompt=1), Tokens(ids=[1] * 3, num_prompt=1)], 9
     )
     assert batch["input_ids"].shape == (2, 9)
-    found = borders(batch["position_ids"])
-    assert found["lengths"] == [6, 3, 4, 5] and found["max_length_q"] == 6
-    assert found["cu_seq_lens_q"].tolist() == [0, 6, 9, 13, 18] and found["cu_seq_lens_q"].dtype == torch.int32
+    edges = borders(batch["position_ids"])
+    assert edges["lengths"] == [6, 3, 4, 5] and edges["max_length_q"] == 6
+    assert edges["cu_seq_lens_q"].tolist() == [0, 6, 9, 13, 18] and edges["cu_seq_lens_q"].dtype == torch.int32

@@ -14,17 +14,17 @@ from micota.sft.packing import IGNORED, Tokens
 
 @torch.inference_mode()
 def token_ranks(model: Any, sequences: Sequence[Tokens]) -> list[list[int]]:
-    """Of each token after the prompt, how many tokens of the vocabulary the model finds strictly more likely there.
+    """The rank of each token after the prompt: the number of tokens of the vocabulary with a strictly larger logit.
 
-    So 0 is the model's first choice, and tokens with equal logits share the better rank. The sequences are one batch;
-    nothing is sorted, and logits are built a chunk at a time.
+    Rank 0 is the most likely token, and tokens with equal logits share the better rank. The sequences are one batch.
+    Nothing is sorted, and logits are computed one chunk at a time.
     """
     batch = batch_of(sequences, model.device)
     # Counting the larger logits costs one pass; a sort of the vocabulary at each token would cost many.
     pieces = [
         (logits > logits.gather(1, targets[:, None])).sum(dim=1) for logits, targets in chunked_logits(model, batch)
     ]
-    # Back from tokens end to end to the sequences: as many as a row has labels.
+    # Split the concatenated ranks by sequence, by the number of labels of each row.
     counts = (batch["labels"] != IGNORED).sum(dim=1).tolist()
     ranks = torch.cat(pieces).tolist() if pieces else []
     ends = [sum(counts[: row + 1]) for row in range(len(counts))]

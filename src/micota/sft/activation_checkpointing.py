@@ -1,8 +1,8 @@
-"""Activation checkpointing: what the backward pass needs is kept, or computed again from what is kept.
+"""Activation checkpointing: the backward pass reads activations from memory, or computes them again.
 
-``selective`` keeps the results of matrix products and of attention, which are most of the work of a layer, and computes
-again what lies between them (norms, activation functions, rotations), which is most of its memory and hardly any of its
-work. ``full`` keeps the input of each layer alone (Chen et al. 2016, arXiv 1604.06174), for a third more of work.
+``selective`` keeps the results of matrix products and of attention, which are most of the work of a layer. It computes
+the rest again (norms, activation functions, rotations), which is most of the memory and little of the work. ``full``
+keeps only the input of each layer (Chen et al. 2016, arXiv 1604.06174), at the cost of a third more work.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-KINDS = ("none", "selective", "full")  # what is kept falls
+KINDS = ("none", "selective", "full")  # in order of falling memory
 
-# Batched products are not among them: those are the scores of eager attention, length x length.
+# Without batched products: those are the scores of eager attention, length x length.
 PRODUCTS = ("aten.mm", "aten.addmm", "aten.linear", "aten._grouped_mm")
 ATTENTION = ("scaled_dot_product", "flash_attn", "varlen_attn", "flex_attention")
 
 
 class ActivationCheckpointing:
-    """Sets the layers of a Hugging Face model up for a micro-batch. Results are the same to the bit."""
+    """Sets the layers of a Hugging Face model up for a micro-batch. Results do not change by a bit."""
 
     def __init__(self, model: Any, most_tokens: Mapping[str, int]) -> None:
         """``most_tokens``: see :func:`kind_for`."""
@@ -39,10 +39,11 @@ class ActivationCheckpointing:
 
 
 def kind_for(num_tokens: int, most_tokens: Mapping[str, int]) -> str:
-    """The first kind that is good for a micro-batch of this size, or else the last.
+    """The first kind that admits a micro-batch of this size, or else the last.
 
     Args:
-        most_tokens: what each kind is good for, in the order of ``KINDS``; see :func:`micota.sft.memory.most_tokens`.
+        most_tokens: the largest micro-batch of each kind, in the order of ``KINDS``, from
+            :func:`micota.sft.memory.most_tokens`.
     """
     return next((kind for kind, most in most_tokens.items() if num_tokens <= most), [*most_tokens][-1])
 

@@ -1,7 +1,7 @@
-"""Attention within the sequences of packed rows: the kernels there are, and which one a run takes.
+"""Attention within the sequences of packed rows: the available kernels, and the choice of one for a run.
 
-They are registered with transformers' ``AttentionInterface`` and read the borders of sequences that
-``packing.borders`` gives, so that no mask of row x row is ever built.
+The kernels are registered with transformers' ``AttentionInterface``. They read the borders of sequences from
+``packing.borders``, so that no mask of row x row is built.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from transformers import AttentionInterface
 
 from micota.errors import ConfigError
 
-# Our kernels by their names in transformers, and transformers' own.
+# The kernels of this module and those of transformers, by their names in transformers.
 BY_SEQUENCE = {"flash_attn": "micota_flash_attn", "varlen": "micota_varlen", "sequences": "micota_sequences"}
 OF_TRANSFORMERS = {"sdpa": "sdpa", "flex": "flex_attention", "eager": "eager"}
 
 
 def choose(wanted: str, device: str, config: Any) -> str:
-    """The kernel to use: ``wanted``, or the fastest there is for ``auto``.
+    """The kernel to use: ``wanted``, or the fastest available one for ``auto``.
 
     Args:
         wanted: a value of ``trainer.attention``.
         device: ``cpu`` or ``cuda``.
-        config: of the model, as transformers has it.
+        config: transformers' config of the model.
 
     Raises:
-        ConfigError: the kernel is not here, or would leave something of the model out.
+        ConfigError: the kernel is not available, or does not support a feature of the model.
     """
     capped = is_capped(config)
-    # FlashAttention-2 and flex can bound the scores; PyTorch's sdpa and varlen cannot, and would leave the bound out.
+    # FlashAttention-2 and flex can bound the scores; PyTorch's sdpa and varlen cannot, and would ignore the bound.
     flash = device == "cuda" and find_spec("flash_attn") is not None
     if wanted == "auto":
         if device == "cpu":
@@ -61,7 +61,7 @@ def is_capped(config: Any) -> bool:
 
 
 def implementation(kernel: str) -> str:
-    """What ``attn_implementation`` is called in transformers for a kernel."""
+    """The ``attn_implementation`` of transformers for a kernel."""
     return (BY_SEQUENCE | OF_TRANSFORMERS)[kernel]
 
 
@@ -89,7 +89,7 @@ def by_sequence(
     lengths: list[int],
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """PyTorch's own kernel on each sequence in turn: no work across borders, on any device.
+    """PyTorch's kernel on each sequence in turn: no work across borders, on any device.
 
     Shapes as in transformers: query rows x heads x width x size, the result rows x width x heads x size.
     """
@@ -118,7 +118,7 @@ def _attend(
 ) -> torch.Tensor:
     """Causal attention of one sequence, 1 x heads x length x size -> length x heads x size."""
     length = query.shape[2]
-    # Without a mask PyTorch takes its flash kernel, which needs no memory of length x length.
+    # Without a mask PyTorch uses its flash kernel, which needs no memory of length x length.
     mask = None
     if softcap is not None or (window is not None and window < length):
         mask = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
@@ -131,7 +131,7 @@ def _attend(
         )
     else:
         assert mask is not None
-        # Written out, since PyTorch's kernel has no bound: cap tanh(q k / cap), as in Gemma 2 (arXiv 2408.00118).
+        # Step by step, since PyTorch's kernel has no bound: cap tanh(q k / cap), as in Gemma 2 (arXiv 2408.00118).
         scores = query @ key.transpose(2, 3) * (query.shape[3] ** -0.5 if scaling is None else scaling)
         scores = (softcap * torch.tanh(scores / softcap)).masked_fill(~mask, -torch.inf)
         # transformers' eager attention takes the softmax in float32, too.
@@ -162,7 +162,7 @@ def varlen(
     # FlashAttention counts keys to the left of the query, transformers those with the query; -1 is no limit.
     window = -1 if sliding_window is None else sliding_window - 1
     options: dict[str, Any] = {"scale": scaling}
-    # A window that ends at the query is causal; torch 2.11 and 2.13 differ in how they are given it.
+    # A window that ends at the query is causal; torch 2.11 and 2.13 differ in the argument for it.
     options |= {"window_size": (window, 0)} if "window_size" in known else {"is_causal": True}
     if sliding_window is not None and "window_size" not in known:
         raise ConfigError("this torch has no sliding window in variable-length attention; use trainer.attention=flex")
@@ -209,7 +209,7 @@ def flash_attn(
         dropout_p=dropout,
         softmax_scale=scaling,
         causal=True,
-        # Keys to the left of the query, as in varlen; shared key and value heads are the kernel's own work.
+        # Keys to the left of the query, as in varlen; the kernel handles shared key and value heads.
         window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
         softcap=softcap or 0.0,
     )

@@ -1,7 +1,7 @@
 """Lightning callbacks around the optimiser steps: metrics and speed, validation, and stopping on a signal.
 
-Callbacks that save checkpoints are in :mod:`micota.sft.checkpoints`, the one that evaluates during training is in
-:mod:`micota.sft.eval_during_training`. Lightning runs them in the order in which :func:`micota.sft.fit.fit` lists them.
+:mod:`micota.sft.checkpoints` has the callback that saves checkpoints, :mod:`micota.sft.eval_during_training` the one
+that evaluates. Lightning runs them in the order of the list in :func:`micota.sft.fit.fit`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
-    """The sum of a scalar over all ranks, which must all call this function; ``value`` is overwritten."""
+    """The sum of a scalar over all ranks, every rank must call this function. Overwrites ``value``."""
     if _is_distributed():
         distributed.all_reduce(value)
     return value
@@ -37,13 +37,13 @@ def _is_distributed() -> bool:
 
 
 class StepMetrics(Callback):
-    """Reports loss, gradient norm, learning rate, speed and memory of every step; other callbacks report through it.
+    """Reports loss, gradient norm, learning rate, speed and memory of every step, and the metrics of other callbacks.
 
     The time of a step includes its data and its checkpoint, and excludes what runs within :meth:`in_eval_mode`.
 
     Args:
-        shape: of the model, for the share of the peak FLOP/s (MFU).
-        peak_flops: FLOP/s of one device; None, where it is not known, leaves MFU out.
+        shape: shape of the model, for the share of the peak FLOP/s (MFU).
+        peak_flops: FLOP/s of one device; None if unknown, which omits MFU.
     """
 
     def __init__(self, progress: Progress, shape: Shape, peak_flops: float | None) -> None:
@@ -64,30 +64,30 @@ class StepMetrics(Callback):
         self._began = now
 
     def _speed(self, batch: Step, seconds: float, world_size: int) -> dict[str, float]:
-        # Supervised tokens of all ranks: rows of prompts or padding do not raise it.
-        found = {"train/tokens_per_s": batch.num_supervised / seconds}
+        # Supervised tokens of all ranks, without prompts and padding.
+        metrics = {"train/tokens_per_s": batch.num_supervised / seconds}
         if self._peak_flops is not None:
-            # Model FLOPs utilisation (PaLM, arXiv 2204.02311, appendix B): needed FLOP/s over those of all devices.
+            # Model FLOPs utilisation (PaLM, arXiv 2204.02311, appendix B): needed FLOP/s over the peak of all devices.
             flops = self._shape.flops(batch.lengths, batch.num_supervised)
-            found["train/mfu"] = flops / seconds / (self._peak_flops * world_size)
-        return found | {"train/peak_memory_bytes": float(peak_memory_bytes())}
+            metrics["train/mfu"] = flops / seconds / (self._peak_flops * world_size)
+        return metrics | {"train/peak_memory_bytes": float(peak_memory_bytes())}
 
     @contextmanager
     def in_eval_mode(self, trainer: Trainer, pl_module: LightningModule) -> Iterator[dict[str, float]]:
         """Put the model into evaluation mode, and report the metrics that the block adds to the dict."""
         began = time.perf_counter()
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         pl_module.eval()
-        yield found
+        yield metrics
         pl_module.train()
-        self._progress.step(found, trainer.global_step)
+        self._progress.step(metrics, trainer.global_step)
         self._began += time.perf_counter() - began  # as if the step began later
 
 
 class Validation(Callback):
     """Computes the loss of the validation examples every ``every`` steps and after the last, in nats per token.
 
-    ``loss`` is the last one (NaN before the first); checkpoints keep it for a run that is killed after its last step.
+    ``loss`` is the latest (NaN before the first). Checkpoints save it: a run may be killed after its last step.
     """
 
     def __init__(self, metrics: StepMetrics, data: SftDataModule, every: int | None) -> None:
@@ -100,8 +100,8 @@ class Validation(Callback):
         step = trainer.global_step
         is_due = step == len(self._data.steps) or (self._every is not None and step % self._every == 0)
         if is_due and self._data.validation_steps:
-            with self._metrics.in_eval_mode(trainer, pl_module) as found:
-                found["validation/loss"] = self.loss = self._mean_loss(trainer, pl_module)
+            with self._metrics.in_eval_mode(trainer, pl_module) as metrics:
+                metrics["validation/loss"] = self.loss = self._mean_loss(trainer, pl_module)
 
     @torch.no_grad()
     def _mean_loss(self, trainer: Trainer, pl_module: Any) -> float:
@@ -121,7 +121,7 @@ class Validation(Callback):
 
 
 class StoppedError(Exception):
-    """A signal ended training, and the checkpoint is written."""
+    """A signal ended training, and a checkpoint is saved."""
 
     def __init__(self, signum: int, step: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}")
@@ -129,9 +129,9 @@ class StoppedError(Exception):
 
 
 class StopOnSignal(Callback):
-    """On SIGTERM or SIGINT, lets the step finish and asks Lightning to stop; ``Checkpoints`` after it saves.
+    """On SIGTERM or SIGINT, stops Lightning after the current step; ``Checkpoints``, which runs next, saves.
 
-    A second signal acts as if this callback were not there.
+    A second signal goes to the previous handler.
     """
 
     def __init__(self) -> None:
@@ -140,7 +140,7 @@ class StopOnSignal(Callback):
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Only now: Lightning has just put handlers of its own into place, and they would end the run within a step.
+        # Only now: Lightning sets its handlers just before, and they would end the run within a step.
         if threading.current_thread() is threading.main_thread():
             self._handlers = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
 
@@ -156,7 +156,7 @@ class StopOnSignal(Callback):
         self._handlers = {}
 
     def _of_any_rank(self, device: torch.device) -> int:
-        """The signal that any rank received, or 0. All ranks must stop after the same step, and save one checkpoint."""
+        """The signal that any rank received, or 0: all ranks must stop after the same step and save one checkpoint."""
         if not _is_distributed():
             return self._signum
         seen = torch.tensor(self._signum, device=device)
@@ -165,10 +165,10 @@ class StopOnSignal(Callback):
 
     @contextmanager
     def restoring_handlers(self) -> Iterator[None]:
-        """Around ``Trainer.fit``: the handlers from before are back in place, however training ends.
+        """Wrap ``Trainer.fit`` and restore the previous handlers, however training ends.
 
         Raises:
-            StoppedError: a signal ended it.
+            StoppedError: a signal ended training.
         """
         before = {signum: signal.getsignal(signum) for signum in SIGNALS}
         try:

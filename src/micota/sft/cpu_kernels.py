@@ -1,8 +1,8 @@
-"""Norms, gated MLPs and embeddings that hold less for the backward pass, where no fused kernels are: on CPU in float32.
+"""Norms, gated MLPs and embeddings that save memory in the backward pass, on CPU in float32 (no fused kernels there).
 
-Autograd keeps what every operation of a module read. The functions here keep what the module read, and compute again
-what lies between, which is elementwise: a third of what a layer of Llama keeps, and its passes over memory with it.
-Outputs are the same to the bit; gradients are summed in another order.
+Autograd keeps the inputs of every operation of a module. The functions here keep the inputs of the module, and compute
+the elementwise rest again: they save a third of the activations of a Llama layer, and passes over memory. Outputs are
+the same to the bit; gradients are summed in another order.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch.nn import functional
 
 from micota.config import TrainerConfig
 
-# Classes of transformers by what they compute: weight * x / rms(x), and down(silu(gate(x)) * up(x)). Gemma's differ.
+# Classes of transformers that compute weight * x / rms(x), and down(silu(gate(x)) * up(x)). Gemma's differ.
 NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
 MLPS = ("LlamaMLP", "MistralMLP", "Qwen2MLP", "Qwen3MLP")
 
 
 def use_cpu_kernels(model: Any, trainer: TrainerConfig) -> None:
-    """Put the functions here in the place of the modules that they stand for."""
+    """Replace the forward methods of the modules that these functions implement."""
     if trainer.accelerator != "cpu" or trainer.precision != "32-true":
         return
     for module in model.modules():
@@ -31,7 +31,7 @@ def use_cpu_kernels(model: Any, trainer: TrainerConfig) -> None:
             _replace(module, _norm)
         elif name in MLPS and _is_plain(module):
             _replace(module, _mlp)
-    # Not in shards: FSDP2 collects gradients from autograd, and the function here writes them past it.
+    # Not in shards: FSDP2 collects gradients from autograd, and this function bypasses autograd.
     embedding = model.get_input_embeddings()
     if trainer.world_size == 1 and type(embedding) is torch.nn.Embedding:
         _replace(embedding, _embed)
@@ -42,7 +42,7 @@ def _replace(module: Any, forward: Callable[..., torch.Tensor]) -> None:
 
 
 def _is_plain(mlp: Any) -> bool:
-    """Whether its last product is a matrix product alone (no adapter is on it) and its activation is SiLU."""
+    """Whether its last product is a plain matrix product (without an adapter) and its activation is SiLU."""
     return type(mlp.down_proj) is torch.nn.Linear and mlp.down_proj.bias is None and mlp.config.hidden_act == "silu"
 
 
@@ -58,8 +58,8 @@ def _mlp(module: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def _embed(module: Any, ids: torch.Tensor) -> torch.Tensor:
-    found: torch.Tensor = _Rows.apply(ids, module.weight, module.padding_idx)  # type: ignore[no-untyped-call]
-    return found
+    embedded: torch.Tensor = _Rows.apply(ids, module.weight, module.padding_idx)  # type: ignore[no-untyped-call]
+    return embedded
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -67,7 +67,7 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-        # Kept are x and one value a token; autograd would keep x * scale, too, which backward computes again.
+        # Keeps x and one value per token; autograd would keep x * scale too, which backward computes again.
         scale = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
         ctx.save_for_backward(x, weight, scale)
         return (x * scale).mul_(weight)
@@ -81,7 +81,7 @@ class _RmsNorm(torch.autograd.Function):
         grad_weight = (grad * normed).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
         if not ctx.needs_input_grad[0]:
             return None, grad_weight, None
-        # With u = w dy: dx = s (u - n mean(u n)), the part of u along n taken out since n has a fixed length.
+        # With u = w dy: dx = s (u - n mean(u n)), without the part of u along n, since n has a fixed length.
         inner = grad * weight
         projection = (inner * normed).mean(-1, keepdim=True)
         return inner.sub_(normed.mul_(projection)).mul_(scale), grad_weight, None
@@ -92,7 +92,7 @@ class _GatedDown(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        # Two tensors of the MLP's width; autograd would keep silu(gate) and the product, too.
+        # Keeps two tensors of the MLP's width; autograd would keep silu(gate) and the product too.
         ctx.save_for_backward(gate, up, weight)
         return functional.linear(functional.silu(gate).mul_(up), weight)
 
@@ -111,8 +111,8 @@ class _GatedDown(torch.autograd.Function):
 
 
 class _Rows(torch.autograd.Function):
-    """Rows of a table, whose gradient is added to the sum at once: autograd would fill a table of zeros with it first.
-    The row of ``padding_idx`` gets none, as in torch.nn.Embedding."""
+    """Rows of a table. Their gradient is added to ``weight.grad`` directly; autograd would first fill a table of zeros.
+    The row of ``padding_idx`` has no gradient, as in torch.nn.Embedding."""
 
     @staticmethod
     def forward(ctx: Any, ids: torch.Tensor, weight: torch.Tensor, padding_idx: int | None) -> torch.Tensor:
@@ -125,7 +125,7 @@ class _Rows(torch.autograd.Function):
         [ids], [grad], weight = ctx.saved_tensors, grads, ctx.weight
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
-        # index_add_ sums rows of a token that occurs more than once.
+        # index_add_ sums the rows of repeated tokens.
         learns = torch.ones_like(ids, dtype=torch.bool) if ctx.padding_idx is None else ids != ctx.padding_idx
         weight.grad.index_add_(0, ids[learns], grad[learns])
         return None, None, None

@@ -1,4 +1,4 @@
-"""The packed batches of every optimiser step. A step is ``batch_size`` examples, whatever the packing and the ranks."""
+"""The packed batches of every optimiser step. A step is ``batch_size`` examples for any packing and number of ranks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from micota.sft.packing import IGNORED, Batch, Tokens, micro_batches, tokenise
 
 
 class TokenTable(Sequence[Tokens]):
-    """Tokenised examples as flat arrays: ``ids`` (int32, all of them end to end), ``ends`` and ``num_prompt``."""
+    """Tokenised examples as flat arrays: ``ids`` (int32, concatenated), ``ends`` and ``num_prompt``."""
 
     def __init__(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
         self.arrays = arrays
@@ -43,8 +43,8 @@ class TokenTable(Sequence[Tokens]):
 
     @property
     def lengths(self) -> list[int]:
-        found: list[int] = np.diff(self.arrays["ends"], prepend=0).tolist()
-        return found
+        lengths: list[int] = np.diff(self.arrays["ends"], prepend=0).tolist()
+        return lengths
 
     def __len__(self) -> int:
         return len(self.arrays["ends"])
@@ -58,10 +58,10 @@ class TokenTable(Sequence[Tokens]):
 
 
 def tokenise_once(tokenizer: Any, examples: Sequence[Example], content: str, cache: Path) -> TokenTable:
-    """Tokenise, or read what was tokenised before.
+    """Tokenise, or read the tokens from the cache.
 
     Args:
-        content: what identifies the examples. Together with all of the tokenizer it names the file in ``cache``.
+        content: identifies the examples; the name of the file in ``cache`` is a hash of it and the tokenizer.
 
     Raises:
         ConfigError: the chat template cannot render the messages of an example.
@@ -72,7 +72,7 @@ def tokenise_once(tokenizer: Any, examples: Sequence[Example], content: str, cac
         return TokenTable(load_file(path))
     table = TokenTable.of([_tokenised(tokenizer, example) for example in examples])
     cache.mkdir(parents=True, exist_ok=True)
-    # Renamed when complete; runs side by side write the same content, and the last wins.
+    # Renamed when complete; concurrent runs write the same content, and the last replaces the others.
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     save_file(table.arrays, draft)
     draft.replace(path)
@@ -91,14 +91,14 @@ def _tokenised(tokenizer: Any, example: Example) -> Tokens:
 
 
 def tokenizer_content(tokenizer: Any) -> str:
-    """All of a tokenizer that token ids depend on."""
+    """All settings of a tokenizer on which token ids depend."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     return json.dumps([vocabulary, tokenizer.chat_template, tokenizer.eos_token_id])
 
 
 def check(tokens: Sequence[Tokens], examples: Sequence[Example], vocabulary: int) -> None:
-    """Refuse what could not be learnt.
+    """Refuse examples that cannot be trained on.
 
     Args:
         vocabulary: rows of the model's embedding.
@@ -114,16 +114,16 @@ def check(tokens: Sequence[Tokens], examples: Sequence[Example], vocabulary: int
             )
         if max(row.ids) >= vocabulary:
             raise ConfigError(
-                f"the tokenizer writes id {max(row.ids)} (problem {example.problem_id!r}), but the model embeds ids "
+                f"the tokenizer produces id {max(row.ids)} (problem {example.problem_id!r}), but the model embeds ids "
                 f"below {vocabulary}; use the tokenizer that belongs to the model, or a model with a larger embedding"
             )
 
 
 def split(num_examples: int, fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices to train on, and those to validate on.
+    """Indices of the training and of the validation examples.
 
     Raises:
-        ConfigError: nothing would be left on one side.
+        ConfigError: one of them would be empty.
     """
     if fraction == 0:
         return list(range(num_examples)), []
@@ -131,17 +131,17 @@ def split(num_examples: int, fraction: float, seed: int) -> tuple[list[int], lis
     if not 0 < count < num_examples:
         raise ConfigError(
             f"sft.validation_fraction={fraction:g} keeps {count} of {num_examples} examples for validation; "
-            "accepted: a share that leaves at least one on either side"
+            "accepted: a share that keeps at least one example on either side"
         )
-    # A random stream of its own, so that the split and the order of training do not depend on each other.
+    # A separate random stream, so that the split and the order of training do not depend on each other.
     order = np.random.default_rng([seed, 1]).permutation(num_examples)
     return sorted(order[count:].tolist()), sorted(order[:count].tolist())
 
 
 def schedule(num_examples: int, batch_size: int, epochs: int, seed: int) -> list[list[int]]:
-    """The indices of the examples of every optimiser step; each epoch is a permutation, and ends with a short step
-    where the batch size does not divide it."""
-    # One generator over all epochs: each epoch has another order, and all follow from the seed.
+    """The indices of the examples of every optimiser step. Each epoch is a permutation, and ends with a short step if
+    the batch size does not divide it."""
+    # One generator over all epochs: each epoch has another order, and the seed fixes all of them.
     generator = np.random.default_rng(seed)
     steps: list[list[int]] = []
     for _ in range(epochs):
@@ -152,9 +152,9 @@ def schedule(num_examples: int, batch_size: int, epochs: int, seed: int) -> list
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run trains on.
+    """The inputs of a training run.
 
-    ``location`` is the folder or hub id of the model, and its revision. ``chosen`` are the indices of the examples that
+    ``location`` is the folder or hub id of the model, and its revision. ``chosen`` has the indices of the examples that
     are not too long.
     """
 
@@ -171,11 +171,11 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step as one rank sees it.
+    """One optimiser step on one rank.
 
-    ``micro_batches`` are this rank's: as many on every rank, because sharded models act together; a rank for which
-    there is none has one token without loss. ``num_supervised`` and ``lengths`` are of all ranks. ``seed`` is that of
-    dropout: it differs by step and rank, and is the same after a resume.
+    ``micro_batches`` are those of this rank. Their number is the same on every rank, because sharded models need
+    collective operations; missing ones are filled with one token without loss. ``num_supervised`` and ``lengths``
+    cover all ranks. ``seed`` is for dropout: it differs by step and rank, and is the same after a resume.
     """
 
     examples: list[int]
@@ -196,7 +196,7 @@ class Steps(Dataset[Step]):
         seed: int,
         ranks: tuple[int, int] = (0, 1),
     ) -> None:
-        """``ranks`` are the number of this rank, and how many there are."""
+        """``ranks``: the index of this rank and the number of ranks."""
         self.sequences = sequences
         self.steps = steps
         self.trainer = trainer
@@ -210,14 +210,14 @@ class Steps(Dataset[Step]):
         chosen = [self.sequences[i] for i in self.steps[index]]
         lengths = [len(tokens.ids) for tokens in chosen]
         batches = micro_batches(chosen, self.trainer.pack_length, self.trainer.micro_batch_rows)
-        # The largest first: the memory that it frees has room for the others. Dealt out in turn, ranks work on
-        # micro-batches of similar size at a time, so that none waits long for the others.
+        # The largest first: the memory that it frees fits the others. Ranks take them in turn and so work on
+        # micro-batches of similar size at a time, and none waits long.
         batches.sort(key=lambda batch: -batch["input_ids"].numel())
-        # Rounded up: a rank without a micro-batch in the last round takes part with one that adds nothing.
+        # Rounded up: a rank without a micro-batch in the last round takes part with an empty one.
         rounds = -(-len(batches) // self.world_size)
         mine = batches[self.rank :: self.world_size]
         mine += [_nothing() for _ in range(rounds - len(mine))]
-        # Every token after the prompt is a label: as many as the loss of the step is divided by.
+        # Every token after the prompt is a label: their number divides the loss of the step.
         supervised = sum(len(tokens.ids) - tokens.num_prompt for tokens in chosen)
         [seed] = np.random.SeedSequence([self.seed, index, self.rank]).generate_state(1).tolist()
         return Step(self.steps[index], mine, supervised, lengths, seed)
@@ -231,7 +231,7 @@ def _nothing() -> Batch:
 
 
 class StepSampler(Sampler[int]):
-    """The steps that are left, while its length stays that of the whole run: Lightning counts done steps in."""
+    """The remaining steps. The length is that of the whole run, since Lightning counts finished steps in."""
 
     def __init__(self, start: int, total: int) -> None:
         self.start = start
@@ -248,7 +248,7 @@ class SftDataModule(LightningDataModule):
     """All optimiser steps of a run as one Lightning epoch, from the step at which training (re)starts.
 
     Raises:
-        ConfigError: the share of validation examples leaves nothing on one side.
+        ConfigError: no example remains for training or for validation.
     """
 
     def __init__(
@@ -259,7 +259,7 @@ class SftDataModule(LightningDataModule):
         seed: int,
         chosen: Sequence[int] | None = None,
     ) -> None:
-        """``chosen`` are the indices of the sequences to use; all of them where it is left out."""
+        """``chosen`` has the indices of the sequences to use; by default all."""
         super().__init__()
         self.sequences = sequences
         chosen = range(len(sequences)) if chosen is None else chosen
@@ -281,7 +281,7 @@ class SftDataModule(LightningDataModule):
         return (steps[index] for index in range(len(steps)))
 
     def transfer_batch_to_device(self, batch: Step, device: torch.device, dataloader_idx: int) -> Step:
-        return batch  # micro-batches go there one at a time, and their borders are read here
+        return batch  # micro-batches move one at a time, and their borders are read on the CPU
 
     def _of_this_rank(self, steps: list[list[int]]) -> Steps:
         assert self.trainer is not None

@@ -1,4 +1,4 @@
-"""A small evaluation in the middle of training: the model as it is answers the first problems of each benchmark."""
+"""Evaluation during training: the current model answers the first problems of each benchmark."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from micota.sft.callbacks import StepMetrics
 
 
 class EvalDuringTraining(Callback):
-    """Grades the answers of the model as it is, every ``trainer.evaluate_every`` steps, in place.
+    """Grades the answers of the current model, in memory, every ``trainer.evaluate_every`` steps.
 
-    Training is not touched: every step seeds what it draws. The callback itself holds the problems.
+    Training does not change: every step seeds its random numbers.
 
     Raises:
         SourceError: a benchmark cannot be read.
@@ -41,24 +41,24 @@ class EvalDuringTraining(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if self._every and trainer.global_step % self._every == 0:
-            with self._metrics.in_eval_mode(trainer, pl_module) as found:
-                found.update(self.evaluate())
+            with self._metrics.in_eval_mode(trainer, pl_module) as metrics:
+                metrics.update(self.evaluate())
 
     def evaluate(self) -> dict[str, float]:
-        """``eval/<bench>/accuracy`` and ``eval/<bench>/num_tokens``, the mean of answers. A problem whose prompt does
-        not fit is left out, and counts as not solved."""
+        """``eval/<bench>/accuracy`` and ``eval/<bench>/num_tokens``, the mean over answers. A problem whose prompt does
+        not fit the context counts as not solved."""
         model = self._engine.model
         kernel = model.config._attn_implementation
-        # The kernels of training know no cache.
+        # The kernels of training do not support a key-value cache.
         model.set_attn_implementation("eager" if attention.is_capped(model.config) else "sdpa")
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         try:
             with graders_of(self._evaluation) as graders:
                 for name, bench in self._benches.items():
                     rows = bench.answers()
                     right = sum(score.correct is True for score in bench.scores(rows, graders))
-                    found[f"eval/{name}/accuracy"] = right / bench.num_wanted
-                    found[f"eval/{name}/num_tokens"] = sum(row.num_tokens for row in rows) / len(rows)
+                    metrics[f"eval/{name}/accuracy"] = right / bench.num_wanted
+                    metrics[f"eval/{name}/num_tokens"] = sum(row.num_tokens for row in rows) / len(rows)
         finally:
             model.set_attn_implementation(kernel)
-        return found
+        return metrics

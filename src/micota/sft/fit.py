@@ -1,30 +1,30 @@
 """The training loop, from top to bottom: model, data, module, callbacks, ``Trainer.fit``, export.
 
 Lightning's Trainer runs the loop, a LightningModule computes a step, callbacks do the rest. Where this package departs
-from what Lightning does by itself, the reason is here:
+from the defaults of Lightning, the reason is here:
 
 - **Manual optimisation, a whole optimiser step per ``training_step``.** The loss is divided by the supervised tokens of
   the whole step, over micro-batches and ranks. Lightning's accumulation averages the means of micro-batches, which
-  weighs a token by the batch it happens to be in. Lightning's gradient clipping would not return the norm either.
+  weighs a token by its micro-batch. Lightning's gradient clipping would not return the norm either.
 - **All epochs are one Lightning epoch** (:class:`micota.sft.data.SftDataModule`). A run then resumes in the middle of
   an epoch: the sampler starts at the step of the checkpoint and keeps the length of the whole run, as Lightning adds
-  the finished steps to its own count.
+  the finished steps to its count.
 - **Metrics are what ``training_step`` returns**, and callbacks receive them. ``self.log`` would turn them into float32.
 - **Checkpoints are a callback of this package** (:class:`micota.sft.checkpoints.Checkpoints`). ``ModelCheckpoint``
-  writes into the final place, so that a killed run leaves a broken file, and does not save when a signal comes.
+  writes under the final name, so that a killed run leaves a broken file, and does not save on a signal.
 - **A plugin writes checkpoints to the file directly** (:class:`micota.sft.checkpoints.StreamedCheckpoints`). Lightning
   builds the file in memory first: three times the weights.
-- **Signal handlers are set on train start** (:class:`micota.sft.callbacks.StopOnSignal`). Lightning sets its own just
-  before, which broadcast from within the handler and stop without a checkpoint.
+- **Signal handlers are set on train start** (:class:`micota.sft.callbacks.StopOnSignal`). Lightning sets its handlers
+  just before; they broadcast from within the handler and stop without a checkpoint.
 - **The strategy extends ``ModelParallelStrategy``** (:class:`micota.sft.sharding.Sharding`): it loads checkpoints
-  without frozen weights, which are in none, leaves offloaded weights on the CPU, and chooses the process group's
-  backend.
+  without frozen weights, which no checkpoint has, keeps offloaded weights on the CPU, and chooses the backend of the
+  process group.
 - **The cluster environment is passed in** (:func:`micota.sft.sharding.devices`), and SLURM's requeueing is off: the
-  ranks are there already, and the same command resumes a stopped run.
+  ranks run already, and the same command resumes a stopped run.
 - **The process group is destroyed at the end.** Lightning does so for NCCL alone, and threads of gloo that are alive
   when the process exits can abort it.
 - **``bf16-true`` is ``32-true`` for Lightning on one device**: the weights are loaded as bfloat16, and Lightning would
-  cast the float32 adapters too. In shards, FSDP2's own policy does the mixed precision.
+  cast the float32 adapters too. In shards, a policy of FSDP2 sets the mixed precision.
 - **Autocast runs without its cache**, which would keep a copy of all weights until the step ends.
 - **Batches stay on the CPU** (``transfer_batch_to_device``): micro-batches move one at a time, and kernels need the
   lengths of sequences on the CPU. Lightning's distributed sampler is off: the data module divides steps among ranks.
@@ -70,7 +70,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its import t
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training leaves beside the weights; ``validation_loss`` is None without validation examples."""
+    """The results of training besides the weights; ``validation_loss`` is None without validation examples."""
 
     steps: int
     examples: int
@@ -82,16 +82,16 @@ class Fitted:
 def fit(
     config: Config, node: Node[TrainSpec], inputs: Inputs, folder: Path, progress: Progress, *, writes: bool
 ) -> Fitted:
-    """Train the model of ``node`` in this process, one rank where there are several, and export it to ``folder``.
+    """Train the model of ``node`` in this process (one rank of possibly several), and export it to ``folder``.
 
-    A run whose checkpoint is in ``folder`` goes on from it.
+    A run whose checkpoint is in ``folder`` resumes from it.
 
     Args:
-        writes: whether this rank writes the files of which there is one; true of exactly one rank.
+        writes: whether this rank writes the files that are not sharded; true on exactly one rank.
 
     Raises:
         ConfigError: the model does not fit the memory, the disk or the data, or the loss is not finite.
-        StoppedError: a signal ended training, and a checkpoint is there.
+        StoppedError: a signal ended training, and a checkpoint is saved.
     """
     spec, trainer_config = node.spec, config.trainer
     seed_everything(spec.seed, verbose=False)
@@ -115,7 +115,7 @@ def fit(
     checkpoints = Checkpoints(
         folder / CHECKPOINTS, trainer_config.checkpoint_every, node.key, sharded=trainer_config.world_size > 1
     )
-    callbacks = [metrics, validation, signals, checkpoints]  # checkpoints last: they save what the others have done
+    callbacks = [metrics, validation, signals, checkpoints]  # checkpoints last: they save the state of the others
     if trainer_config.evaluate_every:
         callbacks.insert(2, EvalDuringTraining(metrics, config, node, loaded.model, inputs.tokenizer))
 
@@ -166,7 +166,7 @@ class SftModule(LightningModule):
         num_steps: int,
         fill: Callable[[torch.device], None] | None = None,
     ) -> None:
-        """``fill`` reads the weights of a model that is on the meta device until it is sharded."""
+        """``fill`` reads the weights of a model on the meta device after it is sharded."""
         super().__init__()
         self.automatic_optimization = False
         self.objective = objective
@@ -189,7 +189,7 @@ class SftModule(LightningModule):
                 self._fill = None
 
     def configure_optimizers(self) -> Any:
-        # Weight decay is for matrices: biases and gains of norms have no scale that it would bound.
+        # Weight decay is for matrices only, not for biases and gains of norms.
         trained = self._trained()
         matrices = [weight for weight in trained if weight.ndim >= 2]
         vectors = [weight for weight in trained if weight.ndim < 2]
@@ -229,7 +229,7 @@ class SftModule(LightningModule):
         if not (math.isfinite(norm) and math.isfinite(loss_value)):
             raise NonFiniteError(self.global_step, loss_value, norm, batch.examples)
         self.last_loss.fill_(loss_value)
-        # The rate that this step uses: scheduler.step sets that of the next.
+        # The rate of this step; scheduler.step sets that of the next.
         learning_rate = optimizer.param_groups[0]["lr"]
         optimizer.step()
         scheduler.step()
@@ -237,7 +237,7 @@ class SftModule(LightningModule):
 
     def loss(self, micro_batch: Batch, divisor: float) -> torch.Tensor:
         """Negative log-likelihood of the labelled tokens of packed rows over ``divisor``, in nats (scalar, float32)."""
-        # Borders are read on the CPU, where ids still are: on the GPU each read would wait for the kernels before it.
+        # Read borders on the CPU, before the ids move: on the GPU each read would wait for previous kernels.
         edges = borders(micro_batch["position_ids"])
         device = self._compute_device
         inputs = {name: values.to(device, non_blocking=True) for name, values in micro_batch.items()}
@@ -255,7 +255,7 @@ class SftModule(LightningModule):
 
     @property
     def _compute_device(self) -> torch.device:
-        """Not ``self.device``: offloaded weights are elsewhere."""
+        """The device that computes; ``self.device`` is that of offloaded weights."""
         return self.trainer.strategy.root_device
 
 
@@ -268,7 +268,7 @@ def learning_rate_factor(step: int, total: int, warmup_ratio: float) -> float:
 
 
 class NonFiniteError(Exception):
-    """The loss or the gradient is not a finite number. ``examples`` are the indices of those in the step."""
+    """The loss or the gradient is not a finite number. ``examples`` has the indices of the examples in the step."""
 
     def __init__(self, step: int, loss: float, norm: float, examples: list[int]) -> None:
         super().__init__(f"the loss is {loss:g} and the gradient {norm:g} at step {step}; lower the learning rate")
@@ -277,12 +277,12 @@ class NonFiniteError(Exception):
     def write(self, path: Path, inputs: Inputs) -> None:
         """Write the step and the problems of its examples, as JSON."""
         ids = [inputs.examples[index].problem_id for index in self.examples]
-        found = {"step": self.step, "loss": str(self.loss), "gradient": str(self.norm), "problem_ids": ids}
-        write_text(path, json.dumps(found, indent=2) + "\n")
+        content = {"step": self.step, "loss": str(self.loss), "gradient": str(self.norm), "problem_ids": ids}
+        write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def write_model(loaded: Loaded, tokenizer: Any, folder: Path, config: TrainerConfig, *, writes: bool) -> None:
-    """Write the model, with its adapters merged where it has some. Every rank must call this function."""
+    """Write the model, with its adapters merged if it has any. Every rank must call this function."""
     model = loaded.model
     if loaded.adapted is not None:
         lora.save(loaded.adapted, folder / "adapter", whole, writes=writes)

@@ -1,7 +1,7 @@
-"""The model to train: checked before its weights are read, and read whole, or in shards that no rank ever holds whole.
+"""Load the model to train: checks first, then its weights, whole on one device or sharded over ranks.
 
-A sharded model is built without weights, sharded, and filled from the files.
-Each rank reads its own rows of each tensor. safetensors maps files into memory, so that what is not read costs nothing.
+A sharded model is built without weights, sharded, and filled from the files. Each rank reads only its rows of each
+tensor, and no rank ever holds the whole model. safetensors maps files into memory, so unread rows cost nothing.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ Rows = Callable[[str, int, int], torch.Tensor]  # name, first row, row after the
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model to train. Where it is sharded its weights are on the meta device, and ``fill`` reads them later.
+    """A model to train. The weights of a sharded model are on the meta device, and ``fill`` reads them later.
 
-    ``adapted`` is peft's model around it, if adapters are trained; ``most_tokens`` is what each kind of activation
-    checkpointing is good for.
+    ``adapted`` is peft's model around it, if adapters are trained. ``most_tokens`` has the largest micro-batch of each
+    kind of activation checkpointing.
     """
 
     model: Any
@@ -52,12 +52,12 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
     """The model, after checks that need no weights.
 
     Raises:
-        ConfigError: it would not fit the memory or the disk, or data, kernel and model do not fit each other.
+        ConfigError: it does not fit the memory or the disk, or data, kernel and model do not fit each other.
     """
     path, revision = inputs.location
     settings: Any = load_config(path, revision)
     kernel = attention.choose(config.attention, device_of(config), settings)
-    # On the meta device first: all checks need sizes alone.
+    # On the meta device first: the checks need only sizes.
     dtype, implementation = DTYPES[spec.precision], attention.implementation(kernel)
     model = skeleton(path, revision, settings, dtype, implementation)
     chosen = [inputs.examples[index] for index in inputs.chosen]
@@ -72,7 +72,7 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
         kernel, ", ".join(f"{kind} to {count} tokens" for kind, count in most_tokens.items()),
         memory.memory_bytes(shape, config, inputs.longest, most_tokens),
     )  # fmt: skip
-    # No rank reads the whole of a model that will be in shards.
+    # No rank reads the whole of a sharded model.
     if config.world_size > 1:
         return Loaded(model, adapted, most_tokens, partial(_fill, model, inputs.location, dtype, spec.seed))
     model = load_model(path, revision, dtype=dtype, attn_implementation=implementation)
@@ -81,7 +81,7 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
 
 
 def _fill(model: Any, location: tuple[str, str | None], dtype: torch.dtype, seed: int, device: torch.device) -> None:
-    """Read this rank's rows of a sharded model, and draw those of its adapters."""
+    """Read this rank's rows of a sharded model, and initialise those of its adapters."""
     names = [name.replace(lora.BASE, "") for name, _ in model.named_parameters() if not lora.is_adapter(name)]
     read_base = rows_of(*location, names, dtype)
 
@@ -111,20 +111,20 @@ def skeleton(path: str, revision: str | None, settings: Any, dtype: torch.dtype,
         model.generation_config = GenerationConfig.from_pretrained(path, revision=revision)
     unsaved = {name for name, _ in model.named_non_persistent_buffers()}
     for prefix, module in model.named_modules():
-        # Buffers that are in no file (rotary frequencies) must be computed; NaN shows one that was not.
-        own = [name for name, _ in module.named_buffers(prefix, recurse=False) if name in unsaved]
-        for name in own:
+        # Buffers that no file has (rotary frequencies) must be computed; NaN marks one that was not.
+        unsaved_here = [name for name, _ in module.named_buffers(prefix, recurse=False) if name in unsaved]
+        for name in unsaved_here:
             leaf = name.rpartition(".")[2]
             module._buffers[leaf] = torch.full_like(module._buffers[leaf], torch.nan, device="cpu")
-        if own:
-            model._init_weights(module)  # as from_pretrained fills what is in no file
-            assert not any(buffer.isnan().any() for buffer in module.buffers(recurse=False)), own
+        if unsaved_here:
+            model._init_weights(module)  # as from_pretrained computes them
+            assert not any(buffer.isnan().any() for buffer in module.buffers(recurse=False)), unsaved_here
     return model
 
 
 def rows_of(path: str, revision: str | None, names: Iterable[str], dtype: torch.dtype) -> Rows:
-    """How to read rows of the tensors ``names`` of a model: from its safetensors files, or, where these have other
-    names than the model (older formats, converted architectures), from the model, read whole."""
+    """A function that reads rows of the tensors ``names`` of a model: from its safetensors files, or, if their names
+    differ from those of the model (older formats, converted architectures), from the whole model in memory."""
     with reading(path, revision, "weights"):
         files = _files(path, revision)
     if not files.keys() >= set(names):
@@ -141,13 +141,13 @@ def rows_of(path: str, revision: str | None, names: Iterable[str], dtype: torch.
 
 
 def _files(path: str, revision: str | None) -> Mapping[str, str]:
-    """The file of each tensor of a folder or hub id; empty where the model is in no safetensors files."""
+    """The file of each tensor of a folder or hub id; empty if the model has no safetensors files."""
     options: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
     index = cached_file(path, SAFE_WEIGHTS_INDEX_NAME, **options)
     if index is not None:
-        places: dict[str, str] = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
-        found = {file: str(cached_file(path, file, revision=revision)) for file in set(places.values())}
-        return {name: found[file] for name, file in places.items()}
+        shard_of: dict[str, str] = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
+        paths = {file: str(cached_file(path, file, revision=revision)) for file in set(shard_of.values())}
+        return {name: paths[file] for name, file in shard_of.items()}
     single = cached_file(path, SAFE_WEIGHTS_NAME, **options)
     if single is None:
         return {}
@@ -156,12 +156,12 @@ def _files(path: str, revision: str | None) -> Mapping[str, str]:
 
 
 def fill(model: Any, read: Rows, device: torch.device) -> None:
-    """Give a sharded model on the meta device its weights, in place; tied ones stay tied.
+    """Fill the weights of a sharded model on the meta device in place; tied weights stay tied.
 
     Args:
         model: sharded by rows (``Shard(0)`` over one dimension, as fully_shard does).
     """
-    # A tied weight is one parameter under several names: who shares it must share the new one.
+    # A tied weight is one parameter under several names: all of them must share the new one.
     owners: dict[int, list[tuple[torch.nn.Module, str]]] = {}
     for module in model.modules():
         for leaf, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
@@ -178,6 +178,6 @@ def fill(model: Any, read: Rows, device: torch.device) -> None:
         )
         filled = torch.nn.Parameter(shards, requires_grad=parameter.requires_grad)
         (first, leaf), *others = owners[id(parameter)]
-        first.load_state_dict({leaf: filled}, strict=False, assign=True)  # which tells fully_shard of it
+        first.load_state_dict({leaf: filled}, strict=False, assign=True)  # also registers it with fully_shard
         for module, other in others:
             setattr(module, other, getattr(first, leaf))

@@ -1,4 +1,4 @@
-"""Low-rank adapters through peft: put into a model, saved, and merged into its weights one at a time."""
+"""Low-rank adapters through peft: add them to a model, save them, and merge them into its weights one at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BASE, DOWN, UP = ".base_layer", f".lora_A.{ADAPTER}", f".lora_B.{ADAPTER}"  # in
 
 
 def adapt(model: Any, lora: LoraConfig, seed: int) -> Any:
-    """Freeze the model and put adapters into it, in place; on the meta device they have no values yet.
+    """Freeze the model and add adapters to it in place; on the meta device they have no values yet.
 
     Returns:
         peft's model around it.
@@ -56,11 +56,11 @@ def is_adapter(name: str) -> bool:
 
 
 def initial(name: str, shape: torch.Size, seed: int) -> torch.Tensor:
-    """The value an adapter starts from, as in peft: uniform and zero. By name, so that ranks need not agree on an order
-    of drawing."""
+    """The initial value of an adapter, as in peft: A uniform and B zero. The seed depends on the name, so that ranks
+    need no common order of sampling."""
     values = torch.zeros(shape)
     if DOWN in name:
-        # B starts at 0, so that training starts from the model as it is (arXiv 2106.09685, section 4.1).
+        # B is 0, so that training starts from the unchanged model (arXiv 2106.09685, section 4.1).
         bound = shape[1] ** -0.5  # kaiming_uniform_ with a = sqrt(5)
         values.uniform_(
             -bound, bound, generator=torch.Generator().manual_seed(seed * 2**32 + zlib.crc32(name.encode()))
@@ -69,27 +69,27 @@ def initial(name: str, shape: torch.Size, seed: int) -> torch.Tensor:
 
 
 def save(adapted: Any, folder: Path, whole: Callable[[torch.Tensor], torch.Tensor], *, writes: bool) -> None:
-    """Write the adapter. Arguments as those of ``export_streamed``: every rank must call this function."""
+    """Write the adapter; arguments as of ``export_streamed``. Every rank must call this function."""
     weights = {name: whole(w.detach()).cpu() for name, w in adapted.named_parameters() if is_adapter(name)}
     if writes:
         adapted.save_pretrained(folder, state_dict=weights, save_embedding_layers=False)
 
 
 def merged_weights(adapted: Any, whole: Callable[[torch.Tensor], torch.Tensor]) -> list[Weight]:
-    """The weights of the model under their names without adapters, each with its adapter added to it."""
+    """The weights of the model under their names without adapters, each with its adapter added."""
     model = adapted.get_base_model()
     modules, everything = dict(model.named_modules()), dict(model.named_parameters())
-    found = []
+    weights = []
     for name, weight in named_weights(model):
         if is_adapter(name):
             continue
-        place, is_base, rest = name.partition(BASE)
+        module, is_base, rest = name.partition(BASE)
         read = partial(whole, weight.detach())
         if is_base and rest == ".weight":
-            pair = [everything[f"{place}{part}.weight"].detach() for part in (UP, DOWN)]
-            read = partial(_adapted, whole, weight.detach(), pair, modules[place].scaling[ADAPTER])
-        found.append(Weight(place + rest, form_of(weight), read))
-    return found
+            pair = [everything[f"{module}{part}.weight"].detach() for part in (UP, DOWN)]
+            read = partial(_adapted, whole, weight.detach(), pair, modules[module].scaling[ADAPTER])
+        weights.append(Weight(module + rest, form_of(weight), read))
+    return weights
 
 
 def _adapted(

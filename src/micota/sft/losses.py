@@ -1,6 +1,6 @@
-"""Negative log-likelihood of packed batches, without ever building the logits of more than a chunk of tokens.
+"""Negative log-likelihood of packed batches, with the logits of only one chunk of tokens in memory.
 
-The output head is applied to labelled positions alone, so that prompts and padding cost no logits.
+The output head is applied only to labelled positions, so that prompts and padding cost no logits.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from micota.errors import ConfigError
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.packing import IGNORED, Batch
 
-# Logits held at a time, by device: float32 values (32 MiB and 512 MiB). On CPU chunks that stay in the caches between
-# the passes over them help, on GPU large products do.
+# float32 logits per chunk, by device (32 MiB and 512 MiB). On CPU a chunk stays in the cache between the passes over
+# it; on GPU large products are faster.
 CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}
 
 
@@ -26,7 +26,7 @@ def supervised(model: Any, batch: Batch, borders: Mapping[str, Any] | None = Non
     """Final hidden states of labelled positions (tokens x hidden), row by row, and their labels (tokens).
 
     ``attention_mask`` must be absent and the cache off: only then do transformers' models read restarting position ids
-    as the borders of packed sequences. ``borders`` (of ``packing.borders``) are for kernels that go by sequence.
+    as the borders of packed sequences. ``borders`` (of ``packing.borders``) are for kernels that work by sequence.
     """
     hidden = model.base_model(
         input_ids=batch["input_ids"],
@@ -35,7 +35,7 @@ def supervised(model: Any, batch: Batch, borders: Mapping[str, Any] | None = Non
         use_cache=False,
         **(borders or {}),
     ).last_hidden_state
-    # The head is linear in each position, so that positions without a label can go before it rather than after.
+    # The head works on each position alone, so that positions without a label can be dropped before it.
     labelled = batch["labels"] != IGNORED
     return hidden[labelled], batch["labels"][labelled]
 
@@ -79,14 +79,14 @@ def summed_nll(
     Args:
         hidden: tokens x hidden. ``weight``: of the output head, vocabulary x hidden; ``bias``: vocabulary.
         labels: tokens.
-        divisor: what the sum is divided by, as the supervised tokens of a whole optimiser step.
+        divisor: divides the sum, as the number of supervised tokens of an optimiser step.
         cap: bound of the logits by tanh, as in Gemma 2.
-        rows: tokens whose logits are held at a time; by default what the device takes well.
-        into: where the gradient of ``weight`` is to be added (float32, of its shape), in this call and for a loss that
-            nothing rescales; autograd then gets none. It saves a copy of the output head, which would be there while
-            the activations of all layers are.
+        rows: tokens per chunk of logits; the default depends on the device.
+        into: the gradient of ``weight`` is added to this tensor (float32, of its shape) in this call, for a loss that
+            is not rescaled; autograd then returns none. This saves a copy of the output head at the peak of memory,
+            while the activations of all layers exist.
     """
-    # Autocast casts the inputs of torch's own products; a Function gets its inputs as they are.
+    # Autocast casts the inputs of torch's products, not those of a Function.
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
     rows = rows or _rows(weight, hidden)
@@ -115,23 +115,23 @@ def liger_nll(
     total: torch.Tensor = liger_fused_linear_cross_entropy(
         hidden,
         weight.to(hidden.dtype),
-        labels,  # not shifted: they are aligned with the positions that predict them
+        labels,  # not shifted: each is aligned with the position that predicts it
         bias=None if bias is None else bias.to(hidden.dtype),
         reduction="sum",
         softcap=cap,
-        accum_dtype=torch.float32,  # of the weight's gradient, a sum over chunks that bfloat16 would round each time
+        accum_dtype=torch.float32,  # for the weight's gradient, a sum over chunks; bfloat16 would round at each
     )
     return total / divisor
 
 
 class Objective(torch.nn.Module):
-    """A causal LM and its loss as one module, so that sharded weights of the output head are whole while it runs."""
+    """A causal LM and its loss as one module, so that FSDP2 gathers the output head while the loss runs."""
 
     def __init__(self, model: Any, loss: str = "chunked", checkpointing: ActivationCheckpointing | None = None) -> None:
         """``loss`` is a result of :func:`choose`; ``checkpointing`` is set up for each micro-batch."""
         super().__init__()
         self.model = model
-        # The loss needs the output head as a tensor, not its result: within this module FSDP2 has gathered it.
+        # The loss needs the weight of the output head, which FSDP2 has gathered within this module.
         self.function = liger_nll if loss == "liger" else summed_nll
         self._checkpointing = checkpointing
 
@@ -143,20 +143,20 @@ class Objective(torch.nn.Module):
         head = self.model.get_output_embeddings()
         options = {"bias": head.bias, "cap": softcap(self.model)}
         if self.function is summed_nll and self._sums_in_place(head.weight):
-            # A tied head is the embedding too: autograd adds the embedding's gradient to this same tensor later on.
+            # A tied head is also the embedding: autograd adds the gradient of the embedding to the same tensor later.
             if head.weight.grad is None:
                 head.weight.grad = torch.zeros_like(head.weight)
             options["into"] = head.weight.grad
         return self.function(hidden, head.weight, labels, divisor, **options)
 
     def _sums_in_place(self, weight: torch.Tensor) -> bool:
-        """Whether the gradient of the output head may be added to the sum at once: it is ours and in float32."""
+        """Whether the loss may add to the gradient of the output head directly: it is not sharded and in float32."""
         trains = weight.requires_grad and torch.is_grad_enabled()
         return trains and weight.dtype == torch.float32 and not isinstance(self, FSDPModule)
 
 
 def choose(wanted: str, device: str) -> str:
-    """``liger`` or ``chunked``; ``auto`` is Liger on a GPU where it is installed.
+    """``liger`` or ``chunked``; ``auto`` is Liger on a GPU if it is installed.
 
     Raises:
         ConfigError: ``wanted`` is Liger where it cannot run.
@@ -170,8 +170,8 @@ def choose(wanted: str, device: str) -> str:
 
 
 class _SummedNll(torch.autograd.Function):
-    """Loss and gradients of a chunk at a time: gradients are computed in the forward pass, while the logits are there,
-    as in Liger Kernel (arXiv 2410.10989, section 3.2), so that no logits are kept and none is computed twice."""
+    """Loss and gradients, one chunk at a time. The forward pass also computes the gradients, while the logits exist, as
+    in Liger Kernel (arXiv 2410.10989, section 3.2), so that no logits are kept or computed twice."""
 
     @staticmethod
     def forward(
@@ -188,7 +188,7 @@ class _SummedNll(torch.autograd.Function):
         # Once for all chunks; under autocast a bfloat16 copy of the float32 weight.
         used = weight.to(hidden.dtype)
         wants = ctx.needs_input_grad
-        # Rows of the hidden states' gradient are each written once; the weight's is a sum over chunks, in float32.
+        # Each row of the gradient of hidden states is computed once; the weight's is a sum over chunks, in float32.
         grad_hidden = torch.empty_like(hidden) if wants[0] else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants[1] else None
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wants[2] else None
@@ -204,7 +204,7 @@ class _SummedNll(torch.autograd.Function):
                 slope = 1 - logits.square() if any(wants[:3]) else None
                 logits = logits.mul_(cap)
             # In place from here: logits, their exponentials, and then their gradients, (softmax - one-hot) / divisor.
-            # NLL = log sum_v exp(z_v) - z_target; minus the largest, since exp overflows float32 above 88.
+            # NLL = log sum_v exp(z_v) - z_target; subtract the largest, since exp overflows float32 above 88.
             logits -= logits.amax(dim=-1, keepdim=True)
             picked = logits.gather(1, targets)
             sums = logits.exp_().sum(dim=-1, keepdim=True)
@@ -227,7 +227,7 @@ class _SummedNll(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
         hidden, weight, bias = ctx.saved_tensors
-        # The gradient of the loss with respect to itself, 1 unless something scales it.
+        # The gradient of the loss with respect to itself: 1, unless a caller scales the loss.
         [factor] = grads
         return (
             None if hidden is None else hidden * factor.to(hidden.dtype),

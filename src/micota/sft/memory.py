@@ -1,4 +1,4 @@
-"""What a training run costs: floating-point operations of a step, memory of a device, room for checkpoints."""
+"""Costs of training: floating-point operations of a step, memory of a device, disk space for checkpoints."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from micota.errors import ConfigError
 from micota.sft.activation_checkpointing import KINDS, kind_for
 from micota.sft.losses import CHUNK_LOGITS
 
-# Dense bf16 FLOP/s, as the makers' data sheets have them.
+# Dense bf16 FLOP/s, from the makers' data sheets.
 PEAK_TFLOPS = {
     "H200": 989.0, "H100 NVL": 835.0, "H100 PCIe": 756.0, "H100": 989.0, "H800": 989.0, "GH200": 989.0,
     "B200": 2250.0, "A100": 312.0, "A800": 312.0, "L40S": 362.0, "A10": 125.0, "4090": 165.0,
 }  # fmt: skip
 PROCESS_BYTES = {"cpu": 700 * 2**20, "gpu": 2**30}  # libraries on CPU, CUDA context and kernels' workspace on GPU
-USABLE = 0.95  # of a device's memory: the allocator leaves gaps
-# What ``activation_checkpointing=auto`` chooses from. On CPU the gaps that malloc leaves between what is kept and what
-# is not take what selective checkpointing saves.
+USABLE = 0.95  # share of a device's memory: the allocator fragments it
+# The choices of ``activation_checkpointing=auto``. On CPU, fragmentation by malloc uses up the memory that selective
+# checkpointing saves.
 AUTOMATIC = {"cpu": ("none", "full"), "gpu": KINDS}
-COMFORTABLE = 0.8  # what an estimate must stay below before it is relied on where there is a safer choice
+COMFORTABLE = 0.8  # an estimate below this share is trusted; above it a kind that needs less memory is chosen
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """The sizes of a model that costs depend on; weights are counted in elements."""
+    """The sizes of a model on which costs depend; weights are counted in elements."""
 
     weights: int
     trained: int
     linear: int  # weights of linear layers without the output head
-    head: int  # weights of the output head, and ``outside`` with the embedding: what is in no layer
+    head: int  # weights of the output head; ``outside`` is this and the embedding, all outside of the layers
     outside: int
     num_layers: int
     hidden: int
@@ -45,7 +45,7 @@ class Shape:
 
     @classmethod
     def of(cls, model: Any) -> Shape:
-        """Read off a Hugging Face model, which may be on the meta device."""
+        """The shape of a Hugging Face model, which may be on the meta device."""
         config = model.config.get_text_config()
         head = model.get_output_embeddings().weight
         outside = {id(weight): weight.numel() for weight in (head, model.get_input_embeddings().weight)}
@@ -68,11 +68,11 @@ class Shape:
     def flops(self, lengths: Sequence[int], num_supervised: int) -> float:
         """Floating-point operations of a step over sequences of these lengths, forward and backward.
 
-        Two for each weight and token forward, four backward (two where weights are frozen), as in PaLM (arXiv
-        2204.02311, appendix B), but for the output head, which sees supervised tokens alone, and with half of the
-        attention matrix, as it is causal. What gradient checkpointing computes again is not counted.
+        Two per weight and token forward, four backward (two if weights are frozen), as in PaLM (arXiv 2204.02311,
+        appendix B). Two terms differ: the output head counts supervised tokens only, and causal attention half of the
+        matrix. Operations that activation checkpointing repeats do not count.
         """
-        # A frozen weight needs no gradient of its own, only to pass one on: 2 forward, 2 backward.
+        # A frozen weight has no gradient and only passes one on: 2 forward, 2 backward.
         factor = 6 if self.trained > self.weights / 2 else 4
         dense = self.linear * sum(lengths) + self.head * num_supervised
         # q k^T and the product with v: 2 x 2 length^2 width forward, twice that backward, half of it as it is causal.
@@ -91,7 +91,7 @@ def peak_flops(trainer: TrainerConfig) -> float | None:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory this process has held so far: of the GPU where there is one, else resident."""
+    """Peak memory of this process so far: of the GPU if there is one, else resident."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     # getrusage counts KiB on Linux and bytes on macOS.
@@ -102,11 +102,11 @@ def peak_memory_bytes() -> int:
 def memory_bytes(
     shape: Shape, trainer: TrainerConfig, longest: int, limits: Mapping[str, int] | None = None
 ) -> dict[str, int]:
-    """An estimate of the memory of one device, by what it is for.
+    """An estimate of the memory of one device in bytes, by use.
 
     Args:
         longest: tokens of the longest example.
-        limits: of :func:`most_tokens`; may be left out where ``trainer.activation_checkpointing`` is not ``auto``.
+        limits: of :func:`most_tokens`; optional if ``trainer.activation_checkpointing`` is not ``auto``.
     """
     limits = most_tokens(shape, trainer, longest) if limits is None else limits
     ranks = trainer.world_size
@@ -118,7 +118,7 @@ def memory_bytes(
         (_held(shape, trainer, kind_for(size, limits), size) for size in sizes), key=lambda held: sum(held)
     )
     gathered = cast
-    if ranks > 1:  # the weights outside of layers, and those of the layer at work and the next, with gradients
+    if ranks > 1:  # weights outside of layers and of two layers (current and next), gradients of one
         per_layer = (shape.weights - shape.outside) // shape.num_layers
         gathered = (shape.outside + 2 * per_layer) * computed + (shape.outside + per_layer) * computed
     # With adapters alone the output head is frozen and has no gradient.
@@ -138,31 +138,31 @@ def memory_bytes(
 
 
 def _held(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) -> tuple[int, int]:
-    """Bytes that are there when the backward pass of a micro-batch begins, with one layer computed again: of
-    activations, and of weights that autocast has cast."""
+    """Bytes in memory when the backward pass of a micro-batch begins, with one layer computed again: of activations,
+    and of weights that autocast has cast."""
     computed = 4 if trainer.precision == "32-true" else 2
     # Norms and residuals (in float32 within the norms of transformers' models), queries, keys and values before and
     # after rotation, and four of the width of the MLP.
     layer = 10 * shape.hidden + 6 * shape.attention + 4 * shape.intermediate
     products = 2 * shape.hidden + 4 * shape.attention + 2 * shape.intermediate if kind == "selective" else 0
-    # With checkpointing: inputs of all layers, what is kept of each, and all of the one that is computed again.
+    # With checkpointing: inputs and kept activations of all layers, and all of the layer computed again.
     each = shape.num_layers * layer if kind == "none" else layer + shape.num_layers * (shape.hidden + products)
     cast = 0
-    if trainer.world_size == 1 and trainer.precision == "bf16-mixed":  # of the layer at work, or of all
+    if trainer.world_size == 1 and trainer.precision == "bf16-mixed":  # of the current layer, or of all
         cast = shape.linear // (1 if kind == "none" else shape.num_layers) + shape.head
     return num_tokens * each * computed, cast * computed
 
 
 def _sizes(trainer: TrainerConfig, longest: int) -> tuple[int, int]:
-    """Tokens of a full micro-batch, and of the largest: an example that is longer than a row has one of its own."""
+    """Tokens of a full micro-batch, and of the largest: an example that is longer than a row takes a longer row."""
     return trainer.pack_length * trainer.micro_batch_rows, max(trainer.pack_length, longest) * trainer.micro_batch_rows
 
 
 def most_tokens(shape: Shape, trainer: TrainerConfig, longest: int, capacity: int | None = None) -> dict[str, int]:
-    """The most tokens of a micro-batch that each kind of activation checkpointing is good for.
+    """The largest micro-batch, in tokens, of each kind of activation checkpointing.
 
-    With ``auto`` a full micro-batch has the first kind with which the estimate stays comfortable. Others have the first
-    with which they need no more memory than a full one: examples that are longer than a row compute more again.
+    With ``auto`` a full micro-batch uses the first kind whose estimate is at most ``COMFORTABLE`` of the memory. A
+    larger one uses the first kind with which it needs no more memory than a full one.
 
     Args:
         longest: tokens of the longest example.
@@ -171,14 +171,14 @@ def most_tokens(shape: Shape, trainer: TrainerConfig, longest: int, capacity: in
     full, largest = _sizes(trainer, longest)
     if trainer.activation_checkpointing != "auto":
         return {trainer.activation_checkpointing: largest}
-    room = COMFORTABLE * (device_bytes(trainer) if capacity is None else capacity)
+    available = COMFORTABLE * (device_bytes(trainer) if capacity is None else capacity)
     limits: dict[str, int] = {}
     for kind in AUTOMATIC[trainer.accelerator]:
-        budget = sum(_held(shape, trainer, kind, full))
+        memory_of_full = sum(_held(shape, trainer, kind, full))
         for other in AUTOMATIC[trainer.accelerator]:
             each, cast = _held(shape, trainer, other, 1)
-            limits[other] = max(0, budget - cast) // each
-        if sum(memory_bytes(shape, trainer, longest, limits).values()) <= room:
+            limits[other] = max(0, memory_of_full - cast) // each
+        if sum(memory_bytes(shape, trainer, longest, limits).values()) <= available:
             break
     needed = kind_for(largest, limits)
     used = {kind: most for kind, most in limits.items() if KINDS.index(kind) <= KINDS.index(needed)}
@@ -193,7 +193,7 @@ def check_memory(
     limits: Mapping[str, int],
     capacity: int | None = None,
 ) -> None:
-    """Refuse a run that is not likely to fit.
+    """Refuse a run that is unlikely to fit the memory.
 
     Args:
         longest: tokens of the longest example.
@@ -201,27 +201,28 @@ def check_memory(
         capacity: bytes of a device; by default what this one has.
 
     Raises:
-        ConfigError: the text has the estimate, what there is, and which changes would make it fit.
+        ConfigError: the text has the estimate, the available memory, and changes that would make it fit.
     """
     parts = memory_bytes(shape, trainer, longest, limits)
     trainer = replace(trainer, activation_checkpointing=[*limits][-1])
-    room = int(USABLE * (device_bytes(trainer) if capacity is None else capacity))
-    if sum(parts.values()) <= room or not trainer.check_memory:
+    usable = int(USABLE * (device_bytes(trainer) if capacity is None else capacity))
+    if sum(parts.values()) <= usable or not trainer.check_memory:
         return
     ways = [
-        words for words, other in _ways(trainer, longest) if sum(memory_bytes(shape, other, longest).values()) <= room
+        words for words, other in _ways(trainer, longest) if sum(memory_bytes(shape, other, longest).values()) <= usable
     ][:2]
     ways += ["sft.lora.r=16 (adapters)"] if sft.lora is None else []
     listing = ", ".join(f"{name} {gib(count)}" for name, count in parts.items() if count)
     each = "each GPU" if trainer.accelerator == "gpu" else "each process"
     raise ConfigError(
-        f"training needs about {gib(sum(parts.values()))} GiB on {each} ({listing}), and {gib(room)} GiB can be used; "
+        f"training needs about {gib(sum(parts.values()))} GiB on {each} ({listing}), "
+        f"and {gib(usable)} GiB can be used; "
         f"what would help: {'; '.join(ways)}; or trainer.check_memory=false to try all the same"
     )
 
 
 def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerConfig]]:
-    """Changes that save memory, cheapest first; each comes on top of checkpointing and the smallest micro-batches."""
+    """Changes that save memory, cheapest first; those after checkpointing add to it and the smallest micro-batches."""
     for kind in KINDS[KINDS.index(trainer.activation_checkpointing) + 1 :]:
         yield f"trainer.activation_checkpointing={kind}", replace(trainer, activation_checkpointing=kind)
     least = replace(trainer, activation_checkpointing="full")
@@ -242,7 +243,7 @@ def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerCo
 
 
 def device_bytes(trainer: TrainerConfig) -> int:
-    """Memory of one GPU, or this process' share of what the machine has available."""
+    """Memory of one GPU in bytes, or this process' share of the available memory of the machine."""
     if trainer.accelerator == "gpu":
         return int(torch.cuda.get_device_properties(0).total_memory)
     import psutil
@@ -251,23 +252,23 @@ def device_bytes(trainer: TrainerConfig) -> int:
 
 
 def check_disk(folder: Path, shape: Shape, trainer: TrainerConfig, free: int) -> None:
-    """Refuse to start where the checkpoints and the export would not find room.
+    """Refuse to start if the checkpoints and the export would not fit on the disk.
 
-    Two checkpoints are there for a moment when one replaces the other, each of the trained weights and twice as much
-    of optimiser states.
+    Two checkpoints exist for a moment when one replaces the other. Each has the trained weights and twice as much of
+    optimiser states.
 
     Raises:
-        ConfigError: the text has the folder, what is needed, and what there is.
+        ConfigError: the text has the folder, the needed and the free space.
     """
     stored = 2 if trainer.precision == "bf16-true" else 4
     needed = stored * (2 * 3 * shape.trained + shape.weights)
     if needed > free:
         raise ConfigError(
             f"{folder}: checkpoints and export need {gib(needed)} GiB and {gib(free)} GiB are free; "
-            "make room, or choose another disk with artifacts=FOLDER"
+            "free some space, or choose another disk with artifacts=FOLDER"
         )
 
 
 def gib(count: int) -> str:
-    """Bytes as GiB, for people."""
+    """Bytes in GiB as text."""
     return f"{count / 2**30:.1f}" if count >= 2**28 else f"{count / 2**30:.3f}"

@@ -1,4 +1,4 @@
-"""Examples -> token ids with the prompt masked -> packed batches in which no sequence sees another."""
+"""Examples -> token ids with the prompt masked -> packed batches in which no sequence attends to another."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Tokens:
 
 
 def tokenise(tokenizer: Any, example: Example) -> Tokens:
-    """The ids the model is to learn: the prompt as it is rendered for generation, the completion, and eos.
+    """The ids of a training example: the prompt as rendered for generation, the completion, and eos.
 
-    The mask goes by span, never by token id, so that eos is learnt where it is the padding token too. A tag that the
-    template opens in the prompt is not learnt a second time.
+    The mask covers a span, not token ids, so that eos is learnt even if it is the padding token. A tag that the
+    template opens in the prompt is removed from the completion.
 
     Raises:
         ConfigError: the template opens a thought that the completion does not close.
@@ -40,15 +40,15 @@ def tokenise(tokenizer: Any, example: Example) -> Tokens:
             f"{example.problem_id!r} does not end one; accepted: data of a generator that thinks, with "
             "select.thinking=tagged, or a template that does not open one"
         )
-    # Two calls, so that no token spans the border: at generation the prompt is tokenised by itself, too.
-    # The template has written the special tokens already.
+    # Two calls, so that no token spans the border: generation tokenises the prompt alone, too.
+    # The rendered text already contains the special tokens.
     prompt = tokenizer(rendered, add_special_tokens=False)["input_ids"]
     completion = tokenizer(_unopened(example.completion, opened), add_special_tokens=False)["input_ids"]
     return Tokens(ids=[*prompt, *completion, tokenizer.eos_token_id], num_prompt=len(prompt))
 
 
 def _unopened(completion: str, opened: str) -> str:
-    """A completion without the opening tag that the prompt ends in, and without the white space that goes with it."""
+    """A completion without the opening tag at the end of the prompt, and without the white space after it."""
     tag = opened.strip()
     if not tag or not completion.startswith(tag):
         return completion
@@ -58,25 +58,25 @@ def _unopened(completion: str, opened: str) -> str:
 
 
 def fits(lengths: Sequence[int], max_tokens: int) -> list[int]:
-    """Indices of what has at most ``max_tokens``. The rest is left out whole: a cut target has no answer and no end."""
+    """Indices of sequences of at most ``max_tokens``. Longer ones are dropped: a cut target has no answer or end."""
     return [index for index, length in enumerate(lengths) if length <= max_tokens]
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Best-fit decreasing: indices of sequences per row, no row longer than ``capacity`` (or its one sequence)."""
     rows: list[list[int]] = []
-    room: list[int] = []
-    # Longest first; ties go by index, so that the same examples always give the same rows.
+    free: list[int] = []
+    # Longest first, ties by index, so that the same examples always give the same rows.
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
-        fitting = [row for row in range(len(rows)) if room[row] >= lengths[index]]
+        fitting = [row for row in range(len(rows)) if free[row] >= lengths[index]]
         if fitting:
-            # The fullest row that has room (best fit), which leaves the large gaps for later.
-            best = min(fitting, key=lambda row: room[row])
+            # The fullest row that fits (best fit), so that large gaps stay for later.
+            best = min(fitting, key=lambda row: free[row])
             rows[best].append(index)
-            room[best] -= lengths[index]
+            free[best] -= lengths[index]
         else:
             rows.append([index])
-            room.append(capacity - lengths[index])
+            free.append(capacity - lengths[index])
     return rows
 
 
@@ -89,16 +89,16 @@ def collate(sequences: Sequence[Tokens], capacity: int) -> Batch:
 
 
 def lay_out(sequences: Sequence[Tokens], rows: Sequence[Sequence[int]]) -> Batch:
-    """Write the sequences that ``rows`` name one after the other.
+    """Lay out the sequences of each row, given by index in ``rows``, one after the other.
 
     Returns:
-        ``input_ids``, ``position_ids`` (restarting at 0 in each sequence: models attend within it alone) and ``labels``
-        (next-token targets, aligned with the position that predicts them), each rows x longest row.
+        ``input_ids``, ``position_ids`` (restarting at 0 in each sequence, so that models attend only within it) and
+        ``labels`` (next-token targets, aligned with the position that predicts them), each rows x longest row.
     """
     width = max(sum(len(sequences[index].ids) for index in row) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     labels = torch.full((len(rows), width), IGNORED, dtype=torch.long)
-    # The padding at the end of a row is a sequence of its own, so that nothing attends to it.
+    # The padding at the end of a row is a separate sequence, so that nothing attends to it.
     positions = torch.zeros(len(rows), width, dtype=torch.long)
     for number, row in enumerate(rows):
         start = 0
@@ -116,7 +116,7 @@ def lay_out(sequences: Sequence[Tokens], rows: Sequence[Sequence[int]]) -> Batch
 
 
 def micro_batches(sequences: Sequence[Tokens], capacity: int, micro_batch_rows: int) -> list[Batch]:
-    """Pack sequences into rows, and these into batches of at most ``micro_batch_rows`` rows."""
+    """Pack sequences into rows, and rows into batches of at most ``micro_batch_rows``."""
     rows = pack([len(tokens.ids) for tokens in sequences], capacity)
     return [
         lay_out(sequences, rows[start : start + micro_batch_rows]) for start in range(0, len(rows), micro_batch_rows)
@@ -124,17 +124,17 @@ def micro_batches(sequences: Sequence[Tokens], capacity: int, micro_batch_rows: 
 
 
 def borders(position_ids: torch.Tensor) -> dict[str, Any]:
-    """Where sequences begin and end in rows laid end to end, named as transformers hands it to attention kernels.
+    """Borders of sequences in concatenated rows, under the names that transformers passes to attention kernels.
 
     Args:
-        position_ids: rows x width, 0 where a sequence begins (the padding of a row is a sequence of its own).
+        position_ids: rows x width, 0 where a sequence begins (the padding of a row is a separate sequence).
     """
     flat = position_ids.flatten()
-    # Positions restart at 0 in every sequence, and rows begin with one: no sequence runs over the end of a row.
+    # Positions restart at 0 in every sequence and at every row, so no sequence crosses the end of a row.
     starts = (flat == 0).nonzero()[:, 0]
     ends = torch.cat([starts, starts.new_tensor([len(flat)])])
     lengths = ends.diff().tolist()
-    edges = ends.to(torch.int32)  # what FlashAttention's kernels take: 0, then the end of each sequence
+    edges = ends.to(torch.int32)  # as FlashAttention's kernels expect: 0, then the end of each sequence
     longest = max(lengths)
     return {
         "lengths": lengths,

@@ -1,4 +1,4 @@
-"""How training reports: the interface between the loop and who shows its progress (console, log, tracker, a pipe)."""
+"""The interface between the training loop and reporters of its progress (console, log, tracker, a pipe)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receives the number of optimiser steps once, and then metrics by name with the step they belong to."""
+    """Receives the number of optimiser steps once, and then metrics by name with their step."""
 
     def begin(self, total: int) -> None: ...
 

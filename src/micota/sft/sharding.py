@@ -1,8 +1,8 @@
-"""Weights, gradients and optimiser states in shards, one a rank (FSDP2: ``torch.distributed.fsdp.fully_shard``).
+"""Weights, gradients and optimiser states in shards, one per rank (FSDP2: ``torch.distributed.fsdp.fully_shard``).
 
-FSDP2 through Lightning's ``ModelParallelStrategy``, and not FSDP1 through its ``FSDPStrategy``: the latter refuses
-CPUs, so that nothing of it could be tested without GPUs, and flattens weights, so that weight decay on matrices alone,
-frozen weights beside adapters and streamed export would each need a way around it.
+FSDP2 through Lightning's ``ModelParallelStrategy``, not FSDP1 through its ``FSDPStrategy``. The latter refuses CPUs, so
+that tests would need GPUs. It also flattens weights: weight decay on matrices alone, frozen weights beside adapters and
+streamed export would each need a workaround.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from micota.sft.checkpoints import StreamedCheckpoints, trained_state
 
 
 class Sharding(ModelParallelStrategy):
-    """Lightning's strategy, on ranks that are there already; weights that are offloaded stay on the CPU."""
+    """Lightning's strategy on running ranks; offloaded weights stay on the CPU."""
 
     def __init__(self, trainer: TrainerConfig) -> None:
-        # Offloaded gradients are summed up and saved from the CPU, for which NCCL has no means.
+        # Offloaded gradients are summed and saved on the CPU, which NCCL does not support.
         backend = "gloo" if trainer.accelerator == "cpu" else "cpu:gloo,cuda:nccl" if trainer.cpu_offload else None
         super().__init__(
             data_parallel_size=trainer.world_size,
@@ -56,7 +56,7 @@ class Sharding(ModelParallelStrategy):
             buffer.data = buffer.data.to(self.root_device)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """As Lightning loads shards, which however asks a checkpoint for frozen weights too."""
+        """Load shards as Lightning does, but without frozen weights, which Lightning expects in a checkpoint."""
         path, model = Path(self.broadcast(checkpoint_path)), self.model
         assert model is not None and self.lightning_module is not None
         # DCP loads in place into the tensors of a state dict, and fails for a name that the checkpoint lacks.
@@ -73,7 +73,7 @@ class Sharding(ModelParallelStrategy):
 
 
 def devices(config: TrainerConfig) -> dict[str, Any]:
-    """Settings of Lightning's Trainer for one device, or for the ranks that are there already."""
+    """Settings of Lightning's Trainer for one device, or for the running ranks."""
     if config.world_size == 1:
         precision = config.precision if config.precision == "bf16-mixed" else "32-true"
         return {"devices": 1, "precision": precision, "plugins": [StreamedCheckpoints()]}
@@ -85,7 +85,7 @@ def devices(config: TrainerConfig) -> dict[str, Any]:
 
 
 def layers(model: Any) -> list[torch.nn.Module]:
-    """The transformer layers of a Hugging Face model: what it says must not be split."""
+    """The transformer layers of a Hugging Face model: the modules that it declares not to be split."""
     names = set(model._no_split_modules or ())
     return [module for module in model.modules() if type(module).__name__ in names]
 
@@ -103,12 +103,12 @@ def shard(objective: Any, mesh: DeviceMesh, trainer: TrainerConfig) -> None:
         else MixedPrecisionPolicy()
     )
     offload = CPUOffloadPolicy() if trainer.cpu_offload else OffloadPolicy()
-    # A unit of sharding is what is gathered at a time: a layer, so that the next is gathered while one computes.
+    # A unit of sharding is gathered at a time: a layer, so that the next is gathered while one computes.
     for layer in layers(objective.model):
         fully_shard(layer, mesh=mesh, mp_policy=policy, offload_policy=offload)
     fully_shard(objective, mesh=mesh, mp_policy=policy, offload_policy=offload)
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:
-    """A weight from its shards; every rank must ask for it."""
+    """A whole weight from its shards; every rank must call this function."""
     return value.full_tensor() if isinstance(value, DTensor) else value
