@@ -48,7 +48,7 @@ def main() -> None:
     model, sequences = random_world(options.texts) if options.model == "random" else tiny_world(options)
     model.eval()
     exact = copy.deepcopy(model).double()
-    measures: dict[str, tuple[Callable[..., Any], ...]] = {
+    sides_of: dict[str, tuple[Callable[..., Any], ...]] = {
         "BPC": (completion_nll, naive_nll, lambda _, tokens: naive_nll(exact, tokens)),
         "rank shift": (token_ranks, naive_ranks, sorted_ranks),
     }
@@ -58,14 +58,14 @@ def main() -> None:
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, {options.threads} thread(s)\n")
     print("| | here | loop | ratio, median (lowest to highest) | reference | ratio | results |")
     print("|---|---|---|---|---|---|---|")
-    for name, (ours, *loops) in measures.items():
-        sides = [lambda ours=ours: batched(ours, model, sequences, options.max_tokens)]  # type: ignore[misc]
+    for name, (function, *loops) in sides_of.items():
+        sides = [lambda function=function: batched(function, model, sequences, options.max_tokens)]  # type: ignore[misc]
         sides += [lambda loop=loop: [loop(model, tokens) for tokens in sequences] for loop in loops]  # type: ignore[misc]
         print(row(name, sides, options.repeats), flush=True)
 
 
 def tiny_world(options: argparse.Namespace) -> tuple[Any, list[Tokens]]:
-    """Solutions of the toy setting: long as the teacher's, or without any habit."""
+    """Solutions of the toy setting: long as the teacher's, or short."""
     folder = model_folder(options.model)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     rng, prompt = random.Random(0), Prompt(template="{problem}", system=None)
@@ -106,29 +106,29 @@ def naive_nll(model: Any, tokens: Tokens) -> float:
 @torch.inference_mode()
 def naive_ranks(model: Any, tokens: Tokens) -> list[int]:
     logits = model(torch.tensor([tokens.ids])).logits[0, :-1]
-    found: list[int] = (logits > logits.gather(1, torch.tensor(tokens.ids[1:])[:, None])).sum(1).tolist()
-    return found[tokens.num_prompt - 1 :]
+    results: list[int] = (logits > logits.gather(1, torch.tensor(tokens.ids[1:])[:, None])).sum(1).tolist()
+    return results[tokens.num_prompt - 1 :]
 
 
 @torch.inference_mode()
 def sorted_ranks(model: Any, tokens: Tokens) -> list[int]:
     logits = model(torch.tensor([tokens.ids])).logits[0, :-1]
-    found = []
+    results = []
     for position in range(tokens.num_prompt - 1, len(logits)):
         order = logits[position].argsort(descending=True)
-        found.append(int((order == tokens.ids[position + 1]).nonzero()[0, 0]))
-    return found
+        results.append(int((order == tokens.ids[position + 1]).nonzero()[0, 0]))
+    return results
 
 
 def batched(measure: Callable[..., list[Any]], model: Any, sequences: list[Tokens], max_tokens: int) -> list[Any]:
-    found: dict[int, Any] = {}
+    results: dict[int, Any] = {}
     for batch in batches([len(tokens.ids) for tokens in sequences], max_tokens):
-        found |= zip(batch, measure(model, [sequences[index] for index in batch]), strict=True)
-    return [found[index] for index in range(len(sequences))]
+        results |= zip(batch, measure(model, [sequences[index] for index in batch]), strict=True)
+    return [results[index] for index in range(len(sequences))]
 
 
 def row(name: str, sides: list[Callable[[], list[Any]]], repeats: int) -> str:
-    """Ours, the loop and the reference, as a row of the table."""
+    """micota, the loop and the reference, as a row of the table."""
     results = [side() for side in sides]
     seconds: list[list[float]] = [[] for _ in sides]
     for _ in range(repeats):
@@ -144,11 +144,11 @@ def row(name: str, sides: list[Callable[[], list[Any]]], repeats: int) -> str:
     return f"| {name} | {' | '.join(cells)} | {agreement(*results[:2])} |"
 
 
-def agreement(ours: list[Any], naive: list[Any]) -> str:
-    if isinstance(ours[0], float):
-        worst = max(abs(a - b) / b for a, b in zip(ours, naive, strict=True))
+def agreement(values: list[Any], naive: list[Any]) -> str:
+    if isinstance(values[0], float):
+        worst = max(abs(a - b) / b for a, b in zip(values, naive, strict=True))
         return f"equal within {worst:.0e}"
-    pairs = [(a, b) for x, y in zip(ours, naive, strict=True) for a, b in zip(x, y, strict=True)]
+    pairs = [(a, b) for x, y in zip(values, naive, strict=True) for a, b in zip(x, y, strict=True)]
     return f"{sum(a == b for a, b in pairs):,} of {len(pairs):,} ranks equal"
 
 

@@ -1,4 +1,4 @@
-r"""What the decontamination filter finds, what it misses and what it costs.
+r"""False alarms, recall and cost of the decontamination filter.
 
     python benchmarks/decontamination.py --data FOLDER [--alarms FILE]
 
@@ -8,7 +8,7 @@ with the columns id, problem and answer. Three measurements:
 - alarms: every training pair that would be dropped, in full, to be judged by reading; all pairs go to ``--alarms``;
 - recall on quoted restatements: eight MATH problems that restate problems of OlympiadBench, quoted from memory;
 - recall on perturbed benchmark problems: each benchmark problem changed in one way (seeded) and taken for a training
-  problem with the same answer. A change that leaves a problem as it was is not counted.
+  problem with the same answer. A problem that the change does not alter is not counted.
 
 Beside the filter, the usual one: dropped where a run of 13 words is shared (Brown et al. 2020, appendix C), or 8.
 """
@@ -34,7 +34,7 @@ POOLS = ("math_train", "gsm8k_train")
 PEER_WORDS = (13, 8)
 Benchmarks = dict[str, list[Problem]]
 
-# Problems of MATH (Hendrycks et al. 2021, MIT licence) as they are remembered, by the OlympiadBench id they restate.
+# Problems of MATH (Hendrycks et al. 2021, MIT licence), quoted from memory, by the OlympiadBench id that they restate.
 QUOTED = {
     "olympiadbench/2607": (
         r"An integer-valued function $f$ is called tenuous if $f(x) + f(y) > x^2$ for all positive integers $x$ and "
@@ -150,8 +150,8 @@ def reworded(text: str, rng: random.Random) -> str:
 
 def renamed(text: str, rng: random.Random) -> str:
     """Other people."""
-    found = sorted(set(re.findall(r"(?<![\\$.?] )(?<!^)\b[A-Z][a-z]{2,}\b", text)) - COMMON)
-    for name, other in zip(found, rng.sample(NAMES, min(len(found), len(NAMES))), strict=False):
+    people = sorted(set(re.findall(r"(?<![\\$.?] )(?<!^)\b[A-Z][a-z]{2,}\b", text)) - COMMON)
+    for name, other in zip(people, rng.sample(NAMES, min(len(people), len(NAMES))), strict=False):
         text = re.sub(rf"\b{name}\b", other, text)
     return text
 
@@ -226,7 +226,7 @@ def main() -> None:
 
 
 def alarms(pool: str, problems: list[Problem], benchmarks: Benchmarks) -> list[Match]:
-    """All pairs of a pool; prints how many problems are dropped by us and by the peer, and ours in full."""
+    """All pairs of a pool; prints how many problems micota and the peer drop, and the pairs of micota in full."""
     start = time.process_time()
     matches = find_matches(problems, benchmarks)
     seconds = [time.process_time() - start]
@@ -238,7 +238,7 @@ def alarms(pool: str, problems: list[Problem], benchmarks: Benchmarks) -> list[M
     dropped = reasons(matches)
     num_similar = sum(match.rule == SIMILAR for match in matches)
     print(f"{pool}: {len(problems)} problems against {sum(map(len, benchmarks.values()))}")
-    print(f"  ours: {len(dropped)} dropped, {num_similar} similar listed, {seconds[0]:.1f} s of CPU time")
+    print(f"  micota: {len(dropped)} dropped, {num_similar} similar listed, {seconds[0]:.1f} s of CPU time")
     for size, count, taken in zip(PEER_WORDS, peers, seconds[1:], strict=True):
         print(f"  {size} words in common: {count} dropped, {taken:.1f} s of CPU time")
     for match in matches:
@@ -249,15 +249,15 @@ def alarms(pool: str, problems: list[Problem], benchmarks: Benchmarks) -> list[M
 
 
 def recall(name: str, problems: list[Problem], benchmarks: Benchmarks) -> None:
-    """How many problems are found whose ids say which problem they restate; of the peer, how many it would drop."""
-    found = {
+    """Print the number of problems that are matched to the benchmark problem of their id, and that the peer drops."""
+    rules = {
         match.problem_id: match.rule
         for match in find_matches(problems, benchmarks)
         if match.rule != SIMILAR and match.problem_id == match.benchmark_id
     }
-    exact = sum(rule == EXACT for rule in found.values())
+    exact = sum(rule == EXACT for rule in rules.values())
     peers = [f"{size} words {share(len(share_a_run(problems, benchmarks, size)), problems)}" for size in PEER_WORDS]
-    print(f"{name}: {len(problems)} problems; ours {share(len(found), problems)} ({exact} exact); {'; '.join(peers)}")
+    print(f"{name}: {len(problems)} problems; micota {share(len(rules), problems)} ({exact} exact); {'; '.join(peers)}")
 
 
 def share(count: int, problems: list[Problem]) -> str:

@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     if not options.data.is_dir():
-        print(f"no data in {options.data}; give --data (what it holds: see --help)")
+        print(f"no data in {options.data}; give --data (see --help for its files)")
         return
     with Graders(num_workers=options.workers) as graders:
         feed_golds_back(options.data, graders)
@@ -89,7 +89,7 @@ def feed_golds_back(data: Path, graders: Graders) -> None:
         settings = OmegaConf.to_container(OmegaConf.load(CONF / f"{bench}.yaml"))[bench] | LOCAL | {"path": str(path)}
         problems = load_problems(SourceConfig(**settings | (OLYMPIAD if bench == "olympiadbench" else {})))
         metas = [json.loads(line)["meta"] for line in open(path, encoding="utf-8")]
-        # The published rule compares with the source's own spelling ($...$, 27.0, 025).
+        # The published rule compares with the spelling of the source ($...$, 27.0, 025).
         raw = [str(meta.get("source_answer", p.answer)) for meta, p in zip(metas, problems, strict=True)]
         rule = settings.get("paper_rule", "hendrycks")
         for name, spell in SPELLINGS.items():
@@ -101,18 +101,18 @@ def feed_golds_back(data: Path, graders: Graders) -> None:
             else:
                 graded = graders.grade([Submission(*pair) for pair in zip(problems, texts, strict=True)], rule)
                 right = sum(by["typed"].correct is True for by in graded)
-                found = [by["paper_rule"].prediction for by in graded]
+                extracted = [by["paper_rule"].prediction for by in graded]
                 by_rule = sum(
                     text is not None and paper_rule.is_correct(text, gold, rule)
-                    for text, gold in zip(found, raw, strict=True)
+                    for text, gold in zip(extracted, raw, strict=True)
                 )
             cells[name].append(f"{right} / {by_rule} of {len(problems)}")
-    for name, found in cells.items():
-        print(f"| {name} | " + " | ".join(found) + " |")
+    for name, columns in cells.items():
+        print(f"| {name} | " + " | ".join(columns) + " |")
 
 
 def agreement(rows: list[dict[str, Any]], graders: Graders) -> None:
-    """How often ``typed`` agrees with the verdicts that come with the outputs."""
+    """The agreement of ``typed`` with the verdicts that come with the outputs."""
     graded = graders.typed([(problem_of(row), prediction_of(row)) for row in rows])
     counts: Counter[tuple[str, bool]] = Counter()
     disputed = []
@@ -131,12 +131,12 @@ def agreement(rows: list[dict[str, Any]], graders: Graders) -> None:
     print("\nEvery disagreement:")
     for row, verdict in disputed:
         doubtful = "doubtful" if row["meta"].get("verdict_doubtful") else ""
-        print(f"- {row['id']} {doubtful} gold {row['gold']!r}, source says {row['source_correct']}, typed {verdict}")
+        print(f"- {row['id']} {doubtful} gold {row['gold']!r}, source {row['source_correct']}, typed {verdict}")
         print(f"    ... {row['response'][-100:]!r}")
 
 
 def side_by_side(rows: list[dict[str, Any]], graders: Graders, repeats: int, workers: int) -> None:
-    """Verdicts and speed of all graders on the same rows; in turn, so that noise meets all of them alike."""
+    """Verdicts and speed of all graders on the same rows; in turn, so that noise is alike for all."""
     trusted = [row for row in rows if not row["meta"].get("verdict_doubtful")]
     peers: dict[str, Callable[[list[dict[str, Any]]], list[bool]]] = {
         "typed": lambda some: by_typed(some, graders),
@@ -158,10 +158,10 @@ def side_by_side(rows: list[dict[str, Any]], graders: Graders, repeats: int, wor
     print("| grader | agreement | wrongly accepted | wrongly rejected | outputs/s, median | ratio to Math-Verify |")
     print("|---|---|---|---|---|---|")
     truth = [row["source_correct"] for row in trusted]
-    for name, found in verdicts.items():
-        accepted = sum(mine and not real for mine, real in zip(found, truth, strict=True))
-        rejected = sum(real and not mine for mine, real in zip(found, truth, strict=True))
-        ratios = [theirs / ours for theirs, ours in zip(seconds["Math-Verify"], seconds[name], strict=True)]
+    for name, answers in verdicts.items():
+        accepted = sum(right and not real for right, real in zip(answers, truth, strict=True))
+        rejected = sum(real and not right for right, real in zip(answers, truth, strict=True))
+        ratios = [peer / grader for peer, grader in zip(seconds["Math-Verify"], seconds[name], strict=True)]
         print(
             f"| {name} | {1 - (accepted + rejected) / len(truth):.2%} | {accepted} | {rejected} | "
             f"{len(trusted) / statistics.median(seconds[name]):.0f} | {statistics.median(ratios):.1f} |"
@@ -182,7 +182,7 @@ def by_typed(rows: list[dict[str, Any]], graders: Graders) -> list[bool]:
 
 
 def by_math_verify(row: dict[str, Any]) -> bool:
-    """As its README shows it."""
+    """The call of its README."""
     from math_verify import parse, verify
 
     return bool(verify(parse(f"${row['gold']}$"), parse(row["response"])))
@@ -207,8 +207,8 @@ def lm_eval_rules() -> Callable[[dict[str, Any]], bool] | None:
 
     def is_right(row: dict[str, Any]) -> bool:
         if "gsm8k" in row["source"].lower() or "grade-school" in row["source"] or "ToRA" in row["source"]:
-            found = paper_rule.extract(row["response"], "gsm8k")
-            return found is not None and paper_rule.is_correct(found, row["gold"], "gsm8k")
+            answer = paper_rule.extract(row["response"], "gsm8k")
+            return answer is not None and paper_rule.is_correct(answer, row["gold"], "gsm8k")
         box = rule.last_boxed_only_string(row["response"])
         try:
             return box is not None and bool(rule.is_equiv(rule.remove_boxed(box), row["gold"]))

@@ -1,4 +1,4 @@
-"""The hf engine against transformers' own ``generate`` on the same model and prompts, in turn, in one run.
+"""The hf engine against ``generate`` of transformers on the same model and prompts, in turn, in one run.
 
     python benchmarks/hf_engine.py [--model bundled:student] [--prompts 512] [--batch-size 64] [--repeats 5]
 
@@ -48,13 +48,13 @@ def main() -> None:
 
     lengths = []
 
-    def ours() -> dict[str, str]:
+    def with_engine() -> dict[str, str]:
         outputs = list(engine.generate(requests, sampling))
         lengths[:] = sorted(output.num_tokens for output in outputs)
         return {output.id[0]: output.text for output in outputs}
 
-    def theirs() -> dict[str, str]:
-        found = {}
+    def with_generate() -> dict[str, str]:
+        texts_of = {}
         order = sorted(range(len(ids)), key=lambda index: -len(ids[index]) if options.sorted else index)
         for start in range(0, len(order), options.batch_size):
             rows = order[start : start + options.batch_size]
@@ -64,22 +64,22 @@ def main() -> None:
             answers = engine.model.generate(**batch, max_new_tokens=options.max_tokens, do_sample=False)
             width = batch["input_ids"].shape[1]
             for row, answer in zip(rows, answers, strict=True):
-                found[problems[row].id] = engine.tokenizer.decode(answer[width:], skip_special_tokens=True)
-        return found
+                texts_of[problems[row].id] = engine.tokenizer.decode(answer[width:], skip_special_tokens=True)
+        return texts_of
 
-    answers = ours()
-    same = sum(answers[key] == text for key, text in theirs().items())
+    answers = with_engine()
+    same = sum(answers[key] == text for key, text in with_generate().items())
     pairs = []
     for _ in range(options.repeats):
         seconds = []
-        for run in (ours, theirs):
+        for run in (with_engine, with_generate):
             start, cpu = time.perf_counter(), time.process_time()
             run()
             seconds += [time.perf_counter() - start, time.process_time() - cpu]
         pairs.append(seconds)
     medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
-    wall = statistics.median(their / our for our, _, their, _ in pairs)
-    cpu = statistics.median(their / our for _, our, _, their in pairs)
+    elapsed = statistics.median(peer / engine_time for engine_time, _, peer, _ in pairs)
+    cpu = statistics.median(peer / engine_time for _, engine_time, _, peer in pairs)
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, {options.threads} thread(s)")
     print(f"{options.model}, {len(requests)} prompts: identical answers {same} of {len(requests)}")
     ranks = ", ".join(f"{lengths[round(share * (len(lengths) - 1))]}" for share in (0, 0.1, 0.5, 0.9, 1))
@@ -87,7 +87,9 @@ def main() -> None:
     print(
         f"hf engine {medians[0]:.2f} s (CPU {medians[1]:.2f} s), generate {medians[2]:.2f} s (CPU {medians[3]:.2f} s)"
     )
-    print(f"generate / hf engine: {wall:.2f} in wall time, {cpu:.2f} in CPU time (medians of {options.repeats} pairs)")
+    print(
+        f"generate / hf engine: {elapsed:.2f} in wall time, {cpu:.2f} in CPU time (medians of {options.repeats} pairs)"
+    )
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ DRESSES = ("{}", "\\boxed{{{}}}", "$\\boxed{{{}}}$", "Final Answer: {}", '{{"ans
 
 
 def hostile(rows: int, seed: int = 0, longest: int = 100_000) -> Iterator[Submission]:
-    """Problems with completions that no grader should be trusted with; the same for the same seed."""
+    """Problems with hostile completions; the same for the same seed."""
     chance = random.Random(seed)
     for index in range(rows):
         gold = GOLDS[index % len(GOLDS)]
@@ -65,9 +65,9 @@ def hostile(rows: int, seed: int = 0, longest: int = 100_000) -> Iterator[Submis
             text = "".join(chance.choices((*PIECES, *GOLDS), k=chance.randint(1, 6)))
         else:
             text = gold
-            for _ in range(chance.randint(1, 4)):  # a right answer, bent
-                place = chance.randrange(len(text) + 1)
-                text = text[:place] + chance.choice(PIECES) + text[place + chance.randrange(2) :]
+            for _ in range(chance.randint(1, 4)):  # a right answer with random edits
+                position = chance.randrange(len(text) + 1)
+                text = text[:position] + chance.choice(PIECES) + text[position + chance.randrange(2) :]
         dress = chance.choice(
             ("{}", "\\boxed{{{}}}", "$\\boxed{{{}}}$", "Final Answer: {}", '{{"answer": "{}"}}', "#### {}")
         )
@@ -100,11 +100,11 @@ def main() -> None:
         print(f"{count:6d}  {word}")
     print(f"{sum(outcomes.values())} of {len(rows)} graded in {time.perf_counter() - start:.0f} s")
     print(f"slowest 100 rows {slowest:.1f} s; workers replaced: {replaced} (limits: {options.seconds:g} s an answer)")
-    own, workers = (
+    here, workers = (
         resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     print(
-        f"peak memory: {own:.0f} MB here, {workers:.0f} MB in a worker (limit {options.memory_mb} MB of address space)"
+        f"peak memory: {here:.0f} MB here, {workers:.0f} MB in a worker (limit {options.memory_mb} MB of address space)"
     )
 
 

@@ -1,4 +1,4 @@
-"""How often intervals hold the truth on simulated suites, beside the interval one might have used instead.
+"""Coverage of confidence intervals on simulated suites, beside that of a common alternative.
 
     python benchmarks/intervals.py [--trials 3000] [--seed 0]
 
@@ -24,20 +24,20 @@ def bootstrap(deltas: list[np.ndarray], generator: np.random.Generator) -> tuple
     total = np.zeros(RESAMPLES)
     for delta in deltas:
         shares = [np.mean(delta == value) for value in (-1, 0, 1)]
-        drawn = generator.multinomial(len(delta), shares, size=RESAMPLES)
-        total += (drawn[:, 2] - drawn[:, 0]) / len(delta)
+        counts = generator.multinomial(len(delta), shares, size=RESAMPLES)
+        total += (counts[:, 2] - counts[:, 0]) / len(delta)
     low, high = np.quantile(total / len(deltas), [0.025, 0.975])
     return float(low), float(high)
 
 
 def paired(trials: int, generator: np.random.Generator) -> tuple[float, float]:
-    """Shares of intervals that hold the true difference: ours, and the bootstrap's."""
+    """Shares of intervals that hold the true difference: by micota, and by the bootstrap."""
     held = np.zeros(2)
     for _ in range(trials):
         deltas = []
         for count, share in zip(COUNTS, DISCORDANCE, strict=True):
-            draw = generator.random(count)
-            better, either = draw < (share + GAIN) / 2, draw < share
+            uniform = generator.random(count)
+            better, either = uniform < (share + GAIN) / 2, uniform < share
             deltas.append(np.where(better, 1.0, np.where(either, -1.0, 0.0)))
         sides = [
             {
@@ -46,21 +46,21 @@ def paired(trials: int, generator: np.random.Generator) -> tuple[float, float]:
             }
             for sign in (1, -1)
         ]
-        ours = paired_difference(sides[0], sides[1], num_resamples=1)
+        micota = paired_difference(sides[0], sides[1], num_resamples=1)
         low, high = bootstrap(deltas, generator)
-        held += [ours.low <= GAIN <= ours.high, low <= GAIN <= high]
+        held += [micota.low <= GAIN <= micota.high, low <= GAIN <= high]
     return float(held[0] / trials), float(held[1] / trials)
 
 
 def average(problems: int, samples: int, trials: int, generator: np.random.Generator) -> tuple[float, float]:
-    """Shares of intervals of avg@k that hold the truth: ours, and mean ± 1.96 standard errors."""
+    """Shares of intervals of avg@k that hold the truth: by micota, and mean ± 1.96 standard errors."""
     held = np.zeros(2)
     truth = 0.4 / 1.3
     for _ in range(trials):
         chance = generator.beta(0.4, 0.9, size=problems)
         rights = generator.random((problems, samples)) < chance[:, None]
-        ours = average_at_k({str(number): row.astype(float).tolist() for number, row in enumerate(rights)})
-        held += [ours.low <= truth <= ours.high, abs(ours.value - truth) <= 1.96 * ours.standard_error]
+        micota = average_at_k({str(number): row.astype(float).tolist() for number, row in enumerate(rights)})
+        held += [micota.low <= truth <= micota.high, abs(micota.value - truth) <= 1.96 * micota.standard_error]
     return float(held[0] / trials), float(held[1] / trials)
 
 
@@ -70,12 +70,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     generator = np.random.default_rng(options.seed)
-    ours, peer = paired(options.trials, generator)
-    print(f"paired difference: {100 * ours:.1f} % hold the truth; stratified paired bootstrap {100 * peer:.1f} %")
+    micota, peer = paired(options.trials, generator)
+    print(f"paired difference: {100 * micota:.1f} % hold the truth; stratified paired bootstrap {100 * peer:.1f} %")
     for problems, samples in ((30, 1), (30, 8), (30, 64), (500, 4)):
-        ours, peer = average(problems, samples, options.trials, generator)
+        micota, peer = average(problems, samples, options.trials, generator)
         print(
-            f"avg@{samples} of {problems} problems: {100 * ours:.1f} %; mean ± 1.96 standard errors {100 * peer:.1f} %"
+            f"avg@{samples} of {problems} problems: {100 * micota:.1f} %; "
+            f"mean ± 1.96 standard errors {100 * peer:.1f} %"
         )
 
 

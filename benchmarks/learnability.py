@@ -1,9 +1,9 @@
-"""What is known of training data before training, and what the student gains: over the recipes and seeds of an experiment.
+"""Measures of training data before training against the gain of the student, over recipes and seeds of an experiment.
 
     python pipeline.py experiment=tiny seed=0,1,2,3,4 -m compare.recipes=[instruct,strong,half_size,short,mix_long,mix_large,most_likely,micota]
     python benchmarks/learnability.py [--seeds 0,1,2,3,4] [--recipe most_likely] [experiment=tiny compare.recipes=...]
 
-Reads finished artifacts alone (the folder ``artifacts``, or MICOTA_ARTIFACTS); seeds that are not finished are left out.
+Reads finished artifacts alone (the folder ``artifacts``, or MICOTA_ARTIFACTS); seeds that are not finished are skipped.
 ``--recipe`` is compared with every other, paired by problem.
 """  # noqa: E501
 
@@ -33,7 +33,7 @@ from micota.report.read import load
 from micota.report.rows import mean_by_problem
 from micota.runtime.plan import pending
 
-ARMS = "compare.recipes=[instruct,strong,half_size,short,mix_long,mix_large,most_likely,micota]"
+RECIPES = "compare.recipes=[instruct,strong,half_size,short,mix_long,mix_large,most_likely,micota]"
 KNOWN = ("bits_per_byte", "mean", "p10", "p50", "p90", "num_tokens")
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--recipe", default="most_likely")
     parser.add_argument("--leave-out", default="", help="recipes that the correlations go without, as strong,half_size")
-    parser.add_argument("overrides", nargs="*", default=["experiment=tiny", ARMS])
+    parser.add_argument("overrides", nargs="*", default=["experiment=tiny", RECIPES])
     options = parser.parse_args()
     overrides = [*options.overrides, "compare.measures=[scores,bpc]"]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
@@ -50,17 +50,17 @@ def main() -> None:
         [case] = cases(config)
     store = Store(config.artifacts)
     every = {int(seed): comparison(case.at_seed(int(seed))) for seed in options.seeds.split(",")}
-    made = {seed: found for seed, found in every.items() if not pending(store, found.targets())}
+    made = {seed: planned for seed, planned in every.items() if not pending(store, planned.targets())}
     if not made:
         parser.exit(
             2, f"no seed of {options.seeds} is finished in {config.artifacts}; run the command above (--help)\n"
         )
     print(f"{config.name}, {config.student.name}, seeds {', '.join(map(str, made))}\n")
-    trials = [trial for seed, found in made.items() for trial in trials_of(store, found, seed)]
+    trials = [trial for seed, planned in made.items() for trial in trials_of(store, planned, seed)]
     left = [trial for trial in trials if trial.recipe not in options.leave_out.split(",")]
     print(recipes_table(trials), correlations(left), sep="\n\n", end="\n\n")
     suites = {
-        recipe.name: mean_by_problem([load(store, found.recipes[number].scores) for found in made.values()])
+        recipe.name: mean_by_problem([load(store, planned.recipes[number].scores) for planned in made.values()])
         for number, recipe in enumerate(next(iter(made.values())).recipes)
     }
     print(
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def trials_of(store: Store, made: Comparison, seed: int) -> list[Trial]:
-    """One seed: of each recipe with data, what is known of them and the gain over the student before SFT."""
+    """One seed: for each recipe with data, measures of its data and the gain over the student before SFT."""
     accuracy = {
         recipe.name: macro_average(mean_by_problem([load(store, recipe.scores)])).value for recipe in made.recipes
     }
@@ -106,23 +106,23 @@ def correlations(trials: list[Trial]) -> str:
     ]
     for known in KNOWN:
         for method in METHODS:
-            found = correlation(trials, known, method)
-            low, high = min(found.without.values()), max(found.without.values())
+            result = correlation(trials, known, method)
+            low, high = min(result.without.values()), max(result.without.values())
             lines.append(
-                f"| {known} | {method} | {found.value:+.2f} | {found.low:+.2f} to {found.high:+.2f} | "
-                f"{found.p_value:.3f} | {low:+.2f} to {high:+.2f} |"
+                f"| {known} | {method} | {result.value:+.2f} | {result.low:+.2f} to {result.high:+.2f} | "
+                f"{result.p_value:.3f} | {low:+.2f} to {high:+.2f} |"
             )
     return "\n".join(lines)
 
 
 def responses_table(store: Store, made: Mapping[int, Comparison]) -> str:
-    """Of each recipe over all seeds: "wait" in a training completion and in an answer, and how long answers are."""
+    """For each recipe over all seeds: "wait" per training completion and per answer, and lengths of answers."""
     lines = [
         "| recipe | wait, data | wait, answers | tokens, answers | of correct | of incorrect | truncated |",
         "|---" * 7 + "|",
     ]
     for number, recipe in enumerate(next(iter(made.values())).recipes):
-        recipes = [found.recipes[number] for found in made.values()]
+        recipes = [planned.recipes[number] for planned in made.values()]
         data = [row for each in recipes if each.bpc for row in data_responses(examples_of(store, each.bpc))]
         answers = [
             row
@@ -133,29 +133,29 @@ def responses_table(store: Store, made: Mapping[int, Comparison]) -> str:
                 read_jsonl(store.path(node) / SCORES, Score),
             )
         ]
-        found = lengths_by_outcome(answers)
-        by_outcome = [f"{found[name].num_tokens:.0f}" if name in found else "" for name in ("correct", "incorrect")]
+        summary = lengths_by_outcome(answers)
+        by_outcome = [f"{summary[name].num_tokens:.0f}" if name in summary else "" for name in ("correct", "incorrect")]
         waits = f"{lengths(data).reflections['wait']:.2f}" if data else ""
         lines.append(
-            f"| {recipe.name} | {waits} | {found['all'].reflections['wait']:.2f} | {found['all'].num_tokens:.0f} | "
-            f"{' | '.join(by_outcome)} | {100 * found['all'].share_truncated:.1f} % |"
+            f"| {recipe.name} | {waits} | {summary['all'].reflections['wait']:.2f} | {summary['all'].num_tokens:.0f} | "
+            f"{' | '.join(by_outcome)} | {100 * summary['all'].share_truncated:.1f} % |"
         )
     return "\n".join(lines)
 
 
 def examples_of(store: Store, measured: AnyNode) -> list[Example]:
-    """The data that a BPC is of."""
+    """The data whose BPC was measured."""
     return read_jsonl(store.path(measured.inputs["data"]) / DATA, Example)
 
 
 def differences(suites: dict[str, Suite], recipe: str) -> str:
     """The recipe against all others, in points; p by Holm over them."""
-    found = {other: paired_difference(suites[recipe], suites[other]) for other in suites if other != recipe}
-    p_values = holm({other: difference.p_value for other, difference in found.items()})
+    by_other = {other: paired_difference(suites[recipe], suites[other]) for other in suites if other != recipe}
+    p_values = holm({other: difference.p_value for other, difference in by_other.items()})
     lines = [f"| {recipe} against | points | 95 % interval | p (Holm) |", "|---|---|---|---|"]
     lines += [
         f"| {other} | {100 * d.value:+.1f} | {100 * d.low:+.1f} to {100 * d.high:+.1f} | {p_values[other]:.4f} |"
-        for other, d in found.items()
+        for other, d in by_other.items()
     ]
     for gap in gaps({"": suites}, ("strong", "short")):
         d = gap.difference
@@ -164,11 +164,11 @@ def differences(suites: dict[str, Suite], recipe: str) -> str:
 
 
 def chosen(store: Store, made: dict[int, Comparison], recipe: str) -> str:
-    """Whose completions the recipe is made of, over all seeds, and their mean length."""
+    """The generators of the completions of the recipe, over all seeds, and their mean length."""
     sources: Counter[str] = Counter()
     tokens: dict[str, int] = defaultdict(int)
-    for found in made.values():
-        node = next(entry.bpc for entry in found.recipes if entry.name == recipe)
+    for planned in made.values():
+        node = next(entry.bpc for entry in planned.recipes if entry.name == recipe)
         assert node is not None
         for example in examples_of(store, node):
             sources[example.source] += 1

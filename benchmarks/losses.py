@@ -4,9 +4,8 @@
 
 A size is tokens x hidden x vocabulary, as of the output head of SmolLM2 (576 x 49152) or Qwen2.5-0.5B (896 x 151936).
 All contenders compute the sum of the negative log-likelihoods over a divisor, in float32, and leave the gradients of
-the hidden states and of the output head, where one from an earlier micro-batch is there already. Each runs in a process
-of its own, in turn. Memory is the most that a process held beyond inputs and that gradient. ``reference`` builds all
-logits.
+the hidden states and of the output head, which already has one of an earlier micro-batch. Each runs in a separate
+process, in turn. Memory is the peak of a process beyond inputs and that gradient. ``reference`` builds all logits.
 Needs torch 2.13 for linear_cross_entropy.
 """
 
@@ -46,7 +45,7 @@ def linear_cross_entropy(
     return functional.linear_cross_entropy(hidden, weight, labels, reduction="sum", options=options) / divisor
 
 
-def linear_cross_entropy_our_rows(
+def linear_cross_entropy_same_rows(
     hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, divisor: float
 ) -> torch.Tensor:
     """With as many tokens in a chunk as here."""
@@ -61,7 +60,7 @@ def reference(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, 
 
 CONTENDERS: dict[str, Loss] = {
     function.__name__: function
-    for function in (chunked, chunked_in_place, linear_cross_entropy, linear_cross_entropy_our_rows, reference)
+    for function in (chunked, chunked_in_place, linear_cross_entropy, linear_cross_entropy_same_rows, reference)
 }
 
 
@@ -121,11 +120,11 @@ def compare(options: argparse.Namespace, size: str) -> None:
         for name in results:
             results[name].append(start(options, name, size))
     expected = results["reference"][0]
-    for name, found in results.items():
-        seconds, cpu = (statistics.median(row[field] for row in found) for field in ("seconds", "cpu_seconds"))
-        held = max(row["bytes"] for row in found) / 2**20
-        pairs = zip([found[0]["loss"], *found[0]["norms"]], [expected["loss"], *expected["norms"]], strict=True)
-        error = max(abs(ours - theirs) / abs(theirs) for ours, theirs in pairs)
+    for name, runs in results.items():
+        seconds, cpu = (statistics.median(row[field] for row in runs) for field in ("seconds", "cpu_seconds"))
+        held = max(row["bytes"] for row in runs) / 2**20
+        pairs = zip([runs[0]["loss"], *runs[0]["norms"]], [expected["loss"], *expected["norms"]], strict=True)
+        error = max(abs(value - reference) / abs(reference) for value, reference in pairs)
         if error > 1e-4:
             sys.exit(f"{name} at {size}: loss or gradients differ from the reference by {error:.1e} of their size")
         print(f"| {size} | {name} | {seconds:.2f} s | {cpu:.2f} s | {held:.0f} MiB | {error:.0e} |", flush=True)

@@ -5,7 +5,7 @@ against merging to disk, loading and answering.
 
 Both merge the same two random Qwen2 models (--size 1.5b: the shape of Qwen2.5-1.5B in bfloat16, 3.1 GB each, which
 needs 16 GB of disk), each in a fresh process, in turn; memory is the peak of the resident sets of the process and its
-children. A sweep of ours puts every point into a loaded model, in one process; that of mergekit is its median run times
+children. A sweep of micota loads every point into one model, in one process; that of mergekit is its median run times
 the points.
 """
 
@@ -61,10 +61,10 @@ def compare(options: argparse.Namespace) -> None:
     names = ("torch", "transformers", "mergekit")
     print(", ".join(f"{name} {metadata.version(name)}" for name in names) + f", {options.threads} thread(s)")
     if not (options.folder / "tuned" / "model.safetensors").exists():
-        run(ours(options, "models"))
+        run(micota(options, "models"))
     pairs: list[Any] = []
     for _ in range(options.repeats):
-        pairs.append((run(ours(options, "merge")), run(mergekit(options.folder))))
+        pairs.append((run(micota(options, "merge")), run(mergekit(options.folder))))
     for name, side in zip(("micota", "mergekit"), zip(*pairs, strict=True), strict=True):
         seconds, cpu, peak = (statistics.median(column) for column in zip(*side, strict=True))
         print(f"one merge, {name}: {seconds:.1f} s, {cpu:.1f} s of CPU, {peak / 1e9:.2f} GB")
@@ -72,16 +72,16 @@ def compare(options: argparse.Namespace) -> None:
     time_ratio, cpu_ratio, memory_ratio = (statistics.median(column) for column in zip(*ratios, strict=True))
     print(f"micota / mergekit: time {time_ratio:.2f}, CPU {cpu_ratio:.2f}, memory {memory_ratio:.2f} "
           f"(medians of {len(pairs)} pairs)")  # fmt: skip
-    seconds, cpu, peak = run(ours(options, "sweep"))
-    theirs = options.points * statistics.median(pair[1][0] for pair in pairs)
-    theirs_cpu = options.points * statistics.median(pair[1][1] for pair in pairs)
+    seconds, cpu, peak = run(micota(options, "sweep"))
+    peer_seconds = options.points * statistics.median(pair[1][0] for pair in pairs)
+    peer_cpu = options.points * statistics.median(pair[1][1] for pair in pairs)
     print(f"{options.points} points, micota in memory: {seconds:.1f} s, {cpu:.1f} s of CPU, {peak / 1e9:.2f} GB; "
-          f"{options.points} runs of mergekit: {theirs:.0f} s, {theirs_cpu:.0f} s of CPU; "
-          f"ratio {seconds / theirs:.3f}, of CPU {cpu / theirs_cpu:.3f}")  # fmt: skip
-    run(ours(options, "merge_sweep"), quiet=False)
+          f"{options.points} runs of mergekit: {peer_seconds:.0f} s, {peer_cpu:.0f} s of CPU; "
+          f"ratio {seconds / peer_seconds:.3f}, of CPU {cpu / peer_cpu:.3f}")  # fmt: skip
+    run(micota(options, "merge_sweep"), quiet=False)
 
 
-def ours(options: argparse.Namespace, worker: str) -> list[str]:
+def micota(options: argparse.Namespace, worker: str) -> list[str]:
     arguments = [f"--{name}={getattr(options, name)}" for name in ("size", "points", "threads", "folder")]
     return [sys.executable, __file__, f"--worker={worker}", *arguments]
 
@@ -153,7 +153,7 @@ def recipe(**changes: Any) -> Any:
 
 
 def one_merge(options: argparse.Namespace) -> None:
-    """As the stage does it, with all checks."""
+    """One merge as in the stage, with all checks."""
     from micota.merging.merge import merge_models
 
     target = options.folder / "micota"
@@ -169,7 +169,7 @@ def grid(count: int) -> list[tuple[float, float]]:
 
 
 def sweep(options: argparse.Namespace) -> None:
-    """Every point into a loaded engine, as a merge sweep does it."""
+    """Load every point into an open engine, as a merge sweep."""
     from micota.config import EngineConfig
     from micota.engines.hf import HFEngine
     from micota.merging.models import open_models, tensor_names

@@ -3,9 +3,9 @@
     python benchmarks/sft_gpu.py [--sizes 1.5b,3b,7b] [--contenders micota,trl]
     python benchmarks/sft_gpu.py --device cpu --sizes tiny --examples 8  # a dry run of all of it, without a GPU
 
-Lengths are drawn as those of long chains of thought (log-normal, median 4,096 tokens, at most ``--pack-length``), the
-same for both. Each contender runs in a process of its own; the first steps, in which kernels are chosen and compiled,
-are left out. Useful tokens are supervised tokens; MFU counts what ``Shape.flops`` counts, for both.
+Lengths are sampled like those of long chains of thought (log-normal, median 4,096 tokens, at most ``--pack-length``),
+the same for both. Each contender runs in a separate process; the first steps, which choose and compile kernels, are not
+counted. Useful tokens are supervised tokens; MFU counts what ``Shape.flops`` counts, for both.
 """
 
 from __future__ import annotations
@@ -184,9 +184,9 @@ def main() -> None:
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for size in options.sizes.split(","):
         for contender in options.contenders.split(","):
-            found = [start(contender, size) for _ in range(options.repeats)]
-            speed = statistics.median(result["tokens_per_s"] for result in found)
-            last = found[-1]
+            results = [start(contender, size) for _ in range(options.repeats)]
+            speed = statistics.median(result["tokens_per_s"] for result in results)
+            last = results[-1]
             mfu = "" if last["mfu"] is None else f"{100 * last['mfu']:.0f} %"
             kernels = f"{last['attention']}, {last['loss']}"
             cells = [size, contender, f"{speed:.0f}", mfu, f"{last['peak_bytes'] / 1e9:.1f} GB", kernels]

@@ -3,7 +3,7 @@
     python benchmarks/sft_throughput.py --data math_train.jsonl [--model 50m|smollm2|FOLDER] [--examples 160]
     python benchmarks/sft_throughput.py --data math_train.jsonl --model 50m --losses  # 20 steps, the curves compared
 
-``--data`` holds rows with ``problem`` and ``solution``. Each contender runs in a process of its own, in turn,
+``--data`` holds rows with ``problem`` and ``solution``. Each contender runs in a separate process, in turn,
 ``--repeats`` times; useful tokens are supervised tokens (solution and eos), and memory is the most that the process
 held. TRL runs padded and packed (a row at a time, or all of a step at once), with gradient checkpointing (its default)
 and without.
@@ -78,7 +78,7 @@ def load(name: str, kernel: str) -> tuple[Any, Any]:
 
 def read(options: argparse.Namespace, tokenizer: Any) -> list[Tokens]:
     """The first examples of at most ``--max-tokens``, in the order in which they are trained on."""
-    found: list[Tokens] = []
+    sequences: list[Tokens] = []
     with open(options.data, encoding="utf-8") as lines:
         for line in lines:
             row = json.loads(line)
@@ -88,11 +88,11 @@ def read(options: argparse.Namespace, tokenizer: Any) -> list[Tokens]:
             )
             tokens = tokenise(tokenizer, example)
             if len(tokens.ids) <= options.max_tokens:
-                found.append(tokens)
-            if len(found) == options.examples:
+                sequences.append(tokens)
+            if len(sequences) == options.examples:
                 break
-    order = [index for step in schedule(len(found), options.batch_size, 1, seed=0) for index in step]
-    return [found[index] for index in order]
+    order = [index for step in schedule(len(sequences), options.batch_size, 1, seed=0) for index in step]
+    return [sequences[index] for index in order]
 
 
 def run_micota(options: argparse.Namespace, result: Result) -> None:
@@ -162,7 +162,7 @@ def run_trl(options: argparse.Namespace, result: Result, *, packed: bool, checkp
 
 
 def run_hf_loop(options: argparse.Namespace, result: Result) -> None:
-    """What one writes first: padded micro-batches, the model's own loss, AdamW."""
+    """A plain loop: padded micro-batches, the loss of the model, AdamW."""
     model, tokenizer = load(options.model, "sdpa")
     tokens = read(options, tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=0.01)
@@ -232,11 +232,11 @@ def start(contender: str) -> Result:
 
 
 def compare_losses() -> None:
-    ours, theirs = start("micota")["losses"], start("trl_padded")["losses"]
+    losses, expected = start("micota")["losses"], start("trl_padded")["losses"]
     print("step      here       TRL  difference")
-    for step, (a, b) in enumerate(zip(ours, theirs, strict=True), start=1):
+    for step, (a, b) in enumerate(zip(losses, expected, strict=True), start=1):
         print(f"{step:4d} {a:9.5f} {b:9.5f} {a - b:11.6f}")
-    print(f"largest difference: {max(abs(a - b) for a, b in zip(ours, theirs, strict=True)):.6f}")
+    print(f"largest difference: {max(abs(a - b) for a, b in zip(losses, expected, strict=True)):.6f}")
 
 
 def compare_speed(options: argparse.Namespace) -> None:
@@ -246,10 +246,10 @@ def compare_speed(options: argparse.Namespace) -> None:
             results[name].append(start(name))
             last = results[name][-1]
             print(f"# {name}: {last['tokens_per_s']:.0f} useful tok/s, {last['peak_bytes'] / 1e9:.2f} GB", flush=True)
-    speed = {name: statistics.median(r["tokens_per_s"] for r in found) for name, found in results.items()}
-    memory = {name: max(r["peak_bytes"] for r in found) for name, found in results.items()}
+    speed = {name: statistics.median(r["tokens_per_s"] for r in runs) for name, runs in results.items()}
+    memory = {name: max(r["peak_bytes"] for r in runs) for name, runs in results.items()}
     print("| contender | useful tok/s, median | useful tok per CPU second | peak memory |\n|---|---|---|---|")
-    busy = {name: statistics.median(r["useful"] / r["cpu_seconds"] for r in found) for name, found in results.items()}
+    busy = {name: statistics.median(r["useful"] / r["cpu_seconds"] for r in runs) for name, runs in results.items()}
     for name in results:
         print(f"| {name} | {speed[name]:.0f} | {busy[name]:.0f} | {memory[name] / 1e9:.2f} GB |")
     peers = [name for name in results if name != "micota"]

@@ -59,7 +59,7 @@ def main() -> None:
     requests = [Request(id=(p.id, 0), prompt_ids=row, seed=0) for p, row in zip(problems, ids, strict=True)]
     sampling = SamplingConfig(temperature=0.0, max_tokens=options.max_tokens)
 
-    def ours() -> int:
+    def with_engine() -> int:
         with tempfile.TemporaryDirectory() as scratch:
             appender = JsonlAppender(Path(scratch) / "completions.jsonl")
             num_tokens = 0
@@ -74,15 +74,15 @@ def main() -> None:
         answers = engine._llm.generate([{"prompt_token_ids": row} for row in ids], params, use_tqdm=False)
         return sum(len(answer.outputs[0].token_ids) for answer in answers)
 
-    ours(), bare()
+    with_engine(), bare()
     pairs = []
     for number in range(options.repeats):
         seconds = {}
-        for run in (ours, bare) if number % 2 == 0 else (bare, ours):
+        for run in (with_engine, bare) if number % 2 == 0 else (bare, with_engine):
             start = time.perf_counter()
             num_tokens = run()
             seconds[run] = time.perf_counter() - start
-        pairs.append((seconds[ours], seconds[bare]))
+        pairs.append((seconds[with_engine], seconds[bare]))
     ratio = statistics.median(first / second for first, second in pairs)
     medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
     hf = open_engine(EngineConfig(name="hf", batch_size=options.batch_size, dtype="float32"), folder, None)

@@ -18,7 +18,7 @@ def test_the_dry_run_on_cpu_measures_all_that_a_gpu_run_would() -> None:
     finished = run("--device", "cpu", "--contenders", "micota", "--precision", "32-true", *sizes)
     assert finished.returncode == 0, finished.stderr
     [header, _, row] = [[cell.strip() for cell in line.split("|")[1:-1]] for line in finished.stdout.splitlines()]
-    found = dict(zip(header, row, strict=True))
-    assert (found["size"], found["contender"]) == ("tiny", "micota")
-    assert float(found["useful tok/s"]) > 0 and float(found["peak memory"].removesuffix(" GB")) > 0
-    assert (found["attention, loss"], found["checkpointing"]) == ("sequences, summed_nll", "none")
+    cells = dict(zip(header, row, strict=True))
+    assert (cells["size"], cells["contender"]) == ("tiny", "micota")
+    assert float(cells["useful tok/s"]) > 0 and float(cells["peak memory"].removesuffix(" GB")) > 0
+    assert (cells["attention, loss"], cells["checkpointing"]) == ("sequences, summed_nll", "none")

@@ -43,4 +43,4 @@ def test_the_loss_curve_of_20_steps_is_that_of_trl(tmp_path: Path) -> None:
     curve = [[float(word) for word in line.split()] for line in lines]
     assert [int(step) for step, *_ in curve] == list(range(1, 21))
     assert curve[-1][1] < curve[0][1]
-    assert all(abs(ours - theirs) < 1e-3 for _, ours, theirs, _ in curve), last
+    assert all(abs(value - expected) < 1e-3 for _, value, expected, _ in curve), last
