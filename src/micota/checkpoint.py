@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -121,17 +122,30 @@ def _header(file: Path) -> Iterator[tuple[str, Entry]]:
             if length > size:
                 raise ValueError("its header is longer than the file")
             header: dict[str, Any] = json.loads(handle.read(length))
-            found = [(name, entry) for name, entry in header.items() if name != "__metadata__"]
-            end = HEADER_BYTES + length + max((entry["data_offsets"][1] for _, entry in found), default=0)
+            parsed = {name: _parsed(entry) for name, entry in header.items() if name != "__metadata__"}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{file} is not a whole safetensors file ({error})") from None
+            raise ConfigError(f"{file} is not a whole safetensors file ({error!r}); fetch the model again") from None
+    end = HEADER_BYTES + length + max((stop for _, _, _, stop in parsed.values()), default=0)
     if size != end:
         raise ConfigError(f"{file} has {size} bytes, its header says {end}; fetch the model again")
-    for name, entry in found:
-        if entry["dtype"] not in DTYPES:
-            raise ConfigError(f"{file}: {name} is of dtype {entry['dtype']}; accepted: {', '.join(DTYPES)}")
-        offset = HEADER_BYTES + length + entry["data_offsets"][0]
-        yield name, Entry(file, offset, tuple(entry["shape"]), DTYPES[entry["dtype"]])
+    for name, (dtype, shape, start, stop) in parsed.items():
+        if dtype not in DTYPES:
+            raise ConfigError(f"{file}: {name} is of dtype {dtype}; accepted: {', '.join(DTYPES)}")
+        if stop - start != math.prod(shape) * DTYPES[dtype].itemsize:
+            raise ConfigError(
+                f"{file}: {name} has {stop - start} bytes, its shape {list(shape)} of {dtype} needs "
+                f"{math.prod(shape) * DTYPES[dtype].itemsize}; fetch the model again"
+            )
+        yield name, Entry(file, HEADER_BYTES + length + start, shape, DTYPES[dtype])
+
+
+def _parsed(entry: dict[str, Any]) -> tuple[str, tuple[int, ...], int, int]:
+    """Dtype, shape, first byte and end of an entry of a header; any odd value raises an error."""
+    start, stop = map(operator.index, entry["data_offsets"])
+    shape = tuple(map(operator.index, entry["shape"]))
+    if min(start, stop - start, *shape) < 0:
+        raise ValueError(f"{entry} has a negative number")
+    return str(entry["dtype"]), shape, start, stop
 
 
 @dataclass(frozen=True)

@@ -276,6 +276,37 @@ def test_a_missing_shard_is_named(pair: list[Path], tmp_path: Path) -> None:
     refused([pair[0], tuned], tmp_path, "model-00001-of-00002.safetensors is missing", "fetch the model again")
 
 
+@pytest.mark.parametrize("entry", [
+    {}, [], None, "F32",
+    {"dtype": "F32", "shape": [1]},
+    {"shape": [1], "data_offsets": [0, 4]},
+    {"dtype": "F32", "data_offsets": [0, 4]},
+    {"dtype": "F32", "shape": 1, "data_offsets": [0, 4]},
+    {"dtype": "F32", "shape": ["1"], "data_offsets": [0, 4]},
+    {"dtype": "F32", "shape": [1], "data_offsets": [0]},
+    {"dtype": "F32", "shape": [1], "data_offsets": ["0", "4"]},
+    {"dtype": "F32", "shape": [-1], "data_offsets": [4, 0]},
+])  # fmt: skip
+def test_an_odd_entry_of_a_header_is_one_error(tmp_path: Path, entry: Any) -> None:
+    header = json.dumps({"weight": entry}).encode()
+    (tmp_path / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with (
+        pytest.raises(ConfigError, match=f"{WEIGHTS} is not a whole safetensors file .*fetch the model again"),
+        Checkpoint.open(tmp_path),
+    ):
+        pass
+
+
+def test_a_shape_of_another_size_than_its_bytes_is_one_error(tmp_path: Path) -> None:
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with (
+        pytest.raises(ConfigError, match=r"weight has 4 bytes, its shape \[2\] of F32 needs 8"),
+        Checkpoint.open(tmp_path),
+    ):
+        pass
+
+
 def test_a_shard_cut_short_is_named(pair: list[Path], tmp_path: Path) -> None:
     tuned = broken(pair, tmp_path)
     (tuned / WEIGHTS).write_bytes((tuned / WEIGHTS).read_bytes()[:-4])

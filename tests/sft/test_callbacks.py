@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Mapping
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.distributed.checkpoint.api import CheckpointException, _wrap_exception
 from torch.utils.data import DataLoader
 from transformers import LlamaConfig
 from transformers.models.auto import AutoModelForCausalLM
 
 from micota.config import SftConfig, TrainerConfig
+from micota.errors import ConfigError
 from micota.sft.callbacks import StepMetrics, StopOnSignal, StoppedError, Validation
 from micota.sft.checkpoints import Checkpoints
 from micota.sft.data import SftDataModule
@@ -155,3 +158,42 @@ def test_time_in_evaluation_mode_is_not_training_time(tmp_path: Path, monkeypatc
     trainer.fit(module, DataLoader(steps, batch_size=None, collate_fn=lambda _: Batch()))
     speeds = [row["train/tokens_per_s"] for _, row in training.seen.rows if "train/loss" in row]
     assert speeds == [7.0, 7.0, 7.0]
+
+
+class Failing:
+    """A trainer whose write of a checkpoint fails."""
+
+    is_global_zero = True
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        self.strategy = self
+
+    def barrier(self) -> None: ...
+
+    def save_checkpoint(self, path: Path) -> None:
+        path.write_text("half")
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [
+    OSError(errno.ENOSPC, "No space left on device"),
+    RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"),
+    CheckpointException("save", {1: _wrap_exception(OSError(errno.EDQUOT, "Disk quota exceeded"))}),
+])  # fmt: skip
+def test_a_write_without_space_is_one_error(tmp_path: Path, error: BaseException) -> None:
+    trainer: Any = Failing(error)
+    with pytest.raises(ConfigError, match=r"step=2.ckpt cannot be written .*GiB are free there: free some space"):
+        Checkpoints(tmp_path, 1, "key", sharded=False).save(trainer, 2)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [
+    RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+    CheckpointException("save", {1: _wrap_exception(KeyError("a bug"))}),
+])  # fmt: skip
+def test_any_other_error_of_a_write_stays_what_it_is(tmp_path: Path, error: BaseException) -> None:
+    trainer: Any = Failing(error)
+    with pytest.raises(type(error)) as caught:
+        Checkpoints(tmp_path, 1, "key", sharded=False).save(trainer, 2)
+    assert caught.value is error and not list(tmp_path.iterdir())

@@ -45,6 +45,24 @@ def test_a_template_that_cannot_render_names_the_example(tmp_path: Path, templat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("kind", [TypeError, ValueError])
+def test_an_error_of_the_tokenizer_is_not_one_of_the_template(tmp_path: Path, kind: type[Exception]) -> None:
+    class Broken:
+        chat_template, eos_token_id = "", 1
+
+        def get_vocab(self) -> dict[str, int]:
+            return {}
+
+        def apply_chat_template(self, messages: Any, **_: Any) -> str:
+            return "prompt"
+
+        def __call__(self, text: str, **_: Any) -> Any:
+            raise kind("a bug")
+
+    with pytest.raises(kind, match="a bug"):
+        tokenise_once(Broken(), [example()], "content", tmp_path)
+
+
 def test_a_vocabulary_larger_than_the_embedding_is_refused() -> None:
     check(tokens(4), [example()], 6)
     with pytest.raises(ConfigError, match=r"produces id 5 \(problem 'p1'\), but the model embeds ids below 5"):

@@ -65,13 +65,34 @@ def report(config: Config, cases: list[CaseConfig], console: Console | None = No
 
 def finished_seeds(config: Config, cases: list[CaseConfig], store: Store, folder: Path) -> dict[int, Experiment]:
     """The experiment at every seed, of this run and of those before it, at which it is finished."""
-    known = json.loads((folder / SEEDS).read_text()) if (folder / SEEDS).exists() else []
-    found: dict[int, Experiment] = {}
-    for seed in sorted({*known, config.seed}):
+    by_seed: dict[int, Experiment] = {}
+    for seed in sorted({*_reported_seeds(folder / SEEDS), config.seed}):
         candidate = experiment([case.at_seed(seed) for case in cases])
         if not pending(store, candidate.targets()):
-            found[seed] = candidate
-    return found
+            by_seed[seed] = candidate
+    return by_seed
+
+
+def _reported_seeds(path: Path) -> list[int]:
+    """The seeds that earlier reports of the experiment have.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
+    try:
+        seeds = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
+    if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds):
+        raise _damaged(path, f"it holds {str(seeds)[:40]!r}")
+    return seeds
+
+
+def _damaged(path: Path, reason: str) -> ArtifactError:
+    return ArtifactError(
+        f"{path} is damaged ({reason}); accepted: a list of seeds, as [0, 1]. Correct it, or delete it and run the "
+        "report again with each seed"
+    )
 
 
 def report_folder(config: Config, cases: list[CaseConfig]) -> Path:

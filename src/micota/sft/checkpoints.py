@@ -5,6 +5,7 @@ A checkpoint is written under a temporary name and renamed when it is complete. 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -15,9 +16,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.distributed.checkpoint.api import CheckpointException
 
-from micota.errors import ConfigError
+from micota.errors import DISK_IS_FULL, ConfigError
 
 OWNER = "micota_key"  # in a checkpoint: the key of its artifact
+WRITER_ERRORS = ("inline_container.cc", "PyTorchStreamWriter", "iostream error")  # in texts of torch's file writer
 
 
 class Checkpoints(Callback):
@@ -66,7 +68,7 @@ class Checkpoints(Callback):
         """Write a checkpoint, rename it, and delete the previous one.
 
         Raises:
-            ConfigError: it cannot be written, as on a full disk; the previous checkpoint stays.
+            ConfigError: the disk is full; the previous checkpoint stays.
         """
         final = self.folder / f"step={step}.ckpt"
         draft = final.with_name(final.name + ".partial")
@@ -78,9 +80,11 @@ class Checkpoints(Callback):
             trainer.save_checkpoint(draft)
         except (OSError, RuntimeError, CheckpointException) as error:
             _remove(draft)
+            if (cause := _space_error(error)) is None:
+                raise
             free = shutil.disk_usage(self.folder).free / 2**30
             raise ConfigError(
-                f"{final} cannot be written ({error}); {free:.1f} GiB are free there: free some space and run "
+                f"{final} cannot be written ({cause}); {free:.1f} GiB are free there: free some space and run "
                 "the same command again, which resumes from the previous checkpoint"
             ) from error
         trainer.strategy.barrier()  # all shards are complete before the rename
@@ -113,6 +117,22 @@ def trained_state(module: torch.nn.Module, state: dict[str, Any]) -> dict[str, A
     """A state dict of a module without its frozen weights, which a run reads from its base model."""
     frozen = {name for name, w in module.named_parameters(remove_duplicate=False) if not w.requires_grad}
     return {name: values for name, values in state.items() if name not in frozen}
+
+
+def _space_error(error: BaseException) -> BaseException | None:
+    """The error of a write of torch that failed on a full disk, a quota or a limit on the size of files; else None.
+
+    ``torch.save`` ends with a RuntimeError of its writer, with the OSError in its context. The error of sharded saves
+    holds the errors of all ranks, without their contexts.
+    """
+    if isinstance(error, CheckpointException):
+        failures = [_space_error(failure) for failure, _ in error.failures.values()]
+        return next((failure for failure in failures if failure is not None), None)
+    if isinstance(error, OSError):
+        return error if error.errno in (*DISK_IS_FULL, errno.EFBIG) else None
+    if any(text in str(error) for text in WRITER_ERRORS):
+        return error
+    return None if error.__context__ is None else _space_error(error.__context__)
 
 
 def _step_of(path: Path) -> int:

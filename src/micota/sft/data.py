@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import TemplateError
 from lightning.pytorch import LightningDataModule
 from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -70,24 +69,13 @@ def tokenise_once(tokenizer: Any, examples: Sequence[Example], content: str, cac
     path = cache / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]}.safetensors"
     if path.exists():
         return TokenTable(load_file(path))
-    table = TokenTable.of([_tokenised(tokenizer, example) for example in examples])
+    table = TokenTable.of([tokenise(tokenizer, example) for example in examples])
     cache.mkdir(parents=True, exist_ok=True)
     # Renamed when complete; concurrent runs write the same content, and the last replaces the others.
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     save_file(table.arrays, draft)
     draft.replace(path)
     return table
-
-
-def _tokenised(tokenizer: Any, example: Example) -> Tokens:
-    try:
-        return tokenise(tokenizer, example)
-    except (TemplateError, TypeError, ValueError) as error:  # templates fail in many ways, transformers in ValueErrors
-        roles = [message["role"] for message in example.messages]
-        raise ConfigError(
-            f"the chat template of the tokenizer cannot render the messages of problem {example.problem_id!r}, whose "
-            f"roles are {roles} ({error}); use messages that it accepts, as with prompt.system=null"
-        ) from error
 
 
 def tokenizer_content(tokenizer: Any) -> str:

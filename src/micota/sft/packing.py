@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
 from micota.data.prompts import prefilled, render
 from micota.errors import ConfigError
@@ -30,9 +31,9 @@ def tokenise(tokenizer: Any, example: Example) -> Tokens:
     template opens in the prompt is removed from the completion.
 
     Raises:
-        ConfigError: the template opens a thought that the completion does not close.
+        ConfigError: the template cannot render the messages, or opens a thought that the completion does not close.
     """
-    rendered = render(tokenizer, example.messages)
+    rendered = _rendered(tokenizer, example)
     opened = prefilled(rendered)
     if opened and opened.strip().replace("<", "</") not in example.completion:
         raise ConfigError(
@@ -45,6 +46,18 @@ def tokenise(tokenizer: Any, example: Example) -> Tokens:
     prompt = tokenizer(rendered, add_special_tokens=False)["input_ids"]
     completion = tokenizer(_unopened(example.completion, opened), add_special_tokens=False)["input_ids"]
     return Tokens(ids=[*prompt, *completion, tokenizer.eos_token_id], num_prompt=len(prompt))
+
+
+def _rendered(tokenizer: Any, example: Example) -> str:
+    try:
+        return render(tokenizer, example.messages)
+    # Templates fail in many ways: they add texts to numbers or raise errors of jinja. transformers raises ValueErrors.
+    except (TemplateError, TypeError, ValueError) as error:
+        roles = [message["role"] for message in example.messages]
+        raise ConfigError(
+            f"the chat template of the tokenizer cannot render the messages of problem {example.problem_id!r}, whose "
+            f"roles are {roles} ({error}); use messages that it accepts, as with prompt.system=null"
+        ) from error
 
 
 def _unopened(completion: str, opened: str) -> str:
