@@ -59,7 +59,7 @@ def test_why_names_what_changed(composed: Composed, tmp_path: Path) -> None:
     assert why(other, store, graph.data(other, other.data)) == "", "another experiment changed nothing"
 
 
-def test_a_command_makes_only_what_its_own_command_makes(composed: Composed, tmp_path: Path) -> None:
+def test_a_command_makes_only_the_artifacts_of_its_name(composed: Composed, tmp_path: Path) -> None:
     config = composed("train", "experiment=tiny", "data=micota", f"artifacts={tmp_path}")
     with pytest.raises(ArtifactError, match="micota train role=ta") as caught:
         execute(config, "train", [graph.trained(config, "student")])
@@ -88,11 +88,11 @@ def test_a_headline_is_about_what_was_wanted_and_about_every_benchmark(composed:
     config = composed("generate", "experiment=tiny", "data=mix_large")
     [*_, task] = tasks_of(graph.unique([graph.data(config, config.data)]))
     assert len([node for node in task.nodes if node.stage == "select"]) > 1
-    found = {"examples": 8, "num_tokens": 3.0, "accuracy": 0.5}
-    assert headline(task, [made(node, found) for node in task.nodes]) == "8 examples, 3 tokens each"
+    figures = {"examples": 8, "num_tokens": 3.0, "accuracy": 0.5}
+    assert headline(task, [made(node, figures) for node in task.nodes]) == "8 examples, 3 tokens each"
     config = composed("evaluate", "experiment=tiny", "data=instruct")
     [*_, task] = tasks_of(graph.unique(graph.evaluation(config)))
-    assert headline(task, [made(node, found) for node in task.nodes]) == "easy 50.0 %, medium 50.0 %, hard 50.0 %"
+    assert headline(task, [made(node, figures) for node in task.nodes]) == "easy 50.0 %, medium 50.0 %, hard 50.0 %"
 
 
 def made(node: AnyNode, metrics: dict[str, float]) -> Manifest:

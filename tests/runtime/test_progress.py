@@ -7,7 +7,7 @@ import pytest
 from micota.config import SelectConfig
 from micota.data.filters import Filters
 from micota.records import Completion, Problem
-from micota.runtime.progress import Tally, Watcher
+from micota.runtime.progress import GenerationProgress, Tally
 
 GOLDS = {"0": Problem(id="0", problem="3+4", answer="7")}
 RIGHT = Completion(
@@ -31,13 +31,13 @@ def test_what_is_accepted_is_what_the_filters_keep_or_what_is_right() -> None:
 def test_rates_are_those_of_this_run_and_the_end_is_reported() -> None:
     shown: list[str] = []
     reported: list[dict[str, float]] = []
-    watcher = Watcher(4, [RIGHT, WRONG], Tally(GOLDS, None), shown.append, reported.append)
-    assert watcher.state().keys() == {"done", "mean_tokens", "accept_rate"}
-    watcher.add(RIGHT)
-    state = watcher.state()
+    progress = GenerationProgress(4, [RIGHT, WRONG], Tally(GOLDS, None), shown.append, reported.append)
+    assert progress.state().keys() == {"done", "mean_tokens", "accept_rate"}
+    progress.add(RIGHT)
+    state = progress.state()
     seconds = state["eta_s"]  # one came in and one is missing
     assert state["done"] == 3 and state["tokens_per_s"] == pytest.approx(5 / seconds, rel=0.05) and not reported
-    watcher.add(LONG)
+    progress.add(LONG)
     assert reported[-1]["done"] == 4 and reported[-1]["eta_s"] == 0 and reported[-1]["accept_rate"] == 0.75
     assert shown[-1].startswith("28 tokens each, ") and shown[-1].endswith(" left, 75% accepted")
-    assert watcher.metrics()["num_tokens"] == pytest.approx(28.5)
+    assert progress.metrics()["num_tokens"] == pytest.approx(28.5)

@@ -43,7 +43,7 @@ def a_task(composed: Composed) -> Task:
 
 
 def advance(folder: Path, completed: int) -> None:
-    """What a stage in a worker does: its own console shows nothing."""
+    """What a stage in a worker does: the console of the worker shows nothing."""
     with progress_bar(Console(quiet=True), folder) as bar:
         row = bar.add_task("strong", total=96, note="")
         bar.update(row, completed=completed, note="3 tokens/s")

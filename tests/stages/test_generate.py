@@ -15,7 +15,7 @@ from micota.errors import ConfigError
 from micota.graph import CompletionsSpec, Prompt
 from micota.records import Question
 
-ASKED = CompletionsSpec(
+PROMPTED = CompletionsSpec(
     questions=QuestionsConfig(path="x"),
     prompt=Prompt(template="{problem}?", system=None),
     sampling=SamplingConfig(max_tokens=99),
@@ -33,12 +33,12 @@ def test_a_model_without_a_chat_template_is_refused_before_the_work() -> None:
     engine: Any = SimpleNamespace(tokenizer=tokenizer, context_tokens=1024)
     questions = [Question(id="0", problem="1+2")]
     with pytest.raises(ConfigError, match=r"teacher has no chat template; .* prompt\.generation_as_chat=false"):
-        requests_for(ASKED, questions, engine)
-    requests, _ = requests_for(replace(ASKED, prompt=replace(ASKED.prompt, as_chat=False)), questions, engine)
+        requests_for(PROMPTED, questions, engine)
+    requests, _ = requests_for(replace(PROMPTED, prompt=replace(PROMPTED.prompt, as_chat=False)), questions, engine)
     assert len(requests) == 1
 
 
-THINKER = replace(ASKED, thinking=ThinkingConfig(open="<think>", close="</think>"))
+THINKER = replace(PROMPTED, thinking=ThinkingConfig(open="<think>", close="</think>"))
 
 
 def thinker() -> Any:
@@ -60,8 +60,8 @@ def test_a_tag_in_the_prompt_and_the_length_of_the_thought_are_recorded_and_the_
     assert row.num_cot_tokens == len(thought)
     cut = completion_of(replace(output, text="1+2=3"), prompts, THINKER.thinking, engine.tokenizer)
     assert cut.num_cot_tokens is None
-    _, plain = requests_for(ASKED, [Question(id="0", problem="1+2")], engine)
-    assert plain["0"].prefilled == "" and completion_of(output, plain, ASKED.thinking, None).num_cot_tokens is None
+    _, plain = requests_for(PROMPTED, [Question(id="0", problem="1+2")], engine)
+    assert plain["0"].prefilled == "" and completion_of(output, plain, PROMPTED.thinking, None).num_cot_tokens is None
 
 
 def test_tags_that_would_not_show_in_the_text_are_refused() -> None:

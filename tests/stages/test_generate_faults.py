@@ -36,13 +36,13 @@ def run_to_the_end(folder: Path, overrides: list[str]) -> dict[tuple[str, int], 
     assert process.returncode == 0, errors
     (path,) = folder.glob(f"completions/*/{COMPLETIONS}")
     rows = read_jsonl(path, Completion)
-    found = {(row.problem_id, row.sample): vars(row) | {"seconds": None} for row in rows}
-    assert len(found) == len(rows), "a completion was written twice"
-    return found
+    completions = {(row.problem_id, row.sample): vars(row) | {"seconds": None} for row in rows}
+    assert len(completions) == len(rows), "a completion was written twice"
+    return completions
 
 
 def kill_on_the_way(folder: Path, overrides: list[str], after_bytes: int) -> bool:
-    """Start, and kill -9 once that many more bytes were written; False if the run ended before."""
+    """Start, and kill -9 after that many more bytes; False if the run ended before."""
     with start(folder, overrides) as process:
         goal = num_bytes(folder) + after_bytes
         while process.poll() is None and num_bytes(folder) < goal:

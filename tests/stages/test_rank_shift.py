@@ -29,7 +29,7 @@ SETTINGS = ["experiment=tiny", "tracker=none", "bench=[tiny_easy]", "bench.easy.
 
 
 def answered(composed: Composed, artifacts: Path) -> tuple[Any, AnyNode]:
-    """Config and node, with answers of the tuned student written by hand: half of them cut off, one of them empty."""
+    """Config and node, with answers of the tuned student from a fixed list: half of them cut off, one of them empty."""
     config = composed("evaluate", *SETTINGS)
     [node] = graph.rank_shifts(config).values()
     store, completions = Store(artifacts), node.inputs["completions"]

@@ -59,8 +59,8 @@ def check(config: Any, node: Node[WordCountSpec]) -> None:
         raise ConfigError("min_letters is above 9")
 
 
-def describe(node: AnyNode, found: Counts) -> str:
-    return f"words of {node.spec.min_letters} letters and more: {found.get('words', 'not counted yet')}"
+def describe(node: AnyNode, counts: Counts) -> str:
+    return f"words of {node.spec.min_letters} letters and more: {counts.get('words', 'not counted yet')}"
 
 
 def record(**changes: Any) -> Stage:
@@ -72,7 +72,7 @@ def record(**changes: Any) -> Stage:
         "label": "words",
         "section": "word_count",
         "describe": describe,
-        "headline": lambda node, found: f"{found['words']} words",
+        "headline": lambda node, counts: f"{counts['words']} words",
         "module": __name__,
     }
     return Stage(**fields | changes)

@@ -44,7 +44,7 @@ SPEC = FilteredSpec(
     thinking=ThinkingConfig(),
     seed=0,
 )
-ASKED = CompletionsSpec(
+PROMPTED = CompletionsSpec(
     questions=QuestionsConfig(path="x"),
     prompt=SPEC.prompt,
     sampling=SamplingConfig(max_tokens=99),
@@ -125,10 +125,10 @@ def select_from(folder: Path, decontaminate: str) -> tuple[Manifest, list[Exampl
         decontaminate_against={"gsm": decontaminate_against} if decontaminate != "none" else {},
     )
     generator = source(ModelConfig(name="teacher", path="hub/teacher"))
-    asked = Node(name="teacher@pool", spec=ASKED, inputs={"model": generator})
-    node = Node(name="strong", spec=spec, inputs={"completions": asked})
+    completions = Node(name="teacher@pool", spec=PROMPTED, inputs={"model": generator})
+    node = Node(name="strong", spec=spec, inputs={"completions": completions})
     store = Store(folder / "artifacts")
-    with store.build(asked, 0) as build:
+    with store.build(completions, 0) as build:
         assert build is not None
         answers = [replace(completion(0, rf"\boxed{{{row['answer']}}}"), problem_id=row["id"]) for row in POOL]
         write_jsonl(build.path / COMPLETIONS, answers)
@@ -209,8 +209,8 @@ def test_a_thought_without_the_answer_is_no_target() -> None:
 
 
 def test_a_recipe_of_candidates_is_measured_and_chosen_from(composed: Callable[..., Any], tmp_path: Path) -> None:
-    """The student says which: what it writes itself is likelier than noise."""
-    ask = [{"role": "user", "content": "Mia has 3 pens:+4*2 mod 10?"}]
+    """The student decides: the completion that it generates is more likely than noise."""
+    prompt = [{"role": "user", "content": "Mia has 3 pens:+4*2 mod 10?"}]
     texts = {
         "short": ["3+4=7.\n7*2=4.\n\\boxed{4}", "4 Hmm 4 Wait 4 4"],
         "micota": ["9 9 9 ok ok 9 Wait", "3+4=7.\n\\boxed{7}"],
@@ -219,7 +219,7 @@ def test_a_recipe_of_candidates_is_measured_and_chosen_from(composed: Callable[.
     for label, rows in texts.items():
         path = tmp_path / f"{label}.jsonl"
         write_jsonl(path, [
-            Example(problem_id=str(i), messages=ask, completion=text, num_tokens=9, source=label)
+            Example(problem_id=str(i), messages=prompt, completion=text, num_tokens=9, source=label)
             for i, text in enumerate(rows)
         ])  # fmt: skip
         overrides += [f"data.parts.{label}.generator=none", f"data.parts.{label}.path={path}"]

@@ -34,8 +34,7 @@ from micota.runtime.execute import perform
 from micota.runtime.launch import launch
 from micota.runtime.plan import tasks_of
 from micota.runtime.work import Work
-from micota.sft import data, loading, losses
-from micota.sft import memory as budget
+from micota.sft import data, loading, losses, memory
 from micota.stages import train
 from micota.tracking import NoRun
 
@@ -48,7 +47,7 @@ Prepared = Callable[..., Config]
 
 
 class Curve:
-    """Remembers what it is told."""
+    """Records the progress that it receives."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -87,8 +86,8 @@ def prepared(composed: Callable[..., Any], tmp_path: Path) -> Prepared:
     write_jsonl(tmp_path / "rows.jsonl", rows())
 
     def prepare(*overrides: str) -> Config:
-        place = [f"data.path={tmp_path / 'rows.jsonl'}", f"artifacts={tmp_path / 'artifacts'}"]
-        config: Config = composed("train", *TRAINING, *place, *overrides)
+        paths = [f"data.path={tmp_path / 'rows.jsonl'}", f"artifacts={tmp_path / 'artifacts'}"]
+        config: Config = composed("train", *TRAINING, *paths, *overrides)
         node = graph.trained(config, "student").inputs["data"]
         store = Store(config.artifacts)
         if not store.is_done(node):
@@ -107,7 +106,7 @@ def finish(config: Config) -> subprocess.CompletedProcess[str]:
 
 
 def fitted(config: Config) -> tuple[Path, Curve]:
-    """The model of ``config``, made in this process or by ranks of their own, and how its loss went."""
+    """The model of ``config``, made in this process or by several ranks, and the curve of its loss."""
     node, store, curve = graph.trained(config, "student"), Store(config.artifacts), Curve()
     with store.build(node, config.seed) as build:
         assert build is not None
@@ -124,8 +123,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def assert_same(ours: Path, theirs: Path, tolerance: float = 0.0) -> None:
-    left, right = weights(ours), weights(theirs)
+def assert_same(first: Path, second: Path, tolerance: float = 0.0) -> None:
+    left, right = weights(first), weights(second)
     assert left.keys() == right.keys()
     for name in left:
         torch.testing.assert_close(left[name], right[name], rtol=0, atol=tolerance)
@@ -149,12 +148,12 @@ def test_two_processes_equal_one(prepared: Prepared, elsewhere: Callable[[Config
     # Examples of 35 to 49 tokens are longer than a row, and compute again what others keep: ranks differ in it.
     options = ["student.sft.validation_fraction=0.1", "student.sft.batch_size=3", "trainer.pack_length=34"]
     one, two = prepared(*options), elsewhere(prepared(*options, "trainer.devices=2"), "two")
-    (alone, ours), (sharded, theirs) = fitted(one), fitted(two)
-    assert ours.total == theirs.total == len(ours.losses) == 24
-    assert theirs.losses == pytest.approx(ours.losses, abs=1e-4)
-    norms = [[m["train/grad_norm"] for m in curve.metrics if "train/grad_norm" in m] for curve in (ours, theirs)]
+    (alone, first), (sharded, second) = fitted(one), fitted(two)
+    assert first.total == second.total == len(first.losses) == 24
+    assert second.losses == pytest.approx(first.losses, abs=1e-4)
+    norms = [[m["train/grad_norm"] for m in curve.metrics if "train/grad_norm" in m] for curve in (first, second)]
     assert norms[1] == pytest.approx(norms[0], rel=1e-3)
-    assert theirs.metrics[-1]["validation/loss"] == pytest.approx(ours.metrics[-1]["validation/loss"], abs=1e-4)
+    assert second.metrics[-1]["validation/loss"] == pytest.approx(first.metrics[-1]["validation/loss"], abs=1e-4)
     assert_same(sharded, alone, tolerance=2e-4)
     manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (alone, sharded)]
     assert manifests[0]["counts"] == manifests[1]["counts"] == {
@@ -173,8 +172,8 @@ def until(moment: Callable[[], bool], process: Command) -> None:
 
 
 def steps_in(config: Config) -> list[int]:
-    found = Path(config.artifacts).glob("models/*.partial/checkpoints/step=*.ckpt")
-    return sorted(int(path.stem.removeprefix("step=")) for path in found)
+    checkpoints = Path(config.artifacts).glob("models/*.partial/checkpoints/step=*.ckpt")
+    return sorted(int(path.stem.removeprefix("step=")) for path in checkpoints)
 
 
 def run_and(config: Config, act: Callable[[Command], None], moments: list[int]) -> None:
@@ -234,19 +233,19 @@ def test_on_sigterm_it_writes_a_checkpoint_first(
     prepared: Prepared, elsewhere: Callable[[Config, str], Config]
 ) -> None:
     config = prepared("student.sft.epochs=10", "trainer.checkpoint_every=1000", "student.sft.learning_rate=1e-4")
-    said = []
+    printed = []
 
-    def ask(process: Command) -> None:
+    def terminate(process: Command) -> None:
         process.send_signal(signal.SIGTERM)
-        said.append(process.communicate(timeout=60)[1])
+        printed.append(process.communicate(timeout=60)[1])
         assert process.returncode == 128 + signal.SIGTERM
 
     [log] = [Path(config.artifacts) / f"{graph.trained(config, 'student').folder}.partial" / "log.txt"]
     with start(config) as process:
         until(lambda: log.exists() and "step 10 of" in log.read_text(), process)
-        ask(process)
+        terminate(process)
     [step] = steps_in(config)
-    assert said == [f"stopped by SIGTERM after step {step}; the same command goes on from here\n"]
+    assert printed == [f"stopped by SIGTERM after step {step}; the same command goes on from here\n"]
     resumed, curve = fitted(config)
     assert len(curve.losses) == curve.total - step
     undisturbed, whole = fitted(elsewhere(config, "undisturbed"))
@@ -270,7 +269,7 @@ def test_ranks_of_torchrun_share_one_artifact(prepared: Prepared, elsewhere: Cal
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.count("made: ") == 1
     [model] = Path(config.artifacts).glob("models/*")
-    assert_same(model, fitted(elsewhere(config, "ours"))[0], 1e-6)
+    assert_same(model, fitted(elsewhere(config, "whole"))[0], 1e-6)
     wrong = [*command[:4], "--nproc-per-node=1", *command[5:]]
     other = subprocess.run([*wrong, "seed=9"], capture_output=True, text=True, check=False, env=os.environ)
     assert other.returncode != 0
@@ -281,8 +280,8 @@ def test_not_a_number_stops_it_and_names_the_examples(prepared: Prepared) -> Non
     with pytest.raises(ConfigError, match=r"the loss is .* at step \d+; lower the learning rate; .*non_finite.json"):
         fitted(config)
     [partial] = Path(config.artifacts).glob("models/*.partial")
-    found = json.loads((partial / "non_finite.json").read_text())
-    assert len(found["problem_ids"]) == 4 and set(found["problem_ids"]) <= {row.problem_id for row in rows()}
+    report = json.loads((partial / "non_finite.json").read_text())
+    assert len(report["problem_ids"]) == 4 and set(report["problem_ids"]) <= {row.problem_id for row in rows()}
     assert not list(partial.glob("*.safetensors"))
 
 
@@ -363,7 +362,7 @@ def test_too_little_memory_or_disk_is_an_error_before_the_weights_are_read(
         loading.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("weights were read")
     )
     with monkeypatch.context() as patch:
-        patch.setattr(budget, "device_bytes", lambda _: 2**20)
+        patch.setattr(memory, "device_bytes", lambda _: 2**20)
         with pytest.raises(ConfigError, match=r"training needs about .* GiB on each process .*check_memory=false"):
             fitted(config)
     with monkeypatch.context() as patch:
@@ -392,8 +391,8 @@ def test_adapters_over_two_processes_equal_those_of_one(
     for config in configs:
         assert config.student.sft is not None
         config.student.sft = replace(config.student.sft, lora=LoraConfig(r=4, alpha=8), learning_rate=1e-2)
-    (alone, ours), (sharded, theirs) = map(fitted, configs)
-    assert ours.losses[-1] < ours.losses[0] and theirs.losses == pytest.approx(ours.losses, abs=1e-4)
+    (alone, first), (sharded, second) = map(fitted, configs)
+    assert first.losses[-1] < first.losses[0] and second.losses == pytest.approx(first.losses, abs=1e-4)
     assert_same(sharded, alone, tolerance=2e-4)
     files = [sorted(path.name for path in folder.rglob("*") if path.is_file()) for folder in (alone, sharded)]
     assert files[0] == files[1] and "adapter_model.safetensors" in files[0]
@@ -443,19 +442,20 @@ def test_evaluation_during_training_changes_nothing(
     prepared: Prepared, elsewhere: Callable[[Config, str], Config]
 ) -> None:
     """Not even what dropout draws."""
-    asked, quiet = (
+    evaluated, quiet = (
         prepared(*extra, "bench=[tiny_easy]", "trainer.activation_checkpointing=selective")
         for extra in (["trainer.evaluate_every=10", "trainer.evaluate_problems=6"], [])
     )
     quiet = elsewhere(quiet, "quiet")
-    for config in (asked, quiet):
+    for config in (evaluated, quiet):
         assert config.student.sft is not None
         config.student.sft = replace(config.student.sft, lora=LoraConfig(r=4, alpha=8, dropout=0.2), learning_rate=3e-2)
-    (ours, curve), (theirs, plain) = fitted(asked), fitted(quiet)
-    assert_same(ours, theirs)
+    (first, curve), (second, plain) = fitted(evaluated), fitted(quiet)
+    assert_same(first, second)
     assert curve.losses == plain.losses
-    found = [metrics for metrics in curve.metrics if "eval/easy/accuracy" in metrics]
-    assert len(found) == curve.total // 10 == 2
-    for metrics in found:
+    evaluations = [metrics for metrics in curve.metrics if "eval/easy/accuracy" in metrics]
+    assert len(evaluations) == curve.total // 10 == 2
+    for metrics in evaluations:
         assert 0 <= metrics["eval/easy/accuracy"] <= 1 and metrics["eval/easy/num_tokens"] > 0
-    assert len({metrics["eval/easy/num_tokens"] for metrics in found}) > 1, "the model must be asked as it is by then"
+    lengths = {metrics["eval/easy/num_tokens"] for metrics in evaluations}
+    assert len(lengths) > 1, "an evaluation must use the weights of its step"

@@ -81,7 +81,7 @@ def test_log_covers_every_model() -> None:
     assert log.count("dev average: accuracy") == len(RECIPES)
 
 
-def test_bundled_problems_are_the_written_ones() -> None:
+def test_bundled_problems_are_those_that_the_script_writes() -> None:
     seen: set[Chain] = set()
     for split in SPLITS:
         assert load_split(split.name) == make_split(split, seen)

@@ -29,7 +29,7 @@ class Config:
     )
     artifacts: str = where("a folder", bool, about="The folder for everything that is made.", results=False)
     num_threads: int | None = positive(
-        None, about="CPU threads of torch; null leaves them alone.", unit="threads", results=False
+        None, about="CPU threads of torch; null keeps its default.", unit="threads", results=False
     )
     plan: bool = plain(False, about="true: print what is done, what would be made and why, and stop.", results=False)
     teacher: ModelConfig = part(about="The strong model that generates long chains of thought.", unused=GENERATES)

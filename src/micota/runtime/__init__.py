@@ -1,1 +1,1 @@
-"""Where and when stages run: plan, execution, runners, rank processes, and what stages share while they run."""
+"""Where and when stages run: plan, execution, runners, rank processes, and the helpers that all stages use."""

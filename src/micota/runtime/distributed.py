@@ -1,4 +1,4 @@
-"""Which rank of a distributed run this process is, and how it ends."""
+"""The rank of this process in a distributed run, and the end of a run that a signal stops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from micota.errors import ConfigError
 
 
 def outer_rank() -> int | None:
-    """This process' rank under torchrun or SLURM's srun; None where it is a process on its own."""
+    """The rank of this process under torchrun or SLURM's srun; None outside both."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return int(os.environ["RANK"])
     if (
@@ -23,7 +23,7 @@ def outer_rank() -> int | None:
 
 
 def check_launch(config: Config) -> None:
-    """Refuse a launcher that started another number of ranks than the trainer shards over.
+    """Refuse a launcher that started a number of ranks other than ``trainer.world_size``.
 
     Raises:
         ConfigError: the text names both numbers.
@@ -44,9 +44,14 @@ def check_launch(config: Config) -> None:
         )
 
 
-def stop(code: int, words: str) -> NoReturn:
-    """End a command that a signal stopped, with the exit code that shells give such a process."""
+def stop(code: int, text: str) -> NoReturn:
+    """End a command that a signal stopped.
+
+    Args:
+        code: 128 plus the number of the signal, as shells count it.
+        text: what was stopped and when, for stderr.
+    """
     if code == 128 + signal.SIGINT:
-        raise KeyboardInterrupt(words)
-    print(f"{words}; the same command goes on from here", file=sys.stderr)
+        raise KeyboardInterrupt(text)
+    print(f"{text}; the same command goes on from here", file=sys.stderr)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Make nodes: find what is not done, plan, and run each stage in the artifact it makes. No torch until a stage runs."""
+"""Make nodes: list those that are not done and run the stage of each in its artifact. Torch loads with a stage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def execute(config: Config, command: str, targets: list[AnyNode], console: Conso
     """Make ``targets`` by the stages of one command.
 
     Raises:
-        ArtifactError: an input is missing that another command makes; the text has the commands, in order.
+        ArtifactError: an input is missing that another command makes; the text lists the commands in order.
     """
     console = console or open_console()
     store = Store(config.artifacts)
@@ -37,23 +37,23 @@ def execute(config: Config, command: str, targets: list[AnyNode], console: Conso
         follow(config, store, targets)
         return
     todo = pending(store, targets)
-    own = tasks_of(targets)
-    assert [task.command for task in own] == [command], "the targets of a command are made by one command"
-    foreign = [task for task in tasks_of(todo) if task.id != own[0].id]
+    [task_of_targets] = tasks_of(targets)
+    assert task_of_targets.command == command, "the targets of a command are made by one command"
+    foreign = [task for task in tasks_of(todo) if task.id != task_of_targets.id]
     if foreign:
         raise ArtifactError(missing(config, foreign, targets))
     if todo:
         check_tracker(config.tracker)
     for task in tasks_of(todo, finished(store, targets)):
-        perform(config, store, task, console, says_log=True)
+        perform(config, store, task, console, show_log=True)
     made = {node.folder for node in todo}
     for node in targets:
         console.print(Text(f"{'made' if node.folder in made else 'done already'}: {store.path(node)}"))
 
 
-def perform(config: Config, store: Store, task: Task, console: Console, *, says_log: bool = False) -> list[Manifest]:
-    """Run the stages of one task, each in the artifact it makes; returns their manifests. With ``says_log`` the log of
-    each is named as it starts."""
+def perform(config: Config, store: Store, task: Task, console: Console, *, show_log: bool = False) -> list[Manifest]:
+    """Run the stages of one task, each in its artifact, and return their manifests. ``show_log`` prints the path of
+    each log when its stage starts."""
     manifests = []
     check_all(config, store, task.nodes)
     with ExitStack() as stack:
@@ -61,7 +61,7 @@ def perform(config: Config, store: Store, task: Task, console: Console, *, says_
         for node in task.nodes:
             with store.build(node, config.seed, config.name) as build:
                 if build is not None:
-                    if says_log:
+                    if show_log:
                         console.print(Text(f"log: {build.path / LOG}", "dim"))
                     run = run or stack.enter_context(_tracked(config, store, task))
                     run_stage(Work(config, store, node, build, run, console))
@@ -74,7 +74,7 @@ def perform(config: Config, store: Store, task: Task, console: Console, *, says_
 
 
 def check_all(config: Config, store: Store, nodes: Sequence[AnyNode]) -> None:
-    """Refuse what can be known to fail, of all nodes, before the first of them is made."""
+    """Run the checks of all nodes that are not done, before the first of them is made."""
     for node in nodes:
         if (check := stage_of(node).check) and not store.is_done(node):
             function(check)(config, node)
@@ -82,7 +82,8 @@ def check_all(config: Config, store: Store, nodes: Sequence[AnyNode]) -> None:
 
 @contextmanager
 def _tracked(config: Config, store: Store, task: Task) -> Iterator[Run]:
-    """A run that knows also what an earlier run of the same command made, and so sums up over all benchmarks."""
+    """A tracked run. It also gets what earlier runs of the same command made, so that its summary covers all
+    benchmarks."""
     with track(config, [*task.done, *task.nodes]) as run:
         for node in task.done:
             manifest = store.manifest(node)
@@ -92,7 +93,8 @@ def _tracked(config: Config, store: Store, task: Task) -> Iterator[Run]:
 
 
 def follow(config: Config, store: Store, targets: list[AnyNode]) -> None:
-    """Be one of the ranks beside rank 0, which holds the artifact's lock and writes it. Not every stage has ranks."""
+    """Run the stages as a rank other than 0. Rank 0 holds the lock of the artifact and writes it. Stages without ranks
+    are skipped."""
     check_all(config, store, targets)
     for node in targets:
         if stage_of(node).has_ranks and not store.is_done(node):
@@ -101,7 +103,7 @@ def follow(config: Config, store: Store, targets: list[AnyNode]) -> None:
 
 @contextmanager
 def naming_keys(config: Config) -> Iterator[None]:
-    """Say of a model that cannot be read which part of the config names it.
+    """Add the part of the config that names a model to the error of a model that cannot be read.
 
     Raises:
         SourceError: a model cannot be read.
@@ -120,7 +122,7 @@ def run_stage(work: Work[Any]) -> None:
     import torch
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()  # ours shows the whole stage
+    transformers.utils.logging.disable_progress_bar()  # the bar of micota shows the whole stage
     if work.config.num_threads is not None:
         torch.set_num_threads(work.config.num_threads)
     try:

@@ -1,4 +1,4 @@
-"""What stages share whose model reads and does not write: rows appended as they finish, so that a restart goes on."""
+"""Forward passes of a stage over stored sequences: rows are appended as they finish, so that a restart goes on."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from micota.runtime.inputs import check_device, close_engine, model_location
 from micota.runtime.work import Work
 from micota.sft.packing import Tokens
 
-CPU_TOKENS = 2048  # in a batch, at most: with more, intermediate results no longer fit the caches
+CPU_TOKENS = 2048  # at most in a batch: intermediate results of larger ones exceed the caches
 
 
 class Indexed(Protocol):
-    """A row that knows which sequence it is about."""
+    """A row of one sequence."""
 
     @property
-    def index(self) -> int: ...
+    def index(self) -> int:
+        """The position of the sequence in the input."""
 
 
 Row = TypeVar("Row", bound=Indexed)
@@ -37,13 +38,13 @@ def open_tokenizer(work: Work[Any], node: AnyNode) -> Any:
 
 
 def open_model(work: Work[Any], node: AnyNode) -> Any:
-    """A model to read with, on the device and in the precision of the trainer.
+    """A model for forward passes, on the device of the trainer and in the precision of the node.
 
     Raises:
-        ConfigError: the trainer's device is not here.
+        ConfigError: this machine lacks the device.
     """
     check_device(work.config.trainer.accelerator, "trainer")
-    close_engine()  # the model that wrote makes room for the one that reads
+    close_engine()  # frees the memory of the generator
     folder, revision = model_location(work.store, node)
     dtype = torch.float32 if work.node.spec.precision == "32-true" else torch.bfloat16
     model: Any = load_model(folder, revision, dtype=dtype)
@@ -57,14 +58,14 @@ def read_sequences(
     sequences: Sequence[Tokens],
     rows_of: Callable[[list[int]], list[Row]],
 ) -> list[Row]:
-    """Rows of all sequences, in their order, in ``file`` of the artifact; those that a killed run left are not redone.
+    """The rows of all sequences, in their order. They are also written to ``file`` of the artifact.
 
-    A batch holds as many tokens as one of training, which a GPU can take with gradients on top. All batches are
-    formed, done or not, since a row's numbers can depend on the shape of its batch: so a resumed run gives the same
-    bits as an undisturbed one.
+    Rows that a killed run left are kept. A batch holds at most as many tokens as a micro-batch of training. Batches are
+    formed from all sequences, done or not, because the numbers of a row can depend on the shape of its batch: a resumed
+    run gives the same bits as an uninterrupted one.
 
     Args:
-        rows_of: the rows of one batch, given the indices of its sequences.
+        rows_of: returns the rows of one batch for the indices of its sequences.
     """
     path, trainer = work.build.path / file, work.config.trainer
     appender = JsonlAppender(path)
@@ -87,7 +88,7 @@ def read_sequences(
             speed = tokens / (time.perf_counter() - began)
             bar.update(task, advance=len(new), note=f"{speed:.0f} tokens/s")
     appender.close()
-    assert rows.keys() == set(range(len(sequences))), f"{path} is about other sequences"
+    assert rows.keys() == set(range(len(sequences))), f"{path} has rows of other sequences"
     if tokens:
         work.build.metrics["tokens_per_s"] = tokens / (time.perf_counter() - began)
     ordered = [rows[index] for index in range(len(sequences))]

@@ -1,4 +1,4 @@
-"""What stages share: where an input is, and engines that stay open between benchmarks."""
+"""Inputs of stages: paths of artifacts and models, and the engine that stays open between benchmarks."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def input_path(store: Store, node: AnyNode) -> Path:
 
 
 def model_location(store: Store, node: AnyNode) -> tuple[str, str | None]:
-    """Folder or hub id of a model, and its revision."""
+    """Folder or hub id of a model, and its revision (None for a folder)."""
     if node.is_source:
         return model_folder(node.spec.path), node.spec.revision if not node.spec.path.startswith("bundled:") else None
     return str(input_path(store, node)), None
 
 
 def engine_for(store: Store, node: AnyNode, config: EngineConfig) -> Engine:
-    """The engine with the model of ``node`` loaded; the model used before makes room for it."""
+    """The engine with the model of ``node``. An engine of another model is closed first."""
     check_device(config.device, "engine.device")
     name = f"{node.key}-{config}"
     if name not in _open:
@@ -46,16 +46,16 @@ def engine_for(store: Store, node: AnyNode, config: EngineConfig) -> Engine:
 
 
 def close_engine() -> None:
-    """Free the model that is loaded, before training or another model needs the memory."""
+    """Close the open engine, if there is one, and free its memory."""
     while _open:
         _open.popitem()[1].close()
 
 
 def check_device(wanted: str, key: str) -> None:
-    """Refuse a GPU that is not there before anything is loaded.
+    """Refuse a GPU that this machine lacks, before anything is loaded.
 
     Raises:
-        ConfigError: the text names ``key``, the setting that asks for it.
+        ConfigError: the text names ``key``, the setting to change.
     """
     if wanted in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ConfigError(f"{key}={wanted!r}, but PyTorch sees no GPU here; use a machine with one, or {key}=cpu")

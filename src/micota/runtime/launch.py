@@ -1,9 +1,9 @@
-"""Training on several devices: ranks as processes of their own, so that sweeps and pipelines stay what they are.
+"""Training on several devices: the stage starts one process for each rank.
 
-Where ``trainer.devices`` asks for more than one, the stage starts a process for each and listens to rank 0. Under
-torchrun or SLURM every rank runs the command instead: rank 0 as ever, the others beside the artifact that rank 0 makes
-(``make.follow``). Ranks of our own making are not left to torchrun because it kills them 30 seconds after a signal,
-when a large checkpoint is not written yet, and because they must die with the command that holds the artifact's lock.
+With ``trainer.devices`` above one, the stage starts the processes and reads the events of rank 0. Under torchrun or
+SLURM every rank runs the command instead: rank 0 makes the artifact, and the others call ``execute.follow``. The stage
+does not use torchrun, for two reasons: torchrun kills ranks 30 seconds after a signal, before a large checkpoint is
+complete, and ranks must end with the command that holds the lock of the artifact.
 """
 
 from __future__ import annotations
@@ -36,18 +36,20 @@ from micota.sft.progress import Progress
 from micota.tracking import NoRun
 
 HANDOVER = "ranks.pickle"
-MARK = "micota-event "
+MARK = "micota-event "  # before each event on the stdout of rank 0
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def launch(config: Config, node: AnyNode, build: Build, progress: Progress, module: str) -> None:
-    """Run the stage of ``node`` in ``trainer.devices`` processes, and take over what rank 0 found.
+    """Run the stage of ``node`` in ``trainer.devices`` processes; counts and metrics of rank 0 go to ``build``.
 
-    ``module`` is what each process runs as its main program; it calls ``run_rank``.
+    Args:
+        progress: gets the events of rank 0.
+        module: the main program of each process; it calls ``run_rank``.
 
     Raises:
-        StageError: a rank met a mistake of the user's, or was killed.
-        ChildError: a rank met a bug; the text has its traceback.
+        StageError: a rank failed with a user error, or was killed.
+        ChildError: a rank failed with another exception; the text has its traceback.
     """
     handover = build.path / HANDOVER
     handover.write_bytes(pickle.dumps((config, node)))
@@ -59,9 +61,9 @@ def launch(config: Config, node: AnyNode, build: Build, progress: Progress, modu
         stack.callback(_end, processes)
         stack.enter_context(_passing_on(processes))
         threading.Thread(target=_end_with_the_first_that_fails, args=(processes,), daemon=True).start()
-        listening = processes[0].stdout
-        assert listening is not None
-        for line in listening:
+        output = processes[0].stdout
+        assert output is not None
+        for line in output:
             if line.startswith(MARK):
                 _take(json.loads(line.removeprefix(MARK)), build, progress)
         codes = [process.wait() for process in processes]
@@ -91,7 +93,7 @@ def _start(config: Config, handover: Path, errors: list[Any], module: str) -> It
             stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
             stderr=errors[rank],
             text=True,
-            start_new_session=True,  # the terminal's Ctrl-C comes through us, once
+            start_new_session=True,  # else Ctrl-C in the terminal would reach ranks twice: directly and from here
         )
 
 
@@ -102,26 +104,26 @@ def _end(processes: list[subprocess.Popen[str]]) -> None:
 
 
 def _end_with_the_first_that_fails(processes: list[subprocess.Popen[str]]) -> None:
-    """The others would wait for it in vain."""
+    """Wait for the first process that fails, then end the others, which would wait for it in collective operations."""
     failed = threading.Event()
 
-    def watch(process: subprocess.Popen[str]) -> None:
+    def wait_for(process: subprocess.Popen[str]) -> None:
         if process.wait():
             failed.set()
 
     for process in processes:
-        threading.Thread(target=watch, args=(process,), daemon=True).start()
+        threading.Thread(target=wait_for, args=(process,), daemon=True).start()
     failed.wait()
     for process in processes:
         try:
-            process.wait(timeout=10)  # that may be about to say what is wrong, too
+            process.wait(timeout=10)  # it may fail for the same reason and print its error
         except subprocess.TimeoutExpired:
             process.kill()
 
 
 @contextmanager
 def _passing_on(processes: list[subprocess.Popen[str]]) -> Iterator[None]:
-    """Hand signals that ask to stop to the ranks, which write a checkpoint first."""
+    """Pass SIGTERM and SIGINT on to the ranks, which save a checkpoint before they end."""
 
     def pass_on(signum: int, _frame: Any) -> None:
         for process in processes:
@@ -139,7 +141,7 @@ def _passing_on(processes: list[subprocess.Popen[str]]) -> Iterator[None]:
 
 
 def _take(event: dict[str, Any], build: Build, progress: Progress) -> None:
-    """What rank 0 says: how many steps there are, metrics of a step, or what belongs into the manifest."""
+    """Handle an event of rank 0: the number of steps, the metrics of a step, or counts and metrics for the manifest."""
     if "total" in event:
         progress.begin(event["total"])
     elif "step" in event:
@@ -150,11 +152,11 @@ def _take(event: dict[str, Any], build: Build, progress: Progress) -> None:
 
 
 def _fail(codes: list[int], errors: list[Any]) -> NoReturn:
-    """Raise what the ranks failed at: the user's error of one, or the traceback of all that met a bug.
+    """Raise the error of ranks that failed: the user error of one, or the tracebacks of all.
 
     Raises:
-        StageError: a rank met a mistake of the user's, or was killed.
-        ChildError: a rank met a bug.
+        StageError: a rank failed with a user error, or was killed.
+        ChildError: a rank failed with another exception.
     """
     printed = []
     for file in errors:
@@ -173,24 +175,24 @@ def _fail(codes: list[int], errors: list[Any]) -> NoReturn:
 
 
 class Events:
-    """Rank 0 speaks to the command that started it; the other ranks keep quiet."""
+    """Progress of a rank. Rank 0 sends it to the command that started it; the other ranks send nothing."""
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
 
     def begin(self, total: int) -> None:
-        self.say(total=total)
+        self.send(total=total)
 
     def step(self, metrics: Mapping[str, float], step: int) -> None:
-        self.say(step=step, metrics=dict(metrics))
+        self.send(step=step, metrics=dict(metrics))
 
-    def say(self, **event: Any) -> None:
+    def send(self, **event: Any) -> None:
         if self.rank == 0:
             print(MARK + json.dumps(event), flush=True)
 
 
 def run_rank(fit: Callable[[Work[Any], Events], None]) -> None:
-    """Be one rank: what to do is in the file named on the command line, who we are in the environment."""
+    """The main program of one rank: config and node come from the file on the command line, the rank from ``RANK``."""
     if sys.platform == "linux":  # a command that is killed takes its ranks with it
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     quieten()
@@ -209,4 +211,4 @@ def run_rank(fit: Callable[[Work[Any], Events], None]) -> None:
             raise
         print(ERROR + text_of(error), file=sys.stderr)
         sys.exit(2)
-    events.say(counts=build.counts, metrics=build.metrics)
+    events.send(counts=build.counts, metrics=build.metrics)

@@ -1,4 +1,4 @@
-"""What is done, what is to do, in which order and by which commands."""
+"""Which nodes are done, and which commands make the others in which order."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ VALUE_CHARS = 40
 
 @dataclass
 class Task:
-    """The nodes that one command of a command makes, in order; ``done`` are those of the same command that are
-    there."""
+    """The nodes that one command line makes, in order; ``done`` are nodes of the same command line that exist."""
 
     command: str
     choose: dict[str, str]
@@ -33,14 +32,14 @@ class Task:
         return " ".join([self.command, *(f"{key}={value}" for key, value in sorted(self.choose.items()))])
 
     def needs(self) -> Iterator[str]:
-        """Folders of all artifacts from outside that the task reads."""
-        own = {node.folder for node in self.nodes}
+        """Folders of all artifacts that the task reads and does not make."""
+        outputs = {node.folder for node in self.nodes}
         for node in self.nodes:
-            yield from (n.folder for n in node.inputs.values() if not n.is_source and n.folder not in own)
+            yield from (n.folder for n in node.inputs.values() if not n.is_source and n.folder not in outputs)
 
 
 def tasks_of(nodes: Iterable[AnyNode], done: Iterable[AnyNode] = ()) -> list[Task]:
-    """Group nodes by the command that makes them; commands come after those whose results they read."""
+    """Group nodes by the command that makes them. A command comes after those whose results it reads."""
     tasks: dict[str, Task] = {}
     for node in nodes:
         task = Task(node.command, dict(node.choose))
@@ -61,28 +60,28 @@ def tasks_of(nodes: Iterable[AnyNode], done: Iterable[AnyNode] = ()) -> list[Tas
 
 
 def pending(store: Store, targets: Iterable[AnyNode]) -> list[AnyNode]:
-    """The nodes to make for ``targets``, inputs first: what is done hides what it was made from."""
-    found: dict[str, AnyNode] = {}
+    """The nodes to make for ``targets``, inputs first. The inputs of a node that is done are not visited."""
+    unmade: dict[str, AnyNode] = {}
 
     def visit(node: AnyNode) -> None:
-        if node.folder in found or store.is_done(node):
+        if node.folder in unmade or store.is_done(node):
             return
         for child in node.inputs.values():
             visit(child)
-        found[node.folder] = node
+        unmade[node.folder] = node
 
     for target in targets:
         visit(target)
-    return list(found.values())
+    return list(unmade.values())
 
 
 def finished(store: Store, targets: Iterable[AnyNode]) -> list[AnyNode]:
-    """All that is done of what ``targets`` are made from, themselves included."""
+    """The finished nodes among ``targets`` and all their inputs."""
     return [node for node in unique(targets) if store.is_done(node)]
 
 
 def missing(config: Config, tasks: list[Task], targets: list[AnyNode]) -> str:
-    """The error for inputs that are not there, with the commands that make them."""
+    """The text of an error for missing inputs, with the commands that make them."""
     steps = [command_line(config.call, task.command, task.choose) for task in tasks]
     last = tasks[-1].nodes[-1]
     return (
@@ -92,7 +91,7 @@ def missing(config: Config, tasks: list[Task], targets: list[AnyNode]) -> str:
 
 
 def show_plan(config: Config, store: Store, targets: list[AnyNode], console: Console) -> None:
-    """Print what is done, what would be made, by which command, and what a change of config would redo."""
+    """Print for each command which nodes are done and which it would make, with the config changes behind these."""
     todo = {node.folder for node in pending(store, targets)}
     for task in tasks_of(unique(targets)):
         console.print(Text(command_line(config.call, task.command, task.choose), "bold"))
@@ -108,8 +107,10 @@ def show_plan(config: Config, store: Store, targets: list[AnyNode], console: Con
 
 
 def why(config: Config, store: Store, node: AnyNode) -> str:
-    """What differs between a node and the nearest finished artifact of its name that the same experiment made, if there
-    is one: other experiments have settings of their own, which nobody changed."""
+    """The differences between a node and the most similar finished artifact of its name, as text; empty without one.
+
+    Only artifacts of the same experiment count: a difference to those of another experiment is not a change.
+    """
     new = flatten(asdict(node.spec) | {"inputs": {label: child.key for label, child in node.inputs.items()}})
     differences: list[list[str]] = []
     for manifest in store.siblings(node):
@@ -127,7 +128,7 @@ def why(config: Config, store: Store, node: AnyNode) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value for one line: prompts and filters can be long."""
+    """A value cut to ``VALUE_CHARS`` characters on one line."""
     text = " ".join(str(value).split())
     return text if len(text) <= VALUE_CHARS else text[: VALUE_CHARS - 3] + "..."
 
@@ -136,7 +137,7 @@ def flatten(node: Any, path: str = "") -> dict[str, Any]:
     """Nested dicts as one dict with dotted keys."""
     if not isinstance(node, dict):
         return {path: node}
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in node.items():
-        found |= flatten(value, f"{path}.{key}" if path else str(key))
-    return found
+        flat |= flatten(value, f"{path}.{key}" if path else str(key))
+    return flat

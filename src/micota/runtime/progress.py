@@ -1,4 +1,4 @@
-"""How generation goes, for people who watch: a bar, lines in the log, and the tracker."""
+"""The progress of generation: a bar, lines in the log, and metrics of the tracker."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 
 class Tally:
-    """How many answers are accepted so far, as far as the cheap rules tell: of data those that pass the filters, of a
-    benchmark those that are right."""
+    """How many completions are accepted so far, by the fast grading rules alone: those of training data that pass the
+    filters, those of a benchmark that are correct."""
 
     def __init__(self, golds: dict[str, Problem], filters: Filters | None) -> None:
         self.golds = golds
@@ -43,12 +43,13 @@ class Tally:
 
     @property
     def rate(self) -> float | None:
-        """The share of those accepted, null before any could be judged."""
+        """The accepted share of the graded completions; None before the first of them."""
         return self.num_accepted / self.num_judged if self.num_judged else None
 
 
-class Watcher:
-    """Counts completions as they come in; ``show`` gets a line at each, ``report`` the state now and then."""
+class GenerationProgress:
+    """Counts completions as they finish. ``show`` gets a line after each; ``report`` gets the state every
+    ``REPORT_EVERY_S`` seconds."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class Watcher:
         self._began = self._reported = time.perf_counter()
 
     def add(self, row: Completion) -> None:
-        """Count a completion that has just come in."""
+        """Count a completion that has just finished."""
         self.lengths.append(row.num_tokens)
         self._tally.add(row)
         self._show(str(self))
@@ -77,16 +78,17 @@ class Watcher:
             self._report(self.state())
 
     def state(self) -> dict[str, float]:
-        """Done, tokens per second, seconds left at this rate, and the share accepted; rates are those of this run."""
+        """Completions done, mean tokens, tokens per second, seconds left at this rate, and the accepted share. Rates
+        count this run alone."""
         seconds = max(time.perf_counter() - self._began, 1e-9)
         num_new = len(self.lengths) - self._num_resumed
-        found = {"done": float(len(self.lengths)), "mean_tokens": self.mean_tokens}
+        state = {"done": float(len(self.lengths)), "mean_tokens": self.mean_tokens}
         if num_new:
-            found["tokens_per_s"] = (sum(self.lengths) - self._resumed_tokens) / seconds
-            found["eta_s"] = seconds / num_new * (self.total - len(self.lengths))
+            state["tokens_per_s"] = (sum(self.lengths) - self._resumed_tokens) / seconds
+            state["eta_s"] = seconds / num_new * (self.total - len(self.lengths))
         if self._tally.rate is not None:
-            found["accept_rate"] = self._tally.rate
-        return found
+            state["accept_rate"] = self._tally.rate
+        return state
 
     @property
     def mean_tokens(self) -> float:
@@ -102,15 +104,15 @@ class Watcher:
         return ", ".join(parts)
 
     def metrics(self) -> dict[str, float]:
-        """What the manifest keeps."""
+        """The metrics for the manifest."""
         state = self.state()
         return {"num_tokens": self.mean_tokens} | {k: state[k] for k in ("tokens_per_s",) if k in state}
 
 
 @contextmanager
-def watch(work: Work[Any], total: int, resumed: Sequence[Completion]) -> Iterator[Watcher]:
-    """Show how ``total`` completions come in, of which ``resumed`` were there already. The tracker gets the state as it
-    changes, and at the end histograms of lengths and of the tokens per second between two reports."""
+def show_progress(work: Work[Any], total: int, resumed: Sequence[Completion]) -> Iterator[GenerationProgress]:
+    """Show the progress of ``total`` completions, of which ``resumed`` exist. The tracker gets the state at each
+    report, and at the end histograms of lengths (tokens) and of speeds (tokens per second)."""
     is_data = work.node.command == "generate"
     tally = Tally(golds_of(work.config, work.node.spec.questions), Filters(work.config.select) if is_data else None)
     prefix = f"generate/{work.node.name}"
@@ -118,20 +120,23 @@ def watch(work: Work[Any], total: int, resumed: Sequence[Completion]) -> Iterato
 
     def report(state: dict[str, float]) -> None:
         speeds.append(state["tokens_per_s"])
-        logger.info("%d of %d: %s", state["done"], total, watcher)
+        logger.info("%d of %d: %s", state["done"], total, progress)
         work.run.log({f"{prefix}/{name}": value for name, value in state.items()})
 
     with progress_bar(work.console, work.build.path) as bar:
         task = bar.add_task(work.node.name, total=total, completed=len(resumed), note="")
-        watcher = Watcher(total, resumed, tally, lambda note: bar.update(task, advance=1, note=note), report)
-        yield watcher
-    work.run.histogram(f"{prefix}/lengths", watcher.lengths)
+        progress = GenerationProgress(
+            total, resumed, tally, lambda note: bar.update(task, advance=1, note=note), report
+        )
+        yield progress
+    work.run.histogram(f"{prefix}/lengths", progress.lengths)
     if speeds:
         work.run.histogram(f"{prefix}/speeds", speeds)
 
 
-def golds_of(config: Config, asked: QuestionsConfig) -> dict[str, Problem]:
-    """The problems behind questions, with their golds, by id: those of the config's source that asks the same."""
+def golds_of(config: Config, prompted: QuestionsConfig) -> dict[str, Problem]:
+    """The problems with golds of the source in the config that has the questions ``prompted``, by id; empty without
+    one."""
     sources = [config.problems, *config.bench.values()]
-    found = next((source for source in sources if questions(source) == asked), None)
-    return {problem.id: problem for problem in load_problems(found)} if found else {}
+    source = next((source for source in sources if questions(source) == prompted), None)
+    return {problem.id: problem for problem in load_problems(source)} if source else {}

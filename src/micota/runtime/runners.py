@@ -1,4 +1,4 @@
-"""The whole method: walk the graph, skip what is done, run each task where the runner says, show how it goes."""
+"""Runners of a pipeline: they run the tasks of a graph here, in workers, in processes or as SLURM jobs."""
 
 from __future__ import annotations
 
@@ -35,10 +35,9 @@ Runner = Callable[[Task], list[Manifest]]
 
 
 def default_jobs(config: PipelineConfig) -> int:
-    """Stages at a time where the user does not say: on CPU as many as have cores of their own, else one."""
+    """The default number of stages at a time: on CPU the number of cores over ``num_threads``, else one."""
     if config.trainer.accelerator != "cpu" or config.num_threads is None or config.runner != "auto":
         return 1
-    # Not every system can say which cores are this process's own.
     cores = num_cores()
     return max(1, min(MAX_WORKERS, cores // config.num_threads))
 
@@ -47,9 +46,10 @@ def default_jobs(config: PipelineConfig) -> int:
 def open_runner(
     config: PipelineConfig, jobs: int, store: Store, console: Console, configs: Mapping[str, Config]
 ) -> Iterator[Runner]:
-    """What runs one task: in this process, in a pool of workers, in a process of its own, or as a SLURM job.
+    """A function that runs one task: in this process, in a pool of workers, in a new process, or as a SLURM job.
 
-    ``configs`` says by folder how to make each node, in an experiment whose cases differ in that.
+    Args:
+        configs: the config for each node, by folder. The cases of an experiment may run in different ways.
     """
     kind = config.runner
     if kind == "auto":
@@ -73,14 +73,14 @@ def open_runner(
 
 
 def _start_worker(modules: list[str]) -> None:
-    """Set up a worker that knows the same stages, and that ends with the pipeline: else, after ``kill -9``, it would
-    hold the lock of its build."""
+    """Set up a worker: import the modules with stages, and end it with the pipeline. A worker that outlives a killed
+    pipeline would hold the lock of its build."""
     quieten()
     try:
         for module in modules:
             importlib.import_module(module)
     except BaseException:
-        traceback.print_exc()  # the pool itself says only that it is broken
+        traceback.print_exc()  # the pool reports only that it is broken
         raise
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -98,7 +98,7 @@ def _in_worker(config: Config, task: Task) -> list[Manifest]:
     except Exception as error:
         if is_users(error):
             raise
-        # As text, since not every exception can be pickled, and one that cannot breaks the whole pool.
+        # As text: an exception that cannot be pickled would break the whole pool.
         raise ChildError(f"in a worker that ran {task.id}:\n{traceback.format_exc()}") from None
 
 
@@ -120,12 +120,13 @@ def _in_process(launcher: list[str], config: Config, store: Store, task: Task) -
 
 
 def run_tasks(tasks: list[Task], runner: Runner, jobs: int, console: Console) -> None:
-    """Run tasks, which come after what they need, up to ``jobs`` at a time; stop at the first that fails.
+    """Run tasks, up to ``jobs`` at a time, and stop at the first that fails.
 
-    Of those that could start together, the one goes first that most others wait for.
+    ``tasks`` are in an order in which each follows those that it needs. Of the tasks that can start, the one goes first
+    on which most others depend.
     """
     lines = Lines(len(tasks), console)
-    if jobs == 1:  # in this thread, where Ctrl-C is heard
+    if jobs == 1:  # in the main thread, which receives Ctrl-C
         for task in tasks:
             lines.run(task, runner)
         return
@@ -170,8 +171,8 @@ class Lines:
 
 
 def headline(task: Task, manifests: list[Manifest]) -> str:
-    """The numbers of a task that a person wants to see first: those of what it makes last, or of each benchmark."""
+    """The main figures of a task: those of its last node, or of that node at each benchmark."""
     last = task.nodes[-1]
     nodes = [node for node in task.nodes if node.stage == last.stage and node.benchmark is not None] or [last]
-    found = {manifest.key: {**manifest.counts, **manifest.metrics} for manifest in manifests}
-    return ", ".join(stage_of(node).headline(node, found[node.key]) for node in nodes if node.key in found)
+    figures = {manifest.key: {**manifest.counts, **manifest.metrics} for manifest in manifests}
+    return ", ".join(stage_of(node).headline(node, figures[node.key]) for node in nodes if node.key in figures)

@@ -1,7 +1,7 @@
 """The progress of stages that run in other processes, on the console of the command that started them.
 
-Each process leaves the state of its bar in the folder of what it makes; here that is read once a second. So it works
-alike for workers, processes of their own and jobs on other machines that share the artifacts.
+Each process writes the state of its bar to the folder of its artifact, and the command reads it once a second. This
+works alike for workers, new processes and jobs on other machines that share the folder of artifacts.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Run = Callable[[Task], list[Manifest]]
 
 @contextmanager
 def streaming(run: Run, store: Store, console: Console) -> Iterator[Run]:
-    """``run``, which makes tasks elsewhere, with a row of progress for each that is running: on a terminal; in a file
-    or pipe a line a minute."""
+    """``run``, which runs tasks in other processes, with their progress: on a terminal a row for each running task, in
+    a file or pipe a line a minute."""
     ended = threading.Event()
     with progress_bar(console) as bar:
         rows = Rows(store, console, bar)
@@ -55,7 +55,7 @@ def streaming(run: Run, store: Store, console: Console) -> Iterator[Run]:
 
 
 class Rows:
-    """What is running, with the row of each task and when a line was last printed for it."""
+    """The running tasks, each with its row and the time of its last printed line."""
 
     def __init__(self, store: Store, console: Console, bar: Progress) -> None:
         self._store, self._console, self._bar = store, console, bar
@@ -75,7 +75,7 @@ class Rows:
         self._bar.remove_task(row)
 
     def show(self) -> None:
-        """Read the state of all that runs, and show it."""
+        """Read the state of all running tasks and show it."""
         with self._lock:
             for task, row in self._running.values():
                 if (state := self.state(task)) is None:
@@ -86,7 +86,7 @@ class Rows:
                     self._console.print(Text(progress_line(**state)))
 
     def state(self, task: Task) -> dict[str, Any] | None:
-        """Description, completed, total and note of the stage at which a task is; None before it has said so."""
+        """Description, completed, total and note of the running stage of a task; None before it has written them."""
         for node in task.nodes:
             path = self._store.partial(node) / PROGRESS
             try:

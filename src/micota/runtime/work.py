@@ -1,4 +1,4 @@
-"""What a stage gets to work with."""
+"""The argument of every stage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from micota.tracking import Run
 
 @dataclass
 class Work(Generic[SpecT]):
-    """What a stage gets: the config (for where to run; what determines the result is in the node), inputs, outputs."""
+    """Config, store, node and outputs of a stage. The node determines the result; the config determines where and how
+    to run."""
 
     config: Config
     store: Store

@@ -1,1 +1,1 @@
-"""Stages compose the rooms: each turns a node of the graph into an artifact."""
+"""Stages turn nodes of the graph into artifacts, with the functions of the other packages."""

@@ -14,17 +14,18 @@ from micota.engines.evaluator import answers, requests_for
 from micota.graph import CompletionsSpec
 from micota.records import COMPLETIONS, Completion
 from micota.runtime.inputs import engine_for
-from micota.runtime.progress import watch
+from micota.runtime.progress import show_progress
 from micota.runtime.work import Work
 
 logger = logging.getLogger(__name__)
 
 
 def generate(work: Work[CompletionsSpec]) -> None:
-    """Answer every problem; completions are appended as they finish, and a restart answers only what is missing.
+    """Generate the completions of every problem. They are appended as they finish, and a restart generates only those
+    that are missing.
 
     Raises:
-        ArtifactError: the disk is full; what was finished before is kept.
+        ArtifactError: the disk is full; completions that had finished are kept.
     """
     spec = work.node.spec
     problems = load_questions(spec.questions)
@@ -33,21 +34,21 @@ def generate(work: Work[CompletionsSpec]) -> None:
     done = {(row.problem_id, row.sample): row for row in read_jsonl(path, Completion)}
     engine = engine_for(work.store, work.node.inputs["model"], work.config.engine)
     requests, prompts = requests_for(spec, problems, engine)
-    asked = len(problems) * spec.sampling.num_samples
-    work.build.counts |= {"requested": asked, "resumed": len(done), "prompt_too_long": asked - len(requests)}
+    requested = len(problems) * spec.sampling.num_samples
+    work.build.counts |= {"requested": requested, "resumed": len(done), "prompt_too_long": requested - len(requests)}
     requests = [replace(request, done=request.id in done) for request in requests]
-    with watch(work, len(requests), list(done.values())) as watcher:
+    with show_progress(work, len(requests), list(done.values())) as progress:
         for row in answers(spec, requests, prompts, engine):
             appender.append([row])
             done[row.problem_id, row.sample] = row
-            watcher.add(row)
+            progress.add(row)
     appender.close()
     _check_complete(requests, done, path)
     work.build.counts |= Counter(f"finish_{row.finish_reason}" for row in done.values())
-    work.build.metrics |= watcher.metrics()
+    work.build.metrics |= progress.metrics()
     logger.info("%s: %d completions, %s", work.node.name, len(done), work.build.metrics)
 
 
 def _check_complete(requests: list[Request], done: dict[tuple[str, int], Completion], path: Path) -> None:
     gaps = {request.id for request in requests} ^ done.keys()
-    assert not gaps, f"{path}: ids asked for and ids answered differ: {sorted(gaps)[:3]}"
+    assert not gaps, f"{path}: ids of requests and of completions differ: {sorted(gaps)[:3]}"

@@ -1,4 +1,4 @@
-"""Completions -> graded scores, and the file of disagreements that people read."""
+"""Completions -> scores, and a file of disagreements between graders for people to read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def check(config: Config, node: AnyNode) -> None:
-    """Read all golds of a benchmark before any answer is drawn for it.
+    """Parse all golds of a benchmark before any completion is sampled for it.
 
     Raises:
         SourceError: a gold is not of its type; the text names the benchmark, the problem and the gold.
@@ -53,8 +53,8 @@ def check(config: Config, node: AnyNode) -> None:
 
 
 def grade(work: Work[ScoresSpec]) -> None:
-    """Grade stored completions by every grader. Missing is not wrong: truncated, without an answer, ungradable and
-    incorrect are counted apart, though none of them counts as right."""
+    """Grade stored completions by every grader. Truncated, unanswered, ungradable and incorrect completions are counted
+    apart; none of them counts as correct."""
     spec = work.node.spec
     problems = {problem.id: problem for problem in load_problems(spec.problems)}
     completions = work.node.inputs["completions"]
@@ -64,8 +64,8 @@ def grade(work: Work[ScoresSpec]) -> None:
     rows.sort(key=lambda row: (order[row.problem_id], row.sample))
     verdicts = verdicts_on([submission(row, problems) for row in rows], work, spec.problems.paper_rule)
     scores = scored(rows, problems, verdicts, spec.grader)
-    # Every problem has as many scores, so that all models are judged on the same ones, also where one could not be
-    # asked.
+    # Every problem has the same number of scores, so that all models are compared on the same problems. A problem whose
+    # prompt was too long gets scores without a completion.
     present = {row.problem_id for row in rows}
     num_samples = completions.spec.sampling.num_samples
     absent = [problem for problem in problems.values() if problem.id not in present]
@@ -112,7 +112,7 @@ def _track(
     problems: dict[str, Problem],
     texts: dict[tuple[str, int], str],
 ) -> None:
-    """The table of answers to the tracker: those to the same problems for every model."""
+    """Log the table of answers to the tracker. It has the same problems for every model."""
     benchmark = work.node.benchmark
     columns = ["problem_id", "problem", "answer", "prediction", "outcome", "reason", "num_tokens", "completion"]
     table = [

@@ -17,13 +17,13 @@ from micota.sft.packing import tokenise
 
 
 def likelihood(work: Work[LikelihoodSpec]) -> None:
-    """Bits per character of a recipe's data under the student before SFT; one row an example, in the order of the
-    data."""
+    """Bits per character (per byte of UTF-8) of the data of a recipe under the student before SFT; one row for each
+    example, in the order of the data."""
     data = input_path(work.store, work.node.inputs["data"]) / DATA
     examples = read_jsonl(data, Example)
     empty = next((number for number, example in enumerate(examples, start=1) if not example.completion), None)
     if empty is not None:
-        raise ArtifactError(f"{data}:{empty}: the completion is empty, so that there are no bits per byte of it")
+        raise ArtifactError(f"{data}:{empty}: the completion is empty, so that it has no bits per byte")
     tokenizer = open_tokenizer(work, work.node.inputs["model"])
     model = open_model(work, work.node.inputs["model"])
     tokens = [tokenise(tokenizer, example) for example in examples]

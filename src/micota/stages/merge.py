@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def merge(work: Work[MergeSpec]) -> None:
-    """Merge, check, and write a model that loads as it is."""
+    """Merge, check, and write the model."""
     spec = work.node.spec
     inputs = work.node.inputs
     if "calibration" in inputs:
@@ -32,8 +32,8 @@ def merge(work: Work[MergeSpec]) -> None:
 
 
 def _conversation(work: Work[MergeSpec]) -> list[dict[str, str]]:
-    """What the merged TA is asked for a sample: its first training problem, if the data are still there."""
-    made_of = work.node.inputs["tuned"].inputs  # nothing where the model was not trained here
+    """The messages for a sample completion of the merged TA: its first training problem, if the data still exist."""
+    made_of = work.node.inputs["tuned"].inputs  # empty for a model that was not trained here
     data = work.store.path(made_of["data"]) / DATA if "data" in made_of else None
     if data is None or not data.exists():
         text = _words(*model_location(work.store, work.node.inputs["tuned"]))
@@ -42,11 +42,11 @@ def _conversation(work: Work[MergeSpec]) -> list[dict[str, str]]:
 
 
 def _words(path: str, revision: str | None) -> str:
-    """A question, or where the tokenizer has no word for it, some words that it has."""
+    """A question; where the tokenizer lacks a word of it, the first eight tokens of the vocabulary."""
     tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     try:
         tokenizer(QUESTION)
-    except Exception:  # tokenizers raises no narrower kind where a word is missing
+    except Exception:  # tokenizers raises no narrower class for a missing word
         known = [number for number in sorted(tokenizer.get_vocab().values()) if number not in tokenizer.all_special_ids]
         return str(tokenizer.decode(known[:8]))
     return QUESTION

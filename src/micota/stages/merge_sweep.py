@@ -1,4 +1,4 @@
-"""Merges measured in memory: the engine loads the TA after SFT once and gets the weights of one merge after another."""
+"""Merges measured in memory: the engine loads the TA after SFT once, then the weights of one merge after another."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 def check(config: Config, node: AnyNode) -> None:
-    """Refuse engines that cannot take other weights while they are open.
+    """Refuse engines that cannot load other weights while they are open.
 
     Raises:
         ConfigError: the engine is neither ``hf`` nor ``vllm`` on one device.
@@ -56,15 +56,15 @@ def check(config: Config, node: AnyNode) -> None:
 
 
 def merge_sweep(work: Work[MergeSweepSpec]) -> None:
-    """Measure a grid, or search for the merge of a wanted length.
+    """Measure a grid, or search for the merge with the target length.
 
-    Every point is an artifact of its own, so that a restart, and another sweep, measures only what is missing.
+    Every point is a separate artifact, so that a restart or another sweep measures only the missing points.
     """
     spec = work.node.spec
     folders = [model_location(work.store, work.node.inputs[label]) for label in merge_order(work.node.inputs)]
     scratch = work.build.path / "scratch"
     check_device(work.config.engine.device, "engine.device")
-    close_engine()  # the memory is needed
+    close_engine()  # frees its memory for the engine of the sweep
     with ExitStack() as stack:
         models = stack.enter_context(open_models(folders, scratch))
         bar = stack.enter_context(progress_bar(work.console, work.build.path))
@@ -81,7 +81,7 @@ def merge_sweep(work: Work[MergeSweepSpec]) -> None:
             runner.grid()
         else:
             _calibrate(work, runner, ends)
-    write_jsonl(work.build.path / POINTS, sorted(runner.points, key=_place))
+    write_jsonl(work.build.path / POINTS, sorted(runner.points, key=_order_of))
     title = f"{work.node.name}: merges measured on {ends[0].num_problems} problems"
     writes = _writing(work, runner.points) if spec.target_length_ratio is None else None
     write_text(work.build.path / PAGE, sweep_page(title, runner.points, writes))
@@ -89,7 +89,7 @@ def merge_sweep(work: Work[MergeSweepSpec]) -> None:
         work.console.print(Text(f"the most accurate of them as a model:  {writes}"))
     work.build.counts |= {
         "points": len(runner.points),
-        "points_measured": runner.num_measured,  # the others were there already
+        "points_measured": runner.num_measured,  # the others existed
         "problems": ends[0].num_problems,
     }
     work.build.metrics |= {
@@ -99,8 +99,8 @@ def merge_sweep(work: Work[MergeSweepSpec]) -> None:
 
 
 def _writing(work: Work[MergeSweepSpec], points: Sequence[MergePoint]) -> str:
-    """The command that writes the most accurate merge of a grid; with the masks of the first seed, for another seed
-    would train another TA."""
+    """The command that writes the most accurate merge of a grid. It uses the masks of the first seed, because another
+    seed would train another TA."""
     density, weight, _, _ = most_accurate(points)
     kept = [item for item in work.config.overrides if "sweep" not in override_key(item)]
     chosen = {"merge.density": f"{density:g}", "merge.weight": f"{weight:g}"}
@@ -108,7 +108,8 @@ def _writing(work: Work[MergeSweepSpec], points: Sequence[MergePoint]) -> str:
 
 
 def merge_order(labels: Iterable[str]) -> list[str]:
-    """The inputs of a merge in its order: base, the TA after SFT, and the one before it where base is another."""
+    """The labels of the inputs of a merge in order: base, the TA after SFT, and the TA before SFT if base is another
+    model."""
     return [label for label in ("base", "tuned", "instruct") if label in labels]
 
 
@@ -150,37 +151,37 @@ class SweepRunner:
         self._engine.close()
 
     def unmerged(self, form: str) -> MergePoint:
-        """The TA before or after SFT."""
-        # With a base of its own, the TA before SFT is the last of the models.
+        """The point of the TA before or after SFT, without a merge."""
+        # Where the base is another model, the TA before SFT is the last of the models.
         model = self._models[1] if form == "after" else self._models[2 if len(self._models) > 2 else 0]
         point = merge_point(self._node, form, None, None, self._spec.merge.seed)
-        own = {"form": form, "density": None, "weight": None, "seed": self._spec.merge.seed}
-        return self._measure(point, lambda: _weights(model.checkpoint, self._names), **own)
+        setting = {"form": form, "density": None, "weight": None, "seed": self._spec.merge.seed}
+        return self._measure(point, lambda: _weights(model.checkpoint, self._names), **setting)
 
     def grid(self) -> None:
-        """Every merge of the grid, seed by seed: masks are kept of one seed only."""
+        """Measure every merge of the grid, seed by seed: only the masks of one seed are kept."""
         for seed in self._seeds():
             for density, weight in itertools.product(self._spec.densities, self._spec.weights):
                 self._merged(density, weight, seed)
             self._sweep.forget(seed)
 
     def reading(self, density: float, weight: float) -> Reading:
-        """The merge at a point, over all seeds."""
+        """The mean over all seeds of the merges with this density and weight."""
         return reading_of([self._merged(density, weight, seed) for seed in self._seeds()])
 
     def _seeds(self) -> range:
         return range(self._spec.merge.seed, self._spec.merge.seed + self._spec.num_seeds)
 
     def _merged(self, density: float, weight: float, seed: int) -> MergePoint:
-        own = {"form": "merged", "density": density, "weight": weight, "seed": seed}
+        setting = {"form": "merged", "density": density, "weight": weight, "seed": seed}
         point = merge_point(self._node, "merged", density, weight, seed)
-        return self._measure(point, lambda: self._sweep.merge(density, weight, seed).tensors(), **own)
+        return self._measure(point, lambda: self._sweep.merge(density, weight, seed).tensors(), **setting)
 
     def _measure(
-        self, node: Node[MergePointSpec], weights: Callable[[], Iterable[tuple[str, torch.Tensor]]], **own: Any
+        self, node: Node[MergePointSpec], weights: Callable[[], Iterable[tuple[str, torch.Tensor]]], **setting: Any
     ) -> MergePoint:
-        # Sweeps that run side by side share points: who comes second waits for the first.
-        with self._store.build(node, own["seed"], self._experiment, wait=True) as build:
+        # Sweeps that run side by side share points: the second to reach a point waits for the first.
+        with self._store.build(node, setting["seed"], self._experiment, wait=True) as build:
             if build is not None:
                 start = time.perf_counter()
                 self._loader.load_weights(weights())
@@ -194,7 +195,7 @@ class SweepRunner:
         with graders_of(self._evaluation) as graders:
             scores = self._evaluator.scores(rows, graders)
         point = MergePoint(
-            **own,
+            **setting,
             num_problems=len(scores),
             num_correct=sum(score.correct is True for score in scores),
             num_truncated=sum(score.outcome == "truncated" for score in scores),
@@ -210,19 +211,19 @@ class SweepRunner:
 
 
 def _weights(checkpoint: Checkpoint, names: Iterable[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of a model as they are."""
+    """The tensors of a model, unmerged."""
     for name in names:
         entry = checkpoint.entries[name]
         yield name, checkpoint.read(name, 0, entry.num_elements).view(entry.shape)
 
 
-def _place(point: MergePoint) -> tuple[Any, ...]:
-    """The order of points in the file: the TA before and after SFT first."""
+def _order_of(point: MergePoint) -> tuple[Any, ...]:
+    """Sort key of points in the file: the TA before and after SFT come first."""
     return ("before", "after", "merged").index(point.form), point.density or 0, point.weight or 0, point.seed
 
 
 def reading_of(points: Sequence[MergePoint]) -> Reading:
-    """The mean over seeds of one point."""
+    """The mean over ``points``, the seeds of one merge."""
     return Reading(
         density=points[0].density or 0.0,
         weight=points[0].weight or 0.0,
@@ -232,7 +233,7 @@ def reading_of(points: Sequence[MergePoint]) -> Reading:
 
 
 def _calibrate(work: Work[MergeSweepSpec], runner: SweepRunner, ends: Sequence[MergePoint]) -> None:
-    """Search, and write what was chosen and the whole curve."""
+    """Search for the target length, and write the chosen merge and the whole curve."""
     spec = work.node.spec
     assert spec.target_length_ratio and spec.tolerance and spec.num_steps
     before, after = reading_of([ends[0]]), reading_of([ends[1]])
@@ -258,6 +259,6 @@ def _calibrate(work: Work[MergeSweepSpec], runner: SweepRunner, ends: Sequence[M
 
 
 def calibrated(spec: MergeSpec, folder: Path) -> MergeSpec:
-    """The merge that a finished calibration chose."""
+    """``spec`` with the density and weight that a finished calibration chose."""
     chosen = json.loads((folder / CHOICE).read_text(encoding="utf-8"))["chosen"]
     return replace(spec, density=chosen["density"], weight=chosen["weight"])

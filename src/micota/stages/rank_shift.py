@@ -1,4 +1,4 @@
-"""The answers of a tuned model and the model before tuning -> which tokens tuning made it use."""
+"""Completions of a tuned model and the model before tuning -> the ranks of their tokens before tuning."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from micota.sft.packing import Tokens
 
 
 def rank_shift(work: Work[RankShiftSpec]) -> None:
-    """Ranks of all tokens, a row an answer, and what they come to for each token."""
-    before, answered = work.node.inputs["model"], work.node.inputs["completions"]
-    rows = read_jsonl(input_path(work.store, answered) / COMPLETIONS, Completion)
-    rows.sort(key=lambda row: (row.problem_id, row.sample))  # completions stand in the order in which they finished
+    """Write the ranks of all tokens (one row for each completion) and statistics of each token of the vocabulary."""
+    before, completions = work.node.inputs["model"], work.node.inputs["completions"]
+    rows = read_jsonl(input_path(work.store, completions) / COMPLETIONS, Completion)
+    rows.sort(key=lambda row: (row.problem_id, row.sample))  # stored in the order in which they finished
     tokenizer = open_tokenizer(work, before)
-    tokens = tokens_of(tokenizer, answered.spec, rows)
+    tokens = tokens_of(tokenizer, completions.spec, rows)
     model = open_model(work, before)
 
     def rows_of(batch: list[int]) -> list[RankedResponse]:
-        ranks = token_ranks(model, [tokens[index] for index in batch])
-        return [response(index, found) for index, found in zip(batch, ranks, strict=True)]
+        ranks_of_batch = token_ranks(model, [tokens[index] for index in batch])
+        return [response(index, ranks) for index, ranks in zip(batch, ranks_of_batch, strict=True)]
 
     def response(index: int, ranks: list[int]) -> RankedResponse:
         return RankedResponse(
@@ -51,9 +51,9 @@ def rank_shift(work: Work[RankShiftSpec]) -> None:
 
 
 def tokens_of(tokenizer: Any, spec: CompletionsSpec, rows: list[Completion]) -> list[Tokens]:
-    """Prompt and answer as token ids, with eos where the answer ended by itself.
+    """Prompt and completion as token ids, with eos after a completion that the model ended.
 
-    Answers are stored as text: tokens are those of the tokenizer, which are nearly always the ones that were drawn.
+    Completions are stored as text and tokenised again. The tokens are nearly always those that were sampled.
     """
     problems = {question.id: question.problem for question in load_questions(spec.questions)}
 
@@ -61,9 +61,9 @@ def tokens_of(tokenizer: Any, spec: CompletionsSpec, rows: list[Completion]) -> 
         ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    found = []
+    sequences = []
     for row in rows:
         prompt = plain(prompt_text(tokenizer, problems[row.problem_id], spec.prompt))
         end = [tokenizer.eos_token_id] if row.finish_reason == "stop" else []
-        found.append(Tokens(ids=[*prompt, *plain(row.completion), *end], num_prompt=len(prompt)))
-    return found
+        sequences.append(Tokens(ids=[*prompt, *plain(row.completion), *end], num_prompt=len(prompt)))
+    return sequences

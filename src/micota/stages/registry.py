@@ -1,4 +1,4 @@
-"""Every kind of node, one record each. Adding a stage is adding a spec, a record here, and the file that runs it."""
+"""One record for each kind of node. A new stage needs a spec, a record here, and the file that runs it."""
 
 from __future__ import annotations
 
@@ -18,62 +18,60 @@ from micota.graph.node import AnyNode, Node
 from micota.graph.specs import DATA_SPECS
 from micota.graph.stage import Counts, Stage, register
 
-Found = Counts
 
-
-def _describe_source(node: Node[SourceSpec], found: Found) -> str:
+def _describe_source(node: Node[SourceSpec], counts: Counts) -> str:
     spec = node.spec
     return f"{spec.path}@{spec.revision}" if spec.revision else spec.path
 
 
-def _describe_completions(node: Node[CompletionsSpec], found: Found) -> str:
+def _describe_completions(node: Node[CompletionsSpec], counts: Counts) -> str:
     spec, sampling = node.spec, node.spec.sampling
     decoding = "greedy" if sampling.temperature == 0 else f"temperature {sampling.temperature:g}"
     samples = f", {sampling.num_samples} samples each" if sampling.num_samples > 1 else ""
-    answers = f"{found['requested']} answers" if "requested" in found else "answers"
+    answers = f"{counts['requested']} answers" if "requested" in counts else "answers"
     return f"{answers}, {decoding}{samples}, at most {sampling.max_tokens} tokens, {spec.engine} {spec.dtype}"
 
 
-def _describe_data(node: AnyNode, found: Found) -> str:
-    kept = f"{found['examples']} examples" if "examples" in found else "examples"
+def _describe_data(node: AnyNode, counts: Counts) -> str:
+    kept = f"{counts['examples']} examples" if "examples" in counts else "examples"
     return f"{kept}, {node.spec.how}"
 
 
-def _describe_training(node: Node[TrainSpec], found: Found) -> str:
+def _describe_training(node: Node[TrainSpec], counts: Counts) -> str:
     sft = node.spec.sft
     tuned = "full fine-tuning" if sft.lora is None else "LoRA"
-    steps = f", {found['steps']} steps" if "steps" in found else ""
+    steps = f", {counts['steps']} steps" if "steps" in counts else ""
     return f"{tuned}, learning rate {sft.learning_rate:g}, batch {sft.batch_size}, epochs {sft.epochs:g}{steps}"
 
 
-def _describe_merge(node: Node[MergeSpec], found: Found) -> str:
+def _describe_merge(node: Node[MergeSpec], counts: Counts) -> str:
     return f"{node.spec.method}, density {_setting(node.spec.density)}, weight {_setting(node.spec.weight)}"
 
 
 def _setting(value: Any) -> str:
-    """A number, or one a module, or what calibration is to find."""
+    """The text of a number, of numbers by module, or of a number that calibration chooses."""
     if value is None:
-        return "found by calibration"
+        return "chosen by calibration"
     return f"{value:g}" if isinstance(value, int | float) else "by module"
 
 
-def _describe_sweep(node: Node[MergeSweepSpec], found: Found) -> str:
-    merges = f"{found['points']} merges" if "points" in found else "merges"
+def _describe_sweep(node: Node[MergeSweepSpec], counts: Counts) -> str:
+    merges = f"{counts['points']} merges" if "points" in counts else "merges"
     return f"{merges} by {node.spec.merge.method}, measured in memory on {node.spec.problems.limit} problems"
 
 
-def _describe_scores(node: Node[ScoresSpec], found: Found) -> str:
-    right = f": {found.get('correct', 0)} of {found['scores']} correct" if "scores" in found else ""
+def _describe_scores(node: Node[ScoresSpec], counts: Counts) -> str:
+    right = f": {counts.get('correct', 0)} of {counts['scores']} correct" if "scores" in counts else ""
     return f"graded by {node.spec.grader}{right}"
 
 
-def _describe_likelihood(node: Node[LikelihoodSpec], found: Found) -> str:
-    bits = f": {found['bits_per_byte']:.3f} bits per byte" if "bits_per_byte" in found else ""
+def _describe_likelihood(node: Node[LikelihoodSpec], counts: Counts) -> str:
+    bits = f": {counts['bits_per_byte']:.3f} bits per byte" if "bits_per_byte" in counts else ""
     return f"likelihood of the data{bits}"
 
 
-def _headline_merge(node: Node[MergeSpec], found: Found) -> str:
-    return f"task vector x {found['merged_vector_norm'] / found['task_vector_norm']:.2f}"
+def _headline_merge(node: Node[MergeSpec], counts: Counts) -> str:
+    return f"task vector x {counts['merged_vector_norm'] / counts['task_vector_norm']:.2f}"
 
 
 def _add(**record: Any) -> None:
@@ -94,7 +92,7 @@ _add(
     label="answers",
     section="generation",
     describe=_describe_completions,
-    headline=lambda node, found: f"{found['requested']} answers",
+    headline=lambda node, counts: f"{counts['requested']} answers",
 )
 _add(
     name="select",
@@ -103,7 +101,7 @@ _add(
     label="data",
     section="data",
     describe=_describe_data,
-    headline=lambda node, found: f"{found['examples']} examples, {found['num_tokens']:.0f} tokens each",
+    headline=lambda node, counts: f"{counts['examples']} examples, {counts['num_tokens']:.0f} tokens each",
 )
 _add(
     name="train",
@@ -114,7 +112,7 @@ _add(
     label="training",
     section="train",
     describe=_describe_training,
-    headline=lambda node, found: f"loss {found['loss']:.3f}, {found['steps']} steps",
+    headline=lambda node, counts: f"loss {counts['loss']:.3f}, {counts['steps']} steps",
 )
 _add(
     name="merge",
@@ -133,7 +131,7 @@ _add(
     label="merge sweep",
     section="merge_sweep",
     describe=_describe_sweep,
-    headline=lambda node, found: f"{found['points']} merges measured",
+    headline=lambda node, counts: f"{counts['points']} merges measured",
 )
 _add(
     name="grade",
@@ -143,7 +141,7 @@ _add(
     label="scores",
     section="eval",
     describe=_describe_scores,
-    headline=lambda node, found: f"{node.benchmark} {100 * found['accuracy']:.1f} %",
+    headline=lambda node, counts: f"{node.benchmark} {100 * counts['accuracy']:.1f} %",
 )
 _add(
     name="likelihood",
@@ -152,7 +150,7 @@ _add(
     label="BPC",
     section="bpc",
     describe=_describe_likelihood,
-    headline=lambda node, found: f"BPC {found['bits_per_byte']:.3f}",
+    headline=lambda node, counts: f"BPC {counts['bits_per_byte']:.3f}",
 )
 _add(
     name="rank_shift",
@@ -160,6 +158,6 @@ _add(
     run="micota.stages.rank_shift:rank_shift",
     label="rank shift",
     section="rank_shift",
-    describe=lambda node, found: "token ranks of the answers before tuning",
-    headline=lambda node, found: f"{node.benchmark} {100 * found['share_shifted']:.1f} % of tokens shifted",
+    describe=lambda node, counts: "token ranks of the answers before tuning",
+    headline=lambda node, counts: f"{node.benchmark} {100 * counts['share_shifted']:.1f} % of tokens shifted",
 )

@@ -32,14 +32,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """The rows of a recipe; ``card`` is what its data card says beside the usual."""
+    """The rows of a recipe; ``card`` has additional entries of its data card."""
 
     examples: list[Example]
     card: dict[str, Any] = field(default_factory=dict)
 
 
 def select(work: Work[DataSpec]) -> None:
-    """Build the data of a recipe, in the way that its spec says; ``BUILDERS`` has one function for each."""
+    """Build the data of a recipe with the function that ``BUILDERS`` has for its spec."""
     problems = load_problems(work.node.spec.problems)
     chosen = BUILDERS[type(work.node.spec)](work, problems)
     order = {problem.id: index for index, problem in enumerate(problems)}
@@ -66,7 +66,7 @@ def filtered(work: Work[FilteredSpec], problems: list[Problem]) -> Chosen:
 
 
 def mixed(work: Work[MixtureSpec], problems: list[Problem]) -> Chosen:
-    """Examples of several parts, in the shares that the spec says."""
+    """Examples of several parts, in the shares of ``spec.weights``."""
     spec, parts = work.node.spec, read_parts(work)
     examples = mixture(parts, spec.weights, spec.select.num_examples, spec.seed)
     _count_parts(work, examples, parts, parts)
@@ -74,7 +74,7 @@ def mixed(work: Work[MixtureSpec], problems: list[Problem]) -> Chosen:
 
 
 def most_likely_of(work: Work[MostLikelySpec], problems: list[Problem]) -> Chosen:
-    """Of each problem the completion that the student finds most likely."""
+    """For each problem the completion that is most likely under the student before SFT."""
     spec, parts = work.node.spec, read_parts(work)
     work.build.counts["candidates"] = sum(len(rows) for rows in parts.values())
     examples = choose(candidates(work, parts, parts), spec.select.num_examples, spec.seed)
@@ -83,22 +83,22 @@ def most_likely_of(work: Work[MostLikelySpec], problems: list[Problem]) -> Chose
 
 
 def matched(work: Work[MatchedSpec], problems: list[Problem]) -> Chosen:
-    """The rows of one recipe, chosen beside those of all that it is compared with."""
+    """The rows of one recipe, chosen together with those of all recipes of the comparison."""
     spec, parts = work.node.spec, read_parts(work)
-    found = {
+    built = {
         recipe: candidates(work, parts, weights)
         for recipe, weights in spec.compared.items()
         if not any(weights.values())
     }
-    whole = {recipe: {recipe: 1.0} if recipe in found else weights for recipe, weights in spec.compared.items()}
-    recipes, account = match(parts | found, whole, spec.select, spec.seed)
+    whole = {recipe: {recipe: 1.0} if recipe in built else weights for recipe, weights in spec.compared.items()}
+    recipes, account = match(parts | built, whole, spec.select, spec.seed)
     examples = recipes[spec.compared_as]
     _count_parts(work, examples, parts, spec.compared[spec.compared_as])
     return Chosen(examples=examples, card={"match": account})
 
 
-def own_rows(work: Work[RowsSpec], problems: list[Problem]) -> Chosen:
-    """Rows of the user's own file."""
+def file_rows(work: Work[RowsSpec], problems: list[Problem]) -> Chosen:
+    """Rows of a file of the user."""
     spec = work.node.spec
     rows = read_jsonl(Path(spec.path), Example)
     for number, row in enumerate(rows, start=1):
@@ -127,7 +127,7 @@ BUILDERS: dict[type[DataSpec], Callable[[Work[Any], list[Problem]], Chosen]] = {
     MixtureSpec: mixed,
     MostLikelySpec: most_likely_of,
     MatchedSpec: matched,
-    RowsSpec: own_rows,
+    RowsSpec: file_rows,
 }
 
 
@@ -138,7 +138,7 @@ def read_parts(work: Work[Any]) -> dict[str, list[Example]]:
 
 
 def candidates(work: Work[Any], parts: Mapping[str, Sequence[Example]], labels: Iterable[str]) -> list[Example]:
-    """Of each problem the completion that the student finds most likely, out of those of the parts ``labels``."""
+    """For each problem the completion of the parts ``labels`` that is most likely under the student before SFT."""
     nodes = {label: work.node.inputs[likelihood_of(label)] for label in labels}
     scores = {label: read_jsonl(input_path(work.store, node) / BPC, ExampleScore) for label, node in nodes.items()}
     return most_likely({label: parts[label] for label in nodes}, scores)
@@ -147,27 +147,28 @@ def candidates(work: Work[Any], parts: Mapping[str, Sequence[Example]], labels: 
 def _count_parts(
     work: Work[Any], examples: Sequence[Example], parts: Mapping[str, Sequence[Example]], labels: Iterable[str]
 ) -> None:
-    """How many rows come from each part."""
+    """Count the rows from each part in the manifest."""
     sources = Counter(example.source for example in examples)
     work.build.counts |= {f"from_{label}": sources[parts[label][0].source] for label in labels}
 
 
 def verdicts(rows: list[Completion], problems: dict[str, Problem], evaluation: EvaluationConfig) -> list[Verdict]:
-    """What the default grader says of each completion."""
+    """The verdict of the default grader on each completion."""
     with graders_of(evaluation) as graders:
         return graders.typed([(problems[row.problem_id], prediction(submission(row, problems))) for row in rows])
 
 
 def decontaminate(work: Work[FilteredSpec], problems: list[Problem]) -> dict[str, str]:
-    """The problems to drop for being in a benchmark, by the rule that found them; all pairs are written for people."""
+    """The ids of problems to drop because a benchmark has them, each with the rule that matched. All pairs are written
+    to ``CONTAMINATION``."""
     spec = work.node.spec
     if not spec.decontaminate_against:
         return {}
     matches = find_matches(problems, {name: load_problems(rows) for name, rows in spec.decontaminate_against.items()})
     write_jsonl(work.build.path / CONTAMINATION, matches)
-    found = reasons(matches, spec.select.decontaminate)
-    logger.info("%d of %d problems are in a benchmark; all pairs: %s", len(found), len(problems), CONTAMINATION)
-    return found
+    contaminated = reasons(matches, spec.select.decontaminate)
+    logger.info("%d of %d problems are in a benchmark; all pairs: %s", len(contaminated), len(problems), CONTAMINATION)
+    return contaminated
 
 
 def keep(
@@ -177,7 +178,7 @@ def keep(
     graded: list[Verdict],
     contaminated: Mapping[str, str],
 ) -> tuple[list[Example], dict[str, int]]:
-    """Examples from the completions that pass every filter, and how many were dropped for which reason."""
+    """Examples from the completions that pass every filter, and the number dropped for each reason."""
     filters = Filters(spec.select)
     passed = []
     dropped: Counter[str] = Counter()
@@ -197,8 +198,8 @@ def keep(
 
 
 def unlearnable(row: Completion, verdict: Verdict, problems: dict[str, Problem], spec: FilteredSpec) -> str | None:
-    """Why no target can be made of what a model wrote that thinks: its thought does not end, or what is to be learnt of
-    it lacks the answer that the whole has."""
+    """The reason why a completion gives no training target, or None: its chain of thought does not end, or the target
+    lacks the answer that the whole completion has."""
     if split(row.completion, spec.thinking, row.prefilled).answer is None:
         return "unended_thought"
     form = spec.select.thinking
@@ -210,7 +211,7 @@ def unlearnable(row: Completion, verdict: Verdict, problems: dict[str, Problem],
 
 
 def _example(row: Completion, problems: dict[str, Problem], spec: FilteredSpec) -> Example:
-    """What is to be learnt of a completion; its length is that of the part of it, in the generator's tokens."""
+    """The example of a completion. ``num_tokens`` is the length of the target in tokens of the generator."""
     form = spec.select.thinking
     num_cot = row.num_cot_tokens
     lengths = {} if num_cot is None else {"cot": num_cot, "answer": row.num_tokens - num_cot}

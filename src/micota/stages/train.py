@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_placement(config: Config, node: Node[TrainSpec]) -> None:
-    """Refuse devices that are not here, before anything is made or tracked.
+    """Refuse devices that this machine lacks, before anything is made or tracked.
 
     Raises:
         ConfigError: the text names the key.
@@ -42,16 +42,16 @@ def check_placement(config: Config, node: Node[TrainSpec]) -> None:
     if trainer.accelerator == "gpu" and torch.cuda.device_count() < trainer.devices:
         raise ConfigError(
             f"trainer.devices={trainer.devices}, but PyTorch sees {torch.cuda.device_count()} GPUs here; "
-            "accepted: at most so many"
+            "accepted: at most this number"
         )
     check_launch(config)
 
 
 def train(work: Work[TrainSpec]) -> None:
-    """Fine-tune; a killed run goes on from its last checkpoint, to the same weights.
+    """Fine-tune. A killed run goes on from its last checkpoint and ends with the same weights.
 
     Raises:
-        ConfigError: what is asked for cannot run together.
+        ConfigError: settings of the trainer exclude each other.
     """
     close_engine()
     with progress_bar(work.console, work.build.path) as bar:
@@ -83,8 +83,8 @@ class Reporter:
         if "train/loss" in metrics:
             note = f"loss {metrics['train/loss']:.3f}{self._accuracies}"
             self._bar.update(self._task, completed=step, note=note)
-        elif found := [f"{name} {value:.3f}" for name, value in metrics.items() if name.endswith("/accuracy")]:
-            self._accuracies = ", " + ", ".join(found)
+        elif accuracies := [f"{name} {value:.3f}" for name, value in metrics.items() if name.endswith("/accuracy")]:
+            self._accuracies = ", " + ", ".join(accuracies)
         self._run.log(metrics, step=step)
         if step % 10 == 0 or step == self._total or "train/loss" not in metrics:
             logger.info("step %d of %d: %s", step, self._total, dict(metrics))
@@ -113,7 +113,7 @@ def read_inputs(store: Store, train_node: AnyNode) -> Inputs:
 
 
 def fit_here(work: Work[TrainSpec], progress: Progress) -> None:
-    """Train in this process, which is one rank where there are several, and export."""
+    """Train in this process (one rank of a distributed run) and export the model."""
     inputs = read_inputs(work.store, work.node)
     fitted = fit(work.config, work.node, inputs, work.build.path, progress, writes=not outer_rank())
     work.build.counts |= {"examples": fitted.examples, "steps": fitted.steps}

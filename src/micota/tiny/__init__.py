@@ -5,7 +5,7 @@ four bundled Qwen2 models of 57k to 302k parameters (`models/`, made once by `pr
 verbose teacher, a strong teacher assistant and two weak students. Everything else (generation, training,
 merging, evaluation) is the code that also runs the large models.
 
-The world is constructed so that the mechanism of the paper is visible: pre-training contains the useful
+The setting is constructed so that the mechanism of the paper is visible: pre-training contains the useful
 habits (announce, explain) often and the redundant ones (checks) rarely, and the teacher checks at random.
 Results on it show that the code and the method work as described; they are no evidence about large models.
 """

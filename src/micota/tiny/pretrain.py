@@ -1,7 +1,7 @@
 """Pre-trains the bundled models: `python -m micota.tiny.pretrain [teacher ta student student2]`.
 
 Matrices are trained with Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/), everything
-else with AdamW. Muon is decisive at this size: in a prototype a student reached 57 % with it and 13 % with
+else with AdamW. Muon matters at this size: in a prototype a student reached 57 % with it and 13 % with
 AdamW alone, in equal time. The loss is on the solution only; samples are always fresh and avoid the
 development and test chains.
 
@@ -186,7 +186,7 @@ def evaluate_level(
 def evaluate(folder: Path) -> Iterator[str]:
     """Lines for the log: accuracy and length on the development problems, by level and on average.
 
-    The folder is loaded as any user would, so that a bad tokenizer or config shows here.
+    The folder is loaded from disk, so that a damaged tokenizer or config fails here.
     """
     model = hf.AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = hf.AutoTokenizer.from_pretrained(folder)

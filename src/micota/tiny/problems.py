@@ -1,6 +1,6 @@
 """The bundled problems: one training split, and a development and a test split at each level.
 
-`python -m micota.tiny.problems` writes them again, byte for byte. No chain (start and operations) occurs
+`python -m micota.tiny.problems` writes the same files again, byte for byte. No chain (start and operations) occurs
 twice, within a split or across splits. Tune on `dev_*`, report on `test_*`.
 """
 
@@ -59,7 +59,7 @@ def load_split(name: str) -> list[dict[str, str]]:
 
 
 def excluded_chains() -> set[Chain]:
-    """All chains of the development and test splits: pre-training never sees them."""
+    """All chains of the development and test splits, which pre-training excludes."""
     names = [split.name for split in SPLITS if split.name != "train"]
     return {parse_problem(row["problem"]).chain for name in names for row in load_split(name)}
 

@@ -1,11 +1,11 @@
-"""What is pre-trained, and on what: shapes, habits and stages of the bundled models in one table."""
+"""The bundled models in one table: shapes, habits of their training data, and stages."""
 
 from dataclasses import dataclass
 
 from micota.tiny.task import LONG, SHORT, HabitMix
 
 HEAD_DIM = 32
-"""Of every model: vLLM on CPU refuses smaller heads."""
+"""Of every model: vLLM on CPU rejects smaller heads."""
 
 Corpus = tuple[tuple[float, HabitMix], ...]
 """Habit mixes and how often a solution comes from each; the weights sum to 1."""
@@ -23,7 +23,7 @@ ONLY_LONG: Corpus = ((1.0, LONG),)
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps on one corpus, with fresh optimisers and a warm-up and decay of its own."""
+    """Steps on one corpus. Each stage has new optimisers and a separate warm-up and decay."""
 
     corpus: Corpus
     num_steps: int
@@ -61,8 +61,8 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     # 57k parameters; 48 wide would need heads of 24. Narrower MLP instead.
-    # The students are stopped where they know their facts but lose long chains; accuracy rises steeply with the steps
-    # of the first stage (660: 61 %, 720: 81 % on the development problems), which were chosen there.
+    # Training of the students stops where they solve single steps but fail on long chains. Accuracy rises steeply with
+    # the steps of the first stage (660: 61 %, 720: 81 % on the development problems, on which they were chosen).
     "student": Recipe(
         48, 2, 2, 128,
         (

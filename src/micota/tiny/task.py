@@ -3,7 +3,7 @@ r"""The task of the toy setting: chains of single-digit arithmetic, and ways of 
 A chain starts at a digit and applies `+`, `-` and `*` with operands 2 to 9, taking the value modulo 10 each
 time. A solution is the same computation with more or fewer *habits*:
 
-- `pre`: a first line that restates the start;
+- `pre`: a first line that repeats the start;
 - `ann`: each step is announced (`First *9: `);
 - `dec`: each step shows the full result before its last digit (`9*9=81, so 1.`);
 - checks: a step is verified by the inverse operation (` Wait, 9*9=81 ok.`), and once more (` Hmm, ...`);
@@ -44,7 +44,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Question:
-    """A chain told as a story about somebody's things."""
+    """A chain as a word problem about the things of a person."""
 
     chain: Chain
     name: str
@@ -64,7 +64,7 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Habits:
-    """How one solution is written; `num_checks` holds 0, 1 or 2 for each step (empty: no checks)."""
+    """The habits of one solution; `num_checks` holds 0, 1 or 2 for each step (empty: no checks)."""
 
     pre: bool = False
     ann: bool = False
@@ -75,7 +75,7 @@ class Habits:
 
 @dataclass(frozen=True, kw_only=True)
 class HabitMix:
-    """Probabilities from which the habits of each solution are drawn independently.
+    """Probabilities with which the habits of each solution are sampled independently.
 
     `chk` is the probability that a solution checks at all, `chk_rates` the rates of which it then takes one
     as the probability of a check at a step, and `chk2` that of a second check after a check.
@@ -95,14 +95,14 @@ LONG = HabitMix(pre=1.0, ann=1.0, dec=1.0, chk=1.0, chk_rates=(0.7,), chk2=0.15,
 
 
 def sample_question(rng: random.Random, num_steps: int) -> Question:
-    """Draw a chain of `num_steps` operations and the story around it."""
+    """Sample a word problem with a chain of `num_steps` operations."""
     start = rng.randrange(MODULUS)
     ops = tuple((rng.choice(OPERATORS), rng.randint(2, 9)) for _ in range(num_steps))
     return Question(Chain(start, ops), rng.choice(NAMES), rng.choice(ITEMS))
 
 
 def parse_problem(problem: str) -> Question:
-    """Read a problem text back; ValueError if it is none."""
+    """Parse the text of a problem; ValueError for any other text."""
     match = _PROBLEM.fullmatch(problem)
     if match is None:
         raise ValueError(f"not a problem of the toy setting: {problem!r}")
@@ -112,7 +112,7 @@ def parse_problem(problem: str) -> Question:
 
 
 def sample_habits(rng: random.Random, mix: HabitMix, num_steps: int) -> Habits:
-    """Draw the habits of one solution of `num_steps` steps."""
+    """Sample the habits of one solution of `num_steps` steps."""
     pre, ann, dec, chk = (rng.random() < p for p in (mix.pre, mix.ann, mix.dec, mix.chk))
     rate = rng.choice(mix.chk_rates) if chk else 0.0
     checks = ((rng.random() < rate, rng.random() < mix.chk2) for _ in range(num_steps))
@@ -143,7 +143,7 @@ def write_short(question: Question) -> str:
 
 
 def write_long(question: Question, rng: random.Random) -> str:
-    """A solution with the habits of the teacher, checks drawn at random: about 153 tokens on average."""
+    """A solution with the habits of the teacher, checks sampled at random: about 153 tokens on average."""
     return write_solution(question, sample_habits(rng, LONG, len(question.chain.ops)))
 
 

@@ -1,7 +1,7 @@
-"""The word-level tokenizer of the toy setting: 58 tokens, lossless on its own texts.
+"""The word-level tokenizer of the toy setting: 58 tokens, lossless on texts of the task.
 
 Every text of `task` splits into whole words, digits and marks; a mark keeps the space after it and a word the
-space before it, so that joining the tokens gives the text back. Text outside the world is an error, never silently
+space before it, so that joining the tokens gives the text back. Any other text is an error, never silently
 lost.
 """
 
@@ -34,18 +34,18 @@ CHAT_TEMPLATE = (
 
 
 def vocabulary() -> list[str]:
-    """All 58 tokens; a token's place is its id."""
+    """All 58 tokens; the position of a token is its id."""
     marks = ["\\boxed{", "}", "\n", *"0123456789", *OPERATORS, "=", "?", " ", ",", ", ", ".", ". ", ":", ": "]
-    told = [*NAMES, *(f" {item}" for item in ITEMS), " has", " mod"]
-    written = ["Okay", "let", " me", " think", "First", "Next", "Finally", "so"]
-    checked = ["Wait", "Hmm", " ok", "Check", " again"]
-    return [PAD, EOS, *marks, *told, *written, *checked]
+    question_words = [*NAMES, *(f" {item}" for item in ITEMS), " has", " mod"]
+    solution_words = ["Okay", "let", " me", " think", "First", "Next", "Finally", "so"]
+    check_words = ["Wait", "Hmm", " ok", "Check", " again"]
+    return [PAD, EOS, *marks, *question_words, *solution_words, *check_words]
 
 
 def split_pattern() -> str:
-    """Any token, the longest first, so that whatever a model strings together splits into tokens again.
+    """A regular expression of all tokens, the longest first, so that any sequence of tokens splits into tokens again.
 
-    A mark leaves the space after it to a word that has no form without one: `, me` is `,` and ` me`.
+    The space after a mark belongs to the next word if that word exists only with a space: `, me` is `,` and ` me`.
     """
     tokens = sorted(vocabulary()[2:], key=len, reverse=True)
     spaced_words = "|".join(token.strip() for token in tokens if re.fullmatch(" [a-z]+", token))
