@@ -129,6 +129,24 @@ def test_commands_make_what_they_name(composed: Composed, calibrated: list[str])
         assert node.folder in {made.folder for made in graph.unique(targets)}, (node.name, node.command, overrides)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["num_samples=4", "temperature=0.6"],
+        ["num_samples=4", "temperature=0.6", "evaluation.sampling.num_samples=2"],
+    ],
+)
+def test_commands_of_an_evaluation_keep_its_sampling(composed: Composed, settings: list[str]) -> None:
+    """``num_samples`` and ``temperature`` are keys of evaluate alone, and still part of the key of what it makes."""
+    from micota.config import arguments_for
+
+    base = ["experiment=tiny", "data=short", *settings]
+    for node in graph.unique(graph.evaluation(composed("evaluate", *base))):
+        if node.command == "evaluate":
+            again = graph.evaluation(composed("evaluate", *arguments_for(base, node.choose)))
+            assert node.folder in {made.folder for made in graph.unique(again)}, (node.name, node.choose)
+
+
 def test_the_student_before_sft_has_no_data(composed: Composed) -> None:
     config = composed("train", "data=instruct")
     assert graph.model(config, "student").is_source

@@ -42,6 +42,7 @@ class Declaration:
         of_path: a fact of what stands at ``path`` beside it, which does not hold for another path.
         internal: filled in by the commands; nobody sets it.
         unused: of a part of the config, the names of its fields that do not count at this place.
+        short_for: of a key of one command, the dotted key of all commands that it sets.
     """
 
     about: str
@@ -53,6 +54,7 @@ class Declaration:
     of_path: bool = False
     internal: bool = False
     unused: tuple[str, ...] = ()
+    short_for: str = ""
 
 
 class Facts(TypedDict, total=False):
@@ -63,6 +65,7 @@ class Facts(TypedDict, total=False):
     unit: str
     of_path: bool
     internal: bool
+    short_for: str
 
 
 def declaration(item: Field[Any]) -> Declaration:

@@ -134,12 +134,19 @@ def keys_of_commands() -> set[str]:
     return {item.name for schema in SCHEMAS.values() for item in fields(schema)} - shared
 
 
+def spelled_out(overrides: list[str]) -> list[str]:
+    """Return the overrides of short keys of one command (``num_samples=8``), as overrides of the keys they set."""
+    names = {item.name: declaration(item).short_for for schema in SCHEMAS.values() for item in fields(schema)}
+    pairs = ((names.get(override_key(item)), item.partition("=")[2]) for item in overrides)
+    return [f"{name}={value}" for name, value in pairs if name]
+
+
 def arguments_for(overrides: list[str], choose: Mapping[str, str]) -> list[str]:
     """The overrides with which another command makes a node, given those of the present command."""
     # What is compared determines no artifact.
     compared = {key for item in overrides if (key := override_key(item)).partition(".")[0] == "compare"}
     kept = without_keys(overrides, keys_of_commands() | compared | {"data", "plan", *map(override_key, choose)})
-    return [*(f"{key}={value}" for key, value in choose.items()), *kept]
+    return [*(f"{key}={value}" for key, value in choose.items()), *spelled_out(overrides), *kept]
 
 
 def command_line(call: Call, command: str, choose: Mapping[str, str]) -> str:

@@ -110,9 +110,17 @@ class EvaluateConfig(Config):
         unused=("sampling", "sft"),
     )
     num_samples: int = positive(
-        1, about="Answers to each problem (evaluation.sampling.num_samples); above 1: avg@k.", results=True
+        1,
+        about="Answers to each problem (evaluation.sampling.num_samples); above 1: avg@k.",
+        results=True,
+        short_for="evaluation.sampling.num_samples",
     )
-    temperature: float = non_negative(0.0, about="As evaluation.sampling.temperature.", results=True)
+    temperature: float = non_negative(
+        0.0,
+        about="As evaluation.sampling.temperature.",
+        results=True,
+        short_for="evaluation.sampling.temperature",
+    )
     regrade: bool = plain(False, about="true: grade stored answers again, without a model.", results=False)
     grade: str | None = plain(
         None, about="A JSONL file of rows {id, completion, answer, answer_type?} to grade instead.", results=False
