@@ -71,10 +71,10 @@ def _sample(folder: Path, model: Any, tokenizer: Any, conversation: Conversation
     return str(tokenizer.decode(new, skip_special_tokens=False))
 
 
-def _same(folder: Path, what: str, found: Any, expected: Any) -> None:
-    if found == expected:
+def _same(folder: Path, what: str, actual: Any, expected: Any) -> None:
+    if actual == expected:
         return
-    if isinstance(found, dict) and isinstance(expected, dict):
-        name = min(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
-        what, found, expected = f"{what} ({name})", found.get(name), expected.get(name)
-    raise ConfigError(f"{folder}: {what} of the merged model: found {found!r}, expected {expected!r}")
+    if isinstance(actual, dict) and isinstance(expected, dict):
+        name = min(key for key in actual.keys() | expected.keys() if actual.get(key) != expected.get(key))
+        what, actual, expected = f"{what} ({name})", actual.get(name), expected.get(name)
+    raise ConfigError(f"{folder}: {what} of the merged model: found {actual!r}, expected {expected!r}")
