@@ -8,7 +8,7 @@ import os
 import pytest
 from rich.console import Console
 
-from micota.console import WideTable, new_table, open_console, print_table
+from micota.console import WideTable, new_table, open_console, print_table, progress_bar
 
 
 def table(num_columns: int = 3) -> WideTable:
@@ -60,3 +60,16 @@ def test_a_pipe_gets_tables_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_console().width > 1000
     monkeypatch.setitem(os.environ, "COLUMNS", "80")
     assert open_console().width == 80
+
+
+def test_a_narrow_console_shows_every_count_in_full_and_cuts_the_notes() -> None:
+    console = Console(width=80, file=io.StringIO(), force_terminal=True, color_system=None)
+    bar = progress_bar(console)
+    bar.add_task("tiny_teacher@hard", total=300, completed=1, note="184 tokens each, 21 tokens/s, 0:43:25 left, 100 % accepted")
+    bar.add_task("tiny_ta+strong", total=189, completed=8, note="loss 0.242")
+    console.print(bar.get_renderable())
+    assert isinstance(console.file, io.StringIO)
+    assert [line.rstrip() for line in console.file.getvalue().splitlines()] == [
+        "tiny_teacher@hard   1/300 184 tokens each, 21 tokens/s, 0:43:25 left, 100 % acc…",
+        "tiny_ta+strong      8/189 loss 0.242",
+    ]

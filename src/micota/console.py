@@ -20,6 +20,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -113,6 +114,13 @@ def _width(table: Table, console: Console) -> int:
     return Measurement.get(console, console.options.update(max_width=UNLIMITED), table).maximum
 
 
+class NoteColumn(ProgressColumn):
+    """The note of a bar, on one line. It is the only column that rich may wrap, so a narrow console cuts it alone."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["note"], no_wrap=True, overflow="ellipsis")
+
+
 class StageProgress(Progress):
     """A bar that other processes can follow, and that in a file or a pipe is a line a minute.
 
@@ -152,13 +160,12 @@ def progress_line(description: str, completed: float, total: float | None, note:
 def progress_bar(console: Console, folder: Path | None = None) -> Progress:
     """A progress bar that leaves nothing behind. With the ``folder`` of an artifact, others can follow it."""
     is_wide = console.width >= WIDE
-    note = TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
     return StageProgress(
         TextColumn("{task.description}"),
         *([BarColumn()] if is_wide else []),
-        MofNCompleteColumn(),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
         *([TimeElapsedColumn(), TimeRemainingColumn()] if is_wide else []),
-        note,
+        NoteColumn(),
         console=console,
         transient=True,
         disable=not console.is_terminal,  # in a file or a pipe it would leave an empty line
