@@ -65,7 +65,9 @@ def test_a_pipe_gets_tables_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_narrow_console_shows_every_count_in_full_and_cuts_the_notes() -> None:
     console = Console(width=80, file=io.StringIO(), force_terminal=True, color_system=None)
     bar = progress_bar(console)
-    bar.add_task("tiny_teacher@hard", total=300, completed=1, note="184 tokens each, 21 tokens/s, 0:43:25 left, 100 % accepted")
+    bar.add_task(
+        "tiny_teacher@hard", total=300, completed=1, note="184 tokens each, 21 tokens/s, 0:43:25 left, 100 % accepted"
+    )
     bar.add_task("tiny_ta+strong", total=189, completed=8, note="loss 0.242")
     console.print(bar.get_renderable())
     assert isinstance(console.file, io.StringIO)
