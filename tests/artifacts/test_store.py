@@ -14,7 +14,7 @@ import pytest
 from micota.artifacts.jsonl import JsonlAppender, read_jsonl, write_jsonl, write_text
 from micota.artifacts.provenance import fingerprint
 from micota.artifacts.store import Store
-from micota.errors import ArtifactError
+from micota.errors import ArtifactError, SourceError
 from micota.graph.node import SCHEMA_VERSION, AnyNode, Node, Spec
 from micota.records import Problem
 
@@ -65,6 +65,44 @@ def test_a_failed_build_is_not_done_and_keeps_its_progress(tmp_path: Path) -> No
     with store.build(node(), seed=0) as build:
         assert build is not None and (build.path / "completions.jsonl").read_text() == "{}\n"
     assert store.is_done(node())
+
+
+def test_a_refused_build_leaves_nothing_unless_there_is_work_to_go_on_from(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(SourceError), store.build(node(), seed=0) as build:
+        assert build is not None
+        (build.path / "completions.jsonl").touch()
+        raise SourceError("no such model")
+    assert not store.partial(node()).exists()
+    with pytest.raises(SourceError), store.build(node(), seed=0) as build:
+        assert build is not None
+        (build.path / "completions.jsonl").write_text("{}\n")
+        raise SourceError("the endpoint is gone")
+    assert (store.partial(node()) / "completions.jsonl").read_text() == "{}\n"
+
+
+def is_waited_for(lock: Path) -> bool:
+    """Whether a process waits for the lock of a file, as the kernel's list of locks has it."""
+    inode = f":{lock.stat().st_ino} "
+    return any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
+
+
+def test_who_waited_for_a_refused_build_makes_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def other() -> None:
+        with store.build(node(), seed=0, wait=True) as build:
+            assert build is not None
+            (build.path / "data.jsonl").write_text("other")
+
+    thread = threading.Thread(target=other)
+    with pytest.raises(SourceError), store.build(node(), seed=0):
+        thread.start()
+        while not is_waited_for(store.partial(node()) / ".lock"):
+            pass
+        raise SourceError("no such model")
+    thread.join(timeout=60)
+    assert (store.path(node()) / "data.jsonl").read_text() == "other"
 
 
 def test_what_a_killed_run_was_writing_is_no_part_of_the_artifact(tmp_path: Path) -> None:

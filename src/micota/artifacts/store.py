@@ -19,12 +19,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from micota.artifacts.jsonl import DRAFT, write_text
 from micota.artifacts.provenance import commit, hardware, sha256, versions
 from micota.console import PROGRESS
-from micota.errors import ArtifactError
+from micota.errors import ArtifactError, UserError
 from micota.graph.node import SCHEMA_VERSION, AnyNode
 
 MANIFEST = "manifest.json"
@@ -117,14 +117,20 @@ class Store:
         partial = self.partial(node)
         with _locked(partial, wait):
             if final.exists():
-                # After a wait there is no partial folder: the process that built the artifact has renamed it.
+                # The process that built the artifact while this one waited has renamed its own partial folder.
                 shutil.rmtree(partial, ignore_errors=True)
                 yield None
                 return
             build = Build(partial)
             start = time.perf_counter()
-            with _logged(partial / LOG):
-                yield build
+            try:
+                with _logged(partial / LOG):
+                    yield build
+            except UserError:
+                # What is refused leaves nothing, unless there is work to go on from.
+                if not any(path.stat().st_size for path in partial.rglob("*") if _is_payload(path)):
+                    shutil.rmtree(partial, ignore_errors=True)
+                raise
             _write_manifest(node, build, time.perf_counter() - start, seed=seed, experiment=experiment)
             partial.rename(final)
             (final / LOCK).unlink()
@@ -175,26 +181,36 @@ def read_manifest(path: Path) -> Manifest:
 @contextmanager
 def _locked(folder: Path, wait: bool) -> Iterator[None]:
     """Hold the build lock of a partial folder; the kernel frees it when the process ends, by whatever cause."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = open(folder / LOCK, "a+", encoding="utf-8")
-    except OSError as error:
-        raise ArtifactError(
-            f"cannot write to {folder} ({error.strerror}); choose a writable folder with artifacts=FOLDER"
-        ) from error
-    with handle:
+    handle = _opened(folder)
+    while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             handle.seek(0)
+            owner = handle.read().strip() or "unknown"
+            handle.close()
             raise ArtifactError(
-                f"{folder} is being made by another run ({handle.read().strip() or 'unknown'}); "
-                "wait for it, or stop it, and run again"
+                f"{folder} is being made by another run ({owner}); wait for it, or stop it, and run again"
             ) from None
+        if os.fstat(handle.fileno()).st_nlink:
+            break
+        handle.close()  # its file went away with what the other run did: there is another one now
+        handle = _opened(folder)
+    with handle:
         handle.truncate(0)
         handle.write(f"process {os.getpid()} on {platform.node()}")
         handle.flush()
         yield
+
+
+def _opened(folder: Path) -> TextIO:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return open(folder / LOCK, "a+", encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot write to {folder} ({error.strerror}); choose a writable folder with artifacts=FOLDER"
+        ) from error
 
 
 @contextmanager
@@ -218,6 +234,10 @@ class _LogFile(logging.FileHandler):
         pass
 
 
+def _is_payload(path: Path) -> bool:
+    return path.is_file() and path.name not in (LOCK, LOG, PROGRESS)
+
+
 def _write_manifest(node: AnyNode, build: Build, seconds: float, **made_for: Any) -> None:
     (build.path / PROGRESS).unlink(missing_ok=True)
     for draft in build.path.rglob("*" + DRAFT):
@@ -225,7 +245,7 @@ def _write_manifest(node: AnyNode, build: Build, seconds: float, **made_for: Any
     files = {
         str(path.relative_to(build.path)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(build.path.rglob("*"))
-        if path.is_file() and path.name not in (LOCK, LOG)
+        if _is_payload(path)
     }
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
