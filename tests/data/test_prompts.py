@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import micota
 from micota import graph
 from micota.config import ThinkingConfig
-from micota.data.prompts import messages, prefilled, prompt_hash, prompt_text, split
+from micota.data.prompts import messages, prefilled, prompt_hash, prompt_text, split, token_ids
+from micota.errors import SourceError
 from micota.graph import Prompt
+from micota.pretrained import load_tokenizer
 
 
 class Tokenizer:
@@ -77,3 +81,12 @@ def test_what_a_template_opens_in_the_prompt_is_seen() -> None:
     assert prefilled("Hi<|Assistant|><think>\n") == "<think>\n"
     assert prefilled("<think> is a tag\n") == prefilled("<|im_start|>assistant\n") == ""
     assert prefilled("Hi [THINK]", "[THINK]") == "[THINK]"
+
+
+def test_a_text_of_words_that_the_toy_models_do_not_know_is_refused() -> None:
+    tokenizer = load_tokenizer(Path(micota.__file__).parent / "tiny" / "models" / "teacher")
+    assert token_ids(tokenizer, "1 + 1")
+    with pytest.raises(SourceError, match=r"cannot read 'How many ducks\?'.*toy models know the toy problems alone"):
+        token_ids(tokenizer, "How many ducks?")
+    with pytest.raises(SourceError, match=r"cannot read '1 .ud800'"):
+        token_ids(tokenizer, "1 \ud800")

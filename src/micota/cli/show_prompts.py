@@ -7,7 +7,7 @@ from rich.text import Text
 
 from micota import graph
 from micota.config import GenerateConfig
-from micota.data.prompts import prompt_hash, prompt_text
+from micota.data.prompts import prompt_hash, prompt_text, token_ids
 from micota.data.sources import load_questions, model_folder
 from micota.errors import ConfigError
 from micota.graph import CompletionsSpec
@@ -42,7 +42,7 @@ def _show(node: AnyNode, number: int, console: Console) -> None:
     tokenizer = load_tokenizer(model_folder(generator.spec.path), revision)
     for problem in load_questions(spec.questions)[:number]:
         text = prompt_text(tokenizer, problem.problem, spec.prompt)
-        num_tokens = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        num_tokens = len(token_ids(tokenizer, text))
         head = f"{node.name}, problem {problem.id}: {num_tokens} tokens, hash {prompt_hash(text)}"
         console.print(Text(head, "bold"))
         console.print(Text(text))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from micota.errors import SourceError
 
 
 class Prompt(Protocol):
@@ -51,6 +53,25 @@ def prompt_text(tokenizer: Tokenizer, problem: str, prompt: Prompt) -> str:
     """Return the exact text of a prompt: a rendered chat, or the plain text if ``prompt.as_chat`` is false."""
     conversation = messages(problem, prompt)
     return render(tokenizer, conversation) if prompt.as_chat else "\n".join(turn["content"] for turn in conversation)
+
+
+def token_ids(tokenizer: Any, text: str) -> list[int]:
+    """Return the tokens of a text, without special tokens beside those that the text names.
+
+    Raises:
+        SourceError: the tokenizer does not know a word, as that of the toy models, which know those of the toy task.
+    """
+    try:
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    except Exception as error:
+        if type(error) not in (Exception, TypeError):  # those of the library tokenizers; TypeError of half a character
+            raise
+        name = getattr(tokenizer, "name_or_path", "") or "the model"
+        raise SourceError(
+            f"the tokenizer of {name} cannot read {text[:80]!r} ({error}); accepted: texts of words that it knows, or "
+            "another model (the toy models know the toy problems alone)"
+        ) from error
+    return ids
 
 
 TAGS = r"<(?:think|thinking|thought|thoughts|reason|reasoning)>"  # the tags that published models use

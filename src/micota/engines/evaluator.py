@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from micota.config import SourceConfig, ThinkingConfig
-from micota.data.prompts import prefilled, prompt_hash, prompt_text, split
+from micota.data.prompts import prefilled, prompt_hash, prompt_text, split, token_ids
 from micota.engines.base import Engine, Output, Request
 from micota.errors import ConfigError
 from micota.grading.graders import Graders, submission
@@ -33,13 +33,14 @@ def requests_for(
 
     Raises:
         ConfigError: the tokenizer has no chat template, or hides the tags of a thought, or no prompt fits.
+        SourceError: the tokenizer does not know a word of a problem.
     """
     _check_tokenizer(engine.tokenizer, spec)
     requests = []
     prompts = {}
     for problem in problems:
         text = prompt_text(engine.tokenizer, problem.problem, spec.prompt)
-        ids = engine.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = token_ids(engine.tokenizer, text)
         opened = prefilled(text, spec.thinking.open) if spec.thinking.open else ""
         prompts[problem.id] = Rendered(hash=prompt_hash(text), num_tokens=len(ids), prefilled=opened)
         if len(ids) + spec.sampling.max_tokens > engine.context_tokens:

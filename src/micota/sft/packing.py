@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 
-from micota.data.prompts import prefilled, render
+from micota.data.prompts import prefilled, render, token_ids
 from micota.errors import ConfigError
 from micota.records import Example
 
@@ -43,8 +43,8 @@ def tokenise(tokenizer: Any, example: Example) -> Tokens:
         )
     # Two calls, so that no token spans the border: generation tokenises the prompt alone, too.
     # The rendered text already contains the special tokens.
-    prompt = tokenizer(rendered, add_special_tokens=False)["input_ids"]
-    completion = tokenizer(_unopened(example.completion, opened), add_special_tokens=False)["input_ids"]
+    prompt = token_ids(tokenizer, rendered)
+    completion = token_ids(tokenizer, _unopened(example.completion, opened))
     return Tokens(ids=[*prompt, *completion, tokenizer.eos_token_id], num_prompt=len(prompt))
 
 
