@@ -202,6 +202,16 @@ def test_fields_of_one_command_alone(composed: Composed, command: str) -> None:
             assert found == [changes], f"{key} is declared results={changes}"
 
 
+def test_a_whole_number_is_the_same_share_however_it_is_written(composed: Composed) -> None:
+    pairs = [("weight=1", "weight=1.0"), ("density=[1,0.5]", "density=[1.0,0.5]")]
+    for one, other in (
+        *pairs,
+        ("weight=[{filter: mlp, value: 1}, {value: 0}]", "weight=[{filter: mlp, value: 1.0}, {value: 0.0}]"),
+    ):
+        keys = {graph.merged(composed("merge", f"merge.{setting}")).key for setting in (one, other)}
+        assert len(keys) == 1, one
+
+
 @pytest.mark.parametrize("command", sorted(SCHEMAS))
 def test_every_field_has_a_meaning(command: str) -> None:
     def check(owner: type[Any]) -> None:

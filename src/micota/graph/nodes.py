@@ -34,6 +34,8 @@ from micota.graph.specs import (
     TrainSpec,
 )
 
+BY_TENSOR = ("density", "weight", "instruct_density", "instruct_weight")  # one number, or one of each tensor
+
 
 def data(config: Config, recipe: DataConfig, *, matched: bool = True) -> Node[DataSpec]:
     """The training data of one recipe; ``matched=False`` leaves out what it is compared with.
@@ -269,7 +271,17 @@ def _merge_spec(config: Config, density: Any, weight: Any) -> MergeSpec:
     values: dict[str, Any] = {item.name: getattr(config.merge, item.name, None) for item in fields(MergeSpec)}
     if config.merge.base.path is None:
         values |= {"instruct_density": None, "instruct_weight": None}
-    return MergeSpec(**values | {"density": density, "weight": weight, "seed": config.seed})
+    values |= {"density": density, "weight": weight, "seed": config.seed}
+    return MergeSpec(**values | {name: _floats(values[name]) for name in BY_TENSOR})
+
+
+def _floats(setting: Any) -> Any:
+    """A density or weight with all numbers as floats: 1 and 1.0 are one setting, and one key."""
+    if isinstance(setting, list):
+        return [_floats(item) for item in setting]
+    if isinstance(setting, dict):
+        return {**setting, "value": _floats(setting["value"])}
+    return None if setting is None else float(setting)
 
 
 def _label(setting: Any) -> str:
