@@ -115,6 +115,41 @@ def test_an_option_that_is_not_there_is_answered_with_those_of_the_user(own_conf
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "nowhere" in done.stderr
 
 
+@pytest.mark.parametrize(("content", "expected"), [
+    (b"path: a\n\tname: b\n", ":2: not valid YAML (found character '\\t'"),
+    (b"path: a\npath: b\n", ":2: not valid YAML (found duplicate key path)"),
+    (b"path: [a\n", ":2: not valid YAML (expected ',' or ']'"),
+    (b"path: \xff\n", ": not valid YAML ('utf-8' codec can't decode byte 0xff"),
+    (b"path: \x00\n", ": not valid YAML (special characters are not allowed)"),
+    (b"defaults: 5\n", "Invalid defaults list in 'student/broken', defaults must be a list"),
+])  # fmt: skip
+def test_a_file_of_the_users_own_that_is_no_config_is_named(
+    own_configs: Path, capsys: pytest.CaptureFixture[str], content: bytes, expected: str
+) -> None:
+    (own_configs / "student" / "broken.yaml").write_bytes(content)
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "--config-dir", str(own_configs), "student=broken"])
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and expected in printed and "student/broken" in printed
+    (own_configs / "unused.yaml").write_bytes(content)
+    main(["train", "--config-dir", str(own_configs), "experiment=tiny", "plan=true"])
+
+
+def test_a_group_that_is_null_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "experiment=tiny", "student=null"])
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: student=null: Config group override") and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--bogus"], ["--config-dir"], ["--cfg", "nope"]])
+def test_a_flag_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "experiment=tiny", *words])
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ") and printed.count("\n") == 1 and words[0].lstrip("-") in printed
+
+
 def test_values_with_blanks_and_braces_are_quoted(tmp_path: Path) -> None:
     plan = micota("train", "experiment=tiny", "prompt.template='{problem} Go on:'", "plan=true", folder=tmp_path)
     first = plan.stdout.splitlines()[0]

@@ -5,18 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
 from micota.config import COMMANDS, Call
+from micota.errors import ConfigError
 
 COMPLETION = ("-sc", "--shell-completion")
 
 
 def read(words: Sequence[str], *, as_script: bool) -> tuple[Call, list[str]]:
     """How the command was called, and its words as Hydra takes them: it wants all overrides in one piece, and here
-    flags may stand anywhere."""
-    found = get_args_parser().parse_intermixed_args(list(words))
+    flags may stand anywhere.
+
+    Raises:
+        ConfigError: there is no such flag, or it lacks its value.
+    """
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message}; accepted: KEY=VALUE, and the flags that --hydra-help lists")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]  # it would print its whole usage
+    found = parser.parse_intermixed_args(list(words))
     flags = []
     if found.config_dir is not None:
         flags += ["--config-dir", str(Path(found.config_dir).expanduser().absolute())]
