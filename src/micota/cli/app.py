@@ -27,6 +27,7 @@ from micota import __version__, errors
 from micota.artifacts.provenance import fingerprint
 from micota.cli.arguments import COMPLETION, commands_for, completing
 from micota.cli.arguments import read as arguments
+from micota.cli.config_files import mistake_in
 from micota.cli.help import command_help, overview
 from micota.cli.paths import settle_paths
 from micota.config import (
@@ -46,6 +47,7 @@ from micota.config.renamed import renamed_override
 from micota.console import quieten
 from micota.errors import ConfigError
 from micota.graph.stage import function
+from micota.runtime.distributed import follow_starter
 from micota.tracking import offline_runs, sync_command
 
 # With its schema below it, a config can be overridden in keys that no YAML mentions, and a typo is found in any.
@@ -88,7 +90,11 @@ def main(words: Sequence[str] | None = None, *, as_script: bool = False) -> None
 
 def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> None:
     """Compose the config of a command from the words after its name, and run it."""
-    call, sys.argv[1:] = arguments(words, as_script=as_script)
+    follow_starter()
+    try:
+        call, sys.argv[1:] = arguments(words, as_script=as_script)
+    except ConfigError as error:
+        fail(error, command.schema, Call())
     wants_traceback = bool(os.environ.get(FULL_ERROR))
     ran: list[tuple[Config, set[Path]]] = []  # with the offline runs that were there before
 
@@ -138,7 +144,8 @@ def is_users(error: BaseException) -> bool:
     """Whether an exception is the user's to mend; any other is a bug of ours, which shows its traceback."""
     if isinstance(error, RuntimeError) and "srun" in str(error):  # of submitit, which has no type of its own for it
         return True
-    return errors.is_users(error) or isinstance(error, HydraException | OmegaConfBaseException)
+    is_of_config = isinstance(error, HydraException | OmegaConfBaseException) or mistake_in(error) is not None
+    return errors.is_users(error) or is_of_config
 
 
 def fail(error: Exception, schema: type[Config], call: Call) -> NoReturn:
@@ -229,6 +236,9 @@ def local_inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def one_line(error: BaseException, schema: type[Config], call: Call | None = None) -> str:
     """The text of a user's error: the key or file, the value seen and the accepted form, on one line."""
+    if (mistake := mistake_in(error)) is not None:
+        nulls = [item for item in call.overrides if item.endswith("=null")] if call and "override" in mistake else []
+        return f"{' '.join(nulls)}: {mistake}" if nulls else mistake
     if isinstance(error, OmegaConfBaseException | HydraException):
         for override in call.overrides if call else ():
             if (renamed := renamed_override(override)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -20,6 +21,32 @@ def outer_rank() -> int | None:
     ):  # in srun, not in sbatch's script
         return int(os.environ["SLURM_PROCID"])
     return None
+
+
+PR_SET_PDEATHSIG = 1  # of prctl(2)
+STARTER = "MICOTA_STARTED_BY"
+
+
+def end_with_parent(signum: signal.Signals) -> None:
+    """Ask the kernel to send this process a signal when the one that started it has ended, even by ``kill -9``."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signum)
+
+
+def started_by_this_process() -> dict[str, str]:
+    """The environment of a command that is to end with this process; what that command starts does not inherit it."""
+    return os.environ | {STARTER: str(os.getpid())}
+
+
+def follow_starter() -> None:
+    """End with the process that started this one, where it wants that: else a killed pipeline would leave a stage at
+    work, which holds the lock of what it makes. SIGTERM, since training writes a checkpoint at it."""
+    starter = os.environ.pop(STARTER, None)
+    if starter is None:
+        return
+    end_with_parent(signal.SIGTERM)
+    if os.getppid() != int(starter):  # it ended before the kernel knew
+        sys.exit(128 + signal.SIGTERM)
 
 
 def check_launch(config: Config) -> None:

@@ -8,7 +8,6 @@ complete, and ranks must end with the command that holds the lock of the artifac
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import pickle
@@ -29,7 +28,7 @@ from micota.config import Config
 from micota.console import quieten
 from micota.errors import ERROR, ChildError, StageError, failure, is_users, text_of
 from micota.graph.node import AnyNode
-from micota.runtime.distributed import stop
+from micota.runtime.distributed import end_with_parent, stop
 from micota.runtime.work import Work
 from micota.sft.callbacks import StoppedError
 from micota.sft.progress import Progress
@@ -37,7 +36,6 @@ from micota.tracking import NoRun
 
 HANDOVER = "ranks.pickle"
 MARK = "micota-event "  # before each event on the stdout of rank 0
-PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def launch(config: Config, node: AnyNode, build: Build, progress: Progress, module: str) -> None:
@@ -193,8 +191,7 @@ class Events:
 
 def run_rank(fit: Callable[[Work[Any], Events], None]) -> None:
     """The main program of one rank: config and node come from the file on the command line, the rank from ``RANK``."""
-    if sys.platform == "linux":  # a command that is killed takes its ranks with it
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)  # a command that is killed takes its ranks with it
     quieten()
     handover = Path(sys.argv[1])
     config, node = pickle.loads(handover.read_bytes())

@@ -26,6 +26,7 @@ from micota.config import Config, PipelineConfig, arguments_for, command_line
 from micota.console import quieten
 from micota.errors import ChildError, StageError, failure, is_users
 from micota.graph.stage import stage_modules, stage_of
+from micota.runtime.distributed import started_by_this_process
 from micota.runtime.execute import perform
 from micota.runtime.plan import Task
 from micota.runtime.streaming import streaming
@@ -112,7 +113,7 @@ def _in_pool(pool: ProcessPoolExecutor, config: Config, task: Task) -> list[Mani
 def _in_process(launcher: list[str], config: Config, store: Store, task: Task) -> list[Manifest]:
     arguments = [*config.call.flags, *arguments_for(config.overrides, task.choose)]
     process = [sys.executable, "-m", "micota", task.command, *launcher, *arguments]
-    finished = subprocess.run(process, capture_output=True, text=True, check=False)
+    finished = subprocess.run(process, capture_output=True, text=True, check=False, env=started_by_this_process())
     if finished.returncode:
         line = command_line(config.call, task.command, task.choose)
         raise failure(line, finished.returncode, finished.stderr)
