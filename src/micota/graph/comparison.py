@@ -1,4 +1,4 @@
-"""A whole experiment as a graph: cases (one student, one teacher ... each), in each the recipes that are compared."""
+"""The graph of an experiment: cases, each with one student and one teacher, and the recipes compared in each case."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from micota.graph.evaluations import bpc, rank_shifts, scores
 from micota.graph.node import AnyNode
 from micota.graph.nodes import merge_sweep
 
-Chosen = Mapping[str, str]  # overrides, beside those of the command line, that lead to the config of a case or a recipe
+Chosen = Mapping[str, str]  # the overrides of a case or a recipe, in addition to those of the command line
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeConfig:
-    """One recipe of one case: its config as its own commands compose it. ``chosen`` includes that of the case."""
+    """One recipe of one case, with the config that its commands compose. ``chosen`` includes that of the case."""
 
     name: str
     config: Config
@@ -40,7 +40,7 @@ class CaseConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What one recipe is measured by; ``scores`` and ``rank_shifts`` by benchmark."""
+    """The evaluations of one recipe; ``scores`` and ``rank_shifts`` by benchmark."""
 
     name: str
     scores: dict[str, AnyNode]
@@ -64,13 +64,13 @@ class Comparison:
 
     def targets(self) -> list[AnyNode]:
         """All nodes to be made, in the order in which to show them."""
-        found = [*self.teacher.values()]
+        targets = [*self.teacher.values()]
         for nodes in self.curve.values():
-            found += nodes.values()
-        found += [self.merge_sweep] if self.merge_sweep else []
+            targets += nodes.values()
+        targets += [self.merge_sweep] if self.merge_sweep else []
         for recipe in self.recipes:
-            found += recipe.targets()
-        return found
+            targets += recipe.targets()
+        return targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +84,8 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """All cases of an experiment. What several have in common is made once. ``configs`` has for the folder of each
-    node the config of a case or recipe that needs it: where and how it is to be made."""
+    """All cases of an experiment. Nodes that several cases share are made once. ``configs`` has for the folder of each
+    node the config of a case or recipe that needs it, which determines where and how the node is made."""
 
     cases: list[Case]
     configs: dict[str, Config]
@@ -96,8 +96,8 @@ class Experiment:
 
 
 def experiment(cases: Sequence[CaseConfig]) -> Experiment:
-    """The graph of all cases. In the command of a node stand only those overrides in which all that need it agree: a
-    teacher's completions, shared by three students, name none of them."""
+    """The graph of all cases. The command of a node has only those overrides that all cases and recipes with the node
+    share: the completions of a teacher of three students name no student."""
     plain = [comparison(case) for case in cases]
     agreed: dict[tuple[str, frozenset[tuple[str, str]]], Chosen] = {}
     configs: dict[str, Config] = {}
@@ -105,16 +105,16 @@ def experiment(cases: Sequence[CaseConfig]) -> Experiment:
     def key(node: AnyNode) -> tuple[str, frozenset[tuple[str, str]]]:
         return node.folder, frozenset(node.choose.items())
 
-    def agree(target: AnyNode, place: CaseConfig | RecipeConfig) -> AnyNode:
+    def agree(target: AnyNode, subject: CaseConfig | RecipeConfig) -> AnyNode:
         for node in target.walk():
-            own = _own(node, place)
-            known = agreed.get(key(node), own)
-            agreed[key(node)] = {name: value for name, value in known.items() if own.get(name) == value}
-            configs.setdefault(node.folder, place.config)
+            chosen = _chosen_for(node, subject)
+            known = agreed.get(key(node), chosen)
+            agreed[key(node)] = {name: value for name, value in known.items() if chosen.get(name) == value}
+            configs.setdefault(node.folder, subject.config)
         return target
 
-    def settle(node: AnyNode, place: CaseConfig | RecipeConfig) -> AnyNode:
-        inputs = {label: settle(child, place) for label, child in node.inputs.items()}
+    def settle(node: AnyNode, subject: CaseConfig | RecipeConfig) -> AnyNode:
+        inputs = {label: settle(child, subject) for label, child in node.inputs.items()}
         return node if node.is_source else replace(node, inputs=inputs, choose={**node.choose, **agreed[key(node)]})
 
     for case, made in zip(cases, plain, strict=True):
@@ -128,11 +128,11 @@ def experiment(cases: Sequence[CaseConfig]) -> Experiment:
     )
 
 
-def _own(node: AnyNode, place: CaseConfig | RecipeConfig) -> Chosen:
-    """The overrides of a case or recipe that concern a node: those of its data only where it is of that recipe, and not
-    of another whose completions the recipe is made from."""
-    is_recipe = isinstance(place, RecipeConfig) and node.choose.get("data") == place.config.data.chosen
-    return {name: value for name, value in place.chosen.items() if is_recipe or name.split(".")[0] != "data"}
+def _chosen_for(node: AnyNode, subject: CaseConfig | RecipeConfig) -> Chosen:
+    """The overrides of a case or recipe that apply to a node. Those of the data apply only to nodes of the recipe
+    itself, and not to nodes of another recipe whose completions it uses."""
+    is_recipe = isinstance(subject, RecipeConfig) and node.choose.get("data") == subject.config.data.chosen
+    return {name: value for name, value in subject.chosen.items() if is_recipe or name.split(".")[0] != "data"}
 
 
 def _each(
@@ -140,17 +140,17 @@ def _each(
 ) -> Comparison:
     """The comparison with each target changed, given the case or recipe that needs it."""
 
-    def each(nodes: Mapping[str, AnyNode], place: CaseConfig | RecipeConfig = case) -> dict[str, AnyNode]:
-        return {name: change(node, place) for name, node in nodes.items()}
+    def each(nodes: Mapping[str, AnyNode], subject: CaseConfig | RecipeConfig = case) -> dict[str, AnyNode]:
+        return {name: change(node, subject) for name, node in nodes.items()}
 
     recipes = [
         replace(
             recipe,
-            scores=each(recipe.scores, own),
-            bpc=recipe.bpc and change(recipe.bpc, own),
-            rank_shifts=each(recipe.rank_shifts, own),
+            scores=each(recipe.scores, subject),
+            bpc=recipe.bpc and change(recipe.bpc, subject),
+            rank_shifts=each(recipe.rank_shifts, subject),
         )
-        for own, recipe in zip(case.recipes, made.recipes, strict=True)
+        for subject, recipe in zip(case.recipes, made.recipes, strict=True)
     ]
     return Comparison(
         teacher=each(made.teacher),
@@ -161,7 +161,7 @@ def _each(
 
 
 def comparison(case: CaseConfig) -> Comparison:
-    """What is measured of one case, with the commands of its own config."""
+    """The evaluations of one case, with the commands of its config."""
     config, measures = case.config, case.config.compare.measures
     return Comparison(
         teacher=scores(config, "teacher") if "teacher" in measures else {},
@@ -194,10 +194,10 @@ def _curve(config: Config) -> dict[float, dict[str, AnyNode]]:
 
 
 def _curve_weights(config: Config) -> list[float]:
-    """Weights to compare: those asked for, and that of the experiment where it is one number."""
-    own = config.merge.weight
-    known = config.merge.target_length_ratio is None and not isinstance(own, list) and 0 < own < 1
-    return sorted({*config.compare.merge_weights, *([own] if known else [])})
+    """Weights to compare: ``compare.merge_weights``, and ``merge.weight`` if it is one number between 0 and 1."""
+    weight = config.merge.weight
+    known = config.merge.target_length_ratio is None and not isinstance(weight, list) and 0 < weight < 1
+    return sorted({*config.compare.merge_weights, *([weight] if known else [])})
 
 
 def _chosen(node: AnyNode, chosen: dict[str, str]) -> AnyNode:
@@ -208,7 +208,7 @@ def _chosen(node: AnyNode, chosen: dict[str, str]) -> AnyNode:
 
 
 def unique(nodes: Iterable[AnyNode]) -> list[AnyNode]:
-    """All nodes below ``nodes`` that are ours to make, each once, inputs before what is made from them."""
+    """``nodes`` and all their inputs except sources, each once, inputs first."""
     ordered: dict[str, AnyNode] = {}
     for root in nodes:
         for node in root.walk():

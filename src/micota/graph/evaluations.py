@@ -1,4 +1,4 @@
-"""What models are measured by: scores, the BPC of their data, rank shifts."""
+"""Evaluations of models: scores, the BPC of their data, rank shifts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from micota.graph.specs import LikelihoodSpec, RankShiftSpec, ScoresSpec
 def scores(
     config: Config, role: str, subject: AnyNode | None = None, generator: ModelConfig | None = None
 ) -> dict[str, Node[ScoresSpec]]:
-    """The graded answers of a role, or of any other model (``subject``, which writes as ``generator``
-    does), by benchmark."""
-    own = {"role": role} if role != "student" else {"data": config.data.chosen}
-    choose = own if subject is None else {}  # another model is named in the overrides of the command
+    """The graded completions of a role, or of another model ``subject`` with the settings of ``generator``, by
+    benchmark."""
+    of_role = {"role": role} if role != "student" else {"data": config.data.chosen}
+    choose = of_role if subject is None else {}  # another model is named in the overrides of the command
     subject = subject or model(config, role)
     generator = generator or generator_config(config, role)
     prompt = evaluation_prompt(config.prompt)
@@ -39,7 +39,7 @@ def scores(
 
 
 def evaluation(config: EvaluateConfig) -> list[AnyNode]:
-    """All that evaluate.py makes: scores, and for a student's recipe the BPC of its data; or its rank shifts alone."""
+    """The targets of evaluate.py: scores, and for the recipe of a student the BPC of its data; or only rank shifts."""
     if config.rank_shift:
         return list(rank_shifts(config).values())
     if config.model.path is not None:
@@ -60,8 +60,8 @@ def rank_shifts(config: Config) -> dict[str, Node[RankShiftSpec]]:
     """By benchmark, the ranks that the tuned student's tokens had under the student before SFT; none for the latter.
 
     Raises:
-        ConfigError: answers are sampled; only in greedy ones is each token the tuned model's own first choice, so that
-            its rank before is the shift.
+        ConfigError: completions are sampled. Only in greedy ones each token has rank 0 under the tuned model, so that
+            its rank before tuning is the shift.
     """
     if config.data.is_untuned:
         return {}

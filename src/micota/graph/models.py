@@ -1,4 +1,4 @@
-"""Models that are there already, what they are asked and how, and what is read off them."""
+"""Source models, their prompts and completions, and the likelihood of data under them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from micota.graph.specs import CompletionsSpec, LikelihoodSpec, Prompt, SourceSp
 
 
 def rows(named: SourceConfig) -> SourceConfig:
-    """The fields that say which rows, without the name they go by."""
+    """The fields that determine the rows, without their name."""
     return SourceConfig(**{item.name: getattr(named, item.name) for item in fields(SourceConfig)})
 
 
 def questions(named: QuestionsConfig) -> QuestionsConfig:
-    """The fields that say what is asked, without the answers."""
+    """The fields that determine the questions, without their answers."""
     return QuestionsConfig(**{item.name: getattr(named, item.name) for item in fields(QuestionsConfig)})
 
 
 def training_prompt(prompt: PromptConfig) -> Prompt:
-    """The prompt of training examples: always a chat turn, since that is what the tuned model will see."""
+    """The prompt of training examples: always a chat turn, as in the evaluation of the tuned model."""
     return Prompt(template=prompt.template, system=prompt.training_system or prompt.system)
 
 
@@ -42,19 +42,19 @@ def evaluation_prompt(prompt: PromptConfig) -> Prompt:
 
 
 def source(model: ModelConfig) -> Node[SourceSpec]:
-    """A model that is there already."""
+    """A model that exists before the experiment."""
     spec = SourceSpec(path=model.path, revision=model.revision, fingerprint=model.fingerprint)
     return Node(name=model.name, spec=spec)
 
 
 def named(model: OtherModelConfig) -> ModelConfig:
-    """A model of any name by that name, or by the last part of its path."""
+    """``model`` with its name, or with the last part of its path as name."""
     assert model.path is not None
     return replace(model, name=model.name or name_of(model.path))
 
 
 def generator_config(config: Config, role: str) -> ModelConfig:
-    """The model config behind a role; every form of the TA writes as the TA does."""
+    """The model config of a role; every form of the TA has the settings of the TA."""
     by_role = {
         "teacher": config.teacher,
         "large": config.large,
@@ -76,7 +76,7 @@ def completions(
     command: str,
     choose: dict[str, str],
 ) -> Node[CompletionsSpec]:
-    """The answers of ``model``, which writes as ``generator`` does, to ``problems``, which are called ``name``."""
+    """The completions of ``model``, with the settings of ``generator``, for ``problems`` with the name ``name``."""
     return Node(
         name=f"{model.name}@{name}",
         spec=completions_spec(config, problems, generator, sampling, prompt),
@@ -90,7 +90,7 @@ def completions(
 def completions_spec(
     config: Config, problems: SourceConfig, generator: ModelConfig, sampling: SamplingConfig, prompt: Prompt
 ) -> CompletionsSpec:
-    """What determines answers, wherever they are generated: in an artifact of their own, or in memory for a sweep."""
+    """The settings that determine completions, both of a separate artifact and of a merge sweep."""
     return CompletionsSpec(
         questions=questions(problems),
         prompt=prompt,

@@ -17,7 +17,7 @@ class Spec:
     """All settings that determine the result of one kind of node, and nothing else.
 
     A subclass names the ``stage`` that makes it and the ``kind`` of artifact, which is the folder below the artifacts
-    (``source``: a model that is there already).
+    (``source``: a model that exists before the experiment).
     """
 
     stage: ClassVar[str]
@@ -31,8 +31,8 @@ SpecT = TypeVar("SpecT", bound=Spec, covariant=True)
 class Node(Generic[SpecT]):
     """One artifact of the graph.
 
-    ``inputs`` are the nodes it is made from, by role. ``command`` and ``choose`` say which command makes it (``choose``
-    are its own overrides). ``benchmark`` names the problem set that the artifact is about, where it is about one.
+    ``inputs`` are the nodes it is made from, by role. ``command`` and its overrides ``choose`` make the node.
+    ``benchmark`` names the problem set of completions, scores or rank shifts.
     """
 
     name: str

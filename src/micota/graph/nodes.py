@@ -1,4 +1,4 @@
-"""From a config to what is made: data, tuned and merged models, and merges measured in memory."""
+"""From a config to nodes: data, tuned and merged models, and merges measured in memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BY_TENSOR = ("density", "weight", "instruct_density", "instruct_weight")  # one 
 
 
 def data(config: Config, recipe: DataConfig, *, matched: bool = True) -> Node[DataSpec]:
-    """The training data of one recipe; ``matched=False`` leaves out what it is compared with.
+    """The training data of one recipe; ``matched=False`` does not match them with other recipes.
 
     Raises:
         ConfigError: the recipe has no data (the student before SFT), or cannot be matched with others.
@@ -55,7 +55,7 @@ def data(config: Config, recipe: DataConfig, *, matched: bool = True) -> Node[Da
     select = replace(config.select, match="none")
     if not recipe.parts:
         return _generated(config, recipe, select, choose)
-    # Only the mixture as a whole is held to the number of examples: its parts are drawn from all that was kept.
+    # The number of examples limits only the mixture as a whole: its parts are sampled from all kept examples.
     pool = replace(select, num_examples=None)
     parts = {label: _generated(config, part, pool, choose) for label, part in recipe.parts.items()}
     shared = _shared(config, recipe, select)
@@ -66,15 +66,15 @@ def data(config: Config, recipe: DataConfig, *, matched: bool = True) -> Node[Da
 
 
 def _likelihoods(config: Config, parts: Mapping[str, AnyNode], choose: dict[str, str]) -> dict[str, AnyNode]:
-    """How likely the student finds what there is to choose from."""
+    """The likelihoods of the candidates under the student before SFT."""
     return {likelihood_of(label): likelihood(config, part, "generate", choose) for label, part in parts.items()}
 
 
 def _matched(config: Config, recipe: DataConfig) -> Node[DataSpec]:
-    """The data of a recipe, chosen beside those of all recipes that it is compared with."""
+    """The data of a recipe, chosen together with those of all recipes of the comparison."""
     match = config.select.match
-    own_label = next((label for label, other in config.compared.items() if other == recipe), None)
-    if own_label is None:
+    compared_as = next((label for label, other in config.compared.items() if other == recipe), None)
+    if compared_as is None:
         raise ConfigError(
             f"select.match={match} makes the recipes of compare.recipes alike ({', '.join(config.compared)}), and "
             f"data={recipe.name} is none of them; add it there, or use select.match=none"
@@ -86,19 +86,19 @@ def _matched(config: Config, recipe: DataConfig) -> Node[DataSpec]:
     for name, other in config.compared.items():
         choose = {"data": other.chosen, "select.match": "none", "select.num_examples": "null"}
         compared[name] = {}
-        own: dict[str, AnyNode] = {}
+        parts: dict[str, AnyNode] = {}
         for label, part in (other.parts or {other.name: other}).items():
             node = _generated(config, part, pool, choose)
             if pools.setdefault(part.name, node).key != node.key:
                 raise ConfigError(
                     f"select.match={match}: two generators of compare.recipes are called {part.name}; rename one"
                 )
-            own[part.name] = pools[part.name]
+            parts[part.name] = pools[part.name]
             compared[name][part.name] = other.weights.get(label, 0.0) if other.parts else 1.0
             _check_one_each(config, part)
         if other.select_by is not None:
-            likelihoods |= _likelihoods(config, own, choose)
-    spec = MatchedSpec(**_shared(config, recipe, config.select), compared=compared, compared_as=own_label)
+            likelihoods |= _likelihoods(config, parts, choose)
+    spec = MatchedSpec(**_shared(config, recipe, config.select), compared=compared, compared_as=compared_as)
     return _data_node(recipe, spec, pools | likelihoods, {"data": recipe.chosen})
 
 
@@ -113,7 +113,7 @@ def _check_one_each(config: Config, part: PartConfig) -> None:
 
 
 def _generated(config: Config, recipe: PartConfig, select: SelectConfig, choose: dict[str, str]) -> Node[DataSpec]:
-    """What one generator wrote and filters kept, or rows of the user's own."""
+    """The completions of one generator that filters keep, or rows of a file of the user."""
     shared = _shared(config, recipe, select)
     if recipe.path is not None:
         return _data_node(recipe, RowsSpec(**shared, path=recipe.path, fingerprint=recipe.fingerprint), {}, choose)
@@ -157,7 +157,7 @@ def _data_node(
 
 def model(config: Config, role: str) -> AnyNode:
     """The model in a role: ``teacher``, ``ta``, ``ta_sft``, ``ta_merged``, ``large``, ``small``, or ``student``
-    (tuned on ``config.data``, or untouched where that recipe has no data)."""
+    (tuned on ``config.data``, or the student before SFT if that recipe has no data)."""
     if role == "ta_sft":
         return trained(config, "ta")
     if role == "ta_merged":
@@ -192,7 +192,7 @@ def trained(config: Config, role: str) -> Node[TrainSpec]:
 
 
 def merged(config: Config) -> Node[MergeSpec]:
-    """The TA before and after SFT, merged; where a length is to be met, with the weight that calibration finds."""
+    """The TA before and after SFT, merged; with a target length, calibration chooses the weight."""
     merge = config.merge
     inputs = _merge_inputs(config)
     if merge.target_length_ratio is None:
@@ -211,7 +211,7 @@ def merged(config: Config) -> Node[MergeSpec]:
 
 
 def merge_sweep(config: Config) -> Node[MergeSweepSpec]:
-    """The merged TA measured at the points of ``sweep``; where a length is to be met, at those of a search for it."""
+    """The merged TA measured at the points of ``merge_sweep``; with a target length, at the points of a search."""
     sweep, target = config.merge_sweep, config.merge.target_length_ratio
     inputs = _merge_inputs(config)
     pool = config.problems if sweep.problems.path is None else sweep.problems
@@ -235,7 +235,7 @@ def merge_sweep(config: Config) -> Node[MergeSweepSpec]:
         spec=spec,
         inputs=inputs,
         command="merge",
-        # Calibration is part of the merge that needs it; a grid is a command of its own.
+        # Calibration is part of the command of its merge; a grid has a separate command.
         choose={"sweep": "true"} if target is None else {},
     )
 
@@ -245,7 +245,7 @@ def merge_point(
 ) -> Node[MergePointSpec]:
     """One point of a sweep (``form`` merged), or the TA before or after SFT, of which density and weight are null.
 
-    It is no part of the graph, since a calibration decides its points while it runs: the sweep makes it.
+    It is not part of the graph, because a calibration chooses its points while it runs: the sweep makes it.
     """
     merge = replace(sweep.spec.merge, density=density, weight=weight, seed=seed) if form == "merged" else None
     suffix = form if merge is None else f"{merge.method}-d{density:g}-w{weight:g}-s{seed}"
@@ -259,7 +259,7 @@ def merge_point(
 
 
 def _merge_inputs(config: Config) -> dict[str, AnyNode]:
-    """What a merge starts from and what it merges: the TA's own form before SFT is the base, or one of the merged."""
+    """The inputs of a merge. The TA before SFT is the base, or one of the merged models if the base is another."""
     before, tuned = source(config.ta), model(config, "ta_sft")
     if config.merge.base.path is None:
         return {"base": before, "tuned": tuned}
@@ -267,7 +267,7 @@ def _merge_inputs(config: Config) -> dict[str, AnyNode]:
 
 
 def _merge_spec(config: Config, density: Any, weight: Any) -> MergeSpec:
-    """The fields that count: those of the TA before SFT only where it is merged in too."""
+    """The settings of a merge; those of the TA before SFT only if it is one of the merged models."""
     values: dict[str, Any] = {item.name: getattr(config.merge, item.name, None) for item in fields(MergeSpec)}
     if config.merge.base.path is None:
         values |= {"instruct_density": None, "instruct_weight": None}
@@ -285,7 +285,7 @@ def _floats(setting: Any) -> Any:
 
 
 def _label(setting: Any) -> str:
-    """A density or weight in a name; ``mixed`` where it is one by module."""
+    """The text of a density or weight in a name; ``mixed`` for values by module."""
     if not isinstance(setting, list):
         return f"{setting:g}"
     return "mixed" if isinstance(setting[0], dict) else "_".join(f"{value:g}" for value in setting)

@@ -1,4 +1,4 @@
-"""What determines each kind of artifact, and so enters its key; where things run stays out."""
+"""The settings that determine each kind of artifact and enter its key. Where a stage runs is not among them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from micota.graph.node import Spec
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec(Spec):
-    """A model that is not ours to make: on the hub, in a folder, or bundled."""
+    """A model that exists before the experiment: on the hub, in a folder, or bundled."""
 
     stage = "source"
     kind = "source"
@@ -24,7 +24,7 @@ class SourceSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """How a problem is put to a model: as one chat turn (after ``system``), or as bare text."""
+    """The prompt of a problem: one chat turn (after ``system``), or bare text."""
 
     template: str
     system: str | None
@@ -33,7 +33,7 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionsSpec(Spec):
-    """``seed`` is null for greedy decoding, which does not depend on it. How answers are graded stays out: completions
+    """``seed`` is null for greedy decoding, which does not depend on it. Grading is not part of the spec: completions
     are graded again, never sampled again. ``thinking`` is of the model that generates, ``extra_body`` goes to a server
     with each request."""
 
@@ -98,7 +98,7 @@ class MixtureSpec(DataSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class MostLikelySpec(DataSpec):
-    """Of each problem the completion, out of those of several parts, that ``select_by`` puts first."""
+    """For each problem the completion of several parts that ``select_by`` ranks first."""
 
     select_by: str
 
@@ -111,7 +111,7 @@ class MostLikelySpec(DataSpec):
 class MatchedSpec(DataSpec):
     """The data of one recipe out of several that ``select.match`` makes alike; the inputs are those of all of them.
 
-    ``compared`` has the weights of each recipe (all 0: the likeliest of its candidates), of which this one is
+    ``compared`` has the weights of each recipe (all 0: the most likely of its candidates), of which this one is
     ``compared_as``.
     """
 
@@ -126,7 +126,7 @@ class MatchedSpec(DataSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class RowsSpec(DataSpec):
-    """Rows of the user's own file."""
+    """Rows of a file of the user."""
 
     path: str
     fingerprint: str | None
@@ -145,10 +145,10 @@ def shares(weights: Mapping[str, float]) -> str:
 
 
 def weights_of(spec: Spec) -> dict[str, float]:
-    """The share of each part in a mixture; empty for what is none."""
+    """The share of each part of a mixture; empty for other data."""
     if isinstance(spec, MatchedSpec):
-        own = spec.compared[spec.compared_as]
-        return dict(own) if any(own.values()) else {}
+        weights = spec.compared[spec.compared_as]
+        return dict(weights) if any(weights.values()) else {}
     return dict(spec.weights) if isinstance(spec, MixtureSpec) else {}
 
 
@@ -168,7 +168,7 @@ class TrainSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class MergeSpec(Spec):
-    """The fields of MergeConfig that determine a merge; ``seed`` draws the masks."""
+    """The fields of MergeConfig that determine a merge; ``seed`` determines the masks."""
 
     stage = "merge"
     kind = "models"
@@ -209,7 +209,7 @@ class MergeSweepSpec(Spec):
 @dataclass(frozen=True, kw_only=True)
 class MergePointSpec(Spec):
     """The answers of one point of a merge sweep, which all sweeps that have the point share. ``form`` is merged, or
-    before or after (SFT), of which ``merge`` is null. How answers are graded stays out."""
+    before or after (SFT), for which ``merge`` is null. Grading is not part of the spec."""
 
     stage = "merge_sweep"
     kind = "merge_points"
@@ -221,7 +221,7 @@ class MergePointSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoresSpec(Spec):
-    """Whose answers count as right. Of the judge, the model that answers counts, not where it runs."""
+    """The problems and the grader. Of the judge, the model enters the key, and not the address."""
 
     stage = "grade"
     kind = "scores"
@@ -233,7 +233,7 @@ class ScoresSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class LikelihoodSpec(Spec):
-    """How the model is run that reads the data."""
+    """The numerics of the model that measures the data."""
 
     stage = "likelihood"
     kind = "bpc"
@@ -243,7 +243,7 @@ class LikelihoodSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class RankShiftSpec(Spec):
-    """How the model is run that ranks the tokens."""
+    """The numerics of the model that ranks the tokens."""
 
     stage = "rank_shift"
     kind = "rank_shifts"

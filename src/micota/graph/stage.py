@@ -1,4 +1,4 @@
-"""What a kind of node says of itself, once, for the runner, the console, the report and the tracker alike."""
+"""The record of a kind of node, which the runner, the console, the report and the tracker use."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Stage:
     label: str
     section: str
     describe: Callable[[AnyNode, Counts], str]
-    headline: Callable[[AnyNode, Counts], str] = lambda node, found: ""
+    headline: Callable[[AnyNode, Counts], str] = lambda node, counts: ""
     run: str = ""
     check: str = ""
     has_ranks: bool = False
@@ -51,8 +51,8 @@ def register(stage: Stage) -> Stage:
     """Make a kind of node known.
 
     Raises:
-        TypeError: the record is half-done, a spec names another stage, so that its nodes would not be found, or the
-            name is taken; the text says which.
+        TypeError: the record is half-done, a spec names another stage, so that its nodes would have no stage, or the
+            name is taken; the text states which.
     """
     if wrong := next(_faults(stage), None):
         raise TypeError(f"stage {stage.name!r}: {wrong}")
@@ -61,7 +61,7 @@ def register(stage: Stage) -> Stage:
 
 
 def _faults(stage: Stage) -> Iterator[str]:
-    """What would fail later, when an artifact of this kind is planned, made or shown."""
+    """The faults that would show later, when an artifact of this kind is planned, made or shown."""
     if stage.name in _stages:
         yield "it is registered twice"
     if not stage.specs:
@@ -80,21 +80,21 @@ def _faults(stage: Stage) -> Iterator[str]:
     if not stage.run and any(spec.kind != "source" for spec in stage.specs):
         yield "run is empty, and nothing else makes its artifacts; accepted: 'module:function'"
     for name in ("run", "check"):
-        place = getattr(stage, name)
-        if place and not _is_defined(place):
-            yield f"{name}={place!r}: there is no such function; accepted: 'module:function'"
+        path = getattr(stage, name)
+        if path and not _is_defined(path):
+            yield f"{name}={path!r}: there is no such function; accepted: 'module:function'"
 
 
-def _is_defined(place: str) -> bool:
-    """Whether ``module:function`` is there. The source is read, not run: to import a stage is to import torch."""
-    module, _, name = place.partition(":")
+def _is_defined(path: str) -> bool:
+    """Whether ``module:function`` exists. The source is parsed and not run, because a stage imports torch."""
+    module, _, name = path.partition(":")
     try:
-        found = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):  # a package above it is missing, or the name is none
         return False
-    if found is None or found.origin is None:
+    if spec is None or spec.origin is None:
         return False
-    body = ast.parse(Path(found.origin).read_text(encoding="utf-8")).body
+    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
     return name in {item.name for item in body if isinstance(item, ast.FunctionDef)}
 
 
@@ -102,7 +102,7 @@ def stage_of(node: AnyNode) -> Stage:
     """The record of a node's kind.
 
     Raises:
-        LookupError: nobody has registered it.
+        LookupError: no stage of this name is registered.
     """
     try:
         return _stages[node.stage]
@@ -126,8 +126,8 @@ def stage_modules() -> list[str]:
     return list(dict.fromkeys(stage.module for stage in _stages.values()))
 
 
-def function(place: str) -> Callable[..., Any]:
+def function(path: str) -> Callable[..., Any]:
     """The function at ``module:name``."""
-    module, _, name = place.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return found
+    module, _, name = path.partition(":")
+    loaded: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return loaded
