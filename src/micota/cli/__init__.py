@@ -1,1 +1,1 @@
-"""The commands: each composes a config, asks for nodes of the graph, and prints what came of them."""
+"""The commands: each composes a config, makes nodes of the graph, and prints the results."""

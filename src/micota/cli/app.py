@@ -1,6 +1,6 @@
 """The command line: find the command, compose and check its config, run it, turn user errors into one line.
 
-Nothing here imports torch, so that ``--help``, ``--cfg job`` and ``plan=true`` answer at once.
+Nothing here imports torch, so that ``--help``, ``--cfg job`` and ``plan=true`` are fast.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 def main(words: Sequence[str] | None = None, *, as_script: bool = False) -> None:
-    """Run the command that the first of ``words`` names (those of the process if None), with the rest as its own.
+    """Run the command that the first of ``words`` (by default those of the process) names, with the rest as arguments.
 
-    ``as_script`` says that a script of the checkout was started, as ``python train.py``; printed commands look alike.
+    ``as_script`` is for scripts of the checkout, as ``python train.py``: printed commands take the same form.
     """
     name, *rest = (sys.argv[1:] if words is None else words) or ["--help"]
     if name in ("-h", "--help"):
@@ -103,13 +103,12 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
         if not wants_traceback:
             del os.environ[FULL_ERROR]  # commands that this one starts must not inherit it
         try:
-            own = replace(call, overrides=list(HydraConfig.get().overrides.task))  # of this job of a sweep
-            config = prepare(composed, command.schema, own)
+            call_of_job = replace(call, overrides=list(HydraConfig.get().overrides.task))  # one job of a multirun
+            config = prepare(composed, command.schema, call_of_job)
             ran.append((config, offline_runs(config)))
             function(command.run)(config)
         except Exception as error:
-            # A SLURM job must hand its exception back; elsewhere it is printed here, before Hydra adds words of its
-            # own.
+            # A SLURM job must return its exception; elsewhere it is printed here, before Hydra adds other lines.
             if wants_traceback or "SUBMITIT_EXECUTOR" in os.environ or not is_users(error):
                 raise
             fail(error, command.schema, call)
@@ -122,7 +121,7 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
 
     OmegaConf.register_new_resolver("help", show_help, replace=True)
     start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=command.name)(task)
-    os.environ[FULL_ERROR] = "1"  # or Hydra would print the error in its own way and exit with 1
+    os.environ[FULL_ERROR] = "1"  # else Hydra would print the error in another form and exit with 1
     try:
         start()
     except KeyboardInterrupt:
@@ -141,15 +140,15 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
 
 
 def is_users(error: BaseException) -> bool:
-    """Whether an exception is the user's to mend; any other is a bug of ours, which shows its traceback."""
-    if isinstance(error, RuntimeError) and "srun" in str(error):  # of submitit, which has no type of its own for it
+    """Whether an exception is a user error; any other is a bug of micota and shows its traceback."""
+    if isinstance(error, RuntimeError) and "srun" in str(error):  # of submitit, which has no class for it
         return True
     is_of_config = isinstance(error, HydraException | OmegaConfBaseException) or mistake_in(error) is not None
     return errors.is_users(error) or is_of_config
 
 
 def fail(error: Exception, schema: type[Config], call: Call) -> NoReturn:
-    """Say what the user can mend, on one line, and stop."""
+    """Print a user error on one line and exit."""
     print(f"{errors.ERROR}{one_line(error, schema, call)}", file=sys.stderr)
     sys.exit(USER_ERROR)
 
@@ -184,7 +183,7 @@ def compared(config: Config) -> dict[str, DataConfig]:
     Raises:
         ConfigError: there is no option of that name, or the recipe differs in more than its data.
     """
-    found = {}
+    recipes = {}
     for point in config.compare.points("data"):
         option = next(override for override in point.overrides if override.startswith("data="))
         others = [override for override in point.overrides if override != option]
@@ -205,15 +204,15 @@ def compared(config: Config) -> dict[str, DataConfig]:
         recipe = OmegaConf.to_object(typed.data)
         assert isinstance(recipe, DataConfig)
         if not recipe.is_untuned:
-            found[point.label] = recipe
-    return found
+            recipes[point.label] = recipe
+    return recipes
 
 
 def option_names(group: str) -> list[str]:
-    """The options of a group, also those of the user's own folder, while Hydra is at work."""
-    # A group may stand in several places: model@large offers the options of model.
-    found: list[str] = GlobalHydra.instance().config_loader().get_group_options(group.partition("@")[0])
-    return sorted(name for name in set(found) if not name.startswith("_"))
+    """The options of a group, with those of the folder of the user. Hydra must be initialised."""
+    # A group can be used for several parts: model@large has the options of model.
+    names: list[str] = GlobalHydra.instance().config_loader().get_group_options(group.partition("@")[0])
+    return sorted(name for name in set(names) if not name.startswith("_"))
 
 
 def local_inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:

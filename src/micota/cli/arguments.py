@@ -28,18 +28,18 @@ def read(words: Sequence[str], *, as_script: bool) -> tuple[Call, list[str]]:
 
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]  # it would print its whole usage
-    found = parser.parse_intermixed_args(list(words))
+    parsed = parser.parse_intermixed_args(list(words))
     flags = []
-    if found.config_dir is not None:
-        flags += ["--config-dir", str(Path(found.config_dir).expanduser().absolute())]
-    if found.config_path is not None:  # Hydra would look beside a module of ours
-        is_module = "://" in found.config_path
-        flags += ["--config-path", found.config_path if is_module else str(Path(found.config_path).absolute())]
-    if found.config_name is not None:
-        flags += ["--config-name", found.config_name]
-    others = [word for word in words if word not in found.overrides]
-    call = Call(as_script=as_script, flags=flags, overrides=list(found.overrides))
-    return call, [*others, *flags, *found.overrides]  # of a flag given twice, Hydra takes the last
+    if parsed.config_dir is not None:
+        flags += ["--config-dir", str(Path(parsed.config_dir).expanduser().absolute())]
+    if parsed.config_path is not None:  # else Hydra would look beside a module of micota
+        is_module = "://" in parsed.config_path
+        flags += ["--config-path", parsed.config_path if is_module else str(Path(parsed.config_path).absolute())]
+    if parsed.config_name is not None:
+        flags += ["--config-name", parsed.config_name]
+    others = [word for word in words if word not in parsed.overrides]
+    call = Call(as_script=as_script, flags=flags, overrides=list(parsed.overrides))
+    return call, [*others, *flags, *parsed.overrides]  # of a flag given twice, Hydra takes the last
 
 
 def completing(words: Sequence[str]) -> list[str]:
@@ -56,7 +56,7 @@ def completing(words: Sequence[str]) -> list[str]:
 
 
 def commands_for(words: Sequence[str]) -> list[str] | None:
-    """The commands to choose from where the shell asks for a completion before one was typed; None elsewhere."""
+    """The commands to choose from where the shell completes the first word; None elsewhere."""
     line = os.environ.get("COMP_LINE", "")
     is_first = len(line.split()) == 1 or (len(line.split()) == 2 and not line.endswith(" "))
     return list(COMMANDS) if is_first and words and "query" in words[-1] else None

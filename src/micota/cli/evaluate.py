@@ -1,4 +1,4 @@
-"""The command evaluate: answers drawn and graded, stored answers graded again, or a file of anyone's answers graded."""
+"""The command evaluate: it samples and grades completions, or grades stored completions or a file of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOKEN_CHARS = 18
 
 
 def evaluate(config: EvaluateConfig) -> None:
-    """Make the scores, or the rank shifts, that the config asks for and show them as tables."""
+    """Make the scores or the rank shifts of the config and show them as tables."""
     if config.grade is not None:
         grade_file(config)
         return
@@ -58,14 +58,14 @@ def forget_scores(config: EvaluateConfig, targets: list[AnyNode]) -> None:
             again = shlex.join(config.call.words("evaluate", without_keys(config.overrides, {"regrade"})))
             raise ArtifactError(
                 f"regrade=true needs completions {completions.name} ({completions.folder}), which do not exist; "
-                f"draw them with:  {again}"
+                f"sample them with:  {again}"
             )
     for node in graded:
         store.forget(node)
 
 
 def results_table(store: Store, targets: list[AnyNode]) -> WideTable:
-    """Accuracy with interval and the ways of not being right, by benchmark."""
+    """Accuracy with interval and the counts of the other outcomes, by benchmark."""
     graded = [node for node in targets if isinstance(node.spec, ScoresSpec)]
     rows = {str(node.benchmark): read_jsonl(store.path(node) / SCORES, Score) for node in graded}
     summaries = {bench: summarise(scores) for bench, scores in rows.items()}
@@ -81,15 +81,15 @@ def results_table(store: Store, targets: list[AnyNode]) -> WideTable:
     table.add_column("benchmark", no_wrap=True)
     for column in ("problems", measure, "interval", *MISSES, "tokens", *(f"by {n}" for n in others)):
         table.add_column(column.replace("_", " "), justify="right", no_wrap=True)
-    for bench, found in summaries.items():
+    for bench, summary in summaries.items():
         table.add_row(
             bench,
-            str(found["num_problems"]),
-            f"{100 * found['accuracy']:.1f}",
-            f"{100 * found['low']:.1f} to {100 * found['high']:.1f}",
-            *(str(found["outcomes"].get(outcome, 0)) for outcome in MISSES),
-            f"{found['num_tokens']:.0f}",
-            *(f"{100 * found['graders'].get(name, 0):.1f}" for name in others),
+            str(summary["num_problems"]),
+            f"{100 * summary['accuracy']:.1f}",
+            f"{100 * summary['low']:.1f} to {100 * summary['high']:.1f}",
+            *(str(summary["outcomes"].get(outcome, 0)) for outcome in MISSES),
+            f"{summary['num_tokens']:.0f}",
+            *(f"{100 * summary['graders'].get(name, 0):.1f}" for name in others),
         )
     if len(rows) > 1:
         average = macro_average({bench: problem_means(by_problem(scores)) for bench, scores in rows.items()})

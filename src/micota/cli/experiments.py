@@ -1,4 +1,4 @@
-"""The configs of an experiment, one for each recipe of each case, as its own commands would compose them."""
+"""The configs of an experiment, one for each recipe of each case, as single commands would compose them."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ GLOBAL_GROUPS = {"experiment", "compat"}  # their options change any part of a c
 def cases(config: Config) -> list[CaseConfig]:
     """Every case of an experiment with its recipes.
 
-    Overrides of the command line win over those of a point, and choose among points: ``student=qwen3b`` leaves that
-    place alone of an axis ``student``.
+    Overrides of the command line win over those of a point, and choose among points: ``student=qwen3b`` keeps
+    only that point of an axis ``student``.
 
     Raises:
-        ConfigError: the command line asks for a place that an axis with labels does not have.
+        ConfigError: the command line names a point that an axis with labels lacks.
     """
     kept = without_keys(config.overrides, keys_of_commands() | {"data", "plan"})
     given = {override_key(override): override for override in kept}
     compare = config.compare
-    axes = {axis: _places(axis, compare.points(axis), given.get(axis)) for axis in compare.axes}
+    axes = {axis: _points(axis, compare.points(axis), given.get(axis)) for axis in compare.axes}
     composer = Composer(config, kept)
-    found = []
-    for places in itertools.product(*axes.values()):
-        chosen = _chosen(places, given)
+    configs = []
+    for points in itertools.product(*axes.values()):
+        chosen = _chosen(points, given)
         case = composer.compose(_overrides(chosen))
         recipes = [
             composer.recipe(case, chosen, recipe.label, _chosen([recipe], given)) for recipe in compare.points("data")
         ]
-        labels = {axis: place.label for axis, place in zip(axes, places, strict=True)}
-        found.append(CaseConfig(labels=labels, config=case, chosen=chosen, recipes=recipes))
-    return found
+        labels = {axis: point.label for axis, point in zip(axes, points, strict=True)}
+        configs.append(CaseConfig(labels=labels, config=case, chosen=chosen, recipes=recipes))
+    return configs
 
 
 class Composer:
-    """Composes configs, each part as seldom as can be: Hydra takes a fifth of a second for one."""
+    """Composes configs, each part as rarely as possible: Hydra takes a fifth of a second for one."""
 
     def __init__(self, config: Config, kept: list[str]) -> None:
         self._config = config
@@ -59,24 +59,24 @@ class Composer:
         config: Config = prepare(hydra.compose("generate", overrides=every), SCHEMAS["generate"], call)
         return config
 
-    def recipe(self, case: Config, shared: Mapping[str, str], name: str, own: Mapping[str, str]) -> RecipeConfig:
+    def recipe(self, case: Config, shared: Mapping[str, str], name: str, added: Mapping[str, str]) -> RecipeConfig:
         """A recipe of a case. Where the two change different parts of the config, those of the recipe are composed once
         for all cases, since parts do not refer to each other."""
-        overrides = _overrides(own)
-        parts, others = {_part(key) for key in own}, {_part(key) for key in shared}
+        overrides = _overrides(added)
+        parts, others = {_part(key) for key in added}, {_part(key) for key in shared}
         touched = others | {part for part in parts if getattr(case, part, None) != getattr(self._config, part, None)}
         if parts & (touched | GLOBAL_GROUPS):
-            config = self.compose(_overrides({**shared, **own}))
+            config = self.compose(_overrides({**shared, **added}))
         else:
             if tuple(overrides) not in self._recipes:
                 self._recipes[tuple(overrides)] = self.compose(overrides)
             alone = self._recipes[tuple(overrides)]
             config = replace(case, **{part: getattr(alone, part) for part in parts})
-        return RecipeConfig(name=name, config=config, chosen={**shared, **own})
+        return RecipeConfig(name=name, config=config, chosen={**shared, **added})
 
 
-def _places(axis: str, points: list[Point], given: str | None) -> list[Point]:
-    """The points of an axis that agree with what the command line says of it."""
+def _points(axis: str, points: list[Point], given: str | None) -> list[Point]:
+    """The points of an axis that agree with its override on the command line."""
     if given is None:
         return points
     agreeing = [point for point in points if given in point.overrides]
@@ -90,7 +90,7 @@ def _places(axis: str, points: list[Point], given: str | None) -> list[Point]:
 
 
 def _chosen(points: Sequence[Point], given: Mapping[str, str]) -> dict[str, str]:
-    """The overrides of points by key, without those that the command line has its own value for."""
+    """The overrides of points by key, without those of keys that the command line sets."""
     every = [override.partition("=") for point in points for override in point.overrides]
     return {key: value for key, _, value in every if override_key(key) not in given}
 

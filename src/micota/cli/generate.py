@@ -1,4 +1,4 @@
-"""The command generate: the data of one recipe made, accounted for and, where asked for, uploaded."""
+"""The command generate: it makes the data of one recipe, prints counts of its rows and can upload it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from micota.runtime.execute import execute
 
 
 def make_recipe(config: GenerateConfig) -> None:
-    """Make the data of the recipe and say what was lost to what; or show prompts, or a plan, and make nothing."""
+    """Make the data of the recipe and print its counts; or show prompts or a plan, and make nothing."""
     console = open_console()
     if config.show_prompts and not config.plan:
         show_prompts(config, console)
@@ -37,8 +37,7 @@ def make_recipe(config: GenerateConfig) -> None:
 
 
 def accounts(store: Store, node: AnyNode) -> Iterator[WideTable]:
-    """What was lost to what: of each generator that the data come from, and of each recipe where recipes are
-    matched."""
+    """Tables of kept and dropped rows: one by generator, and one by recipe where recipes are matched."""
     match = json.loads((store.path(node) / CARD).read_text(encoding="utf-8")).get("match")
     pools = {label: child for label, child in node.inputs.items() if isinstance(child.spec, DataSpec)} or {
         node.name: node
@@ -49,32 +48,32 @@ def accounts(store: Store, node: AnyNode) -> Iterator[WideTable]:
 
 
 def generators_table(store: Store, pools: dict[str, AnyNode], lost: dict[str, dict[str, int]]) -> WideTable:
-    """Completions of each generator: drawn, dropped by each reason, passed, and lost where another generator has
+    """Completions of each generator: sampled, dropped for each reason, passed, and lost where another generator has
     none."""
     counts = {}
     for label, pool in pools.items():
         manifest = store.manifest(pool)
         counts[label] = manifest.counts if manifest is not None else {}
-    reasons = sorted({name for found in counts.values() for name in found if name.startswith("dropped_")})
-    table = _table("", "generator", "drawn", *(name.removeprefix("dropped_") for name in reasons), "passed")
+    reasons = sorted({name for counted in counts.values() for name in counted if name.startswith("dropped_")})
+    table = _table("", "generator", "sampled", *(name.removeprefix("dropped_") for name in reasons), "passed")
     for column in ("lost_to_others", "it_alone_lacks") if lost else ():
         table.add_column(column.replace("_", " "), justify="right")
-    for label, found in counts.items():
-        cells = [found.get("completions", found["examples"]), *(-found.get(name, 0) for name in reasons)]
-        cells.append(found.get("kept", found["examples"]))
+    for label, counted in counts.items():
+        cells = [counted.get("completions", counted["examples"]), *(-counted.get(name, 0) for name in reasons)]
+        cells.append(counted.get("kept", counted["examples"]))
         if lost:
             cells += [-lost[label]["lost"], lost[label]["alone_lacks"]]
         table.add_row(label, *map(str, cells))
     return table
 
 
-def recipes_table(match: dict[str, Any], own: str) -> WideTable:
-    """The recipes that were made alike."""
+def recipes_table(match: dict[str, Any], chosen: str) -> WideTable:
+    """The matched recipes; the row of ``chosen`` is bold."""
     by = "the problems that every generator solved" if match["by"] == "problems" else f"{match['budget_tokens']} tokens"
     table = _table(f"matched by {by}", "recipe", "examples", "tokens", "lost_to_budget")
     for recipe, row in match["recipes"].items():
         cells = row["num_examples"], row["num_tokens"], -row["lost_to_budget"]
-        table.add_row(recipe, *map(str, cells), style="bold" if recipe == own else None)
+        table.add_row(recipe, *map(str, cells), style="bold" if recipe == chosen else None)
     return table
 
 

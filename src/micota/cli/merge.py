@@ -8,5 +8,5 @@ from micota.runtime.execute import execute
 
 
 def merge(config: MergeCommandConfig) -> None:
-    """Write the merge that the config asks for, or with ``sweep=true`` measure the points of its grid."""
+    """Write the merge of the config, or with ``sweep=true`` measure the points of its grid."""
     execute(config, "merge", [graph.merge_sweep(config) if config.sweep else graph.merged(config)])

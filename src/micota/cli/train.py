@@ -8,7 +8,7 @@ from micota.runtime.execute import execute
 
 
 def train(config: TrainConfig) -> None:
-    """Fine-tune the model in the role that the config asks for."""
+    """Fine-tune the model in the role of the config."""
     node = graph.trained(config, config.role)
     if config.show_samples and not config.plan:
         from micota.cli.show_samples import show_samples  # which imports torch
