@@ -54,7 +54,7 @@ format: $(READY) ## rewrite in the house style
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 docs: $(READY) ## the documentation as a site, in site/index.html
-	@$(BIN)/python -m mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: $(READY) ## benchmarks, side by side with peers (results: docs/benchmarks.md)
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit; done
