@@ -75,7 +75,7 @@ def results_table(store: Store, targets: list[AnyNode]) -> WideTable:
     measure = "accuracy" if num_samples == 1 else f"avg@{num_samples}"
     others = [name for name in graders if name != grader]
     table = new_table(
-        f"{graded[0].name.rpartition('@')[0]}: {measure} in % by {grader}, with 95 % intervals",
+        f"{graded[0].name.rpartition('@')[0]}: {measure} in % with 95 % intervals, graded by {grader}",
         "where graders differ: disagreements.md beside the scores" if others else "",
     )
     table.add_column("benchmark", no_wrap=True)
