@@ -54,7 +54,7 @@ ROW = '{"id": "1", "problem": "p", "answer": "ANSWER"}' + "\n"
 
 
 @pytest.mark.parametrize(("rows", "overrides", "message"), [
-    (ROW.replace("ANSWER", "twelve apples"), ["answer_type=number"], "problem 1: answer 'twelve apples'"),
+    (ROW.replace("ANSWER", "no idea"), ["answer_type=number", "id_column=id"], "problem 1: answer 'no idea'"),
     (ROW.replace("ANSWER", "1.5"), ["answer_type=integer"], "expected an integer"),
     (ROW.replace("ANSWER", "\\\\frac{1}{"), ["answer_type=expression"], "its braces do not match"),
     (ROW, ["num_rows=2"], "has 1 rows; num_rows is 2"),

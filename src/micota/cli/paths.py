@@ -60,7 +60,9 @@ def _settle(composed: DictConfig, place: str, layers: list[Layer]) -> None:
         return
     for item in fields(schema):
         key = f"{place}.{item.name}"
-        if declaration(item).of_path and not any(key in layer for layer in layers[last:]):
+        # A map is also given by one of its entries (+bench.easy.types.Even=number).
+        since = {name for layer in layers[last:] for name in layer if f"{name}.".startswith(f"{key}.")}
+        if declaration(item).of_path and not since:
             default = item.default_factory() if item.default_factory is not MISSING else item.default
             owner[item.name] = name_of(owner.path) if item.name == "name" else default
 
