@@ -171,6 +171,9 @@ def merge(
         >>> (folder / "model.safetensors").exists()
         True
     """
+    for key, path in (("base", base), ("tuned", tuned)):
+        if not str(path):
+            raise ConfigError(f"{key}={path!r}; accepted: a folder, a hub id or bundled:NAME")
     config = compose([f"merge={method}", "tracker=none", f"seed={seed}"], "merge")
     config.artifacts = str(artifacts)
     given = {"density": density, "weight": weight, "rescale": rescale, "normalize": normalize, "epsilon": epsilon}
@@ -241,7 +244,7 @@ def grade(rows: Iterable[Mapping[str, Any]], *, grader: str = "typed", num_worke
     evaluation = EvaluationConfig(grader=grader, num_workers=num_workers)
     for complaint in complaints(evaluation):
         raise ConfigError(complaint)
-    return graded(map(dict, rows), "row", evaluation, Console(quiet=True))[0]
+    return graded(rows, "row", evaluation, Console(quiet=True))[0]
 
 
 def load_results(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Results:
@@ -295,6 +298,8 @@ def _composing(config_dir: str | Path | None) -> Iterator[None]:
 def _prepared(overrides: Sequence[str], command: str, config_dir: str | Path | None) -> Any:
     """The config of a command, with mistakes as the one line that the command line prints."""
     flags = [] if config_dir is None else ["--config-dir", str(Path(config_dir).expanduser().absolute())]
+    if isinstance(overrides, str):
+        raise ConfigError(f"{overrides!r} is a text; accepted: a list of overrides, as [{overrides.split(' ')[0]!r}]")
     call = Call(flags=flags, overrides=list(overrides))
     try:
         return commands.prepare(hydra.compose(command, call.overrides), SCHEMAS[command], call)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def grade_file(config: EvaluateConfig, console: Console | None = None) -> dict[s
 
 
 def graded(
-    given: Iterable[dict[str, Any]], name: str, evaluation: EvaluationConfig, console: Console
+    given: Iterable[Mapping[str, Any]], name: str, evaluation: EvaluationConfig, console: Console
 ) -> tuple[list[dict[str, Any]], Counter[str]]:
     """The verdicts on rows of anyone's answers, a row each, and how many had each outcome.
 
@@ -72,11 +72,13 @@ def graded(
     return scored, outcomes
 
 
-def _rows(given: Iterable[dict[str, Any]], origin: str) -> Iterator[tuple[Problem, dict[str, Any]]]:
+def _rows(given: Iterable[Any], origin: str) -> Iterator[tuple[Problem, dict[str, Any]]]:
     """Every row with the problem it answers, checked."""
     seen: dict[str, int] = {}
     for number, row in enumerate(given, start=1):
         where = f"{origin}:{number}"
+        if not isinstance(row, Mapping):
+            raise SourceError(f"{where}: {type(row).__name__}; a row is {FORM}")
         for name in ("id", "completion", "answer"):
             if name not in row:
                 raise SourceError(f"{where}: no {name!r}; a row is {FORM}")
@@ -102,7 +104,7 @@ def _rows(given: Iterable[dict[str, Any]], origin: str) -> Iterator[tuple[Proble
             gold_for(problem)
         except GoldError as error:
             raise SourceError(f"{where}: {error}") from None
-        yield problem, row
+        yield problem, dict(row)
     if not seen:
         raise SourceError(f"{origin} has no rows; a row is {FORM}")
 

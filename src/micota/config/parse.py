@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -56,12 +56,19 @@ def complaints(node: Any, path: str = "") -> Iterator[str]:
         yield unknown_key(type(node), name, path)
     for item in fields(node):
         value = getattr(node, item.name)
-        if not declaration(item).check(value):
+        if not _fits(item, value):
             renamed = renamed_value(f"{path}{item.name}", value)
             yield renamed or f"{path}{item.name}={value!r}; accepted: {declaration(item).accepted}"
         yield from complaints(value, f"{path}{item.name}.")
     for conflict in getattr(node, "conflicts", lambda: ())():
         yield f"{path.rstrip('.') or 'config'}: {conflict}"
+
+
+def _fits(item: Field[Any], value: Any) -> bool:
+    try:
+        return declaration(item).check(value)
+    except TypeError:  # of another type: Hydra refuses it before, a caller in Python may set it
+        return False
 
 
 def explain(error: OmegaConfBaseException, schema: type[Config]) -> str:
