@@ -28,14 +28,34 @@ if __name__ == "__main__":
 """
 
 
+LOSE_PEER = """
+import os, signal
+from pathlib import Path
+from micota.runtime.launch import run_rank
+
+def fit(work, events):
+    pid_file = work.build.path / "pid"
+    if os.environ["RANK"] == "1":
+        pid_file.with_suffix(".draft").write_text(str(os.getpid()))
+        pid_file.with_suffix(".draft").rename(pid_file)
+        os.kill(os.getpid(), signal.SIGKILL)
+    while not pid_file.exists() or Path(f"/proc/{pid_file.read_text()}").exists():
+        pass
+    raise RuntimeError("Connection closed by peer")
+
+if __name__ == "__main__":
+    run_rank(fit)
+"""
+
+
 class Silent:
     def begin(self, total: int) -> None: ...
 
     def step(self, metrics: Any, step: int) -> None: ...
 
 
-def run_ranks(composed: Composed, folder: Path, monkeypatch: pytest.MonkeyPatch, mistake: str) -> None:
-    (folder / "planted_rank.py").write_text(RANK.format(mistake=mistake))
+def run_ranks(composed: Composed, folder: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    (folder / "planted_rank.py").write_text(program)
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
     config = composed("train", "experiment=tiny", "data=strong", "trainer.devices=2", f"artifacts={folder}")
     node = graph.trained(config, "student")
@@ -61,8 +81,16 @@ def test_the_failure_of_a_rank_is_that_of_the_command(
     texts: list[str],
 ) -> None:
     with pytest.raises(kind) as caught:
-        run_ranks(composed, tmp_path, monkeypatch, mistake)
+        run_ranks(composed, tmp_path, monkeypatch, RANK.format(mistake=mistake))
     for text in texts:
         assert text in str(caught.value)
     if issubclass(kind, UserError):
         assert "\n" not in str(caught.value)
+
+
+def test_ranks_that_lost_a_killed_one_do_not_hide_it(
+    composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch raises a RuntimeError in ranks whose peer is gone."""
+    with pytest.raises(StageError, match="training process 1 was killed by signal 9; is memory short"):
+        run_ranks(composed, tmp_path, monkeypatch, LOSE_PEER)

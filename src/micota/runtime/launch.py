@@ -17,7 +17,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future, InvalidStateError
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -58,7 +59,8 @@ def launch(config: Config, node: AnyNode, build: Build, progress: Progress, modu
         processes = list(_start(config, handover, errors, module))
         stack.callback(_end, processes)
         stack.enter_context(_passing_on(processes))
-        threading.Thread(target=_end_with_the_first_that_fails, args=(processes,), daemon=True).start()
+        first: Future[int] = Future()  # the rank that fails before others
+        threading.Thread(target=_end_with_the_first_that_fails, args=(processes, first), daemon=True).start()
         output = processes[0].stdout
         assert output is not None
         for line in output:
@@ -66,7 +68,7 @@ def launch(config: Config, node: AnyNode, build: Build, progress: Progress, modu
                 _take(json.loads(line.removeprefix(MARK)), build, progress)
         codes = [process.wait() for process in processes]
         if any(codes):
-            _fail(codes, errors)
+            _fail(codes, errors, first.result())
     for file in [handover, *(build.path / f"rank{rank}.txt" for rank in range(config.trainer.devices))]:
         file.unlink()
 
@@ -101,17 +103,17 @@ def _end(processes: list[subprocess.Popen[str]]) -> None:
         process.wait()
 
 
-def _end_with_the_first_that_fails(processes: list[subprocess.Popen[str]]) -> None:
-    """Wait for the first process that fails, then end the others, which would wait for it in collective operations."""
-    failed = threading.Event()
+def _end_with_the_first_that_fails(processes: list[subprocess.Popen[str]], first: Future[int]) -> None:
+    """Wait for the ``first`` process that fails, then end the others: they would wait for it in collective operations."""
 
-    def wait_for(process: subprocess.Popen[str]) -> None:
+    def wait_for(rank: int, process: subprocess.Popen[str]) -> None:
         if process.wait():
-            failed.set()
+            with suppress(InvalidStateError):  # another one was first
+                first.set_result(rank)
 
-    for process in processes:
-        threading.Thread(target=wait_for, args=(process,), daemon=True).start()
-    failed.wait()
+    for rank, process in enumerate(processes):
+        threading.Thread(target=wait_for, args=(rank, process), daemon=True).start()
+    first.result()
     for process in processes:
         try:
             process.wait(timeout=10)  # it may fail for the same reason and print its error
@@ -149,7 +151,7 @@ def _take(event: dict[str, Any], build: Build, progress: Progress) -> None:
         build.metrics |= event["metrics"]
 
 
-def _fail(codes: list[int], errors: list[Any]) -> NoReturn:
+def _fail(codes: list[int], errors: list[Any], first: int) -> NoReturn:
     """Raise the error of ranks that failed: the user error of one, or the tracebacks of all.
 
     Raises:
@@ -165,10 +167,9 @@ def _fail(codes: list[int], errors: list[Any]) -> NoReturn:
             raise StageError(line.removeprefix(ERROR))
         if line.startswith("stopped by "):
             stop(128 + int(line.rsplit(" ", 1)[1]), line.rsplit(",", 1)[0])
+    if codes[first] < 0:  # killed, for want of memory or by a user: errors of the others say that they lost it
+        raise failure(f"training process {first}", codes[first], "")
     failed = [(rank, code) for rank, code in enumerate(codes) if code > 0]  # those killed waited for one that failed
-    if not failed:
-        rank, code = next((rank, code) for rank, code in enumerate(codes) if code)
-        raise failure(f"training process {rank}", code, printed[rank])
     raise ChildError("\n".join(str(failure(f"training process {rank}", code, printed[rank])) for rank, code in failed))
 
 
