@@ -104,7 +104,7 @@ def _end(processes: list[subprocess.Popen[str]]) -> None:
 
 
 def _end_with_the_first_that_fails(processes: list[subprocess.Popen[str]], first: Future[int]) -> None:
-    """Wait for the ``first`` process that fails, then end the others: they would wait for it in collective operations."""
+    """Wait for the ``first`` process that fails, then end the others: they would wait for it in collective calls."""
 
     def wait_for(rank: int, process: subprocess.Popen[str]) -> None:
         if process.wait():
