@@ -10,7 +10,7 @@ import pytest
 from micota import endpoint
 from micota.config import EndpointConfig
 from micota.endpoint import Endpoint
-from micota.errors import ConfigError
+from micota.errors import EndpointError
 
 
 class Server(BaseHTTPRequestHandler):
@@ -81,17 +81,17 @@ def test_an_endpoint_that_names_the_wait_gets_it(url: str, waits: list[float]) -
 
 def test_retries_are_counted_beside_the_first_try(url: str, waits: list[float]) -> None:
     Server.failures = [(500, "")] * 9
-    with pytest.raises(ConfigError, match=r"engine\.server\.url='http.*': no answer from model 'm' \(HTTP 500: {}\)"):
+    with pytest.raises(EndpointError, match=r"engine\.server\.url='http.*': no answer from model 'm' \(HTTP 500: {}\)"):
         post(url, retries=2)
     assert (Server.count, len(waits)) == (3, 2)
     Server.failures, Server.count = [(500, "")], 0
-    with pytest.raises(ConfigError, match="HTTP 500"):
+    with pytest.raises(EndpointError, match="HTTP 500"):
         post(url, retries=0)
     assert Server.count == 1
 
 
 def test_a_refusal_is_not_tried_again(url: str, waits: list[float]) -> None:
     Server.failures = [(401, "1")]
-    with pytest.raises(ConfigError, match="HTTP 401"):
+    with pytest.raises(EndpointError, match="HTTP 401"):
         post(url)
     assert (Server.count, waits) == (1, [])

@@ -43,6 +43,7 @@ def quieten() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", module="lightning|torch|transformers|mergekit|wandb")
     logging.captureWarnings(True)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it prints each retry of a request to the console
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     if not any(isinstance(handler, logging.NullHandler) for handler in root.handlers):

@@ -40,5 +40,5 @@ def test_every_generator_of_a_mixture_is_shown_also_one_without_data_yet(
 def test_rows_of_a_file_have_no_prompts(composed: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text("{}\n")
     overrides = ["data=strong", "data.generator=none", f"data.path={tmp_path}/mine.jsonl", "show_prompts=1"]
-    with pytest.raises(ConfigError, match=r"show_prompts=1: data=strong are rows of a file"):
+    with pytest.raises(ConfigError, match=r"show_prompts=1: data=mine are rows of a file"):
         show_prompts(composed("generate", "experiment=tiny", *overrides), Console())
