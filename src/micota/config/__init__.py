@@ -1,7 +1,7 @@
 """The configuration: YAML holds values, the dataclasses here hold types and checks.
 
 A field declares what it means, what it accepts and whether it changes results (``fields.py``). ``parse`` walks the
-finished tree and names the first field whose value is not accepted by its full key, as a user would type it on the
+finished tree and names the first field whose value is not accepted, by the full key that a user types on the
 command line; ``reference`` renders all keys as Markdown.
 """
 

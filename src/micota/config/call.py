@@ -1,4 +1,4 @@
-"""How the present command was started, so that all commands that it prints or starts are started alike."""
+"""How the present command was started, so that the commands that it prints or starts have the same form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from micota.config.fields import plain
 
 @dataclass(kw_only=True)
 class Call:
-    """The command line of the present command, and how such commands are written."""
+    """The command line of the present command, and the form of other commands."""
 
     as_script: bool = plain(
         False,

@@ -1,4 +1,4 @@
-"""All commands, one record each: the command line, the help and the printed commands ask this table."""
+"""All commands, one record each. The command line, the help and the printed commands read this table."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Command:
     """One command.
 
     Args:
-        name: as it is typed, and as its YAML in ``conf/`` is called.
+        name: as it is typed; also the name of its YAML in ``conf/``.
         schema: of its config.
         run: ``module:function`` of that config, imported when the command runs.
-        about: what it does, in one sentence.
-        examples: arguments to begin with.
-        first: keys and groups that people set first, in the order of its help.
+        about: its purpose, in one sentence.
+        examples: arguments for a first run.
+        first: the most used keys and groups, in the order of its help.
     """
 
     name: str
@@ -88,7 +88,7 @@ _TABLE = (
         name="pipeline",
         schema=PipelineConfig,
         run="micota.cli.pipeline:run",
-        about="Run the whole method and compare the recipes; what is done already is not done again.",
+        about="Run the whole method and compare the recipes; finished stages do not run again.",
         examples=("experiment=tiny", "experiment=micota student=qwen1.5b plan=true"),
         first=("student", "compare.recipes", "compare.measures", "runner", "jobs", *_EVERYWHERE),
     ),
@@ -104,7 +104,7 @@ _TABLE = (
 
 COMMANDS = {command.name: command for command in _TABLE}
 SCHEMAS: dict[str, type[Config]] = {name: command.schema for name, command in COMMANDS.items()}
-# What groups mean that are no part of a config, but change any part.
+# The meaning of groups that are no part of a config but can change any part.
 GROUPS = {
     "experiment": "a whole setting; tiny is the toy setting, which needs no network and no GPU",
     "compat": "ways of the papers' published code, as compat=[contaminated]",

@@ -1,4 +1,4 @@
-"""The table of engines; the entries stand in micota.engines."""
+"""The table of engines; the entries are in micota.engines."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class EngineKind:
     Args:
         name: as in ``engine.name``.
         opens: ``module:class`` of an ``Engine``, made of an ``EngineConfig``, a folder or hub id, and a revision; not
-            imported before it is used. One that takes weights is passed whether it will have to.
-        settings: the fields of ``engine`` that not every engine has, and this one has.
-        needs: that of them without which it cannot start.
-        numerics: the engine whose numbers it gives, where it is a way to run another one.
-        takes_weights: it is a ``WeightLoader``, if on one device.
+            imported before it is used. The class of an engine that takes weights is passed whether it will get some.
+        settings: the fields of ``engine`` that this engine has and not every engine has.
+        needs: the setting without which it cannot start.
+        numerics: the engine that it runs and whose numbers it gives; None for itself.
+        takes_weights: whether it is a ``WeightLoader`` on one device.
     """
 
     name: str

@@ -1,13 +1,13 @@
 """How a field of a schema is declared: what it means, what it accepts, and whether it changes results.
 
-The rule of results. A field changes results where it says *what* is computed, or names the implementation that
+The rule of results. A field changes results where it sets *what* is computed, or names the implementation that
 computes it: another model, prompt, temperature, precision, loss or attention kernel. Its value enters the key of every
-artifact that depends on it, so that another value makes another artifact. ``auto`` is one such value: whatever it
-stands for on the machine at hand, an artifact has the same key on a CPU and on a GPU. A field does not change results
-where it says only *how the same work is cut and where it runs*: devices, batches of rows, packs, checkpoints, what is
-computed again to save memory. Such work adds the same numbers in another order, and may differ in the last bits.
+artifact that depends on it, so that another value makes another artifact. ``auto`` is one such value: an
+artifact has the same key on a CPU and on a GPU, whatever ``auto`` stands for there. A field does not change results
+where it sets only *how the same work is cut and where it runs*: devices, batches of rows, packs, checkpoints,
+activation checkpointing. Such work adds the same numbers in another order, and may differ in the last bits.
 
-``tests/config/test_keys.py`` flips every field of every command and compares the keys with what is declared.
+``tests/config/test_keys.py`` flips every field of every command and compares the keys with the declarations.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Required, TypedDict, Unpack
 
 
 class Words:
-    """A text about a table, made when it is read: the table may grow until then."""
+    """A text about a table. It is built when it is read, since the table may grow until then."""
 
     def __init__(self, make: Callable[[], str]) -> None:
         self._make = make
@@ -31,18 +31,18 @@ class Words:
 
 @dataclass(frozen=True, kw_only=True)
 class Declaration:
-    """What a field says of itself.
+    """The declaration of a field.
 
     Args:
-        about: what it means, for the reference of all keys.
-        results: whether another value gives other results; of a part of the config False holds for all below it.
-        unit: what its numbers count.
+        about: its meaning, for the reference of all keys.
+        results: whether another value gives other results; False for a part of the config holds for all keys below it.
+        unit: the unit of its numbers.
         accepted: the values that ``check`` accepts, in words.
-        options: the words it can be, where it is one of a few; a table of them may grow.
-        of_path: a fact of what stands at ``path`` beside it, which does not hold for another path.
-        internal: filled in by the commands; nobody sets it.
-        unused: of a part of the config, the names of its fields that do not count at this place.
-        short_for: of a key of one command, the dotted key of all commands that it sets.
+        options: its possible words, where it is one of a few; a table of them may grow.
+        of_path: whether it describes what is at ``path`` beside it, and so does not hold for another path.
+        internal: whether the commands set it, not users.
+        unused: for a part of the config, the names of its fields that do not count at this position.
+        short_for: for a key of one command, the dotted key of all commands that it sets.
     """
 
     about: str
@@ -69,19 +69,19 @@ class Facts(TypedDict, total=False):
 
 
 def declaration(item: Field[Any]) -> Declaration:
-    """What a field of a schema says of itself.
+    """The declaration of a field of a schema.
 
     Raises:
         TypeError: it was declared without one of the functions of this module.
     """
-    found = item.metadata.get("declaration")
-    if not isinstance(found, Declaration):
+    declared = item.metadata.get("declaration")
+    if not isinstance(declared, Declaration):
         raise TypeError(f"config field {item.name} does not declare what it means and whether it changes results")
-    return found
+    return declared
 
 
 def _declared(default: Any, default_factory: Any, declared: Declaration) -> Any:
-    compare = declared.results or not declared.internal  # two configs that commands noted other things in are equal
+    compare = declared.results or not declared.internal  # configs that differ only in internal notes are equal
     return field(default=default, default_factory=default_factory, compare=compare, metadata={"declaration": declared})
 
 
@@ -98,7 +98,7 @@ def where(
     default_factory: Any = REQUIRED,
     **facts: Unpack[Facts],
 ) -> Any:
-    """A field whose value must pass ``check``; ``accepted`` says so in words."""
+    """A field whose value must pass ``check``; ``accepted`` describes those values."""
     return _declared(default, default_factory, Declaration(accepted=accepted, check=check, **facts))
 
 
@@ -112,7 +112,7 @@ def part(
     of_path: bool = False,
     internal: bool = False,
 ) -> Any:
-    """A field that is a dataclass of its own (or a map of such), whose fields have declarations of their own."""
+    """A field that is a dataclass or a map of dataclasses, whose fields have declarations too."""
     declared = Declaration(about=about, results=results, unused=tuple(unused), of_path=of_path, internal=internal)
     return _declared(default, default_factory, declared)
 
@@ -150,7 +150,7 @@ def non_negative(default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
 
 
 def shares(**facts: Unpack[Facts]) -> Any:
-    """A set of at least one number above 0 and at most 1, written as a list."""
+    """A set of at least one number above 0 and at most 1, as a list."""
     accepted = "a list of at least one number above 0 and at most 1"
     return where(accepted, lambda values: bool(values) and all(0 < value <= 1 for value in values), **facts)
 
@@ -163,7 +163,7 @@ def slug(default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
     )
 
 
-SMALLEST = 5e-324  # the least number above 0
+SMALLEST = 5e-324  # the smallest float64 above 0
 BY_TENSOR = ", or a list of such (a gradient over the layers), or a list of {filter, value} of which the first fits"
 
 

@@ -1,4 +1,4 @@
-"""The table of filters from completions to training data; the entries stand in micota.data.filters."""
+"""The table of filters from completions to training data; the entries are in micota.data.filters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the YAML groups are."""
+"""The folder of the YAML groups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def conf_folder() -> Path:
-    """The folder ``conf``: in an installed package inside of it, in a checkout at its top."""
+    """The folder ``conf``: inside an installed package, or at the top of a checkout."""
     package = Path(__file__).resolve().parents[1]
     packaged = package / "conf"
     return packaged if packaged.is_dir() else package.parents[1] / "conf"

@@ -1,4 +1,4 @@
-"""The table of graders; the entries stand in micota.grading.graders."""
+"""The table of graders; the entries are in micota.grading.graders."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from micota.config.registry import Registry
 
 @dataclass(frozen=True, kw_only=True)
 class Grader:
-    """A way to tell whether an answer is right; the verdicts of all stand side by side.
+    """A way to decide whether an answer is right. Scores hold the verdicts of all graders.
 
     Args:
         name: as in ``evaluation.grader``.
-        verdicts: from the open ``Graders``, ``Submission`` rows and the benchmark's rule to as many ``Verdict``; null
-            of a judge, whose verdicts come from a model at ``evaluation.judge``.
+        verdicts: from the open ``Graders``, ``Submission`` rows and the benchmark's rule to as many ``Verdict``; None
+            for a judge, whose verdicts come from a model at ``evaluation.judge``.
     """
 
     name: str

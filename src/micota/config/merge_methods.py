@@ -1,7 +1,8 @@
-"""The one table of merge methods: what each does, on which pruning it rests and its settings, for everything that asks.
+"""The one table of merge methods: the formula, pruning and settings of each, for all code that needs them.
 
 Every method but ``linear`` and ``slerp`` adds pruned task vectors to a base. A new method is one entry, here or beside
-its own code, and with that an option of ``merge=``; a new way to prune is one entry of ``PRUNINGS`` with its function.
+its code, which also makes it an option of ``merge=``. A new way to prune is one entry of ``PRUNINGS`` and a
+function.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ class PruningKind:
     """A way to choose which elements of a task vector are kept.
 
     Args:
-        name: as methods name it.
+        name: the value of ``MergeMethod.pruning``.
         mask: ``module:function`` from a ``MergeSpec`` and a ``TaskVector`` to a ``Mask`` of micota.merging.pruning.
-        probability: of being kept, where that is random: ``density`` for every element (those are kept whose number,
-            ``masks.uniforms``, is below it), or one ``by_element``. The rescaling ``dare`` divides by it.
-        is_nested: what one density keeps, every higher one keeps too, so that a sweep shares masks.
+        probability: that an element is kept, for random masks: ``density`` for every element (an element is kept if its
+            uniform number, of ``masks.uniforms``, is below it), or one ``by_element``. The rescaling ``dare`` divides
+            by it.
+        is_nested: whether a higher density keeps every element that a lower one keeps, so that a sweep shares masks.
     """
 
     name: str
@@ -40,12 +42,12 @@ class MergeMethod:
 
     Args:
         name: as in ``merge.method``; mergekit's, where it has the method too.
-        summary: what it does and where it was published, in one line.
+        summary: its formula or rule and its source, in one line.
         settings: values of ``merge`` that the option of this name sets.
         combine: ``module:function`` from a ``TensorMerge`` to its ``Combine`` of micota.merging.methods.
         pruning: the name of its ``PruningKind``; null where nothing is dropped.
-        elects_signs: of several fine-tuned models only the values are added that agree in sign with their sum.
-        has_base: it can merge into a base of its own, which is neither end of it.
+        elects_signs: whether only values are added that agree in sign with the sum over the fine-tuned models.
+        has_base: whether it can merge into a third model as its base.
     """
 
     name: str

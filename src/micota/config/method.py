@@ -33,25 +33,25 @@ RECIPE_GENERATORS = (*GENERATORS, "none")
 
 @dataclass(kw_only=True)
 class SelectConfig:
-    """What makes completions into training data: the same for every recipe, so that recipes differ in their generator
-    only. The TA's own data are never matched: other recipes depend on them."""
+    """How completions become training data. It is the same for every recipe, so that recipes differ in their generator
+    only. The data of the TA are never matched, since other recipes depend on them."""
 
     filters: list[str] = where(
         Words(lambda: "a list of filters out of " + ", ".join(FILTERS)),
         lambda value: all(name in FILTERS for name in value),
-        about="What a completion must pass, in this order: the first that it fails is the reason that is counted, and "
-        "duplicates compares with what passed before.",
+        about="The filters that a completion must pass, in this order. The first that it fails is the reason that is "
+        "counted, and duplicates compares with the completions that passed before.",
         results=True,
     )
     max_tokens: int = positive(
         16000, about="The filter length drops completions of more tokens.", unit="tokens", results=True
     )
     loop_words: int = positive(
-        10, about="The filter loops looks for sequences of so many words.", unit="words", results=True
+        10, about="The filter loops looks for sequences of this many words.", unit="words", results=True
     )
     loop_share: float = fraction(
         0.5,
-        about="The filter loops drops a text of whose sequences more than this share occurred in it before.",
+        about="The filter loops drops a text where more than this share of the sequences occurred earlier in it.",
         results=True,
     )
     keep_sample: str = choice(
@@ -59,7 +59,7 @@ class SelectConfig:
         "median",
         "all",
         default="all",
-        about="Which of the samples of a problem that pass are kept: the shortest, the one of median length, or all.",
+        about="The samples of a problem that are kept, of those that pass: the shortest, that of median length, or all.",
         results=True,
     )
     num_examples: int | None = positive(
@@ -70,8 +70,8 @@ class SelectConfig:
         "exact",
         "none",
         default="near_duplicate",
-        about="Which training problems are dropped for being in decontaminate_against: near-duplicates of one of its "
-        "problems, those of exactly the same text, or none.",
+        about="The training problems that are dropped: near-duplicates of a problem of decontaminate_against, those of "
+        "exactly its text, or none.",
         results=True,
     )
     match: str = choice(
@@ -79,8 +79,8 @@ class SelectConfig:
         "tokens",
         "none",
         default="none",
-        about="What the recipes of compare.recipes are made to share: the problems (those that every generator "
-        "solved), or the number of tokens (that of the smallest recipe).",
+        about="What is made equal in all of compare.recipes: the problems (those that every generator solved), or the "
+        "number of tokens (that of the smallest recipe).",
         results=True,
     )
     thinking: str = choice(
@@ -89,8 +89,8 @@ class SelectConfig:
         "cot",
         "answer",
         default="tagged",
-        about="What is learnt of a generator that thinks between tags: all of it with the tags, the same without them, "
-        "the thought alone (cot), or the answer alone.",
+        about="The part that is trained on, for a generator that thinks between tags: all with the tags, all without "
+        "them, the thought alone (cot), or the answer alone.",
         results=True,
     )
 
@@ -100,7 +100,7 @@ def _check_filter(entry: Filter) -> None:
     if unknown:
         raise TypeError(f"filter {entry.name!r} reads select.{min(unknown)}, which is no setting")
     if not entry.reasons:
-        raise TypeError(f"filter {entry.name!r} names no reason by which what it drops is counted")
+        raise TypeError(f"filter {entry.name!r} names no reason under which its drops are counted")
 
 
 FILTERS.for_each(_check_filter)
@@ -108,10 +108,10 @@ FILTERS.for_each(_check_filter)
 
 @dataclass(kw_only=True)
 class PartConfig:
-    """One generator's share of the training data, or rows of the user's own."""
+    """One generator's share of the training data, or rows of a file."""
 
     name: str = slug(
-        about="What it is called in folders, tables and figures. Where the path is overridden, the last part of it.",
+        about="Its name in folders, tables and figures. If the path is overridden, the last part of the path.",
         results=True,
         of_path=True,
     )
@@ -124,7 +124,7 @@ class PartConfig:
     )
     path: str | None = plain(
         None,
-        about="Rows of your own in the place of a generator: a JSONL file, or bundled:NAME.jsonl.",
+        about="A file of rows instead of a generator: a JSONL file, or bundled:NAME.jsonl.",
         results=True,
     )
     fingerprint: str | None = plain(
@@ -141,7 +141,7 @@ class DataConfig(PartConfig):
     """One recipe. Either a generator, or ``parts``, or ``path``; ``instruct`` has none of them."""
 
     parts: dict[str, PartConfig] = part(
-        default_factory=dict, about="Generators whose data are mixed, or chosen from, each by a label of its own."
+        default_factory=dict, about="Generators whose data are mixed, or chosen from, each under a label."
     )
     weights: dict[str, float] = plain(
         default_factory=dict, about="The share of each part in the examples; they sum to 1.", results=True
@@ -150,20 +150,20 @@ class DataConfig(PartConfig):
         "student_bpc or null",
         lambda value: value in (None, "student_bpc"),
         None,
-        about="student_bpc: no mixture, but for each problem the completion, of all parts', that has the fewest bits "
+        about="student_bpc: instead of a mixture, for each problem the completion of all parts with the fewest bits "
         "per byte under the student before SFT.",
         results=True,
     )
     option: str | None = plain(
         None,
-        about="The option of the group data that was chosen, for the commands that are printed.",
+        about="The chosen option of the group data, for the commands that are printed.",
         results=False,
         internal=True,
     )
 
     @property
     def chosen(self) -> str:
-        """What ``data=`` is to be given to lead here again: an overridden path gives a recipe another name."""
+        """The value of ``data=`` that chooses this recipe again. An overridden path gives a recipe another name."""
         return self.option or self.name
 
     @property
@@ -189,8 +189,8 @@ class DataConfig(PartConfig):
 class MergeConfig:
     """A merge of the TA before and after SFT. Names as in mergekit.
 
-    Without ``base`` the task vector is SFT's: the TA before it is the base. With a pre-trained ``base`` both are merged
-    into it.
+    Without ``base`` the task vector is that of SFT, and the TA before SFT is the base. With a pre-trained ``base`` both are
+    merged into it.
     """
 
     method: str = one_of(MERGE_METHODS, about="How models are merged.", results=True)
@@ -209,7 +209,7 @@ class MergeConfig:
     )
     base: OtherModelConfig = part(
         OtherModelConfig,
-        about="A pre-trained model that both forms of the TA are merged into; path null: the TA before SFT is it.",
+        about="A pre-trained model that both forms of the TA are merged into; path null: the TA before SFT.",
         unused=("sampling", "thinking", "sft"),
     )
     instruct_density: Any = by_tensor(
@@ -223,8 +223,8 @@ class MergeConfig:
         "norm",
         "none",
         default="none",
-        about="What makes up for the pruned part: dare divides by the share kept, norm restores the L1 norm of each "
-        "tensor, as mergekit does.",
+        about="How the rest makes up for the pruned part: dare divides by the share kept, norm restores the L1 norm of "
+        "each tensor, as mergekit does.",
         results=True,
     )
     normalize: bool = plain(False, about="true: the weights that agree in sign are divided by their sum.", results=True)
@@ -249,15 +249,15 @@ class MergeConfig:
         "a number above 0 and below 1, or null",
         lambda value: value is None or 0 < value < 1,
         None,
-        about="The wanted mean length of an answer, as a share of that after SFT: weight and density are then found by "
-        "calibration, from the points of merge_sweep on.",
+        about="The wanted mean length of an answer, as a share of that after SFT: calibration then chooses weight and "
+        "density, starting from the points of merge_sweep.",
         results=True,
     )
 
     def conflicts(self) -> Iterator[str]:
         method = MERGE_METHODS[self.method]
         if self.base.path is not None and not method.has_base:
-            yield f"method={self.method} with a base of its own: it goes from one model to another; use base=null"
+            yield f"method={self.method} with a pre-trained base: it goes from one model to another; use base=null"
         if self.rescale not in method.rescalings:
             why = "keeps the largest, not at random" if method.pruning else "drops nothing"
             yield f"rescale={self.rescale} with method={self.method}: it {why}; use {' or '.join(method.rescalings)}"
@@ -286,16 +286,17 @@ class MergeSweepConfig:
 
     problems: OtherProblemsConfig = part(
         OtherProblemsConfig,
-        about="What is answered, up to num_problems; path null: training problems.",
+        about="The problems to answer, up to num_problems; path null: training problems.",
         unused=("limit",),
     )
-    num_problems: int = positive(100, about="Only the first so many problems.", unit="problems", results=True)
+    num_problems: int = positive(100, about="Only this many of the first problems.", unit="problems", results=True)
     sampling: SamplingConfig = part(SamplingConfig, about="How answers are sampled.")
     densities: list[float] = shares(about="The densities of the grid, in any order.", results=True)
     weights: list[float] = shares(about="The weights of the grid, in any order.", results=True)
     num_seeds: int = positive(
         1,
-        about="Each pair is measured with the masks of so many seeds, from seed on; once, where a method samples none.",
+        about="The number of seeds whose masks each pair is measured with, from seed on; a method without random masks "
+        "is measured once.",
         results=True,
     )
     tolerance: float = where(
@@ -315,7 +316,7 @@ MEASURES = ("teacher", "merges", "merge_sweep", "scores", "bpc", "rank_shift")
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One place on an axis, or one recipe: what it is called, and the overrides that lead to it."""
+    """One point of an axis, or one recipe: its label and the overrides that set it."""
 
     label: str
     overrides: list[str]
@@ -337,24 +338,25 @@ def _are_points(items: Any) -> bool:
 
 @dataclass(kw_only=True)
 class CompareConfig:
-    """What an experiment compares and measures: at each point of the product of ``axes``, the ``recipes`` of a student.
+    """The comparison of an experiment: at each point of the product of ``axes``, the ``recipes`` of a student.
 
-    Where one word is not enough, a point of an axis or a recipe has a label and overrides instead
-    (``{QwQ: [teacher=qwq32b, student.sft.epochs=2]}``). None of it enters the key of an artifact: it says which
-    artifacts there are.
+    Where one word is not enough, a point of an axis or a recipe has a label and overrides
+    (``{QwQ: [teacher=qwq32b, student.sft.epochs=2]}``). None of it enters the key of an artifact: it sets
+    which artifacts there are.
     """
 
     axes: dict[str, list[Any]] = where(
         f"a map from what varies (other than data, which recipes vary) to {POINTS}",
         lambda axes: "data" not in axes and all(map(_are_points, axes.values())),
         default_factory=dict,
-        about="What varies beside the recipes, each with its options or values, as {student: [qwen1.5b, qwen3b]}.",
+        about="The groups or keys that vary beside the recipes, each with its options or values, as {student: [qwen1.5b, "
+        "qwen3b]}.",
         results=False,
     )
     recipes: list[Any] = where(
         f"{POINTS}, of the group data",
         _are_points,
-        about="The recipes that are compared. They enter keys with select.match alone, which makes them alike.",
+        about="The recipes that are compared. They enter keys only with select.match, which matches their data.",
         results=False,
     )
     measures: list[str] = where(
@@ -362,7 +364,7 @@ class CompareConfig:
         lambda value: bool(value) and set(value) <= set(MEASURES),
         about="The scores of the teacher (teacher), of the TA merged at merge_weights (merges) and of each recipe's "
         "student (scores), merges over the grid (merge_sweep), the BPC of each recipe's data under the student before "
-        "SFT (bpc), and the ranks that its answers' tokens had there (rank_shift).",
+        "SFT (bpc), and the token ranks of its answers there (rank_shift).",
         results=False,
     )
     merge_weights: list[float] = where(
@@ -373,11 +375,11 @@ class CompareConfig:
     )
 
     def points(self, axis: str) -> list[Point]:
-        """The places on an axis, or the recipes (``axis="data"``)."""
-        found = []
+        """The points of an axis, or the recipes (``axis="data"``)."""
+        points = []
         for item in self.recipes if axis == "data" else self.axes[axis]:
             label, overrides = next(iter(item.items())) if isinstance(item, dict) else (item, [f"{axis}={item}"])
             if axis == "data" and "data" not in {override.split("=")[0] for override in overrides}:
                 overrides = [f"data={label}", *overrides]
-            found.append(Point(label=str(label), overrides=list(overrides)))
-        return found
+            points.append(Point(label=str(label), overrides=list(overrides)))
+        return points

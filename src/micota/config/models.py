@@ -1,4 +1,4 @@
-"""Schemas of models: where they are, how they write, how they are tuned."""
+"""Schemas of models: their path, sampling and fine-tuning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from micota.config.fields import fraction, non_negative, part, plain, positive, 
 
 
 def name_of(path: str) -> str:
-    """The name that follows from where something is: the last part of its path, without what a folder cannot have."""
+    """The name that follows from a path: its last part, without characters that a folder cannot have."""
     last = path.rstrip("/").rpartition("/")[2].rpartition(":")[2].removesuffix(".jsonl").removesuffix(".json")
     return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip(".-") or "unnamed"
 
@@ -26,11 +26,11 @@ class SamplingConfig:
         "above 0 and at most 1",
         lambda value: 0 < value <= 1,
         1.0,
-        about="Tokens are sampled from the fewest that have this share of the probability together.",
+        about="Tokens are sampled from the smallest set with this share of the probability.",
         results=True,
     )
     max_tokens: int = positive(16384, about="The most new tokens of a completion.", unit="tokens", results=True)
-    num_samples: int = positive(1, about="Completions of each problem.", results=True)
+    num_samples: int = positive(1, about="Completions for each problem.", results=True)
 
     def conflicts(self) -> Iterator[str]:
         if self.num_samples > 1 and self.temperature == 0:
@@ -39,16 +39,15 @@ class SamplingConfig:
 
 @dataclass(kw_only=True)
 class ThinkingConfig:
-    """The tags around what a model thinks before it answers.
+    """The tags around the thought of a model, before its answer.
 
-    Whether the chat template writes the opening tag, so that it is not in the completion, is seen in the rendered
-    prompt.
+    The rendered prompt shows whether the chat template writes the opening tag, so that it is not in the completion.
     """
 
     open: str | None = plain(
-        None, about="The tag before what the model thinks; null: it does not think in tags.", results=True
+        None, about="The tag before the thought; null: the model does not think in tags.", results=True
     )
-    close: str | None = plain(None, about="The tag after it.", results=True)
+    close: str | None = plain(None, about="The tag after the thought.", results=True)
 
     def conflicts(self) -> Iterator[str]:
         if bool(self.open) != bool(self.close):
@@ -60,7 +59,9 @@ class LoraConfig:
     """Low-rank adapters (arXiv 2106.09685), named as in peft."""
 
     # Null stands for none and for a default, since nothing below a null can be set on the command line.
-    r: int | None = positive(None, about="The rank of the adapters; null: full fine-tuning, without any.", results=True)
+    r: int | None = positive(
+        None, about="The rank of the adapters; null: full fine-tuning, without adapters.", results=True
+    )
     alpha: int | None = positive(
         None, about="Adapters are scaled by alpha over the rank; null: twice the rank.", results=True
     )
@@ -75,7 +76,7 @@ class LoraConfig:
         "a list of names of linear layers, or [all-linear]",
         bool,
         default_factory=lambda: ["all-linear"],
-        about="Which linear layers have adapters, in any order; all-linear: all but the output layer.",
+        about="The linear layers with adapters, in any order; all-linear: all but the output layer.",
         results=True,
     )
 
@@ -90,14 +91,14 @@ class LoraConfig:
 class SftConfig:
     """Supervised fine-tuning."""
 
-    learning_rate: float = positive(about="The learning rate after warm-up, from where it falls to 0.", results=True)
+    learning_rate: float = positive(about="The learning rate after warm-up; it then falls to 0.", results=True)
     batch_size: int = positive(about="Examples of one optimiser step, over all devices.", unit="examples", results=True)
-    epochs: int = positive(about="How often each example is seen.", results=True)
+    epochs: int = positive(about="Passes over the examples.", results=True)
     warmup_ratio: float = fraction(
         0.0, about="The share of steps in which the learning rate rises from 0.", results=True
     )
     weight_decay: float = non_negative(0.01, about="The decoupled weight decay of AdamW.", results=True)
-    max_grad_norm: float = positive(1.0, about="Gradients of a larger norm are scaled down to it.", results=True)
+    max_grad_norm: float = positive(1.0, about="Gradients of a larger norm are scaled down to this norm.", results=True)
     max_tokens: int = positive(
         16384,
         about="Examples of more tokens (prompt, completion and end of sequence) are dropped, never cut.",
@@ -111,11 +112,11 @@ class SftConfig:
         about="The share of examples that are not trained on, for the validation loss.",
         results=True,
     )
-    lora: LoraConfig | None = part(LoraConfig, about="Adapters in the place of full fine-tuning.")
+    lora: LoraConfig | None = part(LoraConfig, about="Adapters instead of full fine-tuning.")
 
     def settled(self) -> SftConfig:
-        """The same with ``lora`` null where no rank is given, alpha given elsewhere and targets in one order: of equal
-        settings one spelling."""
+        """Return the settings in one spelling, so that equal settings compare equal: ``lora`` is null without a rank,
+        else its alpha is set and its targets are sorted."""
         if self.lora is None or self.lora.r is None:
             return replace(self, lora=None)
         alpha, targets = self.lora.alpha or 2 * self.lora.r, sorted(set(self.lora.targets))
@@ -124,18 +125,18 @@ class SftConfig:
 
 @dataclass(kw_only=True)
 class ModelConfig:
-    """One model: where it is, how it writes, and how it is tuned where a role needs that."""
+    """One model: its path, its sampling, and its fine-tuning where a role needs that."""
 
     name: str = slug(
-        about="What it is called in folders, tables and figures. It enters no key, but another name is another folder. "
-        "Where the path is overridden, the last part of it.",
+        about="Its name in folders, tables and figures. It enters no key, but another name is another folder. If the "
+        "path is overridden, the last part of the path.",
         results=False,
         of_path=True,
     )
     path: str = where(
         "a hub id, a folder or bundled:NAME",
         bool,
-        about="Where it is: an id on the Hugging Face hub, a folder, or bundled:NAME for a model of the toy setting.",
+        about="The location: an id on the Hugging Face hub, a folder, or bundled:NAME for a model of the toy setting.",
         results=True,
     )
     revision: str | None = plain(
@@ -151,24 +152,24 @@ class ModelConfig:
         of_path=True,
         internal=True,
     )
-    sampling: SamplingConfig = part(SamplingConfig, about="How it samples where it generates training data.")
-    thinking: ThinkingConfig = part(ThinkingConfig, about="The tags around what it thinks before it answers.")
+    sampling: SamplingConfig = part(SamplingConfig, about="How it samples when it generates training data.")
+    thinking: ThinkingConfig = part(ThinkingConfig, about="The tags around its thought, before its answer.")
     sft: SftConfig | None = part(default=None, about="How it is fine-tuned; null: it is not.")
 
 
 @dataclass(kw_only=True)
 class OtherModelConfig(ModelConfig):
-    """A model that need not be there: any option of the group ``model``, or a folder or hub id.
+    """An optional model: any option of the group ``model``, or a folder or hub id.
 
     A dataclass and not null, since Hydra cannot set what is below a null from the command line.
     """
 
     name: str | None = plain(  # type: ignore[assignment]
         None,
-        about="What it is called in folders, tables and figures; null: the last part of its path.",
+        about="Its name in folders, tables and figures; null: the last part of its path.",
         results=False,
         of_path=True,
     )
     path: str | None = plain(  # type: ignore[assignment]
-        None, about="Where it is, as of every model; null: there is none.", results=True
+        None, about="The location, as for every model; null: there is none.", results=True
     )

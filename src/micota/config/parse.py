@@ -1,4 +1,4 @@
-"""From a composed config to checked dataclasses, and from a mistake to one line that names its key."""
+"""Turns a composed config into checked dataclasses, and a mistake into one line that names its key."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _fits(item: Field[Any], value: Any) -> bool:
 
 
 def explain(error: OmegaConfBaseException, schema: type[Config]) -> str:
-    """One line for an OmegaConf error: full key, what was seen, what is accepted."""
+    """One line for an OmegaConf error: full key, the value seen, the accepted form."""
     key = error.full_key or str(error.key or "config")
     if isinstance(error, InterpolationResolutionError):
         return f"{key}: {str(error.msg).splitlines()[0]}"
@@ -85,8 +85,8 @@ def explain(error: OmegaConfBaseException, schema: type[Config]) -> str:
 
 
 def unknown_key(schema: type[Any], key: str, path: str = "") -> str:
-    """One line for a dotted key that is not in the schema (which stands at ``path``): its new name where it has one,
-    else the nearest one that is."""
+    """One line for a dotted key that is not in the schema (which is at ``path``): its new name where it has one,
+    else the nearest known key."""
     if f"{path}{key}" == "sweep":
         return SWEEP
     if (renamed := renamed_key(f"{path}{key}")) is not None:
@@ -114,7 +114,7 @@ def child_schema(owner: Any, name: str) -> Any:
 
 
 def accepted_at(schema: type[Config], key: str) -> str:
-    """What the field at a dotted key accepts, in words."""
+    """The values that the field at a dotted key accepts, in words."""
     owner: Any = schema
     words = ""
     for name in key.split("."):
@@ -131,7 +131,7 @@ def override_key(override: str) -> str:
 
 
 def without_keys(overrides: list[str], keys: set[str]) -> list[str]:
-    """Command-line overrides less those of the given keys."""
+    """Command-line overrides without those of the given keys."""
     return [item for item in overrides if override_key(item) not in keys]
 
 

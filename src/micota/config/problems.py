@@ -1,4 +1,4 @@
-"""Schemas of problems and benchmarks, and of the prompts that are made of them."""
+"""Schemas of problems and benchmarks, and of the prompts that are made from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class QuestionsConfig:
     path: str = where(
         "a hub data set id, a .jsonl file or bundled:NAME.jsonl",
         bool,
-        about="Where they are: a data set on the Hugging Face hub, a JSONL file, or bundled:NAME.jsonl of the toy "
+        about="The location: a data set on the Hugging Face hub, a JSONL file, or bundled:NAME.jsonl of the toy "
         "setting.",
         results=True,
     )
@@ -40,13 +40,13 @@ class QuestionsConfig:
     )
     problem_column: str = plain("problem", about="The column of the problem's text.", results=True, of_path=True)
     limit: int | None = positive(
-        None, about="Only so many of the first rows are used; null: all.", unit="rows", results=True
+        None, about="Only this many of the first rows are used; null: all.", unit="rows", results=True
     )
 
 
 @dataclass(kw_only=True)
 class SourceConfig(QuestionsConfig):
-    """Problems with their gold answers, and how those are compared. None of this changes a prompt."""
+    """Problems with their gold answers, and the rules for comparing answers. None of this changes a prompt."""
 
     answer_column: str = plain("answer", about="The column of the gold answer.", results=True, of_path=True)
     answer_after: str | None = plain(
@@ -57,7 +57,7 @@ class SourceConfig(QuestionsConfig):
     )
     num_rows: int | None = positive(
         None,
-        about="How many rows there must be, before any limit: another number is an error; null: any number.",
+        about="The expected number of rows, before any limit: another number is an error; null: any number.",
         unit="rows",
         results=True,
         of_path=True,
@@ -71,7 +71,7 @@ class SourceConfig(QuestionsConfig):
     )
     type_column: str | None = plain(
         None,
-        about="The column that says the answer's type, where rows differ, in words that types translates.",
+        about="The column with the answer's type, where rows differ, in words that types translates.",
         results=True,
         of_path=True,
     )
@@ -93,7 +93,7 @@ class SourceConfig(QuestionsConfig):
     paper_rule: str = choice(
         *PAPER_RULES,
         default="hendrycks",
-        about="Which rule of the papers' published code the grader paper_rule follows.",
+        about="The rule of the papers' published code that the grader paper_rule follows.",
         results=True,
         of_path=True,
     )
@@ -104,8 +104,8 @@ class ProblemsConfig(SourceConfig):
     """The pool of training problems that every recipe of a comparison draws from."""
 
     name: str = slug(
-        about="What they are called in folders and tables. It enters no key, but another name is another folder. Where "
-        "the path is overridden, the last part of it.",
+        about="Their name in folders and tables. It enters no key, but another name is another folder. If the path is "
+        "overridden, the last part of the path.",
         results=False,
         of_path=True,
     )
@@ -113,13 +113,13 @@ class ProblemsConfig(SourceConfig):
 
 @dataclass(kw_only=True)
 class OtherProblemsConfig(ProblemsConfig):
-    """Problems that need not be named."""
+    """Problems whose name is optional."""
 
     name: str | None = plain(  # type: ignore[assignment]
-        None, about="What they are called.", results=False, of_path=True
+        None, about="Their name.", results=False, of_path=True
     )
     path: str | None = plain(  # type: ignore[assignment]
-        None, about="Where they are, as of all problems; null: those of training.", results=True
+        None, about="The location, as for all problems; null: the training problems.", results=True
     )
 
 
@@ -134,7 +134,7 @@ def _has_problem(value: str | None) -> bool:
 
 @dataclass(kw_only=True)
 class PromptConfig:
-    """How a problem becomes a prompt: one for generation, training and evaluation, unless they are told apart."""
+    """How a problem becomes a prompt: one for generation, training and evaluation, unless a key sets another."""
 
     template: str = where(
         "a text that contains {problem}",
@@ -142,7 +142,7 @@ class PromptConfig:
         about="The text of the user's turn; {problem} stands for the problem.",
         results=True,
     )
-    system: str | None = plain(None, about="The system prompt; null: the chat template's own, or none.", results=True)
+    system: str | None = plain(None, about="The system prompt; null: that of the chat template, or none.", results=True)
     evaluation_template: str | None = where(
         "null, or a text that contains {problem}",
         _has_problem,

@@ -1,4 +1,4 @@
-"""The reference of all config keys, generated from the dataclasses: what a key means is said there alone."""
+"""The reference of all config keys, generated from the dataclasses: only they describe what a key means."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Key:
     Args:
         key: dotted, with NAME for a key of a map (``bench.NAME.path``).
         default: the value without any override, as YAML, or empty where an option of the group gives it.
-        changes_results: whether another value enters the key of an artifact, at this place.
-        is_part: it is a dataclass or a map of such, and its fields are keys of their own.
+        changes_results: whether another value enters the key of an artifact, at this position.
+        is_part: whether it is a dataclass or a map of dataclasses, whose fields are keys too.
     """
 
     key: str
@@ -42,7 +42,7 @@ def keys(schema: type[Config], config: Config | None = None) -> list[Key]:
 
     Args:
         schema: of the command.
-        config: what the command composes without any override; without it, defaults are those of the dataclasses.
+        config: the config that the command composes without overrides; None takes the defaults of the dataclasses.
     """
     return list(_walk(schema, config, "", True, frozenset()))
 
@@ -58,8 +58,8 @@ def _walk(owner: type[Any], value: Any, path: str, counts: bool, unused: frozens
             is_map = _is_map(hints[item.name])
             inner = None if is_map or value is None else getattr(value, item.name)
             inside = f"{key}.{NAME}." if is_map else f"{key}."
-            for found in _walk(below, inner, inside, here, frozenset(declared.unused)):
-                yield found if not declared.internal else _hidden(found)
+            for inner_key in _walk(below, inner, inside, here, frozenset(declared.unused)):
+                yield inner_key if not declared.internal else _hidden(inner_key)
 
 
 def _hidden(key: Key) -> Key:
@@ -83,18 +83,18 @@ def _key(
 
 
 def _value(item: Field[Any], owner: Any) -> Any:
-    """What a field is without overrides."""
+    """The value of a field without overrides."""
     if owner is not None:
         return getattr(owner, item.name)
     return item.default_factory() if item.default_factory is not MISSING else item.default
 
 
 def schema_below(hint: Any) -> type[Any] | None:
-    """The dataclass of a field's type: its own, that beside null, or that of a map's values; None for plain values."""
+    """The dataclass in a field's type (also beside null, or as the values of a map); None for plain values."""
     if _is_map(hint):
         return schema_below(get_args(hint)[1])
-    found = next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None)
-    return found if isinstance(found, type) else None
+    schema = next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None)
+    return schema if isinstance(schema, type) else None
 
 
 def _is_map(hint: Any) -> bool:
@@ -115,7 +115,7 @@ def _type_name(hint: Any) -> str:
 
 
 def _yaml(value: Any) -> str:
-    """A default as it would stand in YAML."""
+    """A default as YAML."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -131,34 +131,34 @@ def reference(configs: Mapping[str, Config] | None = None) -> str:
     """All keys of all commands as Markdown: those that every command has by part, then those of one command.
 
     Args:
-        configs: by command, what it composes without any override, for the column of defaults.
+        configs: by command, the config that it composes without overrides, for the column of defaults.
 
     Raises:
-        TypeError: a field declares nothing.
+        TypeError: a field has no declaration.
     """
     configs = configs or {}
     every = [key for key in keys(Config, next(iter(configs.values()), None)) if not key.is_internal]
     plain = [key for key in every if "." not in key.key and not key.is_part]
-    lines = ["## Of every command", "", *table(plain)]
+    lines = ["## Keys of every command", "", *table(plain)]
     for name, group in groupby(every, key=lambda key: key.key.partition(".")[0]):
-        found = list(group)
-        if found[0].is_part:
-            lines += ["", f"### {name}", "", found[0].about, "", *table(found[1:])]
+        part, *inner = group
+        if part.is_part:
+            lines += ["", f"### {name}", "", part.about, "", *table(inner)]
     for command in SCHEMAS:
-        if own := keys_alone(command, configs.get(command)):
-            lines += ["", f"## Of {command} alone", "", *table(own)]
+        if specific := keys_alone(command, configs.get(command)):
+            lines += ["", f"## Keys of {command} alone", "", *table(specific)]
     return "\n".join(lines) + "\n"
 
 
 def keys_alone(command: str, config: Config | None = None) -> list[Key]:
-    """The keys that one command alone has."""
+    """The keys that only this command has."""
     shared = {item.name for item in fields(Config)}
     return [key for key in keys(SCHEMAS[command], config) if key.key.partition(".")[0] not in shared]
 
 
-def table(found: list[Key]) -> list[str]:
+def table(listed: list[Key]) -> list[str]:
     """Keys as lines of a Markdown table, without internal ones."""
-    return [*HEADER, *(_row(key) for key in found if not key.is_internal)]
+    return [*HEADER, *(_row(key) for key in listed if not key.is_internal)]
 
 
 def _row(key: Key) -> str:

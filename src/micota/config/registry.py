@@ -1,4 +1,4 @@
-"""Tables of what there is one of by name: merge methods, filters, graders, engines."""
+"""Tables of named entries: merge methods, filters, graders, engines."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ EntryT = TypeVar("EntryT", bound=Named)
 class Registry(Mapping[str, EntryT], Generic[EntryT]):
     """Entries of one kind by name, in the order in which they were added.
 
-    Whoever needs something of every entry says so with ``for_each``, so that a half-added entry fails when it is added
-    and not when it is used.
+    Code that needs something of every entry registers a check with ``for_each``, so that an incomplete entry fails when
+    it is added and not when it is used.
 
     Args:
-        kind: what an entry is called in errors.
-        home: the module that adds the entries, where they stand beside code of a package that may import this one; it
-            is imported when the table is first read.
+        kind: the name of an entry in errors.
+        home: the module that adds the entries, where they are defined in a package that imports this one; it is
+            imported when the table is first read.
     """
 
     def __init__(self, kind: str, home: str = "") -> None:
@@ -36,7 +36,7 @@ class Registry(Mapping[str, EntryT], Generic[EntryT]):
         self._checks: list[Callable[[EntryT], object]] = []
 
     def add(self, entry: EntryT) -> EntryT:
-        """Make an entry known.
+        """Add an entry and return it.
 
         Raises:
             TypeError: the name is taken, or a check refuses the entry.

@@ -16,9 +16,9 @@ URL = "the base URL of an OpenAI-compatible API, as http://localhost:8000/v1"
 
 @dataclass(kw_only=True)
 class EndpointConfig:
-    """An OpenAI-compatible API, and how long its replies are waited for."""
+    """An OpenAI-compatible API, its time limit and its retries."""
 
-    url: str = where(URL, lambda value: "://" in value, about="Where the API is.", results=False)
+    url: str = where(URL, lambda value: "://" in value, about="The address of the API.", results=False)
     key_variable: str = plain(
         "OPENAI_API_KEY", about="The environment variable that holds the key, if one is needed.", results=False
     )
@@ -30,15 +30,15 @@ class EndpointConfig:
 
 @dataclass(kw_only=True)
 class JudgeConfig(EndpointConfig):
-    """A model behind an endpoint that judges whether an answer is right. Its column stands beside those of the rules
-    and is never mixed into them.
+    """A model behind an endpoint that judges whether an answer is right. Its column is beside those of the rules
+    and never changes them.
     """
 
     url: str | None = where(  # type: ignore[assignment]
         "null, or " + URL,
         lambda value: value is None or "://" in value,
         None,
-        about="Where the API is; null: there is no judge.",
+        about="The address of the API; null: there is no judge.",
         results=False,
     )
     model: str | None = plain(None, about="The model that judges, by its name at the API.", results=True)
@@ -80,12 +80,12 @@ class ServerConfig(EndpointConfig):
 
     model: str | None = plain(
         None,
-        about="The name that the model goes by there; null: its path. It must be the same model, and enters no key.",
+        about="The name of the model at the server; null: its path. It must be the same model, and enters no key.",
         results=False,
     )
     extra_body: dict[str, Any] = plain(
         default_factory=dict,
-        about="Sent with each request: settings that one server knows and another does not.",
+        about="More fields of each request: settings that only some servers know.",
         results=True,
     )
 
@@ -96,7 +96,7 @@ class RayConfig:
 
     address: str | None = plain(
         None,
-        about="As ray://HEAD:10001, or auto; null: the cluster that this machine is in, or one on it alone.",
+        about="The address, as ray://HEAD:10001, or auto; null: the cluster of this machine, or a new one on it alone.",
         results=False,
     )
     workers: int = positive(1, about="Copies of the model.", results=False)
@@ -104,19 +104,24 @@ class RayConfig:
 
 @dataclass(kw_only=True)
 class EngineConfig:
-    """What runs a model for generation."""
+    """The engine that runs a model for generation."""
 
     name: str = one_of(
         ENGINES,
-        about="What computes completions: transformers (hf), vLLM, a server, or vLLM on a Ray cluster. Ray is a way to "
-        "run vLLM and shares its keys.",
+        about="The engine that computes completions: transformers (hf), vLLM, a server, or vLLM on a Ray cluster. Ray "
+        "is a way to run vLLM and shares its keys.",
         results=True,
     )
-    batch_size: int = positive(64, about="Rows at once.", unit="rows", results=False)
+    batch_size: int = positive(64, about="Rows in one batch.", unit="rows", results=False)
     dtype: str = choice(
-        "auto", "float32", "bfloat16", default="auto", about="The type of weights; auto: the model's own.", results=True
+        "auto",
+        "float32",
+        "bfloat16",
+        default="auto",
+        about="The type of weights; auto: as the model is stored.",
+        results=True,
     )
-    device: str = choice("auto", "cpu", "cuda", default="auto", about="Where hf runs.", results=False)
+    device: str = choice("auto", "cpu", "cuda", default="auto", about="The device of hf.", results=False)
     tensor_parallel: int = positive(1, about="GPUs that share one model in vLLM.", unit="GPUs", results=False)
     memory_fraction: float = where(
         "above 0 and at most 1",
@@ -131,7 +136,7 @@ class EngineConfig:
     )
     max_model_len: int | None = positive(
         None,
-        about="The most tokens of prompt and completion; null: what the model allows.",
+        about="The most tokens of prompt and completion; null: the most that the model allows.",
         unit="tokens",
         results=False,
     )
@@ -140,7 +145,7 @@ class EngineConfig:
 
     @property
     def numerics(self) -> str:
-        """What of an engine changes numbers, and so enters keys, beside ``dtype``: Ray is a way to run vLLM."""
+        """The part of an engine that changes numbers and so enters keys, beside ``dtype``. Ray is a way to run vLLM."""
         name = ENGINES[self.name].numerics or self.name
         return f"{name}-batch_invariant" if self.batch_invariant else name
 
@@ -172,8 +177,8 @@ class TrainerConfig:
     """Where and how training runs. Weights, gradients and optimiser states are sharded over ``devices`` x
     ``num_nodes``."""
 
-    name: str = slug(about="What it is called.", results=False)
-    accelerator: str = choice("cpu", "gpu", about="What it runs on.", results=False)
+    name: str = slug(about="Its name.", results=False)
+    accelerator: str = choice("cpu", "gpu", about="The kind of device.", results=False)
     precision: str = choice(
         "32-true",
         "bf16-mixed",
@@ -185,7 +190,7 @@ class TrainerConfig:
     devices: int = positive(1, about="Devices on each node.", unit="devices", results=False)
     num_nodes: int = positive(1, about="Machines.", unit="machines", results=False)
     pack_length: int = positive(
-        16384, about="Examples are packed into rows of so many tokens.", unit="tokens", results=False
+        16384, about="Examples are packed into rows of this many tokens.", unit="tokens", results=False
     )
     micro_batch_rows: int = positive(
         1, about="Packed rows of one forward and backward pass.", unit="rows", results=False
@@ -210,15 +215,20 @@ class TrainerConfig:
         about="The implementation of the loss; auto: the fastest that the device allows.",
         results=True,
     )
-    checkpoint_every: int = positive(100, about="A checkpoint to resume from, so often.", unit="steps", results=False)
+    checkpoint_every: int = positive(
+        100, about="Steps between checkpoints to resume from.", unit="steps", results=False
+    )
     validate_every: int | None = positive(
-        None, about="The validation loss, so often; null: at the end alone.", unit="steps", results=False
+        None, about="Steps between validation losses; null: only at the end.", unit="steps", results=False
     )
     evaluate_every: int | None = positive(
-        None, about="Benchmarks are answered in between, so often; null: never.", unit="steps", results=False
+        None, about="Steps between evaluations on benchmarks during training; null: none.", unit="steps", results=False
     )
     evaluate_problems: int = positive(
-        32, about="Only the first so many problems of each are answered then.", unit="problems", results=False
+        32,
+        about="These evaluations use only this many of the first problems of each benchmark.",
+        unit="problems",
+        results=False,
     )
     activation_checkpointing: str = choice(
         "auto",
@@ -226,7 +236,7 @@ class TrainerConfig:
         "selective",
         "full",
         default="auto",
-        about="Which activations are computed again to save memory; auto: as few as fit.",
+        about="The activations that are computed again to save memory; auto: as few as memory allows.",
         results=False,
     )
     cpu_offload: bool = plain(
@@ -251,18 +261,18 @@ class TrainerConfig:
             yield "cpu_offload=True with accelerator=cpu, where everything is there already; use trainer=gpu"
         if self.evaluate_every is not None and self.world_size > 1:
             yield (
-                f"evaluate_every={self.evaluate_every} with {self.world_size} devices: a model in shards is not asked "
-                "while it is trained; accepted: evaluate_every=null (validate_every works), or devices=1"
+                f"evaluate_every={self.evaluate_every} with {self.world_size} devices: a model in shards generates no "
+                "answers during training; accepted: evaluate_every=null (validate_every works), or devices=1"
             )
 
 
 @dataclass(kw_only=True)
 class TrackerConfig:
-    """Where runs are tracked."""
+    """The tracker of runs."""
 
     name: str = choice("wandb", "none", about="The tracker.", results=False)
     project: str = plain("micota", about="The project in W&B.", results=False)
-    entity: str | None = plain(None, about="Whose project; null: your default.", results=False)
+    entity: str | None = plain(None, about="The owner of the project; null: your default.", results=False)
     mode: str = choice(
         "online",
         "offline",
@@ -274,13 +284,13 @@ class TrackerConfig:
         200, about="The most rows of a table of answers or examples.", unit="rows", results=False
     )
     log_models: bool = plain(
-        False, about="true: models are uploaded too, not only what they were made from.", results=False
+        False, about="true: models are uploaded too, not only the artifacts that they were made from.", results=False
     )
 
 
 @dataclass(kw_only=True)
 class HubConfig:
-    """Where data go on the Hugging Face hub."""
+    """The upload of data to the Hugging Face hub."""
 
     repo: str | None = where(
         "null, or ACCOUNT/NAME",
@@ -289,4 +299,4 @@ class HubConfig:
         about="The data set's name; null: NAME-KEY of the data, in the account of the token.",
         results=False,
     )
-    private: bool = plain(True, about="Only the account sees it.", results=False)
+    private: bool = plain(True, about="true: only the account can read it.", results=False)

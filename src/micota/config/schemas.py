@@ -1,4 +1,4 @@
-"""What each command composes."""
+"""The config of each command."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from micota.config.problems import BenchConfig, ProblemsConfig, PromptConfig
 from micota.config.running import EngineConfig, EvaluationConfig, HubConfig, TrackerConfig, TrainerConfig
 
 GENERATES = ("sft",)  # a model that is not fine-tuned
-TUNED = ("sampling",)  # a student, whose own sampling nothing is generated with
+TUNED = ("sampling",)  # a student: its sampling settings generate nothing
 
 
 @dataclass(kw_only=True)
 class Config:
-    """What every command composes."""
+    """The keys of every command."""
 
     name: str = slug(about="The experiment: the group of its runs in W&B, the folder of its report.", results=False)
     seed: int = where(
@@ -27,11 +27,11 @@ class Config:
         about="Drives sampling, choice and order of examples, and merge masks.",
         results=True,
     )
-    artifacts: str = where("a folder", bool, about="The folder for everything that is made.", results=False)
+    artifacts: str = where("a folder", bool, about="The folder of all artifacts.", results=False)
     num_threads: int | None = positive(
         None, about="CPU threads of torch; null keeps its default.", unit="threads", results=False
     )
-    plan: bool = plain(False, about="true: print what is done, what would be made and why, and stop.", results=False)
+    plan: bool = plain(False, about="true: print what exists, what would be made and why, and stop.", results=False)
     teacher: ModelConfig = part(about="The strong model that generates long chains of thought.", unused=GENERATES)
     ta: ModelConfig = part(about="The teaching assistant: fine-tuned on the teacher's data, then merged.")
     student: ModelConfig = part(about="The small model that is fine-tuned and scored.", unused=TUNED)
@@ -69,10 +69,10 @@ class GenerateConfig(Config):
     """generate.py: the training data of one recipe."""
 
     show_prompts: int = non_negative(
-        0, about="Print so many rendered prompts of each generator instead, and make nothing.", results=False
+        0, about="Print this many rendered prompts of each generator instead, and make nothing.", results=False
     )
     push_to_hub: bool = plain(False, about="true: upload the data and their card; needs a token.", results=False)
-    hub: HubConfig = part(HubConfig, about="Where they are uploaded.", results=False)
+    hub: HubConfig = part(HubConfig, about="Where the data are uploaded.", results=False)
 
 
 @dataclass(kw_only=True)
@@ -82,11 +82,11 @@ class TrainConfig(Config):
     role: str = choice(
         "student",
         "ta",
-        about="Which is fine-tuned: the student on data, or the TA on ta_data.",
+        about="The model that is fine-tuned: the student on data, or the TA on ta_data.",
         results=False,
     )
     show_samples: int = non_negative(
-        0, about="Print so many examples as the model sees them instead, and train nothing.", results=False
+        0, about="Print this many examples as the model sees them instead, and train nothing.", results=False
     )
 
 
@@ -103,7 +103,7 @@ class MergeCommandConfig(Config):
 class EvaluateConfig(Config):
     """evaluate.py: the scores of one model."""
 
-    role: str = choice(*ROLES, about="Whose answers are scored.", results=False)
+    role: str = choice(*ROLES, about="The model whose answers are scored.", results=False)
     model: OtherModelConfig = part(
         OtherModelConfig,
         about="Any other model: a folder or hub id as model.path, or one by name (model=qwen7b).",
@@ -117,7 +117,7 @@ class EvaluateConfig(Config):
     )
     temperature: float = non_negative(
         0.0,
-        about="As evaluation.sampling.temperature.",
+        about="The temperature of answers (evaluation.sampling.temperature).",
         results=True,
         short_for="evaluation.sampling.temperature",
     )
@@ -155,7 +155,7 @@ class PipelineConfig(Config):
     )
     jobs: int | None = positive(
         None,
-        about="Stages at a time; null: on CPU as many as have cores of their own, else 1.",
+        about="Stages at a time; null: on CPU as many as there are cores for, else 1.",
         unit="stages",
         results=False,
     )
