@@ -69,11 +69,12 @@ def test_a_failed_build_is_not_done_and_keeps_its_progress(tmp_path: Path) -> No
 
 def test_a_refused_build_leaves_nothing_unless_there_is_work_to_go_on_from(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(SourceError), store.build(node(), seed=0) as build:
-        assert build is not None
-        (build.path / "completions.jsonl").touch()
-        raise SourceError("no such model")
-    assert not store.partial(node()).exists()
+    for mistake in (SourceError("no such model"), FileNotFoundError(2, "no such file", "rows.jsonl")):
+        with pytest.raises(type(mistake)), store.build(node(), seed=0) as build:
+            assert build is not None
+            (build.path / "completions.jsonl").touch()
+            raise mistake
+        assert not store.partial(node()).exists()
     with pytest.raises(SourceError), store.build(node(), seed=0) as build:
         assert build is not None
         (build.path / "completions.jsonl").write_text("{}\n")

@@ -55,7 +55,11 @@ def read_jsonl(path: Path, row: Callable[..., Row]) -> list[Row]:
         for number, line in enumerate(handle, start=1):
             try:
                 rows.append(row(**json.loads(line)))
-            except (ValueError, TypeError) as error:  # not JSON, not an object, or fields of another schema
+            except (
+                ValueError,
+                TypeError,
+                RecursionError,
+            ) as error:  # not JSON, not an object, or fields of another schema
                 raise ArtifactError(
                     f"{path}:{number}: not a row of {getattr(row, '__name__', row)} ({error})"
                 ) from error

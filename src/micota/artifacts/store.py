@@ -24,7 +24,7 @@ from typing import Any, TextIO
 from micota.artifacts.jsonl import DRAFT, write_text
 from micota.artifacts.provenance import commit, hardware, sha256, versions
 from micota.console import PROGRESS
-from micota.errors import ArtifactError, UserError
+from micota.errors import ArtifactError, is_users
 from micota.graph.node import SCHEMA_VERSION, AnyNode
 
 MANIFEST = "manifest.json"
@@ -126,9 +126,9 @@ class Store:
             try:
                 with _logged(partial / LOG):
                     yield build
-            except UserError:
+            except Exception as error:
                 # What is refused leaves nothing, unless there is work to go on from.
-                if not any(path.stat().st_size for path in partial.rglob("*") if _is_payload(path)):
+                if is_users(error) and not any(path.stat().st_size for path in partial.rglob("*") if _is_payload(path)):
                     shutil.rmtree(partial, ignore_errors=True)
                 raise
             _write_manifest(node, build, time.perf_counter() - start, seed=seed, experiment=experiment)

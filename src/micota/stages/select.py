@@ -100,6 +100,8 @@ def matched(work: Work[MatchedSpec], problems: list[Problem]) -> Chosen:
 def file_rows(work: Work[RowsSpec], problems: list[Problem]) -> Chosen:
     """Rows of a file of the user."""
     spec = work.node.spec
+    if Path(spec.path).is_dir():
+        raise SourceError(f"data.path={spec.path!r} is a folder; accepted: a .jsonl file")
     rows = read_jsonl(Path(spec.path), Example)
     for number, row in enumerate(rows, start=1):
         _check_row(row, f"{spec.path}:{number}")
