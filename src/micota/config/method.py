@@ -59,7 +59,7 @@ class SelectConfig:
         "median",
         "all",
         default="all",
-        about="The samples of a problem that are kept, of those that pass: the shortest, that of median length, or all.",
+        about="The samples of a problem that are kept, of those that pass: the shortest, the median one, or all.",
         results=True,
     )
     num_examples: int | None = positive(
@@ -189,8 +189,8 @@ class DataConfig(PartConfig):
 class MergeConfig:
     """A merge of the TA before and after SFT. Names as in mergekit.
 
-    Without ``base`` the task vector is that of SFT, and the TA before SFT is the base. With a pre-trained ``base`` both are
-    merged into it.
+    Without ``base`` the task vector is that of SFT, and the TA before SFT is the base. With a pre-trained ``base`` both
+    are merged into it.
     """
 
     method: str = one_of(MERGE_METHODS, about="How models are merged.", results=True)
@@ -349,8 +349,8 @@ class CompareConfig:
         f"a map from what varies (other than data, which recipes vary) to {POINTS}",
         lambda axes: "data" not in axes and all(map(_are_points, axes.values())),
         default_factory=dict,
-        about="The groups or keys that vary beside the recipes, each with its options or values, as {student: [qwen1.5b, "
-        "qwen3b]}.",
+        about="The groups or keys that vary beside the recipes, each with its options or values, as {student: "
+        "[qwen1.5b, qwen3b]}.",
         results=False,
     )
     recipes: list[Any] = where(
