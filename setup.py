@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the folder conf, which stands at the top, becomes micota/conf in a wheel."""
+"""The part of the build that pyproject.toml cannot describe: the top folder conf becomes micota/conf in a wheel."""
 
 import shutil
 from pathlib import Path
@@ -8,13 +8,13 @@ from setuptools.command.build_py import build_py
 
 
 class BuildWithConf(build_py):
-    """Packages and, unless they are installed in place, the YAML groups inside of them."""
+    """Builds the packages and, unless the install is editable, the YAML groups inside them."""
 
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
             target = Path(self.build_lib, "micota", "conf")
-            shutil.rmtree(target, ignore_errors=True)  # of an earlier build, whose options may be gone
+            shutil.rmtree(target, ignore_errors=True)  # an earlier build may have options that no longer exist
             shutil.copytree(Path(__file__).with_name("conf"), target)
 
 

@@ -1,7 +1,7 @@
 """The commands as functions: for notebooks, scripts and other programs.
 
 Settings are the overrides of the command line, and mistakes raise the errors that it prints. ``import micota`` brings
-these functions; PyTorch is imported by those that run a model, when they do.
+these functions. Only functions that run a model import PyTorch, when they are called.
 """
 
 from __future__ import annotations
@@ -64,15 +64,15 @@ class Results:
 
 
 def compose(overrides: Sequence[str] = (), command: str = "train", config_dir: str | Path | None = None) -> Config:
-    """The checked config of a command, as it would compose it. Needs no PyTorch and makes nothing.
+    """Return the checked config of a command. Needs no PyTorch and makes nothing.
 
     Args:
         overrides: as on the command line, ``["student=qwen1.5b", "data=micota"]``.
         command: generate, train, merge, evaluate, pipeline or report.
-        config_dir: a folder with YAML groups of the user's own, as ``--config-dir``.
+        config_dir: a folder with the user's YAML groups, as ``--config-dir``.
 
     Raises:
-        ConfigError: an override, or the command, is not accepted; the text says what is.
+        ConfigError: an override, or the command, is not accepted; the text has the accepted form.
 
     Examples:
         >>> config = micota.compose(["experiment=tiny", "data=strong"])
@@ -147,18 +147,18 @@ def merge(
     seed: int = 0,
     artifacts: str | Path = "artifacts",
 ) -> Path:
-    """Merge two models of one architecture. What is merged already is not merged again.
+    """Merge two models of one architecture. An existing merge is not made again.
 
     Args:
         base: folder, hub id or ``bundled:NAME`` of the model before fine-tuning, from which task vectors start.
-        tuned: the model after it, whose tokenizer and settings the merge gets.
+        tuned: the model after fine-tuning. The merge gets its tokenizer and settings.
         method: an option of ``conf/merge``, as dare_ties, ties, slerp, linear.
         density: share of the task vector's elements that is left, above 0 and at most 1; or values by layer or module.
         weight: of the tuned model, from 0 (base) to 1 (tuned); or values by layer or module.
-        rescale, normalize, epsilon, gamma: as in the reference of merge methods; None is the method's own setting.
-        dtype: float32 or bfloat16, of the weights written.
-        seed: draws what random methods drop.
-        artifacts: folder that the merge is made in.
+        rescale, normalize, epsilon, gamma: as in the reference of merge methods; None is the setting of the method.
+        dtype: of the merged weights, float32 or bfloat16.
+        seed: of the masks of random methods.
+        artifacts: the folder for the merge.
 
     Returns:
         The merged model's folder; ``merge.json`` in it has norms and checks.
@@ -220,17 +220,17 @@ def evaluate(settings: Settings = (), config_dir: str | Path | None = None) -> d
 
 
 def grade(rows: Iterable[Mapping[str, Any]], *, grader: str = "typed", num_workers: int = 1) -> list[dict[str, Any]]:
-    """Grade anyone's answers by every rule. Symbolic comparisons run in worker processes with limits.
+    """Grade answers of any model by every rule. Symbolic comparisons run in worker processes with limits.
 
     Args:
         rows: ``id``, ``completion`` (text of the model) and ``answer`` (text or number), and if wanted
             ``answer_type``, ``tolerance``, ``finish_reason`` and ``problem``; ids are unique.
-        grader: whose verdict is ``correct``: typed or paper_rule.
+        grader: typed or paper_rule; ``correct`` is its verdict.
         num_workers: processes.
 
     Returns:
-        For each row ``id``, ``prediction`` (text or None), ``correct`` (None where it could not be told), ``reason``,
-        and ``graders``, which has the verdict of each.
+        For each row ``id``, ``prediction`` (text or None), ``correct`` (None where it is undecided), ``reason``,
+        and ``graders``, the verdict of each grader.
 
     Raises:
         SourceError: a row lacks a field or has a wrong one; the text names its number.
@@ -250,7 +250,7 @@ def grade(rows: Iterable[Mapping[str, Any]], *, grader: str = "typed", num_worke
 def load_results(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Results:
     """The results of an experiment that ``micota pipeline OVERRIDES`` ran, over all seeds at which it is finished.
 
-    A relative folder of artifacts is looked for in the present folder and in those above it.
+    A relative folder of artifacts is looked up in the current folder and its parents.
 
     Args:
         overrides: those that the pipeline ran with.
@@ -282,21 +282,21 @@ def load_results(overrides: Sequence[str] = (), config_dir: str | Path | None = 
 
 @contextmanager
 def _composing(config_dir: str | Path | None) -> Iterator[None]:
-    """Hydra with our groups and, behind them as on the command line, those of the user's own folder."""
+    """Hydra with the groups of micota and, after them as on the command line, those of the user's folder."""
     search = create_config_search_path(str(commands.CONF))
     if config_dir is not None:
         folder = Path(config_dir).expanduser().absolute()
         if not folder.is_dir():
             raise ConfigError(f"config_dir={str(config_dir)!r}: there is no such folder")
         search.prepend("command-line", f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
-    with hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):  # which restores what was there before
+    with hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):  # which restores the previous state
         GlobalHydra.instance().clear()
         Hydra.create_main_hydra2("micota", search)
         yield
 
 
 def _prepared(overrides: Sequence[str], command: str, config_dir: str | Path | None) -> Any:
-    """The config of a command, with mistakes as the one line that the command line prints."""
+    """The config of a command. A mistake raises the one line that the command line prints."""
     flags = [] if config_dir is None else ["--config-dir", str(Path(config_dir).expanduser().absolute())]
     if isinstance(overrides, str):
         raise ConfigError(f"{overrides!r} is a text; accepted: a list of overrides, as [{overrides.split(' ')[0]!r}]")
@@ -331,6 +331,6 @@ def _model(path: str | Path) -> AnyNode:
 
 
 def _above(folder: Path) -> Path:
-    """The folder below the present one or, where it is not there, below the nearest of those above."""
+    """The folder below the current one or, if it is not there, below the nearest parent that has it."""
     here = Path.cwd()
-    return next((place / folder for place in (here, *here.parents) if (place / folder).is_dir()), here / folder)
+    return next((parent / folder for parent in (here, *here.parents) if (parent / folder).is_dir()), here / folder)

@@ -1,4 +1,4 @@
-"""What people see: a quiet console and progress bars; everything else goes to the log of the artifact."""
+"""The console: short output and progress bars. All other messages go to the log of the artifact."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 UNLIMITED = 10_000  # columns of a file or a pipe
-WIDE = 140  # columns from which there is room for a bar beside the words
+WIDE = 140  # columns from which a bar fits beside the words
 PROGRESS = "progress.json"  # in the folder of an artifact that is being made
 WRITE_EVERY_S = 1.0
 REPORT_EVERY_S = 60.0
@@ -51,7 +51,7 @@ def quieten() -> None:
 
 
 def open_console() -> Console:
-    """Where people look: as wide as the terminal. A file or a pipe gets tables whole, unless COLUMNS says its width."""
+    """A console as wide as the terminal. A file or a pipe gets whole tables, unless COLUMNS sets its width."""
     console = Console(highlight=False, soft_wrap=True)
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
@@ -59,13 +59,13 @@ def open_console() -> Console:
 
 
 class WideTable(Table):
-    """A table that :func:`print_table` can cut, but for its last ``together`` columns, which stay with each other."""
+    """A table that :func:`print_table` can cut. Its last ``together`` columns stay together."""
 
     together = 1
 
 
 def new_table(title: str, caption: str = "", together: int = 1) -> WideTable:
-    """A table in the style of all our tables, for :func:`print_table`."""
+    """A table in the common style, for :func:`print_table`."""
     table = WideTable(
         title=title or None, caption=caption or None, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False
     )
@@ -74,19 +74,19 @@ def new_table(title: str, caption: str = "", together: int = 1) -> WideTable:
 
 
 def print_table(console: Console, table: WideTable) -> None:
-    """Print a table with its title above and its caption below. One that is wider than the console is cut into several
-    below each other, each with the first column."""
+    """Print a table with its title above and its caption below. A table wider than the console is cut into several
+    tables below each other, each with the first column."""
     if table.title:
         console.print(Text(str(table.title), "bold"), soft_wrap=False)
     for part in _parts(table, console):
         console.print(part)
         console.print()
-    if table.caption:  # below the last empty line, so that what comes next is seen to be something else
+    if table.caption:  # below the last empty line, to separate it from the next output
         console.print(Text(str(table.caption), "dim"), soft_wrap=False)
 
 
 def _parts(table: WideTable, console: Console) -> list[Table]:
-    """The table, or as few as fit: each has the first column and as many of the others as there is room for."""
+    """The table, or the fewest parts that fit: each has the first column and as many others as fit beside it."""
     last = len(table.columns) - table.together
     groups = [[column] for column in range(1, last)] + [list(range(max(1, last), len(table.columns)))]
     parts, chosen = [], [0]
@@ -99,7 +99,7 @@ def _parts(table: WideTable, console: Console) -> list[Table]:
 
 
 def _part(table: Table, columns: Sequence[int]) -> Table:
-    """Some columns of a table, without the rows that say nothing in them."""
+    """Some columns of a table, without rows that are empty in them."""
     part = new_table("")
     cells = [list(column.cells) for column in table.columns]
     for column in (table.columns[index] for index in columns):
@@ -123,28 +123,28 @@ class NoteColumn(ProgressColumn):
 
 
 class StageProgress(Progress):
-    """A bar that other processes can follow, and that in a file or a pipe is a line a minute.
+    """A bar that other processes can read. In a file or a pipe it prints a line a minute.
 
     Args:
-        folder: where the state is left for a command that started this one; None to leave none.
+        folder: of the file with the state, for the command that started this one; None for no file.
     """
 
     def __init__(self, *columns: str | ProgressColumn, folder: Path | None, **how: Any) -> None:
         super().__init__(*columns, **how)
         self._folder = folder
-        self._written = 0.0
+        self._saved_at = 0.0
         self._printed = time.monotonic()
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
-        """See Progress; and pass it on, a file not more than once a second and a line not more than once a minute."""
+        """See Progress. Also saves the state at most once a second and prints a line at most once a minute."""
         super().update(task_id, **changes)
         task, now = self._tasks[task_id], time.monotonic()
         state: dict[str, Any] = {"description": task.description, "completed": task.completed, "total": task.total}
         state["note"] = task.fields["note"]
-        if self._folder is not None and now - self._written >= WRITE_EVERY_S:
-            self._written = now
+        if self._folder is not None and now - self._saved_at >= WRITE_EVERY_S:
+            self._saved_at = now
             draft = self._folder / f"{PROGRESS}.tmp"
-            with suppress(OSError):  # of a full disk those are told who write what matters
+            with suppress(OSError):  # a full disk stops the stage when it writes its results, not its progress
                 draft.write_text(json.dumps(state), encoding="utf-8")
                 os.replace(draft, self._folder / PROGRESS)
         if self._folder is not None and not self.console.is_terminal and now - self._printed >= REPORT_EVERY_S:
@@ -159,7 +159,7 @@ def progress_line(description: str, completed: float, total: float | None, note:
 
 
 def progress_bar(console: Console, folder: Path | None = None) -> Progress:
-    """A progress bar that leaves nothing behind. With the ``folder`` of an artifact, others can follow it."""
+    """A progress bar that disappears at its end. With the ``folder`` of an artifact, other processes can read it."""
     is_wide = console.width >= WIDE
     return StageProgress(
         TextColumn("{task.description}"),

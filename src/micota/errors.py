@@ -1,18 +1,18 @@
-"""Errors that are the user's to mend, or the machine's. Any other exception is a bug and keeps its traceback."""
+"""Errors that the user can correct or the machine causes. Any other exception is a bug and keeps its traceback."""
 
 from __future__ import annotations
 
 import errno
 import signal
 
-ERROR = "error: "  # before the one line that a command prints of a user's error
+ERROR = "error: "  # before the one line that a command prints for a user error
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 LINES_SHOWN = 200  # of what a failed process printed, the last ones
 
 
 class UserError(Exception):
-    """What the command line prints as one line, with exit code 2: its text names the key or file, the value seen and
-    the accepted form, or the command that helps."""
+    """An error that the command line prints as one line, with exit code 2. Its text names the key or file, the value
+    and the accepted form, or the command that helps."""
 
 
 class ConfigError(UserError):
@@ -20,7 +20,7 @@ class ConfigError(UserError):
 
 
 class ArtifactError(UserError):
-    """An artifact is missing, damaged, of another schema, or being made by another run; the text says what to do."""
+    """An artifact is missing, damaged, of another schema, or being made by another run; the text names the remedy."""
 
 
 class SourceError(UserError):
@@ -39,27 +39,27 @@ class ModelError(SourceError):
 
 
 class MachineError(UserError):
-    """The machine has not enough of something: disk, memory; the text says what to free or to lower."""
+    """The machine has too little disk or memory; the text names what to free or to lower."""
 
 
 class ExportError(UserError):
-    """What was written does not read back as what it should be."""
+    """A written file does not read back as expected."""
 
 
 class EndpointError(UserError):
-    """A server does not answer, or answers what is no reply; the text names the key of its address."""
+    """A server does not answer, or its reply is invalid; the text names the key of its address."""
 
 
 class StageError(UserError):
-    """A process of a stage failed at a mistake of the user's, or was killed; the text says which."""
+    """A process of a stage failed with a user error, or was killed; the text has the cause."""
 
 
 class ChildError(Exception):
-    """A process that this one started met a bug: no error of the user's. The text holds its traceback."""
+    """A child process failed because of a bug, not with a user error. The text holds its traceback."""
 
 
 def is_users(error: BaseException) -> bool:
-    """Whether an exception is the user's to mend; any other is a bug, which shows its traceback."""
+    """Whether the user can correct the cause of an exception. Any other exception is a bug and shows its traceback."""
     if isinstance(error, OSError):
         # Of a file, not of a socket. A write to a full disk names no file.
         return error.filename is not None or error.errno in DISK_IS_FULL
@@ -67,7 +67,7 @@ def is_users(error: BaseException) -> bool:
 
 
 def text_of(error: BaseException) -> str:
-    """The text of a user's error, on one line."""
+    """The text of a user error, on one line."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
         return f"{text}: free some space, or choose another disk with artifacts=FOLDER, and run the same command again"
@@ -77,9 +77,9 @@ def text_of(error: BaseException) -> str:
 def failure(what: str, code: int, printed: str) -> Exception:
     """The error behind a process that ended with ``code`` (negative: a signal) and ``printed`` to its stderr."""
     lines = printed.strip().splitlines()
-    own = [line for line in lines if line.startswith(ERROR)]
-    if own:
-        return StageError(f"{what} failed: {own[-1]}")
+    user_errors = [line for line in lines if line.startswith(ERROR)]
+    if user_errors:
+        return StageError(f"{what} failed: {user_errors[-1]}")
     killed_by = -code if code < 0 else code - 128
     if killed_by in (signal.SIGKILL, signal.SIGTERM):
         return StageError(

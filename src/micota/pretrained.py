@@ -1,4 +1,4 @@
-"""Models that are there already, as transformers reads them: every failure names the model and what is accepted."""
+"""Loads existing models by transformers. Every failure names the model and the accepted form."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from micota.errors import ModelError
 
-# What transformers, tokenizers and the hub raise for a file that is missing or damaged, each in its own way. Nothing
-# but their calls may stand in a ``reading`` block, or a bug of ours would be taken for a damaged model.
+# What transformers, tokenizers and the hub raise for a file that is missing or damaged, each in another way. A
+# ``reading`` block may hold only their calls. Otherwise a bug of micota would pass for a damaged model.
 FAILURES = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ImportError, SafetensorError)
 ACCEPTED = "a folder with config.json, tokenizer and safetensors, or the id of a model on the hub"
 REASON_CHARS = 200
@@ -33,10 +33,10 @@ def reading(path: str | Path, revision: str | None, what: str) -> Iterator[None]
         raise
     except FAILURES as error:
         at = f" at revision {revision!r}" if revision else ""
-        found = f"its {what} cannot be read ({_reason(error)})"
+        problem = f"its {what} cannot be read ({_reason(error)})"
         if not Path(path).is_dir() and str(path).startswith((".", "/", "~")):
-            found = "there is no such folder"
-        raise ModelError(f"path={str(path)!r}{at}: {found}; accepted: {ACCEPTED}", str(path)) from error
+            problem = "there is no such folder"
+        raise ModelError(f"path={str(path)!r}{at}: {problem}; accepted: {ACCEPTED}", str(path)) from error
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Mistakes in configs that Hydra reports by errors of no type of its own, as lines that name the file or the key."""
+"""Mistakes in configs that Hydra reports by general errors, as lines that name the file or the key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import traceback
 
 import yaml  # type: ignore[import-untyped]
 
-HYDRA_SAYS = {  # as a plain ValueError: the beginning of its text, and what is accepted
+HYDRA_MESSAGES = {  # of a plain ValueError: the beginning of its text, and the accepted form
     "Invalid defaults list in ": "defaults: [OPTION, GROUP: OPTION, _self_]",
     "Config group override must be a string or a list": "GROUP=OPTION, and PART.KEY=VALUE below it",
 }
@@ -24,7 +24,7 @@ def mistake_in(error: BaseException) -> str | None:
     if isinstance(error, UnicodeDecodeError):
         for frame, _ in traceback.walk_tb(error.__traceback__):
             if frame.f_globals["__name__"] == "hydra._internal.core_plugins.file_config_source":
-                # The error has no file name, and Hydra no other way to ask for it.
+                # The error has no file name, and Hydra has no API that returns it.
                 return f"{frame.f_locals['full_path']}: not valid YAML ({error}); accepted: text in UTF-8"
-    accepted = next((words for text, words in HYDRA_SAYS.items() if str(error).startswith(text)), None)
+    accepted = next((words for text, words in HYDRA_MESSAGES.items() if str(error).startswith(text)), None)
     return f"{error}; accepted: {accepted}" if accepted and type(error) is ValueError else None

@@ -1,4 +1,4 @@
-"""Anyone's outputs, graded: ``python evaluate.py grade=FILE.jsonl``. No model, no artifact, no torch."""
+"""Grades outputs of any model: ``python evaluate.py grade=FILE.jsonl``. Needs no artifact and no torch."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def grade_file(config: EvaluateConfig, console: Console | None = None) -> dict[s
 def graded(
     given: Iterable[Mapping[str, Any]], name: str, evaluation: EvaluationConfig, console: Console
 ) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """The verdicts on rows of anyone's answers, a row each, and how many had each outcome.
+    """Return the verdicts on answers of any model, a row each, and the number of each outcome.
 
     Raises:
         SourceError: a row lacks a field; the text has ``name`` and its number.
@@ -73,7 +73,7 @@ def graded(
 
 
 def _rows(given: Iterable[Any], origin: str) -> Iterator[tuple[Problem, dict[str, Any]]]:
-    """Every row with the problem it answers, checked."""
+    """Yield every row with its problem, after checks."""
     seen: dict[str, int] = {}
     for number, row in enumerate(given, start=1):
         where = f"{origin}:{number}"

@@ -1,4 +1,4 @@
-"""What ``--help`` shows: the commands, and of one command the keys that people set first."""
+"""The text of ``--help``: the commands, and the most used keys of one command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Options = Callable[[str], Sequence[str]]
 
 
 def overview() -> str:
-    """The commands, a line each, and where to read on."""
+    """The commands, a line each, and where to find more help."""
     lines = [str(micota.__doc__).partition("\n")[0], "", "usage: micota COMMAND [KEY=VALUE ...]", ""]
     for command in COMMANDS.values():
         lines += textwrap.wrap(
@@ -29,10 +29,10 @@ def overview() -> str:
 
 
 def command_help(command: Command, composed: DictConfig, options: Options, program: Sequence[str]) -> str:
-    """The help of one command: what it does, examples, and each first key with meaning and present value.
+    """The help of one command: its purpose, examples, and the most used keys with meaning and current value.
 
-    ``composed`` is the whole config with Hydra's node; ``options`` lists those of a group; ``program`` are the words
-    that start the command.
+    ``composed`` is the whole config with Hydra's node; ``options`` lists the options of a group; ``program`` are the
+    words that start the command.
     """
     lines = [
         *textwrap.wrap(command.about, WIDTH),
@@ -55,13 +55,13 @@ def _rest(program: Sequence[str], groups: Sequence[str]) -> Iterator[str]:
     yield "Every other key"
     yield f"  {start} --cfg job            all keys and their values, also of groups"
     yield f"  {start} -m seed=0,1          a run for each value"
-    yield f"  {start} --config-dir DIR     also YAML of your own"
+    yield f"  {start} --config-dir DIR     also your YAML files"
     yield f"  {start} --hydra-help         flags of Hydra"
     yield "  docs/reference/keys.md (make docs): all keys with meaning, unit and default"
 
 
 def _key(command: Command, key: str, composed: DictConfig, options: Options) -> Iterator[str]:
-    """The lines of one key: key and value, meaning, and of a group its options."""
+    """The lines of one key: key and value, meaning, and the options of a group."""
     choices = composed.hydra.runtime.choices
     if key in choices:
         yield f"  {key}={_value(choices[key])}"
@@ -76,14 +76,14 @@ def _key(command: Command, key: str, composed: DictConfig, options: Options) -> 
 
 
 def declared_at(schema: Any, key: str) -> Declaration | None:
-    """What a dotted key of a schema says of itself; None where it is no key, as ``experiment``."""
-    found = None
+    """The declaration of a dotted key of a schema; None where it is no key, as ``experiment``."""
+    declared = None
     for name in key.split("."):
         item = next((item for item in fields(schema) if item.name == name), None)
         if item is None:
             return None
-        found, schema = declaration(item), child_schema(schema, name)
-    return found
+        declared, schema = declaration(item), child_schema(schema, name)
+    return declared
 
 
 def _value(value: Any) -> str:

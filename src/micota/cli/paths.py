@@ -1,9 +1,9 @@
-"""An overridden path takes with it what the option says of the path that it replaces.
+"""An overridden path resets the facts that the option states about the replaced path.
 
-``student=tiny student.path=Qwen/X`` must not ask for the revision of the toy model in the repository of another, nor
-call it tiny_student; and the columns of one benchmark are not those of another. So facts of a path (fields declared
-with ``of_path``) that were set before the path was, by an option or any YAML, go back to their defaults, and the name
-follows from the path. Facts that are set together with the path or after it stay, and so does all else of the option.
+``student=tiny student.path=Qwen/X`` must not request the revision of the toy model from another repository, nor name
+the other model tiny_student. The columns of one benchmark are not those of another. So facts of a path (fields declared
+with ``of_path``) that an option or any YAML set before the path go back to their defaults, and the name follows from
+the path. Facts that are set with the path or after it stay. All other keys of the option stay too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from micota.config import DataConfig, PartConfig
 from micota.config.fields import declaration
 from micota.config.models import name_of
 
-# A file that gives another path to what an option of these groups describes, and is no such option itself.
+# Options of these groups describe a path. Any other file that sets a path replaces theirs.
 OPTIONS = ("model", "problems", "bench")
 PATH = re.compile(r"(^|[{,])\s*path:(?!\s*null)", re.MULTILINE)
 Layer = dict[str, Any]  # dotted keys that one file, or one override, sets
@@ -38,28 +38,28 @@ def settle_paths(composed: DictConfig, name: str, overrides: list[str]) -> None:
     """
     given = any(re.search(r"\bpath[=:]|\bdata\.name=|hydra\.searchpath", override) for override in overrides)
     if not given and not any(_sets_paths(Path(source.path)) for source in _folders()):
-        return  # Hydra would take a tenth of a second to say so
+        return  # the layers would take Hydra a tenth of a second
     layers, options = _layers(name, overrides)
     for key in sorted({key for layer in layers for key in layer if key.rpartition(".")[2] == "path"}):
         _settle(composed, key.rpartition(".")[0], layers)
-    for place, option in options.items():  # printed commands choose the option, whatever its recipe is called now
-        owner = OmegaConf.select(composed, place)
+    for part, option in options.items():  # printed commands choose the option, whatever name its recipe has now
+        owner = OmegaConf.select(composed, part)
         if isinstance(owner, DictConfig) and OmegaConf.get_type(owner) is DataConfig and owner.name != option:
             owner.option = option
 
 
-def _settle(composed: DictConfig, place: str, layers: list[Layer]) -> None:
-    """Drop the facts of the part of the config at ``place`` that are of another path than it has now."""
-    owner = OmegaConf.select(composed, place)
+def _settle(composed: DictConfig, part: str, layers: list[Layer]) -> None:
+    """Drop facts about replaced paths from the part of the config at the dotted key ``part``."""
+    owner = OmegaConf.select(composed, part)
     schema = OmegaConf.get_type(owner) if isinstance(owner, DictConfig) else None
     if not is_dataclass(schema) or owner.get("path") is None:
         return
-    last = max(index for index, layer in enumerate(layers) if f"{place}.path" in layer)
-    replaced = {layer[f"{place}.path"] for layer in layers[:last] if layer.get(f"{place}.path")} - {owner.path}
+    last = max(index for index, layer in enumerate(layers) if f"{part}.path" in layer)
+    replaced = {layer[f"{part}.path"] for layer in layers[:last] if layer.get(f"{part}.path")} - {owner.path}
     if not replaced and not issubclass(schema, PartConfig):  # a recipe's path replaces its generator
         return
     for item in fields(schema):
-        key = f"{place}.{item.name}"
+        key = f"{part}.{item.name}"
         # A map is also given by one of its entries (+bench.easy.types.Even=number).
         since = {name for layer in layers[last:] for name in layer if f"{name}.".startswith(f"{key}.")}
         if declaration(item).of_path and not since:
@@ -68,25 +68,25 @@ def _settle(composed: DictConfig, place: str, layers: list[Layer]) -> None:
 
 
 def _layers(name: str, overrides: list[str]) -> tuple[list[Layer], dict[str, str]]:
-    """What each file sets and then the command line, in the order in which they are merged; and by place of the config
-    the option of the group ``data`` there."""
+    """Return the keys that each file and then the command line set, in the order of merging; and by dotted key of a
+    part the option of the group ``data`` there."""
     loader = GlobalHydra.instance().config_loader()
-    # Hydra has no public way to ask which file a value is from; this is how it begins to compose.
+    # Hydra has no public API for the file that a value is from. These are its first steps to compose a config.
     parsed, repository = loader._parse_overrides_and_create_caching_repo(name, overrides)  # type: ignore[attr-defined]
-    found = create_defaults_list(
+    merged = create_defaults_list(
         repo=repository, config_name=name, overrides_list=parsed, prepend_hydra=True, skip_missing=False
     )
     layers, options = [], {}
-    for default in found.defaults:
-        path, place = default.config_path or "", default.package or ""
+    for default in merged.defaults:
+        path, part = default.config_path or "", default.package or ""
         loaded = repository.load_config(path) if path and not path.endswith("_schema") else None
         if loaded is not None:
-            prefix = f"{place}." if place else ""
+            prefix = f"{part}." if part else ""
             layers.append(dict(_flat(OmegaConf.to_container(loaded.config, resolve=False), prefix)))
-        if path.startswith("data/") and place:
-            options[place] = path.removeprefix("data/")
+        if path.startswith("data/") and part:
+            options[part] = path.removeprefix("data/")
     words: Layer = {}  # of the command line, where the order of overrides does not matter
-    for override in found.config_overrides:
+    for override in merged.config_overrides:
         if not override.is_delete():
             words |= _flat({override.key_or_group: override.value()}, "")
     return [*layers, words], options
@@ -109,7 +109,7 @@ _known: dict[Path, tuple[float, bool]] = {}
 
 
 def _sets_paths(folder: Path) -> bool:
-    """Whether a file of a folder of configs may give another path to what an option describes."""
+    """Whether a file of a folder of configs may replace the path of an option."""
     folder = Path(str(folder).removeprefix("file://"))
     return any(_file_sets_paths(path, folder) for path in folder.rglob("*.yaml"))
 

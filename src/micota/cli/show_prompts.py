@@ -1,4 +1,4 @@
-"""generate.py show_prompts=N: what a model will see, before hours are spent on it."""
+"""generate.py show_prompts=N: the prompts of a model, before hours are spent on its answers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from micota.runtime.execute import naming_keys
 
 
 def show_prompts(config: GenerateConfig, console: Console) -> None:
-    """Print the first prompts that each generator of the data is sent, exactly as rendered.
+    """Print the first prompts of each generator of the data, exactly as rendered.
 
     Raises:
-        ConfigError: the data have no generator, being rows of the user's own.
+        ConfigError: the data have no generator, because they are rows of a file.
     """
     data = graph.data(config, config.data, matched=False)
-    asked = [node.inputs["completions"] for node in (data, *data.inputs.values()) if "completions" in node.inputs]
-    if not asked:
-        raise ConfigError(f"show_prompts={config.show_prompts}: data={data.name} are rows of a file; nobody is asked")
+    completions = [node.inputs["completions"] for node in (data, *data.inputs.values()) if "completions" in node.inputs]
+    if not completions:
+        raise ConfigError(f"show_prompts={config.show_prompts}: data={data.name} are rows of a file; no model answers")
     with naming_keys(config):
-        for node in asked:
+        for node in completions:
             _show(node, config.show_prompts, console)
 
 
@@ -35,7 +35,7 @@ def _show(node: AnyNode, number: int, console: Console) -> None:
 
     spec: CompletionsSpec = node.spec
     generator = node.inputs["model"]
-    while not generator.is_source:  # a tuned or merged model keeps the tokenizer of the one it was made from
+    while not generator.is_source:  # a tuned or merged model keeps the tokenizer of its source
         generator = generator.inputs["base"] if "base" in generator.inputs else generator.inputs["model"]
     bundled = generator.spec.path.startswith("bundled:")
     revision = None if bundled else generator.spec.revision

@@ -59,7 +59,7 @@ class SelectConfig:
         "median",
         "all",
         default="all",
-        about="The samples of a problem that are kept, of those that pass: the shortest, the median one, or all.",
+        about="The samples of a problem that are kept, of those that pass: the shortest, the median in length, or all.",
         results=True,
     )
     num_examples: int | None = positive(
