@@ -21,10 +21,10 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def lines_of(page: Path) -> list[str]:
-    """The commands of a page's shell blocks, without their comments."""
+    """The commands of a page's shell blocks, without comments."""
     blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [line for line in lines if line]
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def commands(kind: str) -> list[str]:
