@@ -102,6 +102,15 @@ def run(script: str, arguments: Sequence[str], env: Mapping[str, str], **how: An
         return subprocess.CompletedProcess([script, *arguments], command.returncode, stdout, stderr)
 
 
+def _leave_coverage() -> None:
+    """Measure no coverage: its data file would grow beyond the limit too, and it would print that."""
+    coverage = sys.modules.get("coverage")
+    measured = coverage.Coverage.current() if coverage is not None else None
+    if measured is not None:
+        measured.stop()
+        measured._auto_save = False  # it has no public way to drop what it has
+
+
 def _run(
     script: str, arguments: list[str], env: dict[str, str], cwd: str, outputs: list[str], max_file_bytes: int | None
 ) -> None:
@@ -117,6 +126,7 @@ def _run(
     sys.path.insert(0, str(Path(script).parent))
     if max_file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, resource.RLIM_INFINITY))
+        _leave_coverage()
     try:
         runpy.run_path(script, run_name="__main__")
     finally:

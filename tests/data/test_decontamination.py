@@ -157,5 +157,5 @@ def test_benchmark_runs_on_a_small_folder(measured: ModuleType, tmp_path: Path, 
     )
     measured.main()
     text = capsys.readouterr().out
-    assert "ours: 6 dropped" in text and "printed: 30 problems; ours 100.0 %" in text
+    assert "micota: 6 dropped" in text and "printed: 30 problems; micota 100.0 %" in text
     assert (tmp_path / "a.jsonl").read_text().count('"exact"') == 60

@@ -13,7 +13,7 @@ from rich.console import Console
 from micota import graph
 from micota.artifacts.jsonl import read_jsonl, write_jsonl
 from micota.artifacts.store import Store, read_manifest
-from micota.errors import ArtifactError
+from micota.errors import SourceError
 from micota.graph.node import AnyNode
 from micota.records import BPC, Example, ExampleScore
 from micota.runtime.execute import perform
@@ -87,6 +87,6 @@ def test_a_killed_run_goes_on_and_gives_the_same_bits(
     assert sum(batches) == len(TEXTS) + batches[2], "a batch that was done was done again"
 
 
-def test_an_empty_completion_has_no_bits_per_byte(composed: Composed, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"data\.jsonl:2: the completion is empty"):
+def test_an_empty_completion_is_refused(composed: Composed, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"jsonl:2: completion=''"):
         run(*recipe(composed, tmp_path, ["so 7.", ""]), tmp_path / "artifacts")

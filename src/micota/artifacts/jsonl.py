@@ -18,7 +18,7 @@ DRAFT = ".tmp"  # suffix of a file that is being written
 Row = TypeVar("Row")
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -41,7 +41,7 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
 def json_line(row: Mapping[str, Any]) -> str:
     """Return a row as one line. Lone surrogates become escapes, as UTF-8 cannot encode them."""
     line = json.dumps(row, ensure_ascii=False) + "\n"
-    return line if line.isascii() or not _SURROGATE.search(line) else json.dumps(row) + "\n"
+    return line if line.isascii() or not SURROGATE.search(line) else json.dumps(row) + "\n"
 
 
 def read_jsonl(path: Path, row: Callable[..., Row]) -> list[Row]:

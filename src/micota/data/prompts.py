@@ -6,6 +6,7 @@ import hashlib
 import re
 from typing import Any, NamedTuple, Protocol
 
+from micota.artifacts.jsonl import SURROGATE
 from micota.errors import SourceError
 
 
@@ -64,7 +65,8 @@ def token_ids(tokenizer: Any, text: str) -> list[int]:
     try:
         ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     except Exception as error:
-        if type(error) not in (Exception, TypeError):  # those of the library tokenizers; TypeError of half a character
+        # The library tokenizers raises a plain Exception, and a TypeError for half of a character (a lone surrogate).
+        if type(error) is not Exception and not (type(error) is TypeError and SURROGATE.search(text)):
             raise
         name = getattr(tokenizer, "name_or_path", "") or "the model"
         raise SourceError(
