@@ -92,6 +92,7 @@ def test_the_error_of_a_full_disk_names_a_remedy() -> None:
 @pytest.mark.parametrize(("code", "printed", "kind", "text"), [
     (2, "a note\nerror: x=1; accepted: 2\n", StageError, "train failed: error: x=1; accepted: 2"),
     (1, "Traceback\n  line\nValueError: no\n", ChildError, "train ended with exit code 1:\nTraceback\n  line"),
+    (1, "error: of a library\nTraceback\nKeyError: no\n", ChildError, "error: of a library\nTraceback\nKeyError: no"),
     (-9, "", StageError, "train was killed by signal 9"),
     (137, "", StageError, "train was killed by signal 9"),
     (-11, "Fatal Python error", ChildError, "train ended with exit code -11:\nFatal Python error"),

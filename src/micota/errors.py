@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 
+USER_ERROR = 2  # the exit code of a process that ends with a user error
 ERROR = "error: "  # before the one line that a command prints for a user error
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 LINES_SHOWN = 200  # of what a failed process printed, the last ones
@@ -78,7 +79,7 @@ def failure(what: str, code: int, printed: str) -> Exception:
     """The error behind a process that ended with ``code`` (negative: a signal) and ``printed`` to its stderr."""
     lines = printed.strip().splitlines()
     user_errors = [line for line in lines if line.startswith(ERROR)]
-    if user_errors:
+    if code == USER_ERROR and user_errors:  # a library may print such a line before a bug ends the process
         return StageError(f"{what} failed: {user_errors[-1]}")
     killed_by = -code if code < 0 else code - 128
     if killed_by in (signal.SIGKILL, signal.SIGTERM):

@@ -45,7 +45,7 @@ from micota.config import (
 )
 from micota.config.renamed import renamed_override
 from micota.console import quieten
-from micota.errors import ConfigError
+from micota.errors import USER_ERROR, ConfigError
 from micota.graph.stage import function
 from micota.runtime.distributed import follow_starter
 from micota.tracking import offline_runs, sync_command
@@ -61,7 +61,6 @@ MERGE_METHODS.for_each(  # every method is an option; conf/merge has those that 
 )
 
 CONF = conf_folder()
-USER_ERROR = 2  # exit code for the user's mistakes
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 

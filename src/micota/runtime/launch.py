@@ -27,7 +27,7 @@ from rich.console import Console
 from micota.artifacts.store import Build, Store
 from micota.config import Config
 from micota.console import quieten
-from micota.errors import ERROR, ChildError, StageError, failure, is_users, text_of
+from micota.errors import ERROR, USER_ERROR, ChildError, StageError, failure, is_users, text_of
 from micota.graph.node import AnyNode
 from micota.runtime.distributed import end_with_parent, stop
 from micota.runtime.work import Work
@@ -162,11 +162,12 @@ def _fail(codes: list[int], errors: list[Any], first: int) -> NoReturn:
     for file in errors:
         file.seek(0)
         printed.append(file.read())
-    for line in "".join(printed).splitlines():
-        if line.startswith(ERROR):
-            raise StageError(line.removeprefix(ERROR))
-        if line.startswith("stopped by "):
-            stop(128 + int(line.rsplit(" ", 1)[1]), line.rsplit(",", 1)[0])
+    for code, text in zip(codes, printed, strict=True):
+        for line in text.splitlines():
+            if code == USER_ERROR and line.startswith(ERROR):
+                raise StageError(line.removeprefix(ERROR))
+            if line.startswith("stopped by "):
+                stop(128 + int(line.rsplit(" ", 1)[1]), line.rsplit(",", 1)[0])
     if codes[first] < 0:  # killed, for want of memory or by a user: errors of the others say that they lost it
         raise failure(f"training process {first}", codes[first], "")
     failed = [(rank, code) for rank, code in enumerate(codes) if code > 0]  # those killed waited for one that failed
@@ -208,5 +209,5 @@ def run_rank(fit: Callable[[Work[Any], Events], None]) -> None:
         if not is_users(error):
             raise
         print(ERROR + text_of(error), file=sys.stderr)
-        sys.exit(2)
+        sys.exit(USER_ERROR)
     events.send(counts=build.counts, metrics=build.metrics)
