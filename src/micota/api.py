@@ -26,6 +26,7 @@ from micota.artifacts.store import Store
 from micota.cli import app as commands
 from micota.cli import experiments
 from micota.cli.grade_file import graded
+from micota.cli.mistakes import is_users, one_line
 from micota.config import (
     SCHEMAS,
     Call,
@@ -304,9 +305,9 @@ def _prepared(overrides: Sequence[str], command: str, config_dir: str | Path | N
     try:
         return commands.prepare(hydra.compose(command, call.overrides), SCHEMAS[command], call)
     except Exception as error:
-        if isinstance(error, UserError) or not commands.is_users(error):
+        if isinstance(error, UserError) or not is_users(error):
             raise
-        raise ConfigError(commands.one_line(error, SCHEMAS[command], call)) from error
+        raise ConfigError(one_line(error, SCHEMAS[command], call)) from error
 
 
 def _config(settings: Settings, command: str, config_dir: str | Path | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -44,6 +45,17 @@ def test_help_and_plan_import_no_torch() -> None:
     for words in (["--help"], ["train", "--help"], ["train", "experiment=tiny", "plan=true"]):
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
+def test_a_reader_that_closes_the_pipe_ends_a_command_quietly(words: list[str]) -> None:
+    """As ``micota ... | head`` does."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = "import sys; from micota.cli.app import main; main(sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", code, *words], stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert done.returncode == 1 and done.stderr == b""
 
 
 def test_scripts_of_the_checkout_are_the_commands() -> None:

@@ -10,6 +10,7 @@ import hydra
 import pytest
 
 from micota.cli import app
+from micota.cli.mistakes import is_users, one_line
 from micota.config import SCHEMAS, Call
 from micota.config.reference import keys
 from micota.config.renamed import KEYS, VALUES
@@ -17,6 +18,7 @@ from micota.config.renamed import KEYS, VALUES
 OLD = [
     # command, override, the line
     ("merge", "probe=true", "probe is now called sweep; use sweep=true"),
+    ("merge", "probe.weights=[0.3]", "probe.weights is now called merge_sweep.weights; use merge_sweep.weights=[0.3]"),
     ("merge", "sweep.weights=[0.3]", "sweep.weights is now called merge_sweep.weights; use merge_sweep.weights="),
     ("train", "sweep.num_seeds=3", "sweep.num_seeds is now called merge_sweep.num_seeds; use merge_sweep.num_seeds=3"),
     ("train", "+held_out.a.path=b", "held_out is now called decontaminate_against"),
@@ -45,8 +47,8 @@ def line(compose: Callable[[], Any], command: str, overrides: list[str]) -> str:
     """What a user is shown; as one line of a mistake."""
     with pytest.raises(Exception) as caught:
         compose()
-    assert app.is_users(caught.value)
-    text = app.one_line(caught.value, SCHEMAS[command], Call(overrides=overrides))
+    assert is_users(caught.value)
+    text = one_line(caught.value, SCHEMAS[command], Call(overrides=overrides))
     assert "\n" not in text
     return text
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
+import select
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -18,17 +18,16 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 import micota.stages.registry  # noqa: F401  (every command knows all stages)
 from micota import __version__, errors
 from micota.artifacts.provenance import fingerprint
+from micota.cli import sweeps
 from micota.cli.arguments import COMPLETION, commands_for, completing
 from micota.cli.arguments import read as arguments
-from micota.cli.config_files import mistake_in
 from micota.cli.help import command_help, overview
+from micota.cli.mistakes import is_users, one_line
 from micota.cli.paths import settle_paths
 from micota.config import (
     COMMANDS,
@@ -39,11 +38,8 @@ from micota.config import (
     Config,
     DataConfig,
     conf_folder,
-    explain,
     parse,
-    unknown_key,
 )
-from micota.config.renamed import renamed_override
 from micota.console import quieten
 from micota.errors import USER_ERROR, ConfigError
 from micota.graph.stage import function
@@ -69,6 +65,26 @@ def main(words: Sequence[str] | None = None, *, as_script: bool = False) -> None
 
     ``as_script`` is for scripts of the checkout, as ``python train.py``: printed commands take the same form.
     """
+    try:
+        try:
+            _run_named(words, as_script=as_script)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
+        sys.exit(1)
+
+
+def _reader_is_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads any more, as after ``| head``."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(event & select.POLLERR for _, event in output.poll(0))
+
+
+def _run_named(words: Sequence[str] | None, *, as_script: bool) -> None:
     name, *rest = (sys.argv[1:] if words is None else words) or ["--help"]
     if name in ("-h", "--help"):
         print(overview())
@@ -118,11 +134,21 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
         # What is left is a template, in which $ begins the name of a part.
         return command_help(command, _root_, option_names, call.words(command.name, [])).replace("$", "$$")
 
+    def check_points(points: list[list[str]]) -> None:
+        try:
+            for point in points:
+                prepare(hydra.compose(command.name, point), command.schema, replace(call, overrides=point))
+        except Exception as error:
+            if is_users(error):  # Hydra makes a warning of an exception here; a bug comes again with the job
+                fail(error, command.schema, call)
+
     OmegaConf.register_new_resolver("help", show_help, replace=True)
+    sweeps.check_with(check_points)
     start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=command.name)(task)
     os.environ[FULL_ERROR] = "1"  # else Hydra would print the error in another form and exit with 1
     try:
-        start()
+        with sweeps.no_record_of_failures():
+            start()
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
@@ -136,14 +162,6 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
         for line in dict.fromkeys(sync_command(*one) for one in ran):  # once, however many jobs a sweep had
             if line is not None:
                 print(f"tracked offline; to upload:  {line}")
-
-
-def is_users(error: BaseException) -> bool:
-    """Whether an exception is a user error; any other is a bug of micota and shows its traceback."""
-    if isinstance(error, RuntimeError) and "srun" in str(error):  # of submitit, which has no class for it
-        return True
-    is_of_config = isinstance(error, HydraException | OmegaConfBaseException) or mistake_in(error) is not None
-    return errors.is_users(error) or is_of_config
 
 
 def fail(error: Exception, schema: type[Config], call: Call) -> NoReturn:
@@ -230,38 +248,3 @@ def local_inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield path.lstrip("."), owner
     for item in fields(node):
         yield from local_inputs(getattr(node, item.name), f"{path}.{item.name}")
-
-
-def one_line(error: BaseException, schema: type[Config], call: Call | None = None) -> str:
-    """The text of a user's error: the key or file, the value seen and the accepted form, on one line."""
-    if (mistake := mistake_in(error)) is not None:
-        nulls = [item for item in call.overrides if item.endswith("=null")] if call and "override" in mistake else []
-        return f"{' '.join(nulls)}: {mistake}" if nulls else mistake
-    if isinstance(error, OmegaConfBaseException | HydraException):
-        for override in call.overrides if call else ():
-            if (renamed := renamed_override(override)) is not None:
-                return renamed
-    if isinstance(error, OmegaConfBaseException):
-        return explain(error, schema)
-    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
-        return one_line(error.__cause__, schema, call)
-    if isinstance(error, RuntimeError):
-        return f"{error} Accepted elsewhere: hydra/launcher=submitit_local, or basic"
-    text = errors.text_of(error)
-    option = re.search(r"Could not (?:find|load) '([^'/]+)/([^']+)'", text)
-    if option:
-        group, name = option.groups()
-        folders = [CONF, *(Path(flag) for flag in (call.flags if call else ()) if Path(flag).is_dir())]
-        paths = [path.relative_to(folder / group) for folder in folders for path in (folder / group).rglob("*.yaml")]
-        stored = {Path(option).stem for option in ConfigStore.instance().repo.get(group, {})}
-        options = sorted({str(path.with_suffix("")) for path in paths if not path.name.startswith("_")} | stored)
-        return f"{group}={name}: no such option; accepted: {', '.join(options)}"
-    if key := re.search(r"Could not override '([^']+)'", text):
-        return unknown_key(schema, key.group(1))
-    if key := re.search(r"(In '.*': )ConfigKeyError .* full_key: (\S+)", text):
-        return key.group(1) + unknown_key(schema, key.group(2))
-    if key := re.search(r"(In '.*': )ValidationError .*DictConfig.* full_key: sweep ", text):
-        return key.group(1) + unknown_key(schema, "sweep")
-    if text.startswith("Error parsing override"):
-        return f"{text}; accepted: KEY=VALUE"
-    return text

@@ -9,6 +9,7 @@ from dataclasses import replace
 import hydra
 
 from micota.cli.app import prepare
+from micota.cli.mistakes import is_users, one_line
 from micota.config import SCHEMAS, Config, Point, keys_of_commands, override_key, without_keys
 from micota.errors import ConfigError
 from micota.graph import CaseConfig, RecipeConfig
@@ -56,7 +57,13 @@ class Composer:
             return self._config
         every = [*overrides, *self._kept]
         call = replace(self._config.call, overrides=every)
-        config: Config = prepare(hydra.compose("generate", overrides=every), SCHEMAS["generate"], call)
+        try:
+            config: Config = prepare(hydra.compose("generate", overrides=every), SCHEMAS["generate"], call)
+        except Exception as error:
+            if not is_users(error):
+                raise
+            points = " ".join(overrides)
+            raise ConfigError(f"compare has {points}: {one_line(error, SCHEMAS['generate'], call)}") from error
         return config
 
     def recipe(self, case: Config, shared: Mapping[str, str], name: str, added: Mapping[str, str]) -> RecipeConfig:

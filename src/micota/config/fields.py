@@ -109,11 +109,14 @@ def part(
     results: bool = True,
     unused: Iterable[str] = (),
     default: Any = REQUIRED,
+    accepted: str = "",
     of_path: bool = False,
     internal: bool = False,
 ) -> Any:
     """A field that is a dataclass or a map of dataclasses, whose fields have declarations too."""
-    declared = Declaration(about=about, results=results, unused=tuple(unused), of_path=of_path, internal=internal)
+    declared = Declaration(
+        about=about, results=results, unused=tuple(unused), accepted=accepted, of_path=of_path, internal=internal
+    )
     return _declared(default, default_factory, declared)
 
 

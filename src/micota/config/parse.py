@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -38,6 +40,8 @@ def parse(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
             composed = OmegaConf.merge(OmegaConf.structured(schema), composed)  # type: ignore[assignment]
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
+        if is_bug_in_resolver(error):
+            raise
         raise ConfigError(explain(error, schema)) from error
     assert isinstance(config, schema)
     for complaint in complaints(config):
@@ -71,16 +75,34 @@ def _fits(item: Field[Any], value: Any) -> bool:
         return False
 
 
-def explain(error: OmegaConfBaseException, schema: type[Config]) -> str:
-    """One line for an OmegaConf error: full key, the value seen, the accepted form."""
-    key = error.full_key or str(error.key or "config")
+def is_bug_in_resolver(error: BaseException) -> bool:
+    """Whether a resolver of micota raised an exception, which OmegaConf wraps into an error of its own.
+
+    A mistake in a value (``${oc.env:NAME}`` without such a variable) is raised by OmegaConf's resolvers.
+    """
+    raised: BaseException | None = error if isinstance(error, InterpolationResolutionError) else None
+    while isinstance(raised, OmegaConfBaseException):  # it keeps what it wraps as a cause only with OC_CAUSE=1
+        raised = raised.__cause__ or raised.__context__
+    if raised is None:
+        return False
+    frames = [frame for frame, _ in traceback.walk_tb(raised.__traceback__)]
+    return not frames[-1].f_globals["__name__"].startswith("omegaconf.")
+
+
+def explain(error: OmegaConfBaseException, schema: type[Config], where: str = "config") -> str:
+    """One line for an OmegaConf error: full key (``where`` if the error has none), the value seen, the accepted
+    form."""
+    key = error.full_key or str(error.key or where)
+    text = str(error.msg or error).splitlines()[0]
     if isinstance(error, InterpolationResolutionError):
-        return f"{key}: {str(error.msg).splitlines()[0]}"
+        return f"{key}: {text}; accepted: {accepted_at(schema, key)}"
     if isinstance(error, MissingMandatoryValue):
         return f"{key} is not set; accepted: {accepted_at(schema, key)}"
+    if removed := re.search(r"missing \d+ required keyword-only arguments?: '(\w+)'", text):
+        key = f"{error.full_key}.{removed[1]}" if error.full_key else removed[1]
+        return f"{key} is removed, and every command needs it; accepted: {accepted_at(schema, key)}"
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
         return unknown_key(schema, key)
-    text = str(error.msg or error).splitlines()[0]
     return f"{key}: {text}; accepted: {accepted_at(schema, key)}"
 
 
@@ -99,10 +121,15 @@ def unknown_key(schema: type[Any], key: str, path: str = "") -> str:
             return unknown_key(schema, ".".join(parents[: depth + 1]), path)
     if get_origin(owner) is dict:
         return f"{path}{key}: no such key yet; accepted: +{path}{key}=VALUE, which adds it"
-    options = [item.name for item in fields(owner)] if is_dataclass(owner) else []
-    close = difflib.get_close_matches(last, options, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else ";"
-    return f"{path}{key}: no such key{hint} accepted: {', '.join(options)}"
+    of_users = [item for item in fields(owner) if not declaration(item).internal] if is_dataclass(owner) else []
+    options = [item.name for item in of_users]
+    return f"{path}{key}: no such key{close_to(last, options)} accepted: {', '.join(options)}"
+
+
+def close_to(word: str, options: Iterable[str]) -> str:
+    """``; did you mean 'OPTION'?`` with the option most like ``word``, or ``;`` where none is like it."""
+    close = difflib.get_close_matches(word, list(options), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ";"
 
 
 def child_schema(owner: Any, name: str) -> Any:
@@ -121,6 +148,8 @@ def accepted_at(schema: type[Config], key: str) -> str:
         item = next((f for f in fields(owner) if f.name == name), None) if is_dataclass(owner) else None
         words = str(declaration(item).accepted) if item else ""
         owner = child_schema(owner, name)
+    if is_dataclass(owner) or (get_origin(owner) is dict and is_dataclass(get_args(owner)[1])):
+        return words or "a map of settings, as the options of its group have them"
     kind = str(owner) if get_args(owner) or owner is None else owner.__name__
     return f"{words} ({kind})" if words else kind
 

@@ -35,7 +35,11 @@ def renamed_key(key: str, value: str = "") -> str | None:
     old = next((name for name in _prefixes(place) if name in KEYS), None)
     if old is None or place == "sweep":
         return None
-    new = f"{group}{at}{KEYS[old]}{place.removeprefix(old)}"
+    rest = place.removeprefix(old)
+    name = KEYS[old] + rest
+    # The map of settings that probe once was has had two names since.
+    name = f"{KEYS['sweep']}{rest}" if rest and name.startswith("sweep.") else name
+    new = f"{group}{at}{name}"
     return f"{key} is now called {new}; use {new}={value or 'VALUE'}"
 
 

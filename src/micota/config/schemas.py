@@ -44,9 +44,12 @@ class Config:
     ta_data: DataConfig = part(about="The recipe of the TA's data.")
     merge: MergeConfig = part(about="How the TA is merged.")
     merge_sweep: MergeSweepConfig = part(about="Merges measured in memory: sweep=true, and calibration.")
-    bench: dict[str, BenchConfig] = part(about="The benchmarks, by name.")
+    bench: dict[str, BenchConfig] = part(
+        about="The benchmarks, by name.", accepted="at least one option of its group, as bench=[gsm8k]"
+    )
     decontaminate_against: dict[str, BenchConfig] = part(
-        about="The benchmarks that training problems are checked against, by name."
+        about="The benchmarks that training problems are checked against, by name.",
+        accepted="at least one option, as bench@decontaminate_against=[gsm8k]; for no check, select.decontaminate=none",
     )
     evaluation: EvaluationConfig = part(about="How answers are sampled and graded.")
     engine: EngineConfig = part(about="What generates completions.")

@@ -1,0 +1,87 @@
+"""Which errors of Hydra and OmegaConf are mistakes of the user, and the one line for each."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from micota import errors
+from micota.cli.config_files import mistake_in
+from micota.config import Call, Config, close_to, conf_folder, explain, is_bug_in_resolver, override_key, unknown_key
+from micota.config.renamed import renamed_override
+
+UNREAD = (  # how the parser of overrides begins its messages
+    "Error parsing override",
+    "LexerNoViableAltException",
+    "no viable alternative",
+)
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether an exception is a user error; any other is a bug of micota and shows its traceback."""
+    if isinstance(error, RuntimeError) and "srun" in str(error):  # of submitit, which has no class for it
+        return True
+    if is_bug_in_resolver(error):
+        return False
+    is_of_config = isinstance(error, HydraException | OmegaConfBaseException) or mistake_in(error) is not None
+    return errors.is_users(error) or is_of_config
+
+
+def one_line(error: BaseException, schema: type[Config], call: Call | None = None) -> str:
+    """The text of a user's error: the key or file, the value seen and the accepted form, on one line."""
+    overrides = call.overrides if call else []
+    if (mistake := mistake_in(error)) is not None:
+        nulls = [item for item in overrides if item.endswith("=null")] if "override" in mistake else []
+        return f"{' '.join(nulls)}: {mistake}" if nulls else mistake
+    if isinstance(error, OmegaConfBaseException | HydraException):
+        for override in overrides:
+            if (renamed := renamed_override(override)) is not None:
+                return renamed
+    if isinstance(error, OmegaConfBaseException):
+        keys = [override_key(item) for item in overrides if "${" in item]  # Hydra's errors may lack the key
+        return explain(error, schema, keys[0] if keys else "config")
+    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
+        return one_line(error.__cause__, schema, call)
+    if isinstance(error, RuntimeError):
+        return f"{error} Accepted elsewhere: hydra/launcher=submitit_local, or basic"
+    if isinstance(error, OverrideParseException) or str(error).startswith(UNREAD):
+        return f"{_unread(error, overrides)}: it cannot be read; accepted: KEY=VALUE, with quotes around special signs"
+    return _hydra_mistake(errors.text_of(error), schema, call)
+
+
+def _unread(error: BaseException, overrides: list[str]) -> str:
+    """The override that Hydra cannot parse, which its errors name in different forms or not at all."""
+    named = getattr(error, "override", None)
+    text = str(error).splitlines()[0]
+    return str(named or next((item for item in overrides if item in text), text))
+
+
+def _hydra_mistake(text: str, schema: type[Config], call: Call | None) -> str:
+    """The line for an error of Hydra about a group, an option or a key."""
+    option = re.search(r"Could not (?:find|load) '([^']+)'", text)
+    if option:
+        known = re.search(r"Available options in '([^']+)':", text)
+        group = known.group(1) if known else option.group(1).partition("/")[0]
+        return _no_option(group, option.group(1).removeprefix(f"{group}/"), text, call)
+    if key := re.search(r"Could not override '([^']+)'", text):
+        return unknown_key(schema, key.group(1))
+    if key := re.search(r"(In '.*': )ConfigKeyError .* full_key: (\S+)", text):
+        return key.group(1) + unknown_key(schema, key.group(2))
+    if key := re.search(r"(In '.*': )ValidationError .*DictConfig.* full_key: sweep ", text):
+        return key.group(1) + unknown_key(schema, "sweep")
+    return text
+
+
+def _no_option(group: str, name: str, text: str, call: Call | None) -> str:
+    """The line for an option that a group does not have, with the nearest one."""
+    folders = [conf_folder(), *(Path(flag) for flag in (call.flags if call else ()) if Path(flag).is_dir())]
+    paths = [path.relative_to(folder / group) for folder in folders for path in (folder / group).rglob("*.yaml")]
+    stored = {Path(option).stem for option in ConfigStore.instance().repo.get(group, {})}
+    options = sorted({str(path.with_suffix("")) for path in paths if not path.name.startswith("_")} | stored)
+    if not options:  # of a group of Hydra, which has its options elsewhere and lists them
+        options = text.partition(f"Available options in '{group}':")[2].partition("Config search path")[0].split()
+    return f"{group}={name}: no such option{close_to(name, options)} accepted: {', '.join(options)}"

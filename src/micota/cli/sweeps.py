@@ -1,0 +1,58 @@
+"""Sweeps of a command over several points (``-m``): all points are checked before the first of them runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+RECORD = "multirun.yaml"  # of Hydra: the config that all points share
+_record: Path | None = None  # where this sweep writes it anew
+_is_plan = False
+_checks: list[Callable[[list[list[str]]], None]] = []  # of the command that runs
+
+
+def check_with(check: Callable[[list[list[str]]], None]) -> None:
+    """Let ``check`` get the overrides of all points of a sweep before it starts; it exits where one is refused."""
+    _checks[:] = [check]
+
+
+class Points(Callback):
+    """What Hydra calls before a sweep, as ``hydra.callbacks`` of the config."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Check the points. Hydra composes them all first too, but writes its record before, and parses none."""
+        global _record, _is_plan
+        if not str(config.hydra.sweeper["_target_"]).endswith(BasicSweeper.__name__):
+            return  # of a search, whose points are not known yet
+        folder = Path(config.hydra.sweep.dir)
+        _is_plan = bool(config.plan)
+        _record = None if (folder / RECORD).exists() else folder / RECORD
+        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        [points] = BasicSweeper.split_arguments(overrides, None)
+        for check in _checks:
+            check(points)
+
+
+@contextmanager
+def no_record_of_failures() -> Iterator[None]:
+    """Remove Hydra's record of a sweep that fails or only plans, with its folders where they are empty: such a command
+    leaves nothing behind."""
+    global _record
+    made = False
+    try:
+        yield
+        made = not _is_plan
+    finally:
+        if _record is not None and not made:
+            with suppress(OSError):
+                _record.unlink()
+                for folder in list(_record.parents)[:2]:
+                    folder.rmdir()
+        _record = None

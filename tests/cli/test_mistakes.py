@@ -1,0 +1,40 @@
+"""Errors of Hydra and OmegaConf: which are the user's, and how a line names the key that the error itself lacks."""
+
+from __future__ import annotations
+
+import traceback
+
+import pytest
+from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
+
+from micota.cli.mistakes import is_users, one_line
+from micota.config import SCHEMAS, Call, close_to, parse
+
+
+def test_an_error_without_a_key_gets_that_of_its_override() -> None:
+    error = InterpolationKeyError("Interpolation key 'nope' not found")
+    line = one_line(error, SCHEMAS["train"], Call(overrides=["experiment=tiny", "seed=${nope}"]))
+    assert line == "seed: Interpolation key 'nope' not found; accepted: an integer of at least 0 (int)"
+
+
+def test_a_bug_in_a_resolver_is_no_mistake_of_the_user() -> None:
+    def planted_bug() -> str:
+        raise ValueError("planted")
+
+    OmegaConf.register_new_resolver("planted", planted_bug)
+    try:
+        config = OmegaConf.create({"name": "${planted:}"})
+        with pytest.raises(InterpolationResolutionError) as caught:
+            parse(config, SCHEMAS["train"])
+    finally:
+        OmegaConf.clear_resolver("planted")
+    assert not is_users(caught.value)
+    printed = "".join(traceback.format_exception(caught.value))
+    assert "in planted_bug" in printed and "ValueError raised while resolving interpolation: planted" in printed
+
+
+def test_the_nearest_option_is_named() -> None:
+    options = ["tiny", "micota", "qwen7b"]
+    assert close_to("tniy", options) == close_to("tyni", options) == "; did you mean 'tiny'?"
+    assert close_to("xxxx", options) == ";"
