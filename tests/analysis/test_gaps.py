@@ -22,7 +22,7 @@ def test_gaps_are_paired_and_by_student() -> None:
     assert (small.student, small.recipe, small.baseline) == ("small", "strong", "short")
     assert small.difference.value == -0.75 and large.difference.value == 0.25
     plain = paired_difference(SUITES["large"]["strong"], SUITES["large"]["short"])
-    assert (large.difference.low, large.difference.high) == (plain.low, plain.high)
+    assert large.difference.low < plain.low < plain.high < large.difference.high  # for two students
     assert large.difference.is_distinguishable and small.difference.label == "worse"
 
 

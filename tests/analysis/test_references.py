@@ -12,8 +12,9 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
+from micota.analysis.intervals import wilson
 from micota.analysis.learnability import MAX_PERMUTATIONS, Trial, correlation, pearson, spearman
-from micota.analysis.statistics import holm, mcnemar, paired_difference, wilson
+from micota.analysis.statistics import holm, mcnemar, paired_difference
 
 EXACT = {"rel": 1e-12, "abs": 1e-12}
 TOTALS = (1, 2, 3, 7, 9, 30, 40, 148, 500, 1319, 100_000, 1_000_000)

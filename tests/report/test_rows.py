@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from synthetic_store import score
 
@@ -38,7 +39,7 @@ def test_models_on_different_problems_are_not_compared() -> None:
 def compared(name: str, p_value: float | None) -> Row:
     graded = {"a": [score("p", 0, True), score("q", 0, False)]}
     made = row(name, [graded])
-    difference = None if p_value is None else Difference(0.05, 0.0, 0.1, p_value, 0.025)
+    difference = None if p_value is None else Difference(0.05, 0.0, 0.1, p_value, 0.025, (np.full(20, 0.05),))
     return Row(**vars(made) | {"difference": difference})
 
 

@@ -7,9 +7,9 @@ P_large - P_small; a gap below 0 means that the student learns less from the str
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from micota.analysis.statistics import Difference, Suite, holm, paired_difference
+from micota.analysis.statistics import Difference, Suite, paired_difference, simultaneous
 
 BASE = "instruct"
 LONG_SHORT, LARGE_SMALL = ("strong", "short"), ("large", "small")
@@ -19,7 +19,7 @@ LONG_SHORT, LARGE_SMALL = ("strong", "short"), ("large", "small")
 class Gap:
     """Accuracy with ``recipe`` minus accuracy with ``baseline`` (a recipe too) for one student, with a paired interval.
 
-    The p-value is adjusted by Holm over students.
+    P-value and interval are corrected for the number of students.
     """
 
     student: str
@@ -49,8 +49,7 @@ def gaps(suites: Mapping[str, Mapping[str, Suite]], recipes: tuple[str, str]) ->
     }
     # There is one test per student. With 10 students and no gap, the chance of at least one false alarm without
     # correction is 1 - 0.95^10 = 40 %.
-    p_values = holm({student: difference.p_value for student, difference in differences.items()})
     return [
-        Gap(student=student, recipe=first, baseline=second, difference=replace(difference, p_value=p_values[student]))
-        for student, difference in differences.items()
+        Gap(student=student, recipe=first, baseline=second, difference=difference)
+        for student, difference in simultaneous(differences).items()
     ]

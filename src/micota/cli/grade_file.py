@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from micota.analysis.statistics import wilson
+from micota.analysis.intervals import wilson
 from micota.artifacts.jsonl import json_line, write_text
 from micota.config import ANSWER_TYPES, EvaluateConfig, EvaluationConfig
 from micota.console import open_console, progress_bar

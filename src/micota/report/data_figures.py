@@ -7,9 +7,9 @@ from itertools import cycle
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from micota.analysis.intervals import Estimate
 from micota.analysis.learnability import MIN_RECIPES, correlation
 from micota.analysis.shifts import MEASURES, most_shifted
-from micota.analysis.statistics import Estimate
 from micota.records import TokenShift
 from micota.report.collect import BASELINE, Summary
 from micota.report.style import (

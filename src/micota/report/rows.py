@@ -8,18 +8,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from micota.analysis.intervals import Estimate
 from micota.analysis.lengths import Lengths
 from micota.analysis.statistics import (
     Difference,
     Discordance,
-    Estimate,
     average_at_k,
-    holm,
     macro_average,
     mcnemar,
     num_samples,
     paired_difference,
     problem_means,
+    simultaneous,
 )
 from micota.artifacts.store import Manifest
 from micota.records import NOT_PROMPTED, Score
@@ -33,7 +33,8 @@ class Row:
 
     ``by_benchmark`` and ``average`` have 95 % intervals over problems; ``seed_sd`` is the standard deviation of the
     average over seeds (None for one seed). ``difference`` is to the student before SFT, paired by problem; in a summary
-    its p-value is Holm's over all recipes. ``discordance`` is the same by benchmark, where each problem has one sample.
+    p-value and interval are corrected for the number of recipes. ``discordance`` is the same by benchmark, where each
+    problem has one sample.
     ``tokens`` has the tokens of each answer by outcome, ``means`` each problem's share of right answers by benchmark,
     ``lengths`` the statistics of the answers' texts (None if they are no longer stored).
     """
@@ -105,14 +106,10 @@ def mean_metric(manifests: Sequence[Manifest], metric: str) -> float:
 
 
 def adjusted(recipes: Sequence[Row]) -> list[Row]:
-    """Return the recipes with the p-values of their differences adjusted for the number of recipes (Holm)."""
-    p_values = holm({recipe.name: recipe.difference.p_value for recipe in recipes if recipe.difference is not None})
-    return [
-        recipe
-        if recipe.difference is None
-        else replace(recipe, difference=replace(recipe.difference, p_value=p_values[recipe.name]))
-        for recipe in recipes
-    ]
+    """Return the recipes with the p-values and intervals of their differences corrected for the number of recipes."""
+    compared = {recipe.name: recipe.difference for recipe in recipes if recipe.difference is not None}
+    corrected = simultaneous(compared)
+    return [replace(recipe, difference=corrected.get(recipe.name)) for recipe in recipes]
 
 
 def mean_by_problem(graded: Sequence[Graded]) -> dict[str, dict[str, float]]:

@@ -11,7 +11,7 @@ from itertools import cycle
 
 import plotly.graph_objects as go
 
-from micota.analysis.statistics import Estimate
+from micota.analysis.intervals import Estimate
 from micota.report.collect import BASELINE, Summary
 from micota.report.table import interval
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from micota.analysis.statistics import Difference, Discordance, Estimate
+from micota.analysis.intervals import Estimate
+from micota.analysis.statistics import Difference, Discordance
 from micota.console import WideTable, new_table
 from micota.report.collect import BASELINE, Summary
 from micota.report.rows import Row, ta_title
@@ -92,7 +93,7 @@ def _caption(summary: Summary) -> str:
     columns = _verdict_columns(summary)
     notes = ["sd: standard deviation over seeds"] if len(summary.seeds) > 1 else []
     if columns and len([recipe for recipe in summary.recipes if recipe.difference is not None]) > 1:
-        notes.append("p by Holm over all recipes")
+        notes.append("p by Holm, intervals by Bonferroni, over all recipes")
     if "detectable" in columns:
         notes.append("detectable: the true difference that is detected in 4 of 5 repetitions")
     return "; ".join(notes)
