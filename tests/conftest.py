@@ -111,3 +111,16 @@ def run_command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str
         return fork_server.run(str(ROOT / f"{command}.py"), arguments, env, cwd=tmp_path)
 
     return run
+
+
+@pytest.fixture
+def run_tool(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Start ``micota TOOL WORDS`` as a user does, in a folder of the test."""
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        env = {key: value for key, value in os.environ.items() if key != "MICOTA_ARTIFACTS"}
+        return fork_server.run(
+            str(ROOT / "src" / "micota" / "__main__.py"), words, env | {"COLUMNS": "200"}, cwd=tmp_path
+        )
+
+    return run

@@ -19,7 +19,7 @@ import micota.engines
 import micota.grading.graders
 import micota.stages.registry  # noqa: F401  (entries of all tables)
 from micota.api import compose
-from micota.config import COMMANDS, ENGINES, FILTERS, GRADERS, MERGE_METHODS
+from micota.config import COMMANDS, ENGINES, FILTERS, GRADERS, MERGE_METHODS, TOOLS
 from micota.config.reference import keys_alone, reference, table
 from micota.graph.stage import all_stages
 
@@ -66,6 +66,9 @@ def commands() -> str:
         text += [f"## {name}\n", f"{command.about}\n", "```text", *examples, "```\n"]
         specific = keys_alone(name)
         text += ["Keys of this command alone:\n", *table(specific), ""] if specific else ["It has no such keys.\n"]
+    for name, tool in TOOLS.items():
+        examples = [f"micota {name} {example}" for example in tool.examples]
+        text += [f"## {name}\n", f"{tool.about}\n", "```text", *examples, "```\n"]
     return "\n".join(text)
 
 

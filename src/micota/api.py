@@ -7,17 +7,11 @@ these functions. Only functions that run a model import PyTorch, when they are c
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hydra
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.global_hydra import GlobalHydra
 from rich.console import Console
 
 from micota import graph
@@ -25,8 +19,8 @@ from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.store import Store
 from micota.cli import app as commands
 from micota.cli import experiments
+from micota.cli.composing import composing, prepared
 from micota.cli.grade_file import graded
-from micota.cli.mistakes import is_users, one_line
 from micota.config import (
     SCHEMAS,
     Call,
@@ -36,7 +30,7 @@ from micota.config import (
     OtherModelConfig,
     complaints,
 )
-from micota.errors import ArtifactError, ConfigError, UserError
+from micota.errors import ArtifactError, ConfigError
 from micota.graph.models import named
 from micota.graph.node import AnyNode, Node
 from micota.graph.specs import ScoresSpec
@@ -82,8 +76,8 @@ def compose(overrides: Sequence[str] = (), command: str = "train", config_dir: s
     """
     if command not in SCHEMAS:
         raise ConfigError(f"command={command!r}; accepted: {', '.join(SCHEMAS)}")
-    with _composing(config_dir):
-        config: Config = _prepared(overrides, command, config_dir)
+    with composing(config_dir):
+        config: Config = prepared(overrides, command, config_dir)
     return config
 
 
@@ -269,8 +263,8 @@ def load_results(overrides: Sequence[str] = (), config_dir: str | Path | None = 
     from micota.cli.report import finished_seeds, report_folder
     from micota.report.collect import case_reports
 
-    with _composing(config_dir):
-        config = _prepared(overrides, "report", config_dir)
+    with composing(config_dir):
+        config = prepared(overrides, "report", config_dir)
         config.artifacts = str(_above(Path(config.artifacts).expanduser()))
         cases = experiments.cases(config)
     store = Store(config.artifacts)
@@ -279,35 +273,6 @@ def load_results(overrides: Sequence[str] = (), config_dir: str | Path | None = 
         line = shlex.join(config.call.words("pipeline", config.overrides))
         raise ArtifactError(f"there is nothing to read yet; run:  {line}")
     return Results(store=store, cases=case_reports(store, config.name, by_seed), call=config.call)
-
-
-@contextmanager
-def _composing(config_dir: str | Path | None) -> Iterator[None]:
-    """Hydra with the groups of micota and, after them as on the command line, those of the user's folder."""
-    search = create_config_search_path(str(commands.CONF))
-    if config_dir is not None:
-        folder = Path(config_dir).expanduser().absolute()
-        if not folder.is_dir():
-            raise ConfigError(f"config_dir={str(config_dir)!r}: there is no such folder")
-        search.prepend("command-line", f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
-    with hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):  # which restores the previous state
-        GlobalHydra.instance().clear()
-        Hydra.create_main_hydra2("micota", search)
-        yield
-
-
-def _prepared(overrides: Sequence[str], command: str, config_dir: str | Path | None) -> Any:
-    """The config of a command. A mistake raises the one line that the command line prints."""
-    flags = [] if config_dir is None else ["--config-dir", str(Path(config_dir).expanduser().absolute())]
-    if isinstance(overrides, str):
-        raise ConfigError(f"{overrides!r} is a text; accepted: a list of overrides, as [{overrides.split(' ')[0]!r}]")
-    call = Call(flags=flags, overrides=list(overrides))
-    try:
-        return commands.prepare(hydra.compose(command, call.overrides), SCHEMAS[command], call)
-    except Exception as error:
-        if isinstance(error, UserError) or not is_users(error):
-            raise
-        raise ConfigError(one_line(error, SCHEMAS[command], call)) from error
 
 
 def _config(settings: Settings, command: str, config_dir: str | Path | None) -> Any:

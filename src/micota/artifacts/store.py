@@ -7,11 +7,9 @@ an artifact at a time.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
-import platform
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,17 +17,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from micota.artifacts.jsonl import DRAFT, write_text
+from micota.artifacts.locks import LOCK, building
 from micota.artifacts.provenance import commit, hardware, sha256, versions
 from micota.console import PROGRESS
 from micota.errors import ArtifactError, is_users
 from micota.graph.node import SCHEMA_VERSION, AnyNode
 
 MANIFEST = "manifest.json"
-LOCK = ".lock"
 LOG = "log.txt"
+PARTIAL, DELETED = ".partial", ".forgotten"  # suffixes of the folders of unfinished and of deleted artifacts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +51,7 @@ class Manifest:
     finished_at: str
     files: dict[str, dict[str, Any]]
     experiment: str = ""  # the experiment of the run that made it; others may share it
+    command: str = ""  # the line that makes it
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Store:
 
     def partial(self, node: AnyNode) -> Path:
         """The folder in which the artifact of ``node`` is built."""
-        return self.path(node).with_name(self.path(node).name + ".partial")
+        return self.path(node).with_name(self.path(node).name + PARTIAL)
 
     def manifest(self, node: AnyNode) -> Manifest | None:
         """Return the manifest of a finished artifact, or None if there is no such artifact.
@@ -86,14 +86,8 @@ class Store:
         if not path.exists():
             return None
         manifest = read_manifest(path)
-        for name, entry in manifest.files.items():
-            size = (path / name).stat().st_size if (path / name).exists() else None
-            if size != entry["bytes"]:
-                seen = "is missing" if size is None else f"has {size} bytes"
-                raise ArtifactError(
-                    f"{path / name} {seen}, its manifest has {entry['bytes']}: the artifact is damaged. "
-                    f"Delete {path} and run the command again"
-                )
+        if (problem := damage(path, manifest)) is not None:
+            raise ArtifactError(f"{problem}: the artifact is damaged. Delete {path} and run the command again")
         return manifest
 
     def is_done(self, node: AnyNode) -> bool:
@@ -104,18 +98,22 @@ class Store:
         return self.partial(node).exists()
 
     @contextmanager
-    def build(self, node: AnyNode, seed: int, experiment: str = "", *, wait: bool = False) -> Iterator[Build | None]:
+    def build(
+        self, node: AnyNode, seed: int, experiment: str = "", command: str = "", *, wait: bool = False
+    ) -> Iterator[Build | None]:
         """Build the artifact of ``node``: yields the folder to write to, or None if another process has finished it.
 
         At the end of the block, without an exception, the manifest is written and the folder renamed. The manifest
-        names the ``experiment`` of the run. If another process builds the artifact, ``wait`` waits for its end.
+        names the ``experiment`` of the run and the ``command`` that makes the artifact. If another process builds it,
+        ``wait`` waits for its end.
 
         Raises:
             ArtifactError: the folder cannot be written to, or another process builds the artifact.
         """
         final = self.path(node)
         partial = self.partial(node)
-        with _locked(partial, wait):
+        new_folders = [folder for folder in (partial.parent, self.root) if not folder.exists()]
+        with building(partial, wait):
             if final.exists():
                 # The process that built the artifact while this one waited has renamed its own partial folder.
                 shutil.rmtree(partial, ignore_errors=True)
@@ -130,8 +128,13 @@ class Store:
                 # What is refused leaves nothing, unless there is work to go on from.
                 if is_users(error) and not any(path.stat().st_size for path in partial.rglob("*") if _is_payload(path)):
                     shutil.rmtree(partial, ignore_errors=True)
+                    with suppress(OSError):  # other artifacts were made there meanwhile
+                        for folder in new_folders:
+                            folder.rmdir()
                 raise
-            _write_manifest(node, build, time.perf_counter() - start, seed=seed, experiment=experiment)
+            _set_modes(partial)
+            made_for = {"seed": seed, "experiment": experiment, "command": command}
+            _write_manifest(node, build, time.perf_counter() - start, **made_for)
             partial.rename(final)
             (final / LOCK).unlink()
             _sync_folder(final.parent)
@@ -139,7 +142,7 @@ class Store:
     def forget(self, node: AnyNode) -> None:
         """Delete a finished artifact, so that the next run makes it again."""
         if self.path(node).exists():
-            doomed = self.path(node).with_name(self.path(node).name + ".forgotten")
+            doomed = self.path(node).with_name(self.path(node).name + DELETED)
             self.path(node).rename(doomed)
             shutil.rmtree(doomed)
 
@@ -178,39 +181,14 @@ def read_manifest(path: Path) -> Manifest:
         ) from error
 
 
-@contextmanager
-def _locked(folder: Path, wait: bool) -> Iterator[None]:
-    """Hold the build lock of a partial folder; the kernel frees it when the process ends, by whatever cause."""
-    handle = _opened(folder)
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            owner = handle.read().strip() or "unknown"
-            handle.close()
-            raise ArtifactError(
-                f"{folder} is being made by another run ({owner}); wait for it, or stop it, and run again"
-            ) from None
-        if os.fstat(handle.fileno()).st_nlink:
-            break
-        handle.close()  # its file went away with what the other run did: there is another one now
-        handle = _opened(folder)
-    with handle:
-        handle.truncate(0)
-        handle.write(f"process {os.getpid()} on {platform.node()}")
-        handle.flush()
-        yield
-
-
-def _opened(folder: Path) -> TextIO:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return open(folder / LOCK, "a+", encoding="utf-8")
-    except OSError as error:
-        raise ArtifactError(
-            f"cannot write to {folder} ({error.strerror}); choose a writable folder with artifacts=FOLDER"
-        ) from error
+def damage(path: Path, manifest: Manifest) -> str | None:
+    """What is wrong with the files of an artifact folder: one is missing or of another size; None if nothing is."""
+    for name, entry in manifest.files.items():
+        size = (path / name).stat().st_size if (path / name).exists() else None
+        if size != entry["bytes"]:
+            seen = "is missing" if size is None else f"has {size} bytes"
+            return f"{path / name} {seen}, its manifest has {entry['bytes']}"
+    return None
 
 
 @contextmanager
@@ -232,6 +210,17 @@ class _LogFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name is logging's)
         pass
+
+
+def _set_modes(folder: Path) -> None:
+    """Give the files of a folder the modes of the umask; libraries that write by way of temporary files make them
+    readable by their owner alone."""
+    mode = (folder / LOCK).stat().st_mode & 0o666  # of a file that Python's open has made
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
+        else:
+            path.chmod(folder.stat().st_mode)
 
 
 def _is_payload(path: Path) -> bool:

@@ -33,6 +33,7 @@ from micota.config import (
     COMMANDS,
     MERGE_METHODS,
     SCHEMAS,
+    TOOLS,
     Call,
     Command,
     Config,
@@ -96,10 +97,13 @@ def _run_named(words: Sequence[str] | None, *, as_script: bool) -> None:
         main(completing([name, *rest]))
     elif name in COMMANDS:
         run(COMMANDS[name], rest, as_script=as_script)
+    elif name in TOOLS:
+        sys.exit(function(TOOLS[name].run)(rest))
     else:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        accepted = [*COMMANDS, *TOOLS]
+        close = difflib.get_close_matches(name, accepted, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ";"
-        print(f"error: {name}: no such command{hint} accepted: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"error: {name}: no such command{hint} accepted: {', '.join(accepted)}", file=sys.stderr)
         sys.exit(USER_ERROR)
 
 

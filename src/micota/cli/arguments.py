@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
-from micota.config import COMMANDS, Call
+from micota.config import COMMANDS, TOOLS, Call
 from micota.errors import ConfigError
 
 COMPLETION = ("-sc", "--shell-completion")
@@ -59,4 +59,4 @@ def commands_for(words: Sequence[str]) -> list[str] | None:
     """The commands to choose from where the shell completes the first word; None elsewhere."""
     line = os.environ.get("COMP_LINE", "")
     is_first = len(line.split()) == 1 or (len(line.split()) == 2 and not line.endswith(" "))
-    return list(COMMANDS) if is_first and words and "query" in words[-1] else None
+    return [*COMMANDS, *TOOLS] if is_first and words and "query" in words[-1] else None

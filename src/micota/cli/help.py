@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 import micota
-from micota.config import COMMANDS, GROUPS, Command, Declaration, child_schema, declaration
+from micota.config import COMMANDS, GROUPS, TOOLS, Command, Declaration, child_schema, declaration
 
 WIDTH = 80
 INDENT = " " * 4
@@ -20,10 +20,10 @@ Options = Callable[[str], Sequence[str]]
 def overview() -> str:
     """The commands, a line each, and where to find more help."""
     lines = [str(micota.__doc__).partition("\n")[0], "", "usage: micota COMMAND [KEY=VALUE ...]", ""]
-    for command in COMMANDS.values():
-        lines += textwrap.wrap(
-            f"{command.name:<10}{command.about}", WIDTH, initial_indent="  ", subsequent_indent=" " * 12
-        )
+    about = {name: command.about for name, command in COMMANDS.items()}
+    about |= {name: tool.about for name, tool in TOOLS.items()}
+    for name, text in about.items():
+        lines += textwrap.wrap(f"{name:<11}{text}", WIDTH, initial_indent="  ", subsequent_indent=" " * 13)
     lines += ["", "micota COMMAND --help   shows its keys", "micota pipeline experiment=tiny   runs the toy setting"]
     return "\n".join(lines)
 

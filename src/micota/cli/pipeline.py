@@ -11,6 +11,7 @@ from micota.cli.report import report
 from micota.config import PipelineConfig
 from micota.console import open_console
 from micota.graph import CaseConfig, experiment, unique
+from micota.runtime.execute import check_first, in_use
 from micota.runtime.plan import finished, pending, show_plan, tasks_of
 from micota.runtime.runners import default_jobs, open_runner, run_tasks
 from micota.tracking import check_tracker
@@ -37,6 +38,13 @@ def pipeline(config: PipelineConfig, every: list[CaseConfig], console: Console |
     if todo:
         console.print(Text(f"logs of what is being made: {store.root}/*/*.partial/{LOG}", "dim"))
         check_tracker(config.tracker)
-    with open_runner(config, jobs, store, console, made.configs) as runner:
-        run_tasks(tasks_of(todo, finished(store, targets)), runner, jobs, console)
-    report(config, every, console)
+    tasks = tasks_of(todo, finished(store, targets))
+    if config.runner != "submitit":  # its jobs run on other machines
+        check_first(made.configs, store, todo)
+    with in_use(store, targets) as protected:
+        with open_runner(config, jobs, store, console, made.configs) as runner:
+            run_tasks(tasks, runner, jobs, console, protected.begin)
+        for node in unique(targets):
+            if node.kind == "models":
+                console.print(Text(f"model: {store.path(node)}"))
+        report(config, every, console)

@@ -66,14 +66,14 @@ def report(config: Config, cases: list[CaseConfig], console: Console | None = No
 def finished_seeds(config: Config, cases: list[CaseConfig], store: Store, folder: Path) -> dict[int, Experiment]:
     """The experiment at every seed, of this run and of those before it, at which it is finished."""
     by_seed: dict[int, Experiment] = {}
-    for seed in sorted({*_reported_seeds(folder / SEEDS), config.seed}):
+    for seed in sorted({*reported_seeds(folder / SEEDS), config.seed}):
         candidate = experiment([case.at_seed(seed) for case in cases])
         if not pending(store, candidate.targets()):
             by_seed[seed] = candidate
     return by_seed
 
 
-def _reported_seeds(path: Path) -> list[int]:
+def reported_seeds(path: Path) -> list[int]:
     """The seeds that earlier reports of the experiment have.
 
     Raises:

@@ -6,7 +6,7 @@ command line; ``reference`` renders all keys as Markdown.
 """
 
 from micota.config.call import Call
-from micota.config.commands import COMMANDS, GROUPS, SCHEMAS, Command
+from micota.config.commands import COMMANDS, GROUPS, SCHEMAS, TOOLS, Command, Tool
 from micota.config.engines import ENGINES, EngineKind
 from micota.config.fields import Declaration, declaration
 from micota.config.filters import FILTERS, Filter
@@ -61,6 +61,7 @@ __all__ = [
     "MERGE_METHODS",
     "PRUNINGS",
     "SCHEMAS",
+    "TOOLS",
     "Call",
     "Command",
     "CompareConfig",
@@ -96,6 +97,7 @@ __all__ = [
     "SftConfig",
     "SourceConfig",
     "ThinkingConfig",
+    "Tool",
     "TrackerConfig",
     "TrainConfig",
     "TrainerConfig",

@@ -102,6 +102,41 @@ _TABLE = (
     ),
 )
 
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A command that composes no config of its own and has words for arguments.
+
+    Args:
+        name: as it is typed.
+        run: ``module:function`` of these words, imported when the tool runs; it returns the exit code.
+        about: its purpose, in one sentence.
+        examples: arguments for a first run.
+    """
+
+    name: str
+    run: str
+    about: str
+    examples: tuple[str, ...]
+
+
+_TOOLS = (
+    Tool(
+        name="artifacts",
+        run="micota.cli.artifacts:run",
+        about="List artifacts with size, age and what needs them, find or show one, and delete what nothing needs.",
+        examples=(
+            "list",
+            "list experiment=tiny --json",
+            "path tiny_ta+strong",
+            "show tiny_ta+strong",
+            "clean",
+            "clean experiment=tiny seed=0,1",
+            "clean experiment=tiny --yes",
+        ),
+    ),
+)
+TOOLS = {tool.name: tool for tool in _TOOLS}
 COMMANDS = {command.name: command for command in _TABLE}
 SCHEMAS: dict[str, type[Config]] = {name: command.schema for name, command in COMMANDS.items()}
 # The meaning of groups that are no part of a config but can change any part.

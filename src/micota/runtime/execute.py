@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from micota.artifacts.in_use import InUse
 from micota.artifacts.store import LOG, Build, Manifest, Store
-from micota.config import Config, ModelConfig
+from micota.config import Config, ModelConfig, command_line
 from micota.console import open_console
 from micota.errors import ArtifactError, MachineError, ModelError, SourceError, text_of
+from micota.graph import unique
 from micota.graph.node import AnyNode
 from micota.graph.stage import function, stage_of
 from micota.runtime.distributed import outer_rank
@@ -44,8 +46,10 @@ def execute(config: Config, command: str, targets: list[AnyNode], console: Conso
         raise ArtifactError(missing(config, foreign, targets))
     if todo:
         check_tracker(config.tracker)
-    for task in tasks_of(todo, finished(store, targets)):
-        perform(config, store, task, console, show_log=True)
+    with in_use(store, targets) as protected:
+        for task in tasks_of(todo, finished(store, targets)):
+            perform(config, store, task, console, show_log=True)
+            protected.begin()
     made = {node.folder for node in todo}
     for node in targets:
         console.print(Text(f"{'made' if node.folder in made else 'done already'}: {store.path(node)}"))
@@ -59,7 +63,8 @@ def perform(config: Config, store: Store, task: Task, console: Console, *, show_
     with ExitStack() as stack:
         run: Run | None = None
         for node in task.nodes:
-            with store.build(node, config.seed, config.name) as build:
+            command = command_line(config.call, node.command, node.choose)
+            with store.build(node, config.seed, config.name, command) as build:
                 if build is not None:
                     if show_log:
                         console.print(Text(f"log: {build.path / LOG}", "dim"))
@@ -73,11 +78,27 @@ def perform(config: Config, store: Store, task: Task, console: Console, *, show_
     return manifests
 
 
+def in_use(store: Store, targets: list[AnyNode]) -> InUse:
+    """Protects ``targets`` and all their inputs from ``micota artifacts clean`` while it is open."""
+    return InUse(store.root, (node.folder for node in unique(targets)))
+
+
 def check_all(config: Config, store: Store, nodes: Sequence[AnyNode]) -> None:
     """Run the checks of all nodes that are not done, before the first of them is made."""
     for node in nodes:
         if (check := stage_of(node).check) and not store.is_done(node):
             function(check)(config, node)
+
+
+def check_first(configs: Mapping[str, Config], store: Store, nodes: Sequence[AnyNode]) -> None:
+    """Run the checks of a whole pipeline before anything is made: one for all nodes with the same settings.
+
+    Args:
+        configs: the config for each node, by folder.
+    """
+    one_of_each = {(node.stage, repr(node.spec)): node for node in nodes}
+    for node in one_of_each.values():
+        check_all(configs[node.folder], store, [node])
 
 
 @contextmanager

@@ -120,8 +120,10 @@ def _in_process(launcher: list[str], config: Config, store: Store, task: Task) -
     return [manifest for node in task.nodes if (manifest := store.manifest(node)) is not None]
 
 
-def run_tasks(tasks: list[Task], runner: Runner, jobs: int, console: Console) -> None:
-    """Run tasks, up to ``jobs`` at a time, and stop at the first that fails.
+def run_tasks(
+    tasks: list[Task], runner: Runner, jobs: int, console: Console, after: Callable[[], None] = lambda: None
+) -> None:
+    """Run tasks, up to ``jobs`` at a time, and stop at the first that fails; ``after`` is called after each.
 
     ``tasks`` are in an order in which each follows those that it needs. Of the tasks that can start, the one goes first
     on which most others depend.
@@ -130,6 +132,7 @@ def run_tasks(tasks: list[Task], runner: Runner, jobs: int, console: Console) ->
     if jobs == 1:  # in the main thread, which receives Ctrl-C
         for task in tasks:
             lines.run(task, runner)
+            after()
         return
     maker = {node.folder: task.id for task in tasks for node in task.nodes}
     by_id = {task.id: task for task in tasks}
@@ -151,6 +154,7 @@ def run_tasks(tasks: list[Task], runner: Runner, jobs: int, console: Console) ->
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 future.result()
+                after()
                 sorter.done(running.pop(future))
 
 

@@ -1,0 +1,110 @@
+"""Locks on files that the kernel frees when their process ends, by whatever cause."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from micota.errors import ArtifactError
+
+LOCK = ".lock"
+SHARED, EXCLUSIVE, AT_ONCE = fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_NB
+TRIES = 100
+
+
+@contextmanager
+def building(folder: Path, wait: bool) -> Iterator[None]:
+    """Hold the build lock of a partial folder.
+
+    Raises:
+        ArtifactError: the folder cannot be written to, or another process builds there and ``wait`` is false.
+    """
+    with _opened(folder, wait) as handle:
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {platform.node()}")
+        handle.flush()
+        yield
+
+
+def _opened(folder: Path, wait: bool) -> TextIO:
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = open(folder / LOCK, "a+", encoding="utf-8")
+        except OSError as error:
+            raise ArtifactError(
+                f"cannot write to {folder} ({error.strerror}); choose a writable folder with artifacts=FOLDER"
+            ) from error
+        try:
+            _take(handle, wait)
+        except BlockingIOError:
+            handle.seek(0)
+            owner = handle.read().strip() or "unknown"
+            handle.close()
+            raise ArtifactError(
+                f"{folder} is being made by another run ({owner}); wait for it, or stop it, and run again"
+            ) from None
+        if _exists(handle):
+            return handle
+        handle.close()  # its file went away with what the other run did: there is another one now
+
+
+def _take(handle: TextIO, wait: bool) -> None:
+    """Lock a file for a build.
+
+    Raises:
+        BlockingIOError: another build has it. ``micota artifacts`` has it for microseconds, when it looks for builds
+            that run: this is why there are several tries.
+    """
+    if wait:
+        fcntl.flock(handle, EXCLUSIVE)
+        return
+    for _ in range(TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(handle, EXCLUSIVE | AT_ONCE)
+            return
+    fcntl.flock(handle, EXCLUSIVE | AT_ONCE)
+
+
+def _exists(handle: TextIO) -> bool:
+    """Whether an open file still has a name."""
+    return os.fstat(handle.fileno()).st_nlink > 0
+
+
+@contextmanager
+def locked(path: Path, how: int) -> Iterator[None]:
+    """Hold the lock of a file, which is made where it is missing.
+
+    Raises:
+        BlockingIOError: ``how`` has ``AT_ONCE``, and another process holds the lock.
+        OSError: the file cannot be written to.
+    """
+    handle = _open_and_lock(path, how)
+    with handle:
+        yield
+
+
+def _open_and_lock(path: Path, how: int) -> TextIO:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError), ExitStack() as stack:  # its folder went away since it was made
+            handle = stack.enter_context(open(path, "a", encoding="utf-8"))
+            fcntl.flock(handle, how)
+            if _exists(handle):
+                stack.pop_all()
+                return handle
+
+
+def is_locked(descriptor: int) -> bool:
+    """Whether another open file holds the lock of this one."""
+    try:
+        fcntl.flock(descriptor, SHARED | AT_ONCE)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
