@@ -96,7 +96,7 @@ MISTAKES = [
     (["list", "--force"], "unrecognized arguments: --force"),
     (["path", "min"], "'min': no such artifact in .*; did you mean 'mine'"),
     (["path", "mine", "seed=1"], "artifacts path takes no seed=1; accepted: NAME, artifacts=FOLDER"),
-    (["clean", "experiment=tin"], "experiment=tin: no such option; accepted: .*tiny"),
+    (["clean", "experiment=tin"], "experiment=tin: no such option; .*accepted: .*tiny"),
     (["clean", "experiment=[", "--yes"], "accepted: KEY=VALUE"),
     (["list", "artifacts=nowhere"], "artifacts='nowhere': there is no such folder"),
 ]
