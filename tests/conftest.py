@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import hydra
 import pytest
 from fork_server import ROOT
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 
 from micota.cli import app as commands
+from micota.cli.experiments import cases
 from micota.config import ENGINES, FILTERS, GRADERS, MERGE_METHODS, PRUNINGS, SCHEMAS, Call
 from micota.grading.graders import Graders
 from micota.graph import CaseConfig, RecipeConfig
@@ -90,6 +93,24 @@ def composed() -> Iterator[Callable[..., Any]]:
         yield lambda command, *overrides: commands.prepare(
             hydra.compose(command, overrides=list(overrides)), SCHEMAS[command], Call(overrides=list(overrides))
         )
+
+
+@pytest.fixture(scope="session")
+def cases_of() -> Callable[[str], list[CaseConfig]]:
+    """``cases_of("mix_distillation/mix")``: the cases of an experiment, composed once for all tests, which must not
+    change them."""
+    known: dict[str, list[CaseConfig]] = {}
+
+    def compose(name: str) -> list[CaseConfig]:
+        if name not in known:
+            call = Call(overrides=[f"experiment={name}"])
+            is_open = GlobalHydra.instance().is_initialized()  # by the fixture composed, in a test with both
+            with nullcontext() if is_open else hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):
+                composed = hydra.compose("pipeline", overrides=call.overrides)
+                known[name] = cases(commands.prepare(composed, SCHEMAS["pipeline"], call))
+        return known[name]
+
+    return compose
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from micota.cli.experiments import cases
 from micota.cli.pipeline import pipeline
 from micota.config import SCHEMAS, Config, arguments_for
 from micota.errors import ConfigError
+from micota.graph import CaseConfig
 from micota.graph.node import AnyNode
 from micota.graph.stage import registered
 from micota.runtime.plan import tasks_of
@@ -134,11 +135,14 @@ def test_every_experiment_is_counted_and_has_a_toy_version() -> None:
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_the_whole_graph_of_an_experiment(composed: Composed, name: str) -> None:
+def test_the_whole_graph_of_an_experiment(
+    composed: Composed, cases_of: Callable[[str], list[CaseConfig]], name: str
+) -> None:
     """Without a model: names, stages, inputs, commands, and how much there is to do."""
-    config = composed("pipeline", f"experiment={name}")
+    every = cases_of(name)
+    config = every[0].config
     assert config.name == name.rpartition("/")[2]
-    made = graph.experiment(cases(config))
+    made = graph.experiment(every)
     nodes = graph.unique(made.targets())
     assert {node.stage for node in nodes} <= registered() and {f"{node.command}" for node in nodes} <= SCHEMAS.keys()
     folders = [node.folder for node in nodes]

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from micota import graph
-from micota.config import SCHEMAS, Call, Config, LoraConfig, SftConfig, ThinkingConfig
+from micota.config import SCHEMAS, Call, Config, GeneratorSftConfig, LoraConfig, ModelSftConfig, ThinkingConfig
 from micota.config.fields import Declaration, declaration
 from micota.config.parse import complaints
 from micota.config.reference import NAME, keys, reference
@@ -126,7 +126,8 @@ def places() -> list[tuple[Config, set[tuple[str, str]]]]:
         small = ["bench=[gsm8k]", "bench@decontaminate_against=[aime24]"]
         calls = [Call(overrides=[*small, *place]) for place in PLACES]
         made = [app.prepare(hydra.compose("evaluate", call.overrides), SCHEMAS["evaluate"], call) for call in calls]
-    lora = SftConfig(learning_rate=1e-5, batch_size=2, epochs=1, lora=LoraConfig(r=4))
+    table = {"other": GeneratorSftConfig(learning_rate=1e-5, batch_size=2, epochs=1)}
+    lora = ModelSftConfig(lora=LoraConfig(r=4), by_generator=table)
     made[0].model.path, made[0].model.thinking = "some/model", ThinkingConfig(open="a", close="b")
     for config in made:  # below a null, nothing can be set on the command line
         for model in (config.teacher, config.large, config.small, config.merge.base, config.model):

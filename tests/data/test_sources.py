@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,3 +65,26 @@ def test_an_unknown_type_is_one_clear_error(tmp_path: Path) -> None:
     path = write(tmp_path, '{"problem": "p", "answer": "1", "kind": "Odd"}\n')
     with pytest.raises(SourceError, match="row 0 has kind='Odd'; types has Even"):
         load_problems(SourceConfig(path=path, type_column="kind", types={"Even": "number"}))
+
+
+def test_golds_in_boxes(tmp_path: Path) -> None:
+    rows = [
+        {"problem": "p", "solution": r"first \boxed{1}, then $\boxed{\frac{1}{2}}$."},
+        {"problem": "q", "solution": r"so $\boxed 3$"},
+    ]
+    path = write(tmp_path, "\n".join(json.dumps(row) for row in rows))
+    source = SourceConfig(path=path, answer_column="solution", answer_boxed=True)
+    assert [row.answer for row in load_problems(source)] == [r"\frac{1}{2}", "3"]
+    with pytest.raises(SourceError, match=r"row 0 has no \\boxed\{\} in its solution"):
+        load_problems(replace(source, path=write(tmp_path, '{"problem": "p", "solution": "4"}\n')))
+
+
+def test_several_configurations_of_a_hub_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(path: str, subset: str, **settings: object) -> list[dict[str, str]]:
+        return [{"problem": subset, "answer": "1"}]
+
+    errors = SimpleNamespace(DatasetsError=OSError)
+    # The library takes seconds to import.
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load, exceptions=errors))  # type: ignore[arg-type]
+    rows = load_problems(SourceConfig(path="EleutherAI/hendrycks_math", subset="algebra+geometry", num_rows=2))
+    assert [(row.id, row.problem) for row in rows] == [("0", "algebra"), ("1", "geometry")]

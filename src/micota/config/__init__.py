@@ -14,7 +14,16 @@ from micota.config.folder import conf_folder
 from micota.config.graders import GRADERS, Grader
 from micota.config.merge_methods import MERGE_METHODS, PRUNINGS, MergeMethod, PruningKind
 from micota.config.method import CompareConfig, DataConfig, PartConfig, Point, SelectConfig
-from micota.config.models import LoraConfig, ModelConfig, OtherModelConfig, SamplingConfig, SftConfig, ThinkingConfig
+from micota.config.models import (
+    GeneratorSftConfig,
+    LoraConfig,
+    ModelConfig,
+    ModelSftConfig,
+    OtherModelConfig,
+    SamplingConfig,
+    SftConfig,
+    ThinkingConfig,
+)
 from micota.config.parse import (
     arguments_for,
     child_schema,
@@ -75,6 +84,7 @@ __all__ = [
     "EvaluationConfig",
     "Filter",
     "GenerateConfig",
+    "GeneratorSftConfig",
     "Grader",
     "HubConfig",
     "JudgeConfig",
@@ -82,6 +92,7 @@ __all__ = [
     "MergeCommandConfig",
     "MergeMethod",
     "ModelConfig",
+    "ModelSftConfig",
     "OtherModelConfig",
     "PartConfig",
     "PipelineConfig",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields, replace
 
 from micota.config.fields import fraction, non_negative, part, plain, positive, slug, where
+
+OTHER = "other"  # the entry of by_generator for all generators that have none
 
 
 def name_of(path: str) -> str:
@@ -124,6 +126,57 @@ class SftConfig:
 
 
 @dataclass(kw_only=True)
+class GeneratorSftConfig:
+    """Hyper-parameters for the data of one generator."""
+
+    learning_rate: float = positive(about="The learning rate after warm-up.", results=True)
+    batch_size: int = positive(about="Examples of one optimiser step, over all devices.", unit="examples", results=True)
+    epochs: int = positive(about="Passes over the examples.", results=True)
+
+
+@dataclass(kw_only=True)
+class ModelSftConfig(SftConfig):
+    """The fine-tuning of a model. What is null follows the generator of the data; a value set here wins."""
+
+    learning_rate: float | None = positive(  # type: ignore[assignment]
+        None, about="The learning rate after warm-up; it then falls to 0. Null: as in by_generator.", results=True
+    )
+    batch_size: int | None = positive(  # type: ignore[assignment]
+        None,
+        about="Examples of one optimiser step, over all devices; null: as in by_generator.",
+        unit="examples",
+        results=True,
+    )
+    epochs: int | None = positive(  # type: ignore[assignment]
+        None, about="Passes over the examples; null: as in by_generator.", results=True
+    )
+    by_generator: dict[str, GeneratorSftConfig] = part(
+        default_factory=dict,
+        about="Hyper-parameters by the path of a model that generated the data, itself or through the models that were "
+        f"tuned on its data. The first that fits counts, {OTHER} if none does.",
+    )
+
+    def conflicts(self) -> Iterator[str]:
+        for name in _BY_GENERATOR:
+            if getattr(self, name) is None and OTHER not in self.by_generator:
+                yield f"{name} is not set; accepted: a number above 0, or by_generator.{OTHER}"
+
+    def settled(self, generators: Collection[str] = ()) -> SftConfig:
+        """Return the settings for data of these generators (paths), in one spelling."""
+        fitting = next((entry for path, entry in self.by_generator.items() if path in generators), None)
+        table = fitting or self.by_generator.get(OTHER)
+        values = {item.name: getattr(self, item.name) for item in fields(SftConfig)}
+        for name in _BY_GENERATOR:
+            if values[name] is None:
+                assert table is not None, "conflicts() lets nothing through that is not set"
+                values[name] = getattr(table, name)
+        return SftConfig(**values).settled()
+
+
+_BY_GENERATOR = tuple(item.name for item in fields(GeneratorSftConfig))
+
+
+@dataclass(kw_only=True)
 class ModelConfig:
     """One model: its path, its sampling, and its fine-tuning where a role needs that."""
 
@@ -154,7 +207,7 @@ class ModelConfig:
     )
     sampling: SamplingConfig = part(SamplingConfig, about="How it samples when it generates training data.")
     thinking: ThinkingConfig = part(ThinkingConfig, about="The tags around its thought, before its answer.")
-    sft: SftConfig | None = part(default=None, about="How it is fine-tuned; null: it is not.")
+    sft: ModelSftConfig | None = part(default=None, about="How it is fine-tuned; null: it is not.")
 
 
 @dataclass(kw_only=True)

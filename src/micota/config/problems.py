@@ -32,7 +32,10 @@ class QuestionsConfig:
         internal=True,
     )
     subset: str | None = plain(
-        None, about="The configuration of a hub data set, where it has several.", results=True, of_path=True
+        None,
+        about="The configuration of a hub data set, where it has several; A+B: the rows of A, then those of B.",
+        results=True,
+        of_path=True,
     )
     split: str = plain("train", about="The split of a hub data set.", results=True, of_path=True)
     id_column: str | None = plain(
@@ -52,6 +55,12 @@ class SourceConfig(QuestionsConfig):
     answer_after: str | None = plain(
         None,
         about="The gold answer is what follows this mark in its column (#### in GSM8K); null: all of it.",
+        results=True,
+        of_path=True,
+    )
+    answer_boxed: bool = plain(
+        False,
+        about=r"true: the gold answer is in the last \boxed{} of its column, as in the solutions of MATH.",
         results=True,
         of_path=True,
     )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from micota.config import QuestionsConfig, SourceConfig
 from micota.errors import SourceError
+from micota.grading import paper_rule
+from micota.grading.extract import boxed
 from micota.records import Problem, Question
 
 BUNDLED = "bundled:"
@@ -44,6 +47,8 @@ def load_problems(source: SourceConfig) -> list[Problem]:
         answer = str(answer)
         if source.answer_after:
             answer = answer.rpartition(source.answer_after)[2]
+        if source.answer_boxed:
+            answer = _in_box(source, number, answer)
         if not answer.strip():
             raise SourceError(f"{source.path}: row {number} has an empty {source.answer_column}")
         problems.append(
@@ -87,6 +92,14 @@ def _column(source: QuestionsConfig, number: int, row: Mapping[str, Any], column
     return value
 
 
+def _in_box(source: SourceConfig, number: int, solution: str) -> str:
+    # Some solutions have \boxed 5 or \fbox{5}, which the published rule reads.
+    content = boxed(solution) or paper_rule.extract(solution, "hendrycks")
+    if content is None:
+        raise SourceError(f"{source.path}: row {number} has no \\boxed{{}} in its {source.answer_column}")
+    return content
+
+
 def _optional(source: QuestionsConfig, number: int, row: Mapping[str, Any], column: str | None) -> str | None:
     value = None if column is None else _column(source, number, row, column)
     return None if value is None or not str(value).strip() else str(value).strip()
@@ -112,10 +125,12 @@ def _rows(source: QuestionsConfig) -> Iterable[Mapping[str, Any]]:
         return read_rows(Path(source.path))
     import datasets
 
+    subsets = source.subset.split("+") if source.subset else [None]
     try:
-        rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(
-            source.path, source.subset, split=source.split, revision=source.revision
-        )
+        parts: list[Iterable[Mapping[str, Any]]] = [
+            datasets.load_dataset(source.path, subset, split=source.split, revision=source.revision)
+            for subset in subsets
+        ]
     # Raised for an unknown set, subset or split, for files of no supported format, and if the hub is out of reach.
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         settings = ", ".join(f"{name}={getattr(source, name)!r}" for name in ("path", "subset", "split", "revision"))
@@ -124,7 +139,7 @@ def _rows(source: QuestionsConfig) -> Iterable[Mapping[str, Any]]:
             f"the problems of {settings} cannot be read ({reason}); accepted: a dataset of the hub with its subset and "
             "split, a .jsonl file, or bundled:NAME"
         ) from error
-    return rows
+    return chain.from_iterable(parts)
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,7 @@ from micota.graph.node import AnyNode, Node
 from micota.graph.specs import (
     DataSpec,
     FilteredSpec,
+    LikelihoodSpec,
     MatchedSpec,
     MergePointSpec,
     MergeSpec,
@@ -176,19 +177,30 @@ def trained(config: Config, role: str) -> Node[TrainSpec]:
     base, recipe = (config.ta, config.ta_data) if role == "ta" else (config.student, config.data)
     if base.sft is None:
         raise ConfigError(f"{role}={base.name} has no training settings; add {role}.sft to its YAML")
+    examples = data(config, recipe, matched=role != "ta")
     return Node(
         name=f"{base.name}+{recipe.name}",
         spec=TrainSpec(
-            sft=base.sft.settled(),
+            sft=base.sft.settled(generators_of(examples)),
             precision=config.trainer.precision,
             attention=config.trainer.attention,
             loss=config.trainer.loss,
             seed=config.seed,
         ),
-        inputs={"model": source(base), "data": data(config, recipe, matched=role != "ta")},
+        inputs={"model": source(base), "data": examples},
         command="train",
         choose={"role": role} if role == "ta" else {"data": recipe.chosen},
     )
+
+
+def generators_of(examples: Node[DataSpec]) -> set[str]:
+    """The paths of the models that generated training data, and of those that a generator was tuned on or merged
+    from."""
+    inputs = examples.inputs
+    if isinstance(examples.spec, MatchedSpec):  # it has the inputs of all recipes that are matched with it
+        inputs = {label: inputs[label] for label in examples.spec.compared[examples.spec.compared_as]}
+    generated = [child for child in inputs.values() if not isinstance(child.spec, LikelihoodSpec)]
+    return {node.spec.path for child in generated for node in child.walk() if node.is_source}
 
 
 def merged(config: Config) -> Node[MergeSpec]:
