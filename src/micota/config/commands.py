@@ -135,6 +135,17 @@ _TOOLS = (
             "clean experiment=tiny --yes",
         ),
     ),
+    Tool(
+        name="compare",
+        run="micota.cli.compare:run",
+        about="Compare finished evaluations on the problems that they have in common: paired tests, with intervals.",
+        examples=(
+            "micota strong",
+            "tiny_student+micota tiny_student+short page=differences.html",
+            "micota short strong baseline=short",
+            "micota short strong top=2 --json",
+        ),
+    ),
 )
 TOOLS = {tool.name: tool for tool in _TOOLS}
 COMMANDS = {command.name: command for command in _TABLE}

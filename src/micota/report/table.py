@@ -82,7 +82,7 @@ def _verdict_cells(difference: Difference | None, summary: Summary) -> list[str]
     columns = _verdict_columns(summary)
     if difference is None:
         return [""] * len(columns)
-    size = f"{100 * difference.value:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+    size = signed(difference)
     p_value = "< 0.001" if difference.p_value < 0.001 else f"{difference.p_value:.3f}"
     detectable = "" if difference.is_distinguishable else f"{100 * difference.detectable:.1f}"
     return [size, difference.label, p_value, detectable][: len(columns)]
@@ -104,9 +104,14 @@ def interval(estimate: Estimate) -> str:
     return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
+def signed(difference: Estimate) -> str:
+    """Return a difference in points, as ``+2.3 [+0.2, +4.5]``."""
+    return f"{100 * difference.value:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+
+
 def verdict(difference: Difference) -> str:
     """Return the difference in points with its p-value; if it is not distinguishable, also the detectable one."""
-    size = f"{100 * difference.value:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+    size = signed(difference)
     if not difference.is_distinguishable:
         return (
             f"{size}, {difference.label} (p = {difference.p_value:.2f}; detectable: {100 * difference.detectable:.1f})"
