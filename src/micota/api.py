@@ -31,8 +31,7 @@ from micota.config import (
     complaints,
 )
 from micota.errors import ArtifactError, ConfigError
-from micota.graph.models import named
-from micota.graph.node import AnyNode, Node
+from micota.graph.node import AnyNode
 from micota.graph.specs import ScoresSpec
 from micota.records import SCORES, Score
 from micota.runtime.execute import execute
@@ -131,6 +130,8 @@ def merge(
     base: str | Path,
     tuned: str | Path,
     *,
+    base_revision: str | None = None,
+    tuned_revision: str | None = None,
     method: str = "dare_ties",
     density: float | list[Any] | None = None,
     weight: float | list[Any] | None = None,
@@ -147,6 +148,7 @@ def merge(
     Args:
         base: folder, hub id or ``bundled:NAME`` of the model before fine-tuning, from which task vectors start.
         tuned: the model after fine-tuning. The merge gets its tokenizer and settings.
+        base_revision, tuned_revision: the commit, tag or branch on the hub; None is the newest.
         method: an option of ``conf/merge``, as dare_ties, ties, slerp, linear.
         density: share of the task vector's elements that is left, above 0 and at most 1; or values by layer or module.
         weight: of the tuned model, from 0 (base) to 1 (tuned); or values by layer or module.
@@ -177,10 +179,10 @@ def merge(
             setattr(config.merge, name, value)
     for complaint in complaints(config.merge, "merge."):
         raise ConfigError(complaint)
-    inputs = {"base": _model(base), "tuned": _model(tuned)}
-    of_ta = graph.merged(config)  # the same merge, of the models that the config names
-    name = inputs["tuned"].name + of_ta.name.removeprefix(of_ta.inputs["tuned"].name)
-    return _made(config, "merge", Node(name=name, spec=of_ta.spec, inputs=inputs, command="merge"))
+    config.merge.base = OtherModelConfig(path=str(base), revision=base_revision)
+    config.merge.tuned = OtherModelConfig(path=str(tuned), revision=tuned_revision)
+    commands.fingerprint_inputs(config)
+    return _made(config, "merge", graph.merged(config))
 
 
 def evaluate(settings: Settings = (), config_dir: str | Path | None = None) -> dict[str, dict[str, Any]]:
@@ -287,13 +289,6 @@ def _config(settings: Settings, command: str, config_dir: str | Path | None) -> 
 def _made(config: Config, command: str, node: AnyNode) -> Path:
     execute(config, command, [node], Console(quiet=True))
     return Store(config.artifacts).path(node)
-
-
-def _model(path: str | Path) -> AnyNode:
-    """A model that is there already, by its folder or hub id."""
-    model = named(OtherModelConfig(path=str(path)))
-    commands.fingerprint_inputs(model)
-    return graph.source(model)
 
 
 def _above(folder: Path) -> Path:

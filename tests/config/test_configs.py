@@ -147,7 +147,7 @@ BAD = [
     ("merge", ["merge=magic"], ["merge=magic", "dare_ties", "slerp"]),
     ("merge", ["merge=ties", "merge.rescale=dare"], ["merge", "rescale=dare", "norm or none"]),
     ("merge", ["merge=della", "merge.density=0.9"], ["merge", "density=0.9", "epsilon=0.15", "between 0 and 1"]),
-    ("merge", ["merge=dare_ties_pretrained", "merge.method=slerp"], ["merge", "slerp", "base=null"]),
+    ("merge", ["merge=dare_ties_pretrained", "merge.method=slerp"], ["merge", "slerp", "base.path=null"]),
     ("merge", ["merge.target_length_ratio=1.5"], ["merge.target_length_ratio=1.5", "below 1"]),
     ("merge", ["merge_sweep.weights=[0]"], ["merge_sweep.weights=[0", "above 0"]),
     ("merge", ["merge_sweep.num_seeds=0"], ["merge_sweep.num_seeds=0", "above 0"]),

@@ -18,23 +18,34 @@ from micota.config.reference import NAME, keys, reference
 from micota.errors import ConfigError
 
 Composed = Callable[..., Any]
-ROLES = ("student", "teacher", "ta", "ta_sft", "ta_merged", "large", "small")
+ROLES = ("student", "teacher", "ta", "ta_sft", "ta_merged", "short_generator", "large", "small")
 MODELS = ("teacher", "ta", "student", "large", "small")
+MODEL = "{path: a/b, name: c, thinking: {open: a, close: b}}"
 # With these every field counts somewhere: each place is a few overrides.
 PLACES = [
     ["data=micota", "merge_sweep.problems.path=a/b", "merge_sweep.problems.name=c"],
     ["data=strong", "engine=server", "student.sft.lora.r=4", "ta.sft.lora.r=4"],
-    ["data=short", "engine=ray", *(f"{model}.thinking={{open: a, close: b}}" for model in MODELS)],
+    ["data=short", "engine=ray", f"short_generator={MODEL}",
+     *(f"{model}.thinking={{open: a, close: b}}" for model in MODELS)],
     ["data=mix_large", "data@ta_data=mix_long", "evaluation.judge={url: 'http://a/v1', model: b}"],
     ["data=most_likely", "engine=vllm", "ta_data.generator=large"],
     ["merge=dare_ties_pretrained", "merge.base.thinking={open: a, close: b}"],
+    ["data=micota", *(f"merge.{model}={MODEL}" for model in ("base", "tuned", "instruct"))],
+    ["data=mix_long", "data@ta_data=mix_long", *(f"{recipe}.{part}generator=model" for recipe in ("data", "ta_data")
+     for part in ("parts.long.", "parts.short.")), *(f"{recipe}.{part}model={MODEL}" for recipe in ("data", "ta_data")
+     for part in ("parts.long.", "parts.short."))],
+    ["data=strong", *(f"{recipe}.generator=model" for recipe in ("data", "ta_data")),
+     *(f"{recipe}.model={MODEL}" for recipe in ("data", "ta_data"))],
     ["merge=della", "merge.target_length_ratio=0.5", "data=micota"],
     ["merge=breadcrumbs", "data=strong", "data.path=a/b", "ta_data.path=a/b"],
     ["data=mix_long", "data.parts.short.path=a/b", "data@ta_data=mix_long", "ta_data.parts.short.path=a/b"],
     ["data=strong", "select.match=problems", "compare.recipes=[micota,mix_large,most_likely,strong]"],
     ["data=micota", "select.match=problems",
      "compare.recipes=[micota, large, {rows: ['data=strong', 'data.name=rows', 'data.path=a/b']},"
-     "{part: ['data=mix_long', 'data.parts.short.path=c']}]"],
+     "{part: ['data=mix_long', 'data.parts.short.path=c']},"
+     f"{{model: ['data=strong', 'data.name=d', 'data.generator=e/f', 'data.model={MODEL}']}},"
+     "{models: ['data=mix_long', 'data.parts.short.name=g', 'data.parts.short.generator=model',"
+     f"'data.parts.short.model={MODEL}']}}]"],
 ]  # fmt: skip
 # Fields that no other value of is right alone: what is set with them.
 WITH = {"select_by": {"select_by": "student_bpc", "weights": {}}}
@@ -49,6 +60,9 @@ VALUES: dict[str, list[Any]] = {  # where a type does not say what else is accep
     "types": [{"word": "text"}],
     "extra_body": [{"top_k": 3}],
     "filters": [["correct", "finished", "length"]],
+    "generator": ["teacher", "large"],
+    "decontaminate": ["none"],
+    "thinking": ["cot"],
     "worker_bytes": [2**30],
     "overrides": [["seed=1"]],
 }
@@ -130,7 +144,13 @@ def places() -> list[tuple[Config, set[tuple[str, str]]]]:
     lora = ModelSftConfig(lora=LoraConfig(r=4), by_generator=table)
     made[0].model.path, made[0].model.thinking = "some/model", ThinkingConfig(open="a", close="b")
     for config in made:  # below a null, nothing can be set on the command line
-        for model in (config.teacher, config.large, config.small, config.merge.base, config.model):
+        merged = config.merge.base, config.merge.tuned, config.merge.instruct
+        every = [part for recipe in (config.data, config.ta_data, *config.compared.values()) for part in recipe.each()]
+        recipes = [part.model for part in every if part.generator == "model"]
+        for model in (
+            *(config.teacher, config.large, config.small, config.short_generator, config.model),
+            *(*merged, *recipes),
+        ):
             model.sft = lora
     return [(config, keys_of(config)) for config in made]
 

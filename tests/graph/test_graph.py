@@ -317,3 +317,97 @@ def test_sweeps_share_the_points_they_have_in_common(composed: Composed) -> None
     assert points("merge_sweep.weights=[0.9]", "merge.target_length_ratio=0.5", "evaluation.grader=paper_rule") == plain
     assert points("merge=ties")[:2] == plain[:2] and points("merge=ties")[2] != plain[2]
     assert not set(points("merge_sweep.num_problems=5")) & set(plain)
+
+
+TWO = ["merge.tuned.path=a/reasoner", "merge.base.path=a/instruct"]
+
+
+def stages_of(node: Any) -> list[tuple[str, str]]:
+    return [(child.stage, child.name) for child in graph.unique([node])]
+
+
+def test_a_merge_of_models_that_exist_needs_no_teacher_and_no_training(composed: Composed) -> None:
+    config = composed("train", "student=qwen1.5b", "data=micota", *TWO)
+    assert stages_of(graph.model(config, "student")) == [
+        ("merge", "reasoner.dare_ties-d0.5-w0.5"),
+        ("generate", "reasoner.dare_ties-d0.5-w0.5@math12k"),
+        ("select", "micota"),
+        ("train", "qwen1.5b+micota"),
+    ]
+    merged = graph.merged(config)
+    assert {label: child.spec.path for label, child in merged.inputs.items()} == {
+        "base": "a/instruct",
+        "tuned": "a/reasoner",
+    }
+    assert graph.model(config, "ta_sft").key == merged.inputs["tuned"].key, "it stands for the TA after SFT"
+    changed = composed("train", "data=micota", *TWO, "teacher=qwq32b", "ta.sft.learning_rate=1", "data@ta_data=short")
+    assert graph.merged(changed).key == merged.key
+
+
+def test_what_is_merged_into_what(composed: Composed) -> None:
+    def inputs(*overrides: str) -> dict[str, str]:
+        return {label: child.name for label, child in graph.merged(composed("merge", *overrides)).inputs.items()}
+
+    r1 = "model@merge.tuned=r1_qwen14b"
+    assert inputs(r1) == {"base": "qwen14b", "tuned": "r1_qwen14b"}
+    assert inputs(r1, "merge=dare_ties_pretrained") == {"base": "qwen14b_base", "tuned": "r1_qwen14b"}
+    three = inputs(r1, "merge=dare_ties_pretrained", "model@merge.instruct=qwen14b")
+    assert three == {"base": "qwen14b_base", "tuned": "r1_qwen14b", "instruct": "qwen14b"}
+    with pytest.raises(ConfigError, match=r"merge: instruct\.path='a/b' without base\.path"):
+        composed("merge", "merge.instruct.path=a/b")
+    with pytest.raises(ConfigError, match=r"merge: method=slerp with a pre-trained base"):
+        composed("merge", "merge=slerp", *TWO, "merge.instruct.path=a/b")
+    assert inputs("merge=slerp", *TWO) == {"base": "instruct", "tuned": "reasoner"}
+
+
+def test_a_model_in_place_of_the_tuned_ta_samples_as_the_ta_and_thinks_in_its_own_tags(composed: Composed) -> None:
+    merge = ["model@merge.tuned=r1_qwen14b", "ta.sampling.temperature=0.3"]
+    answers = graph.data(composed("generate", "data=micota", *merge), composed("generate", *merge).data)
+    spec = answers.inputs["completions"].spec
+    assert (spec.thinking.open, spec.sampling.temperature) == ("<think>", 0.3)
+
+
+def test_filters_of_one_recipe_leave_the_ta_alone(composed: Composed) -> None:
+    def keys(*overrides: str) -> tuple[str, str, list[str]]:
+        config = composed("train", "data=micota", *overrides)
+        node = graph.data(config, config.data)
+        return node.key, graph.model(config, "ta_sft").key, node.spec.select.filters
+
+    plain, own = keys(), keys("data.select.filters=[finished]", "data.select.max_tokens=99")
+    assert (own[1], own[2]) == (plain[1], ["finished"]) and own[0] != plain[0]
+    assert keys("ta_data.select.filters=[finished]")[1] != plain[1]
+    mixed = composed("train", "data=mix_long", "data.select.max_tokens=99", "data.parts.short.select.max_tokens=5")
+    parts = graph.data(mixed, mixed.data).inputs
+    assert {label: part.spec.select.max_tokens for label, part in parts.items()} == {"long": 99, "short": 5}
+    with pytest.raises(ConfigError, match=r"data\.select\.filters=\['best'\]; accepted: null, or a list of filters"):
+        composed("train", "data.select.filters=[best]")
+
+
+def test_any_model_generates(composed: Composed) -> None:
+    def generator(*overrides: str) -> tuple[str, str, str | None, str]:
+        config = composed("generate", *overrides)
+        node = graph.data(config, config.data)
+        model = node.inputs["completions"].inputs["model"]
+        return node.name, model.spec.path, model.spec.revision, node.command + " " + str(dict(node.choose))
+
+    by_path = generator("data=strong", "data.generator=a/mine")
+    assert by_path == ("mine", "a/mine", None, "generate {'data': 'strong'}")
+    assert generator("data=strong", "data.generator=a/mine", "data.name=other")[0] == "other"
+    pinned = generator("data=strong", "data.generator=a/mine", "data.model.revision=v1")
+    assert pinned[:3] == ("mine", "a/mine", "v1")
+    by_option = generator("data=strong", "data.generator=model", "+model@data.model=qwen3_8b")
+    assert by_option[1] == "Qwen/Qwen3-8B" and by_option[2] is not None
+    with pytest.raises(ConfigError, match=r"generator=model, and model\.path is null"):
+        generator("data=strong", "data.generator=model")
+    with pytest.raises(ConfigError, match=r"data\.generator='ta_merge'; accepted: one of teacher, ta"):
+        generator("data.generator=ta_merge")
+
+
+def test_short_chains_of_thought_have_a_generator_of_their_own(composed: Composed) -> None:
+    def short(*overrides: str) -> tuple[str, str]:
+        config = composed("generate", "data=short", *overrides)
+        return graph.data(config, config.data).inputs["completions"].inputs["model"].name, graph.merged(config).key
+
+    plain, other = short(), short("model@short_generator=qwen32b")
+    assert (plain[0], other[0]) == ("qwen14b", "qwen32b")
+    assert plain[1] == other[1], "the TA is another model"

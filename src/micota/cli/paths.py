@@ -18,9 +18,9 @@ from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from micota.config import DataConfig, PartConfig
+from micota.config import DataConfig, PartConfig, override_key
 from micota.config.fields import declaration
-from micota.config.models import name_of
+from micota.config.models import is_model_path, name_of
 
 # Options of these groups describe a path. Any other file that sets a path replaces theirs.
 OPTIONS = ("model", "problems", "bench")
@@ -36,6 +36,7 @@ def settle_paths(composed: DictConfig, name: str, overrides: list[str]) -> None:
         name: of the config that was composed, as ``train``.
         overrides: of the command line.
     """
+    _settle_generators(composed, overrides)
     given = any(re.search(r"\bpath[=:]|\bdata\.name=|hydra\.searchpath", override) for override in overrides)
     if not given and not any(_sets_paths(Path(source.path)) for source in _folders()):
         return  # the layers would take Hydra a tenth of a second
@@ -46,6 +47,33 @@ def settle_paths(composed: DictConfig, name: str, overrides: list[str]) -> None:
         owner = OmegaConf.select(composed, part)
         if isinstance(owner, DictConfig) and OmegaConf.get_type(owner) is DataConfig and owner.name != option:
             owner.option = option
+
+
+def _settle_generators(composed: DictConfig, overrides: list[str]) -> None:
+    """Turn ``generator: PATH`` of every recipe into ``generator: model`` with ``model.path``. A recipe whose generator
+    the command line replaces is named after it, unless the command line names it."""
+    given = {override_key(override) for override in overrides}
+    for part, owner in list(_recipes(composed, "")):
+        if not is_model_path(str(owner.generator)):
+            continue
+        path, owner.generator = owner.generator, "model"
+        owner.model.path = path
+        if f"{part}.generator" in given and f"{part}.name" not in given:
+            if OmegaConf.get_type(owner) is DataConfig:
+                owner.option = owner.option or owner.name
+            owner.name = name_of(path)
+
+
+def _recipes(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """All recipes and their parts in a composed config, with their dotted keys."""
+    for key in map(str, node if isinstance(node, DictConfig) and not node._is_none() else ()):
+        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+            continue
+        child = node[key]
+        kind = OmegaConf.get_type(child) if isinstance(child, DictConfig) else None
+        if isinstance(kind, type) and issubclass(kind, PartConfig):
+            yield f"{path}{key}", child
+        yield from _recipes(child, f"{path}{key}.")
 
 
 def _settle(composed: DictConfig, part: str, layers: list[Layer]) -> None:

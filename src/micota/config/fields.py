@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING as REQUIRED
-from dataclasses import Field, dataclass, field
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Required, TypedDict, Unpack
 
 
@@ -135,6 +135,18 @@ def one_of(table: Mapping[str, Any], default: Any = REQUIRED, **facts: Unpack[Fa
     accepted = Words(lambda: "one of " + ", ".join(table))
     declared = Declaration(accepted=accepted, check=lambda value: value in table, options=table, **facts)
     return _declared(default, REQUIRED, declared)
+
+
+def instead_of(owner: type[Any], name: str) -> Any:
+    """A field that stands for the field ``name`` of another schema in one place; null leaves it as it is there."""
+    item: Field[Any] = next(item for item in fields(owner) if item.name == name)
+    known = declaration(item)
+    declared = replace(
+        known,
+        accepted=Words(lambda: f"null, or {known.accepted}"),
+        check=lambda value: value is None or known.check(value),
+    )
+    return _declared(None, REQUIRED, declared)
 
 
 def positive(default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from micota.config.fields import (
@@ -12,6 +12,7 @@ from micota.config.fields import (
     by_tensor,
     choice,
     fraction,
+    instead_of,
     numbers,
     one_of,
     part,
@@ -23,18 +24,17 @@ from micota.config.fields import (
 )
 from micota.config.filters import FILTERS, Filter
 from micota.config.merge_methods import MERGE_METHODS, MergeMethod
-from micota.config.models import OtherModelConfig, SamplingConfig
+from micota.config.models import OtherModelConfig, SamplingConfig, is_model_path
 from micota.config.problems import OtherProblemsConfig
 
-GENERATORS = ("teacher", "ta", "ta_sft", "ta_merged", "large", "small")
+GENERATORS = ("teacher", "ta", "ta_sft", "ta_merged", "short_generator", "large", "small")
 ROLES = ("student", *GENERATORS)
-RECIPE_GENERATORS = (*GENERATORS, "none")
 
 
 @dataclass(kw_only=True)
 class SelectConfig:
-    """How completions become training data. It is the same for every recipe, so that recipes differ in their generator
-    only. The data of the TA are never matched, since other recipes depend on them."""
+    """How completions become training data: of every recipe, so that recipes differ in their generator only, unless
+    a recipe has its own settings. The data of the TA are never matched, since other recipes depend on them."""
 
     filters: list[str] = where(
         Words(lambda: "a list of filters out of " + ", ".join(FILTERS)),
@@ -107,6 +107,24 @@ FILTERS.for_each(_check_filter)
 
 
 @dataclass(kw_only=True)
+class RecipeSelectConfig:
+    """The settings of ``select`` that differ in one recipe; null is as in ``select``."""
+
+    filters: list[str] | None = instead_of(SelectConfig, "filters")
+    max_tokens: int | None = instead_of(SelectConfig, "max_tokens")
+    loop_words: int | None = instead_of(SelectConfig, "loop_words")
+    loop_share: float | None = instead_of(SelectConfig, "loop_share")
+    keep_sample: str | None = instead_of(SelectConfig, "keep_sample")
+    num_examples: int | None = instead_of(SelectConfig, "num_examples")
+    decontaminate: str | None = instead_of(SelectConfig, "decontaminate")
+    thinking: str | None = instead_of(SelectConfig, "thinking")
+
+    def given(self) -> dict[str, Any]:
+        """The settings that are not null."""
+        return {item.name: value for item in fields(self) if (value := getattr(self, item.name)) is not None}
+
+
+@dataclass(kw_only=True)
 class PartConfig:
     """One generator's share of the training data, or rows of a file."""
 
@@ -115,12 +133,25 @@ class PartConfig:
         results=True,
         of_path=True,
     )
-    generator: str = choice(
-        *RECIPE_GENERATORS,
+    generator: str = where(
+        f"one of {', '.join((*GENERATORS, 'model', 'none'))}, or the path of a model: a folder with a slash in its "
+        "name, a hub id or bundled:NAME",
+        lambda value: value in (*GENERATORS, "model", "none") or is_model_path(value),
         default="none",
-        about="The role of the model that generates the data: ta_sft is the TA after SFT, ta_merged the merged TA.",
+        about="The model that generates the data, by its role (ta_sft is the TA after SFT, ta_merged the merged TA) or "
+        "by its path, which sets model.path.",
         results=True,
         of_path=True,
+    )
+    model: OtherModelConfig = part(
+        OtherModelConfig,
+        about="The model of generator=model: any option of the group model, or a folder or hub id.",
+        unused=("sft",),
+        of_path=True,
+    )
+    select: RecipeSelectConfig = part(
+        RecipeSelectConfig,
+        about="The settings of select that differ in this recipe, as data.select.filters=[finished].",
     )
     path: str | None = plain(
         None,
@@ -166,6 +197,19 @@ class DataConfig(PartConfig):
         """The value of ``data=`` that chooses this recipe again. An overridden path gives a recipe another name."""
         return self.option or self.name
 
+    def settled(self) -> DataConfig:
+        """The recipe without models that generate nothing, so that equal recipes compare equal."""
+
+        def model_of(part: PartConfig) -> OtherModelConfig:
+            return part.model if part.generator == "model" else OtherModelConfig()
+
+        parts = {label: replace(part, model=model_of(part)) for label, part in self.parts.items()}
+        return replace(self, parts=parts, model=model_of(self))
+
+    def each(self) -> Iterator[PartConfig]:
+        """This recipe, and its parts."""
+        yield from (self, *self.parts.values())
+
     @property
     def is_untuned(self) -> bool:
         return self.generator == "none" and not self.parts and self.path is None
@@ -187,10 +231,11 @@ class DataConfig(PartConfig):
 
 @dataclass(kw_only=True)
 class MergeConfig:
-    """A merge of the TA before and after SFT. Names as in mergekit.
+    """A merge of the TA before and after SFT, or of models that exist. Names as in mergekit.
 
     Without ``base`` the task vector is that of SFT, and the TA before SFT is the base. With a pre-trained ``base`` both
-    are merged into it.
+    are merged into it. With ``tuned`` no TA is trained: ``tuned`` is merged into ``base``, by default the TA before
+    SFT, and with ``instruct`` both are merged into ``base``.
     """
 
     method: str = one_of(MERGE_METHODS, about="How models are merged.", results=True)
@@ -209,14 +254,26 @@ class MergeConfig:
     )
     base: OtherModelConfig = part(
         OtherModelConfig,
-        about="A pre-trained model that both forms of the TA are merged into; path null: the TA before SFT.",
+        about="The model that the others are merged into; path null: the TA before SFT.",
+        unused=("sampling", "thinking", "sft"),
+    )
+    tuned: OtherModelConfig = part(
+        OtherModelConfig,
+        about="A model that exists, in place of the TA after SFT, so that no teacher and no training is needed; path "
+        "null: the TA after SFT.",
+        unused=("sampling", "sft"),
+    )
+    instruct: OtherModelConfig = part(
+        OtherModelConfig,
+        about="A second model that is merged into base, beside tuned; path null: the TA before SFT where base is "
+        "another model and tuned is null, else none.",
         unused=("sampling", "thinking", "sft"),
     )
     instruct_density: Any = by_tensor(
-        SMALLEST, 0.5, about="The density of the TA before SFT, where base is another model.", results=True
+        SMALLEST, 0.5, about="The density of instruct, where two models are merged into base.", results=True
     )
     instruct_weight: Any = by_tensor(
-        0, 0.5, about="The weight of the TA before SFT, where base is another model.", results=True
+        0, 0.5, about="The weight of instruct, where two models are merged into base.", results=True
     )
     rescale: str = choice(
         "dare",
@@ -256,8 +313,16 @@ class MergeConfig:
 
     def conflicts(self) -> Iterator[str]:
         method = MERGE_METHODS[self.method]
-        if self.base.path is not None and not method.has_base:
-            yield f"method={self.method} with a pre-trained base: it goes from one model to another; use base=null"
+        if self.has_instruct and not method.has_base:
+            yield (
+                f"method={self.method} with a pre-trained base: it goes from one model to another; use base.path=null, "
+                "or tuned.path with base.path, the two models"
+            )
+        if self.instruct.path is not None and self.base.path is None:
+            yield (
+                f"instruct.path={self.instruct.path!r} without base.path: instruct and the tuned model are merged into "
+                "base; accepted: both paths, or base.path for the model in place of the TA before SFT"
+            )
         if self.rescale not in method.rescalings:
             why = "keeps the largest, not at random" if method.pruning else "drops nothing"
             yield f"rescale={self.rescale} with method={self.method}: it {why}; use {' or '.join(method.rescalings)}"
@@ -265,6 +330,11 @@ class MergeConfig:
             low, high = min(numbers(self.density)) - self.epsilon, max(numbers(self.density)) + self.epsilon
             if self.epsilon > 0 and (low <= 0 or high >= 1):
                 yield f"density={self.density} with epsilon={self.epsilon}; accepted: both sums between 0 and 1"
+
+    @property
+    def has_instruct(self) -> bool:
+        """Whether two models are merged into the base."""
+        return self.instruct.path is not None or (self.base.path is not None and self.tuned.path is None)
 
 
 def _check_settings(method: MergeMethod) -> None:

@@ -17,6 +17,11 @@ def name_of(path: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip(".-") or "unnamed"
 
 
+def is_model_path(text: str) -> bool:
+    """Whether a text can only be the path of a model, and no word: a folder, a hub id, or bundled:NAME."""
+    return ("/" in text.strip("/ ") or text.startswith(("/", "bundled:"))) and not text.isspace()
+
+
 @dataclass(kw_only=True)
 class SamplingConfig:
     """How completions are sampled from a model."""
@@ -188,7 +193,7 @@ class ModelConfig:
     )
     path: str = where(
         "a hub id, a folder or bundled:NAME",
-        bool,
+        lambda value: bool(value.strip()),
         about="The location: an id on the Hugging Face hub, a folder, or bundled:NAME for a model of the toy setting.",
         results=True,
     )
@@ -223,6 +228,10 @@ class OtherModelConfig(ModelConfig):
         results=False,
         of_path=True,
     )
-    path: str | None = plain(  # type: ignore[assignment]
-        None, about="The location, as for every model; null: there is none.", results=True
+    path: str | None = where(  # type: ignore[assignment]
+        "null, a hub id, a folder or bundled:NAME",
+        lambda value: value is None or bool(value.strip()),
+        None,
+        about="The location, as for every model; null: there is none.",
+        results=True,
     )

@@ -35,6 +35,11 @@ class Config:
     teacher: ModelConfig = part(about="The strong model that generates long chains of thought.", unused=GENERATES)
     ta: ModelConfig = part(about="The teaching assistant: fine-tuned on the teacher's data, then merged.")
     student: ModelConfig = part(about="The small model that is fine-tuned and scored.", unused=TUNED)
+    short_generator: OtherModelConfig = part(
+        OtherModelConfig,
+        about="The instruct model that generates short chains of thought; path null: the TA before SFT.",
+        unused=GENERATES,
+    )
     large: ModelConfig = part(about="A large instruct model, for recipes that mix with it.", unused=GENERATES)
     small: ModelConfig = part(about="A small instruct model, for recipes that mix with it.", unused=GENERATES)
     problems: ProblemsConfig = part(about="The training problems.")

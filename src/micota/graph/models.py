@@ -8,12 +8,14 @@ from micota.config import (
     Config,
     ModelConfig,
     OtherModelConfig,
+    PartConfig,
     PromptConfig,
     QuestionsConfig,
     SamplingConfig,
     SourceConfig,
 )
 from micota.config.models import name_of
+from micota.errors import ConfigError
 from micota.graph.node import AnyNode, Node
 from micota.graph.specs import CompletionsSpec, LikelihoodSpec, Prompt, SourceSpec
 
@@ -55,6 +57,10 @@ def named(model: OtherModelConfig) -> ModelConfig:
 
 def generator_config(config: Config, role: str) -> ModelConfig:
     """The model config of a role; every form of the TA has the settings of the TA."""
+    if role in ("ta_sft", "ta_merged"):
+        return _tuned_ta(config)
+    if role == "short_generator" and config.short_generator.path is not None:
+        return named(config.short_generator)
     by_role = {
         "teacher": config.teacher,
         "large": config.large,
@@ -62,6 +68,32 @@ def generator_config(config: Config, role: str) -> ModelConfig:
         "student": config.student,
     }
     return by_role.get(role, config.ta)
+
+
+def _tuned_ta(config: Config) -> ModelConfig:
+    """The config of the TA after SFT. A model in its place samples as the TA, and thinks in its own tags if it has any
+    in the config."""
+    if config.merge.tuned.path is None:
+        return config.ta
+    tuned = named(config.merge.tuned)
+    thinking = tuned.thinking if tuned.thinking.open else config.ta.thinking
+    return replace(tuned, sampling=config.ta.sampling, thinking=thinking)
+
+
+def generator_of(config: Config, recipe: PartConfig) -> ModelConfig:
+    """The config of the model that generates the data of a recipe or part.
+
+    Raises:
+        ConfigError: the recipe names no model.
+    """
+    if recipe.generator != "model":
+        return generator_config(config, recipe.generator)
+    if recipe.model.path is None:
+        raise ConfigError(
+            f"data={recipe.name}: generator=model, and model.path is null; accepted: data.generator=PATH, "
+            "data.model.path=PATH, or an option, as model@data.model=qwen3_8b"
+        )
+    return named(recipe.model)
 
 
 def completions(

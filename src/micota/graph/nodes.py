@@ -13,6 +13,7 @@ from micota.graph.models import (
     completions_spec,
     generation_prompt,
     generator_config,
+    generator_of,
     likelihood,
     likelihood_of,
     named,
@@ -53,12 +54,12 @@ def data(config: Config, recipe: DataConfig, *, matched: bool = True) -> Node[Da
         if matched:
             return _matched(config, recipe)
         choose["select.match"] = "none"
-    select = replace(config.select, match="none")
+    select = _of_recipe(replace(config.select, match="none"), recipe)
     if not recipe.parts:
         return _generated(config, recipe, select, choose)
     # The number of examples limits only the mixture as a whole: its parts are sampled from all kept examples.
     pool = replace(select, num_examples=None)
-    parts = {label: _generated(config, part, pool, choose) for label, part in recipe.parts.items()}
+    parts = {label: _generated(config, part, _of_recipe(pool, part), choose) for label, part in recipe.parts.items()}
     shared = _shared(config, recipe, select)
     if recipe.select_by is None:
         return _data_node(recipe, MixtureSpec(**shared, weights=dict(recipe.weights)), parts, choose)
@@ -74,7 +75,8 @@ def _likelihoods(config: Config, parts: Mapping[str, AnyNode], choose: dict[str,
 def _matched(config: Config, recipe: DataConfig) -> Node[DataSpec]:
     """The data of a recipe, chosen together with those of all recipes of the comparison."""
     match = config.select.match
-    compared_as = next((label for label, other in config.compared.items() if other == recipe), None)
+    wanted = recipe.settled()
+    compared_as = next((label for label, other in config.compared.items() if other.settled() == wanted), None)
     if compared_as is None:
         raise ConfigError(
             f"select.match={match} makes the recipes of compare.recipes alike ({', '.join(config.compared)}), and "
@@ -85,28 +87,42 @@ def _matched(config: Config, recipe: DataConfig) -> Node[DataSpec]:
     likelihoods: dict[str, AnyNode] = {}
     compared: dict[str, dict[str, float]] = {}
     for name, other in config.compared.items():
+        if other.parts and other.select.num_examples is not None:
+            raise ConfigError(
+                f"select.match={match} with data.select.num_examples={other.select.num_examples} of {name}; accepted: "
+                "select.num_examples, the size of every matched recipe"
+            )
         choose = {"data": other.chosen, "select.match": "none", "select.num_examples": "null"}
         compared[name] = {}
         parts: dict[str, AnyNode] = {}
         for label, part in (other.parts or {other.name: other}).items():
-            node = _generated(config, part, pool, choose)
+            select = _of_recipe(replace(_of_recipe(pool, other), num_examples=None), part)
+            node = _generated(config, part, select, choose)
             if pools.setdefault(part.name, node).key != node.key:
                 raise ConfigError(
-                    f"select.match={match}: two generators of compare.recipes are called {part.name}; rename one"
+                    f"select.match={match}: two generators of compare.recipes are called {part.name}, and differ in "
+                    "their model or in their select; rename one"
                 )
             parts[part.name] = pools[part.name]
             compared[name][part.name] = other.weights.get(label, 0.0) if other.parts else 1.0
-            _check_one_each(config, part)
+            _check_one_each(config, part, select)
         if other.select_by is not None:
             likelihoods |= _likelihoods(config, parts, choose)
     spec = MatchedSpec(**_shared(config, recipe, config.select), compared=compared, compared_as=compared_as)
     return _data_node(recipe, spec, pools | likelihoods, {"data": recipe.chosen})
 
 
-def _check_one_each(config: Config, part: PartConfig) -> None:
+def _of_recipe(select: SelectConfig, *recipes: PartConfig) -> SelectConfig:
+    """The settings of a recipe, or of a part of it: those that it sets, over the settings of all recipes."""
+    for recipe in recipes:
+        select = replace(select, **recipe.select.given())
+    return select
+
+
+def _check_one_each(config: Config, part: PartConfig, select: SelectConfig) -> None:
     """With several examples a problem, recipes on the same problems would have more of one problem than of another."""
-    several = part.path is None and generator_config(config, part.generator).sampling.num_samples > 1
-    if several and config.select.match == "problems" and config.select.keep_sample == "all":
+    several = part.path is None and generator_of(config, part).sampling.num_samples > 1
+    if several and config.select.match == "problems" and select.keep_sample == "all":
         raise ConfigError(
             f"select.match=problems with several samples a problem ({part.name}) and select.keep_sample=all; accepted: "
             "select.keep_sample=shortest or median"
@@ -118,10 +134,10 @@ def _generated(config: Config, recipe: PartConfig, select: SelectConfig, choose:
     shared = _shared(config, recipe, select)
     if recipe.path is not None:
         return _data_node(recipe, RowsSpec(**shared, path=recipe.path, fingerprint=recipe.fingerprint), {}, choose)
-    generator = generator_config(config, recipe.generator)
+    generator = generator_of(config, recipe)
     answers = completions(
         config,
-        model(config, recipe.generator),
+        source(generator) if recipe.generator == "model" else model(config, recipe.generator),
         config.problems,
         config.problems.name,
         generator,
@@ -157,9 +173,9 @@ def _data_node(
 
 
 def model(config: Config, role: str) -> AnyNode:
-    """The model in a role: ``teacher``, ``ta``, ``ta_sft``, ``ta_merged``, ``large``, ``small``, or ``student``
-    (tuned on ``config.data``, or the student before SFT if that recipe has no data)."""
-    if role == "ta_sft":
+    """The model in a role: ``teacher``, ``ta``, ``ta_sft``, ``ta_merged``, ``short_generator``, ``large``, ``small``,
+    or ``student`` (tuned on ``config.data``, or the student before SFT if that recipe has no data)."""
+    if role == "ta_sft" and config.merge.tuned.path is None:
         return trained(config, "ta")
     if role == "ta_merged":
         return merged(config)
@@ -272,16 +288,16 @@ def merge_point(
 
 def _merge_inputs(config: Config) -> dict[str, AnyNode]:
     """The inputs of a merge. The TA before SFT is the base, or one of the merged models if the base is another."""
-    before, tuned = source(config.ta), model(config, "ta_sft")
-    if config.merge.base.path is None:
-        return {"base": before, "tuned": tuned}
-    return {"base": source(named(config.merge.base)), "tuned": tuned, "instruct": before}
+    merge = config.merge
+    base, instruct = (source(config.ta if it.path is None else named(it)) for it in (merge.base, merge.instruct))
+    inputs = {"base": base, "tuned": model(config, "ta_sft")}
+    return inputs | ({"instruct": instruct} if merge.has_instruct else {})
 
 
 def _merge_spec(config: Config, density: Any, weight: Any) -> MergeSpec:
-    """The settings of a merge; those of the TA before SFT only if it is one of the merged models."""
+    """The settings of a merge; those of ``instruct`` only if it is one of the merged models."""
     values: dict[str, Any] = {item.name: getattr(config.merge, item.name, None) for item in fields(MergeSpec)}
-    if config.merge.base.path is None:
+    if not config.merge.has_instruct:
         values |= {"instruct_density": None, "instruct_weight": None}
     values |= {"density": density, "weight": weight, "seed": config.seed}
     return MergeSpec(**values | {name: _floats(values[name]) for name in BY_TENSOR})
