@@ -19,7 +19,7 @@ LAYERS = [
     {"artifacts"},
     {"grading"},
     {"data"},
-    {"checkpoint"},
+    {"checkpoint", "model_files"},
     {"export", "pretrained"},
     {"engines"},
     {"sft", "merging", "report", "tracking", "tiny"},

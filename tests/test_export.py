@@ -85,10 +85,27 @@ def test_a_tokenizer_that_would_come_back_as_another_is_refused(tmp_path: Path) 
         rehearse(model, tokenizer, tmp_path / "rehearsal")
 
 
-def test_a_failing_export_is_refused_before_training(tmp_path: Path) -> None:
-    """As with huggingface/transformers#29988: invalid generation settings raise when a model is saved."""
+def test_generation_settings_that_transformers_refuses_to_save_are_kept(tmp_path: Path) -> None:
+    """As with huggingface/transformers#29988: published models have them, and saving raised after a long run."""
     model, tokenizer = model_and_tokenizer("llama, untied")
     model.generation_config.do_sample = False
     model.generation_config.temperature = 0.5
-    with pytest.raises(ValueError, match="temperature"):
-        rehearse(model, tokenizer, tmp_path / "rehearsal")
+    rehearse(model, tokenizer, tmp_path / "rehearsal")
+    export(model, tokenizer, tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "generation_config.json").read_text())["temperature"] == 0.5
+    assert model.generation_config.temperature == 0.5
+
+
+@pytest.mark.parametrize("name", ["llama, untied", "gemma2, tied"])
+def test_weights_are_written_in_another_dtype(tmp_path: Path, name: str) -> None:
+    model, tokenizer = model_and_tokenizer(name)
+    weights = whole_weights(model, lambda weight: weight)
+    rehearse(model, tokenizer, tmp_path / "rehearsal", dtype=torch.bfloat16)
+    export_streamed(model, tokenizer, tmp_path / "streamed", weights, writes=True, dtype=torch.bfloat16)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    export(model, tokenizer, tmp_path / "plain", dtype=torch.bfloat16)
+    for folder in ("plain", "streamed"):
+        written = AutoModelForCausalLM.from_pretrained(tmp_path / folder, dtype="auto")
+        assert written.dtype == torch.bfloat16 == written.config.dtype
+        for key, value in written.state_dict().items():
+            assert torch.equal(value, before[key].to(torch.bfloat16)), key

@@ -139,7 +139,7 @@ def merge(
     normalize: bool | None = None,
     epsilon: float | None = None,
     gamma: float | None = None,
-    dtype: str = "bfloat16",
+    dtype: str = "auto",
     seed: int = 0,
     artifacts: str | Path = "artifacts",
 ) -> Path:
@@ -153,7 +153,7 @@ def merge(
         density: share of the task vector's elements that is left, above 0 and at most 1; or values by layer or module.
         weight: of the tuned model, from 0 (base) to 1 (tuned); or values by layer or module.
         rescale, normalize, epsilon, gamma: as in the reference of merge methods; None is the setting of the method.
-        dtype: of the merged weights, float32 or bfloat16.
+        dtype: of the merged weights, float32, bfloat16 or float16; auto: that of the tuned model.
         seed: of the masks of random methods.
         artifacts: the folder for the merge.
 

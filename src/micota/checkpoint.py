@@ -186,7 +186,7 @@ class CheckpointWriter:
             header[name] = {"dtype": CODES[form.dtype], "shape": list(form.shape), "data_offsets": [start, end]}
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)  # so that tensors are aligned
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         self._handles[file] = handle
         os.write(handle, len(text).to_bytes(HEADER_BYTES, "little") + text)
         os.ftruncate(handle, HEADER_BYTES + len(text) + end)

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from micota.checkpoint import SHARD_BYTES, CheckpointWriter, Form
 from micota.errors import ExportError
+from micota.model_files import Location, write_config, write_generation_config, write_tokenizer
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,22 @@ class Weight:
     read: Callable[[], torch.Tensor]
 
 
-def export(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write weights, configs and the tokenizer with its chat template, with the tokenizer's eos in every file."""
-    settle(model.config, model.generation_config, tokenizer)
+def export(
+    model: Any, tokenizer: Any, folder: Path, source: Location | None = None, dtype: torch.dtype | None = None
+) -> None:
+    """Write weights, configs and the tokenizer with its chat template, with the tokenizer's eos in every file.
+
+    Args:
+        source: where the model was loaded from: its configs and tokenizer are kept as they are there.
+        dtype: of the written weights; None keeps that of the model. The weights in memory change to it too.
+    """
+    if dtype is not None:
+        model.to(dtype)
+    # Its check refuses settings that the model was published with; the file of the source is written instead.
+    generation_config, model.generation_config = model.generation_config, GenerationConfig()
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    model.generation_config = generation_config
+    export_settings(_settings(model, model.dtype), generation_config, tokenizer, folder, source)
 
 
 def export_streamed(
@@ -42,11 +54,14 @@ def export_streamed(
     weights: Sequence[Weight],
     *,
     writes: bool,
+    source: Location | None = None,
+    dtype: torch.dtype | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write the files of :func:`export`, with only one weight in memory at a time.
 
     Args:
+        source, dtype: as for :func:`export`.
         weights: the same on every rank; every rank must call this function.
         writes: whether this rank writes the files; exactly one rank does.
     """
@@ -54,10 +69,17 @@ def export_streamed(
         for weight in weights:
             weight.read()
         return
-    export_settings(_settings(model), model.generation_config, tokenizer, folder)
-    with closing(CheckpointWriter(folder, {weight.name: weight.form for weight in weights}, shard_bytes)) as writer:
+    settings = _settings(model, dtype or model.dtype)
+    export_settings(settings, model.generation_config, tokenizer, folder, source)
+    forms = {weight.name: _form(weight.form, dtype) for weight in weights}
+    with closing(CheckpointWriter(folder, forms, shard_bytes)) as writer:
         for weight in weights:
-            writer.write(weight.name, 0, weight.read().detach().cpu().flatten())
+            writer.write(weight.name, 0, weight.read().detach().cpu().to(forms[weight.name].dtype).flatten())
+
+
+def _form(form: Form, dtype: torch.dtype | None) -> Form:
+    """The form of a written weight; one that is not of floats keeps its dtype."""
+    return Form(form.shape, dtype) if dtype is not None and form.dtype.is_floating_point else form
 
 
 def whole_weights(model: Any, whole: Callable[[torch.Tensor], torch.Tensor]) -> list[Weight]:
@@ -83,16 +105,26 @@ def add_adapter(values: torch.Tensor, up: torch.Tensor, down: torch.Tensor, scal
     return values.float() + up @ down * scale
 
 
-def rehearse(model: Any, tokenizer: Any, folder: Path) -> None:
+def rehearse(
+    model: Any, tokenizer: Any, folder: Path, source: Location | None = None, dtype: torch.dtype | None = None
+) -> None:
     """Before training, write all files of the export with one weight, read them back, and remove them.
 
     Raises:
         ExportError: a file differs after reading.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    export_settings(_settings(model), model.generation_config, tokenizer, folder)
+    try:
+        _rehearse(model, tokenizer, folder, source, dtype or model.dtype)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _rehearse(model: Any, tokenizer: Any, folder: Path, source: Location | None, dtype: torch.dtype) -> None:
+    export_settings(_settings(model, dtype), model.generation_config, tokenizer, folder, source)
     name, weight = min(named_weights(model), key=lambda item: item[1].numel())
     weight = torch.ones_like(weight, device="cpu") if weight.is_meta else weight  # its values are not loaded yet
+    weight = weight.to(dtype)
     save_file({name: weight.detach().contiguous()}, folder / "model.safetensors", metadata={"format": "pt"})
     config, again = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     with safe_open(folder / "model.safetensors", framework="pt") as file:
@@ -110,16 +142,23 @@ def rehearse(model: Any, tokenizer: Any, folder: Path) -> None:
         raise ExportError(
             f"{folder}: {', '.join(wrong)} would not survive the export of this model; nothing was trained"
         )
-    shutil.rmtree(folder)
 
 
-def export_settings(config: Any, generation_config: Any, tokenizer: Any, folder: Path) -> None:
-    """Write all files of ``export`` except the weights."""
+def export_settings(
+    config: Any,
+    generation_config: Any,
+    tokenizer: Any,
+    folder: Path,
+    source: Location | None = None,
+    tokenizer_source: Location | None = None,
+) -> None:
+    """Write all files of ``export`` except the weights. ``tokenizer_source`` is where the tokenizer was loaded from, if
+    not at ``source``."""
     settle(config, generation_config, tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
-    config.save_pretrained(folder)
-    generation_config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    write_config(config, source, folder)
+    write_generation_config(generation_config, source, folder)
+    write_tokenizer(tokenizer, tokenizer_source or source, folder)
 
 
 def settle(config: Any, generation_config: Any, tokenizer: Any) -> None:
@@ -135,10 +174,10 @@ def settle(config: Any, generation_config: Any, tokenizer: Any) -> None:
     config.use_cache = True
 
 
-def _settings(model: Any) -> Any:
-    """The config as ``save_pretrained`` would write it: with the model's class and dtype."""
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    fields = model.config.to_dict() | {"architectures": [type(model).__name__], "dtype": dtype}
+def _settings(model: Any, dtype: torch.dtype) -> Any:
+    """The config as ``save_pretrained`` would write it: with the model's class, and the dtype of its weights."""
+    written = str(dtype).removeprefix("torch.")
+    fields = model.config.to_dict() | {"architectures": [type(model).__name__], "dtype": written}
     return type(model.config).from_dict(fields)
 
 

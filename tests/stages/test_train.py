@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from micota import graph
 from micota.artifacts.jsonl import read_jsonl, write_jsonl
 from micota.artifacts.store import Store
 from micota.config import Call, Config, LoraConfig
+from micota.data.sources import model_folder
 from micota.errors import ConfigError, StageError, UserError
 from micota.graph.node import AnyNode
 from micota.records import Example
@@ -314,6 +316,21 @@ def test_adapters_are_saved_and_merged(prepared: Prepared) -> None:
     torch.testing.assert_close(merged(ids).logits, adapted(ids).logits, rtol=1e-4, atol=1e-4)
     plain: Any = AutoModelForCausalLM.from_pretrained(base)
     assert (plain(ids).logits - merged(ids).logits).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("adapters", [[], ["student.sft.lora.r=2"]], ids=["full", "adapters"])
+def test_a_model_is_written_in_the_dtype_of_its_source(prepared: Prepared, tmp_path: Path, adapters: list[str]) -> None:
+    """Trained in float32, a bfloat16 model would be written at twice its size."""
+    source = tmp_path / "source"
+    shutil.copytree(model_folder("bundled:student"), source)
+    model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16)
+    model.save_pretrained(source)
+    folder, _ = fitted(prepared(f"student.path={source}", *adapters))
+    assert AutoModelForCausalLM.from_pretrained(folder, dtype="auto").dtype == torch.bfloat16
+    assert (folder / "model.safetensors").stat().st_size == (source / "model.safetensors").stat().st_size
+    wide, _ = fitted(prepared(f"student.path={source}", *adapters, "student.sft.export_dtype=float32"))
+    for name, values in weights(wide).items():
+        assert torch.equal(weights(folder)[name], values.to(torch.bfloat16)), name
 
 
 def test_an_unknown_layer_for_adapters_is_named(prepared: Prepared) -> None:

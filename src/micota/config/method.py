@@ -300,7 +300,13 @@ class MergeConfig:
         results=True,
     )
     dtype: str = choice(
-        "float32", "bfloat16", default="bfloat16", about="The type of the merged weights.", results=True
+        "auto",
+        "float32",
+        "bfloat16",
+        "float16",
+        default="auto",
+        about="The type of the merged weights; auto: that of the fine-tuned model.",
+        results=True,
     )
     target_length_ratio: float | None = where(
         "a number above 0 and below 1, or null",

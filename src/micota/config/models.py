@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields, replace
 
-from micota.config.fields import fraction, non_negative, part, plain, positive, slug, where
+from micota.config.fields import choice, fraction, non_negative, part, plain, positive, slug, where
 
 OTHER = "other"  # the entry of by_generator for all generators that have none
 
@@ -117,6 +117,15 @@ class SftConfig:
         lambda value: 0 <= value < 1,
         0.0,
         about="The share of examples that are not trained on, for the validation loss.",
+        results=True,
+    )
+    export_dtype: str = choice(
+        "auto",
+        "float32",
+        "bfloat16",
+        "float16",
+        default="auto",
+        about="The type of the weights that are written; auto: that of the model before fine-tuning.",
         results=True,
     )
     lora: LoraConfig | None = part(LoraConfig, about="Adapters instead of full fine-tuning.")

@@ -99,7 +99,10 @@ def write_adapted(
         settings.dtype = dtype
         tokenizer_folder = folder if (folder / "tokenizer_config.json").exists() else model_folder
         tokenizer = load_tokenizer(tokenizer_folder)
-        export_settings(settings, generation_config(model_folder, settings), tokenizer, target)
+        model_source, tokenizer_source = ((str(place), None) for place in (model_folder, tokenizer_folder))
+        export_settings(
+            settings, generation_config(model_folder, settings), tokenizer, target, model_source, tokenizer_source
+        )
         shapes = {name: entry.shape for name, entry in model.entries.items()}
         with closing(CheckpointWriter(target, {name: Form(shape, dtype) for name, shape in shapes.items()})) as writer:
             for name, shape in shapes.items():

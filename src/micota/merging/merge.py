@@ -7,6 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from micota.checkpoint import SHARD_BYTES, CheckpointWriter, Form
 from micota.export import export_settings
 from micota.graph import MergeSpec
@@ -14,7 +16,7 @@ from micota.merging.adapter import generation_config
 from micota.merging.methods import Tally
 from micota.merging.models import Location, Model, check_disk, open_models, tensor_names
 from micota.merging.report import write_report
-from micota.merging.stream import OUTPUT, ModelMerge
+from micota.merging.stream import OUTPUT, ModelMerge, output_dtype
 from micota.merging.verify import Conversation, verify
 
 HEADROOM_BYTES = 2 * 10**7  # tokenizer, settings, report
@@ -46,12 +48,13 @@ def merge_models(
         ConfigError: the models do not fit each other, or a check of the result fails.
         MachineError: the disk is too small.
     """
-    with open_models([base, *tuned], folder / "scratch", OUTPUT[spec.dtype].itemsize) as models:
-        names = tensor_names(models)
-        check_disk(folder, size_of(models[0], names, spec))
-        write_settings(models[1], spec, folder)
+    itemsize = None if spec.dtype == "auto" else OUTPUT[spec.dtype].itemsize
+    with open_models([base, *tuned], folder / "scratch", itemsize) as models:
+        names, dtype = tensor_names(models), output_dtype(spec, models[1].checkpoint)
+        check_disk(folder, size_of(models[0], names, dtype))
+        write_settings(models[1], dtype, folder)
         tallies = _write(spec, models, names, folder, shard_bytes)
-        sample = verify(folder, models[0], models[1], names, OUTPUT[spec.dtype], conversation)
+        sample = verify(folder, models[0], models[1], names, dtype, conversation)
         return write_report(folder, spec, tallies, sample)
 
 
@@ -64,14 +67,15 @@ def _write(
         return merge.write(writer)
 
 
-def size_of(base: Model, names: Sequence[str], spec: MergeSpec) -> int:
+def size_of(base: Model, names: Sequence[str], dtype: torch.dtype) -> int:
     """The size of the merged model on disk in bytes."""
     elements = sum(base.checkpoint.entries[name].num_elements for name in names)
-    return elements * OUTPUT[spec.dtype].itemsize + HEADROOM_BYTES
+    return elements * dtype.itemsize + HEADROOM_BYTES
 
 
-def write_settings(tuned: Model, spec: MergeSpec, folder: Path) -> None:
+def write_settings(tuned: Model, dtype: torch.dtype, folder: Path) -> None:
     """Write config, generation config and tokenizer of the fine-tuned model, with the dtype of the merge."""
     config: Any = tuned.config
-    config.dtype = OUTPUT[spec.dtype]
-    export_settings(config, generation_config(tuned.folder, config), tuned.tokenizer, folder)
+    config.dtype = dtype
+    source = (str(tuned.folder), None)
+    export_settings(config, generation_config(tuned.folder, config), tuned.tokenizer, folder, source)

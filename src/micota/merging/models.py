@@ -34,11 +34,12 @@ class Model:
 
 
 @contextmanager
-def open_models(locations: Sequence[Location], scratch: Path, itemsize: int = 0) -> Iterator[list[Model]]:
+def open_models(locations: Sequence[Location], scratch: Path, itemsize: int | None = 0) -> Iterator[list[Model]]:
     """Open the base and the fine-tuned models; LoRA adapters are applied first.
 
     The folder ``scratch`` exists while they are open. ``itemsize`` is the size in bytes of an element of the merged
-    model: the disk must have space for an adapted model and the merged one before either is written.
+    model, None if it is that of the fine-tuned one. The disk must have space for an adapted model and the merged one
+    before either is written.
 
     Raises:
         ConfigError: they cannot be read, or do not fit each other.
@@ -74,7 +75,7 @@ def local_folder(location: Location) -> Path:
     return Path(path)
 
 
-def with_adapter(folder: Path, target: Path, itemsize: int) -> Path:
+def with_adapter(folder: Path, target: Path, itemsize: int | None) -> Path:
     """The folder; if it holds a LoRA adapter, ``target`` with its model and the adapter applied.
 
     Raises:
@@ -96,7 +97,11 @@ def with_adapter(folder: Path, target: Path, itemsize: int) -> Path:
 
     def check(num_elements: int, adapted_itemsize: int) -> None:
         what = "the model with its adapter applied and the merged model need"
-        check_disk(target.parent, num_elements * (adapted_itemsize + itemsize), what)
+        check_disk(
+            target.parent,
+            num_elements * (adapted_itemsize + (itemsize if itemsize is not None else adapted_itemsize)),
+            what,
+        )
 
     write_adapted(folder, model, config, target, check)
     return target

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +21,17 @@ from micota.merging.slices import Read
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-OUTPUT = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+OUTPUT = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def output_dtype(spec: MergeSpec, tuned: Checkpoint) -> torch.dtype:
+    """The dtype of the merged weights: that of ``spec`` or, if it is auto, of most elements of the fine-tuned model."""
+    if spec.dtype != "auto":
+        return OUTPUT[spec.dtype]
+    elements: Counter[torch.dtype] = Counter()
+    for entry in tuned.entries.values():
+        elements[entry.dtype] += entry.num_elements
+    return elements.most_common(1)[0][0]
 
 
 class ModelMerge:
@@ -46,7 +56,7 @@ class ModelMerge:
         self._depths = depths(names)
         self._device = device
         self._prune = prune
-        self.dtype = OUTPUT[spec.dtype]
+        self.dtype = output_dtype(spec, tuned[0])
         self.shapes = {name: base.entries[name].shape for name in names}
 
     def write(self, writer: CheckpointWriter) -> dict[str, Tally]:

@@ -35,7 +35,7 @@ class DropCounts:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         self.made: set[str] = set()  # names of tensors that are complete
 
     def write(self, start: int, counts: torch.Tensor) -> None:

@@ -101,7 +101,7 @@ def fit(
     loaded = load(inputs, spec, trainer_config, folder)
     use_cpu_kernels(loaded.model, trainer_config)
     if writes:
-        rehearse(loaded.model, inputs.tokenizer, folder / "rehearsal")
+        rehearse(loaded.model, inputs.tokenizer, folder / "rehearsal", loaded.source, loaded.export_dtype)
         (folder / NON_FINITE).unlink(missing_ok=True)
 
     loss = losses.choose(trainer_config.loss, device_of(trainer_config))
@@ -283,11 +283,13 @@ class NonFiniteError(Exception):
 
 def write_model(loaded: Loaded, tokenizer: Any, folder: Path, config: TrainerConfig, *, writes: bool) -> None:
     """Write the model, with its adapters merged if it has any. Every rank must call this function."""
-    model = loaded.model
+    model, source, dtype = loaded.model, loaded.source, loaded.export_dtype
     if loaded.adapted is not None:
         lora.save(loaded.adapted, folder / "adapter", whole, writes=writes)
-        export_streamed(model, tokenizer, folder, lora.merged_weights(loaded.adapted, whole), writes=writes)
+        weights = lora.merged_weights(loaded.adapted, whole, dtype)
+        export_streamed(model, tokenizer, folder, weights, writes=writes, source=source, dtype=dtype)
     elif config.world_size > 1:
-        export_streamed(model, tokenizer, folder, whole_weights(model, whole), writes=writes)
+        weights = whole_weights(model, whole)
+        export_streamed(model, tokenizer, folder, weights, writes=writes, source=source, dtype=dtype)
     else:
-        export(model, tokenizer, folder)
+        export(model, tokenizer, folder, source, dtype)

@@ -25,6 +25,7 @@ from transformers.utils.hub import cached_file
 
 from micota.config import TrainerConfig
 from micota.graph import TrainSpec
+from micota.model_files import Location
 from micota.pretrained import load_config, load_model, reading
 from micota.sft import attention, lora, memory
 from micota.sft.data import Inputs, check
@@ -39,13 +40,16 @@ class Loaded:
     """A model to train. The weights of a sharded model are on the meta device, and ``fill`` reads them later.
 
     ``adapted`` is peft's model around it, if adapters are trained. ``most_tokens`` has the largest micro-batch of each
-    kind of activation checkpointing.
+    kind of activation checkpointing. ``source`` is where the model comes from, ``export_dtype`` the dtype in which it
+    is written.
     """
 
     model: Any
     adapted: Any | None
     most_tokens: dict[str, int]
     fill: Callable[[torch.device], None] | None
+    source: Location
+    export_dtype: torch.dtype
 
 
 def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -> Loaded:
@@ -56,6 +60,7 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
     """
     path, revision = inputs.location
     settings: Any = load_config(path, revision)
+    written = export_dtype(spec, path, revision, settings)  # before a model changes the dtype of its config
     kernel = attention.choose(config.attention, device_of(config), settings)
     # On the meta device first: the checks need only sizes.
     dtype, implementation = DTYPES[spec.precision], attention.implementation(kernel)
@@ -66,7 +71,7 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
     shape = memory.Shape.of(model)
     most_tokens = memory.most_tokens(shape, config, inputs.longest)
     memory.check_memory(shape, spec.sft, config, inputs.longest, most_tokens)
-    memory.check_disk(folder, shape, config, shutil.disk_usage(folder).free)
+    memory.check_disk(folder, shape, config, shutil.disk_usage(folder).free, written.itemsize)
     logger.info(
         "attention: %s; activation checkpointing: %s; memory, estimated: %s",
         kernel, ", ".join(f"{kind} to {count} tokens" for kind, count in most_tokens.items()),
@@ -74,10 +79,38 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
     )  # fmt: skip
     # No rank reads the whole of a sharded model.
     if config.world_size > 1:
-        return Loaded(model, adapted, most_tokens, partial(_fill, model, inputs.location, dtype, spec.seed))
+        fill_later = partial(_fill, model, inputs.location, dtype, spec.seed)
+        return Loaded(model, adapted, most_tokens, fill_later, inputs.location, written)
     model = load_model(path, revision, dtype=dtype, attn_implementation=implementation)
     adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
-    return Loaded(model, adapted, most_tokens, None)
+    return Loaded(model, adapted, most_tokens, None, inputs.location, written)
+
+
+def export_dtype(spec: TrainSpec, path: str, revision: str | None, settings: Any) -> torch.dtype:
+    """The dtype in which the trained weights are written: as chosen, or that of the model before fine-tuning. A model
+    that was trained in a smaller type holds no more than that type.
+
+    Args:
+        settings: the config of the model at ``path``, as transformers has it.
+    """
+    if spec.sft.export_dtype != "auto":
+        chosen: torch.dtype = getattr(torch, spec.sft.export_dtype)
+        return chosen
+    held, stored = DTYPES[spec.precision], settings.get_text_config().dtype or settings.dtype
+    if stored is None:  # configs need not state it
+        with reading(path, revision, "weights"):
+            stored = _stored_dtype(_files(path, revision)) or held
+    return held if held.itemsize < stored.itemsize else stored
+
+
+def _stored_dtype(files: Mapping[str, str]) -> torch.dtype | None:
+    """The dtype of the first tensor of floats in safetensors files; None without such files."""
+    for name, path in files.items():
+        with safe_open(path, framework="pt") as file:
+            values: torch.Tensor = file.get_slice(name)[:0]
+        if values.is_floating_point():
+            return values.dtype
+    return None
 
 
 def _fill(model: Any, location: tuple[str, str | None], dtype: torch.dtype, seed: int, device: torch.device) -> None:

@@ -75,8 +75,11 @@ def save(adapted: Any, folder: Path, whole: Callable[[torch.Tensor], torch.Tenso
         adapted.save_pretrained(folder, state_dict=weights, save_embedding_layers=False)
 
 
-def merged_weights(adapted: Any, whole: Callable[[torch.Tensor], torch.Tensor]) -> list[Weight]:
-    """The weights of the model under their names without adapters, each with its adapter added."""
+def merged_weights(
+    adapted: Any, whole: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype | None = None
+) -> list[Weight]:
+    """The weights of the model under their names without adapters, each with its adapter added; adapted ones are
+    rounded once, to ``dtype`` (None: that of the model)."""
     model = adapted.get_base_model()
     modules, everything = dict(model.named_modules()), dict(model.named_parameters())
     weights = []
@@ -87,14 +90,18 @@ def merged_weights(adapted: Any, whole: Callable[[torch.Tensor], torch.Tensor]) 
         read = partial(whole, weight.detach())
         if is_base and rest == ".weight":
             pair = [everything[f"{module}{part}.weight"].detach() for part in (UP, DOWN)]
-            read = partial(_adapted, whole, weight.detach(), pair, modules[module].scaling[ADAPTER])
+            read = partial(_adapted, whole, weight.detach(), pair, modules[module].scaling[ADAPTER], dtype)
         weights.append(Weight(module + rest, form_of(weight), read))
     return weights
 
 
 def _adapted(
-    whole: Callable[[torch.Tensor], torch.Tensor], weight: torch.Tensor, pair: list[torch.Tensor], scale: float
+    whole: Callable[[torch.Tensor], torch.Tensor],
+    weight: torch.Tensor,
+    pair: list[torch.Tensor],
+    scale: float,
+    dtype: torch.dtype | None,
 ) -> torch.Tensor:
     """A weight with its adapter added."""
     up, down = (whole(part).float() for part in pair)
-    return add_adapter(whole(weight), up, down, scale).to(weight.dtype)
+    return add_adapter(whole(weight), up, down, scale).to(dtype or weight.dtype)

@@ -251,17 +251,17 @@ def device_bytes(trainer: TrainerConfig) -> int:
     return int(psutil.virtual_memory().available) // trainer.devices
 
 
-def check_disk(folder: Path, shape: Shape, trainer: TrainerConfig, free: int) -> None:
+def check_disk(folder: Path, shape: Shape, trainer: TrainerConfig, free: int, written: int) -> None:
     """Refuse to start if the checkpoints and the export would not fit on the disk.
 
     Two checkpoints exist for a moment when one replaces the other. Each has the trained weights and twice as much of
-    optimiser states.
+    optimiser states. ``written`` is the size in bytes of an exported weight.
 
     Raises:
         ConfigError: the text has the folder, the needed and the free space.
     """
     stored = 2 if trainer.precision == "bf16-true" else 4
-    needed = stored * (2 * 3 * shape.trained + shape.weights)
+    needed = stored * 2 * 3 * shape.trained + written * shape.weights
     if needed > free:
         raise ConfigError(
             f"{folder}: checkpoints and export need {gib(needed)} GiB and {gib(free)} GiB are free; "
