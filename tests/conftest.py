@@ -21,6 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from micota.cli import app as commands
 from micota.cli.experiments import cases
 from micota.config import ENGINES, FILTERS, GRADERS, MERGE_METHODS, PRUNINGS, SCHEMAS, Call
+from micota.config.roles import for_hydra
 from micota.grading.graders import Graders
 from micota.graph import CaseConfig, RecipeConfig
 
@@ -91,7 +92,7 @@ def composed() -> Iterator[Callable[..., Any]]:
     """``composed("train", "student=qwen1.5b")``: the checked config of a command."""
     with hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):
         yield lambda command, *overrides: commands.prepare(
-            hydra.compose(command, overrides=list(overrides)), SCHEMAS[command], Call(overrides=list(overrides))
+            hydra.compose(command, overrides=for_hydra(overrides)), SCHEMAS[command], Call(overrides=list(overrides))
         )
 
 

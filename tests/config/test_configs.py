@@ -157,7 +157,11 @@ BAD = [
     ("evaluate", ["data=instruct", "rank_shift=true"], ["rank_shift=true with data=instruct"]),
     ("evaluate", ["regrade=true", "rank_shift=true"], ["rank_shift=true grades nothing"]),
     ("evaluate", ["engine.batch_size=0"], ["engine.batch_size=0", "above 0"]),
-    ("generate", ["engine.tensor_parallel=2"], ["engine:", "tensor_parallel=2", "engine=vllm", "this is hf"]),
+    (
+        "generate",
+        ["engine=hf", "engine.tensor_parallel=2"],
+        ["engine:", "tensor_parallel=2", "this is hf"],
+    ),
     ("generate", ["engine=vllm", "engine.memory_fraction=0"], ["engine.memory_fraction=0", "above 0 and at most 1"]),
     ("generate", ["engine=server", "engine.server.url=here"], ["engine.server.url='here'", "OpenAI-compatible"]),
     ("generate", ["engine=server", "engine.tensor_parallel=2"], ["tensor_parallel=2", "this is server"]),

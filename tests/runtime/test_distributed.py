@@ -42,3 +42,15 @@ def test_it_does_not_begin_where_the_pipeline_has_ended_already(monkeypatch: pyt
     monkeypatch.setenv(distributed.STARTER, "1" if os.getppid() != 1 else "2")
     with pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
         distributed.follow_starter()
+
+
+def test_a_job_whose_time_is_over_goes_back_to_the_queue_after_its_checkpoint(request: pytest.FixtureRequest) -> None:
+    """The signal reaches the handler that submitit set, which requeues and exits."""
+
+    def requeue(signum: int, _frame: object) -> None:
+        raise SystemExit("requeued")
+
+    before = signal.signal(signal.SIGUSR2, requeue)
+    request.addfinalizer(lambda: signal.signal(signal.SIGUSR2, before))
+    with pytest.raises(SystemExit, match="requeued"):
+        distributed.stop(128 + signal.SIGUSR2, "stopped by SIGUSR2 after step 3")

@@ -93,8 +93,12 @@ def test_every_step_reports_its_loss_and_speed_and_validation_comes_when_due(tmp
     assert training.module.objective.training, "training goes on in training mode"
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_training_after_its_step_with_a_checkpoint_that_goes_on(tmp_path: Path, signum: int) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+def test_a_signal_ends_training_after_its_step_with_a_checkpoint_that_goes_on(
+    tmp_path: Path, signum: int, request: pytest.FixtureRequest
+) -> None:
+    before = signal.signal(signal.SIGUSR2, lambda *_: None)  # as in a job of submitit
+    request.addfinalizer(lambda: signal.signal(signal.SIGUSR2, before))
     whole = Training(tmp_path / "whole")
     whole.fit()
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]

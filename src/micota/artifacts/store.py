@@ -29,6 +29,7 @@ from micota.graph.node import SCHEMA_VERSION, AnyNode
 MANIFEST = "manifest.json"
 LOG = "log.txt"
 PARTIAL, DELETED = ".partial", ".forgotten"  # suffixes of the folders of unfinished and of deleted artifacts
+ENGINE = ".engine"  # in the folder of an artifact that is being made: the engine that began it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ class Manifest:
     hardware: dict[str, Any]
     finished_at: str
     files: dict[str, dict[str, Any]]
+    engine: str = ""  # that made it, where the config leaves the choice (engine=auto)
     experiment: str = ""  # the experiment of the run that made it; others may share it
     command: str = ""  # the line that makes it
 
@@ -61,6 +63,7 @@ class Build:
     path: Path
     counts: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    engine: str = ""  # the one that engine=auto stands for
 
 
 class Store:
@@ -224,11 +227,12 @@ def _set_modes(folder: Path) -> None:
 
 
 def _is_payload(path: Path) -> bool:
-    return path.is_file() and path.name not in (LOCK, LOG, PROGRESS)
+    return path.is_file() and path.name not in (LOCK, LOG, PROGRESS, ENGINE)
 
 
 def _write_manifest(node: AnyNode, build: Build, seconds: float, **made_for: Any) -> None:
-    (build.path / PROGRESS).unlink(missing_ok=True)
+    for name in (PROGRESS, ENGINE):
+        (build.path / name).unlink(missing_ok=True)
     for draft in build.path.rglob("*" + DRAFT):
         draft.unlink()  # left by a killed run; it must not be listed among the files
     files = {
@@ -245,6 +249,7 @@ def _write_manifest(node: AnyNode, build: Build, seconds: float, **made_for: Any
         inputs={label: _identity(child) for label, child in node.inputs.items()},
         counts=build.counts,
         metrics=build.metrics,
+        engine=build.engine,
         **made_for,
         versions=versions(),
         commit=commit(),

@@ -41,6 +41,7 @@ from micota.config import (
     conf_folder,
     parse,
 )
+from micota.config.roles import as_typed, for_hydra, schema_node
 from micota.console import quieten
 from micota.errors import USER_ERROR, ConfigError
 from micota.graph.stage import function
@@ -49,7 +50,7 @@ from micota.tracking import offline_runs, sync_command
 
 # With its schema below it, a config can be overridden in keys that no YAML mentions, and a typo is found in any.
 for _name, _schema in SCHEMAS.items():
-    ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
+    ConfigStore.instance().store(name=f"{_name}_schema", node=schema_node(_schema))
 
 MERGE_METHODS.for_each(  # every method is an option; conf/merge has those that set more than one method's values
     lambda method: ConfigStore.instance().store(
@@ -122,7 +123,7 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
         if not wants_traceback:
             del os.environ[FULL_ERROR]  # commands that this one starts must not inherit it
         try:
-            call_of_job = replace(call, overrides=list(HydraConfig.get().overrides.task))  # one job of a multirun
+            call_of_job = replace(call, overrides=as_typed(HydraConfig.get().overrides.task))  # one job of a multirun
             config = prepare(composed, command.schema, call_of_job)
             ran.append((config, offline_runs(config)))
             function(command.run)(config)
@@ -141,7 +142,7 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
     def check_points(points: list[list[str]]) -> None:
         try:
             for point in points:
-                prepare(hydra.compose(command.name, point), command.schema, replace(call, overrides=point))
+                prepare(hydra.compose(command.name, point), command.schema, replace(call, overrides=as_typed(point)))
         except Exception as error:
             if is_users(error):  # Hydra makes a warning of an exception here; a bug comes again with the job
                 fail(error, command.schema, call)
@@ -176,7 +177,7 @@ def fail(error: Exception, schema: type[Config], call: Call) -> NoReturn:
 
 def prepare(composed: DictConfig, schema: type[Any], call: Call) -> Any:
     """A checked config that knows how it was called and the fingerprints of local input."""
-    settle_paths(composed, next(name for name, known in SCHEMAS.items() if known is schema), call.overrides)
+    settle_paths(composed, next(name for name, known in SCHEMAS.items() if known is schema), for_hydra(call.overrides))
     config = parse(composed, schema)
     config.call = call
     if config.select.match != "none":

@@ -10,6 +10,7 @@ from typing import NoReturn
 from hydra._internal.utils import get_args_parser
 
 from micota.config import COMMANDS, TOOLS, Call
+from micota.config.roles import for_hydra
 from micota.errors import ConfigError
 
 COMPLETION = ("-sc", "--shell-completion")
@@ -39,7 +40,7 @@ def read(words: Sequence[str], *, as_script: bool) -> tuple[Call, list[str]]:
         flags += ["--config-name", parsed.config_name]
     others = [word for word in words if word not in parsed.overrides]
     call = Call(as_script=as_script, flags=flags, overrides=list(parsed.overrides))
-    return call, [*others, *flags, *parsed.overrides]  # of a flag given twice, Hydra takes the last
+    return call, [*others, *flags, *for_hydra(parsed.overrides)]  # of a flag given twice, Hydra takes the last
 
 
 def completing(words: Sequence[str]) -> list[str]:

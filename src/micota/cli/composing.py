@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from micota.cli import app
 from micota.cli.mistakes import is_users, one_line
 from micota.config import SCHEMAS, Call
+from micota.config.roles import for_hydra
 from micota.errors import ConfigError, UserError
 
 
@@ -49,7 +50,7 @@ def prepared(overrides: Sequence[str], command: str, config_dir: str | Path | No
         raise ConfigError(f"{overrides!r} is a text; accepted: a list of overrides, as [{overrides.split(' ')[0]!r}]")
     call = Call(flags=flags, overrides=list(overrides))
     try:
-        return app.prepare(hydra.compose(command, call.overrides), SCHEMAS[command], call)
+        return app.prepare(hydra.compose(command, for_hydra(call.overrides)), SCHEMAS[command], call)
     except Exception as error:
         if isinstance(error, UserError) or not is_users(error):
             raise

@@ -10,7 +10,8 @@ import hydra
 
 from micota.cli.app import prepare
 from micota.cli.mistakes import is_users, one_line
-from micota.config import SCHEMAS, Config, Point, keys_of_commands, override_key, without_keys
+from micota.config import SCHEMAS, Config, Point, of_every_command, override_key, without_keys
+from micota.config.roles import BY_ROLE, for_hydra
 from micota.errors import ConfigError
 from micota.graph import CaseConfig, RecipeConfig
 
@@ -26,7 +27,7 @@ def cases(config: Config) -> list[CaseConfig]:
     Raises:
         ConfigError: the command line names a point that an axis with labels lacks.
     """
-    kept = without_keys(config.overrides, keys_of_commands() | {"data", "plan"})
+    kept = without_keys(of_every_command(config.overrides), {"data", "plan"})
     given = {override_key(override): override for override in kept}
     compare = config.compare
     axes = {axis: _points(axis, compare.points(axis), given.get(axis)) for axis in compare.axes}
@@ -58,7 +59,7 @@ class Composer:
         every = [*overrides, *self._kept]
         call = replace(self._config.call, overrides=every)
         try:
-            config: Config = prepare(hydra.compose("generate", overrides=every), SCHEMAS["generate"], call)
+            config: Config = prepare(hydra.compose("generate", overrides=for_hydra(every)), SCHEMAS["generate"], call)
         except Exception as error:
             if not is_users(error):
                 raise
@@ -72,7 +73,8 @@ class Composer:
         overrides = _overrides(added)
         parts, others = {_part(key) for key in added}, {_part(key) for key in shared}
         touched = others | {part for part in parts if getattr(case, part, None) != getattr(self._config, part, None)}
-        if parts & (touched | GLOBAL_GROUPS):
+        is_copied = (parts | touched) & BY_ROLE.keys()  # roles have copies of these: see micota.config.roles
+        if is_copied or parts & (touched | GLOBAL_GROUPS):
             config = self.compose(_overrides({**shared, **added}))
         else:
             if tuple(overrides) not in self._recipes:

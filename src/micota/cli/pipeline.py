@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rich.console import Console
 from rich.text import Text
 
@@ -12,6 +14,8 @@ from micota.config import PipelineConfig
 from micota.console import open_console
 from micota.graph import CaseConfig, experiment, unique
 from micota.runtime.execute import check_first, in_use
+from micota.runtime.jobs import job_parameters
+from micota.runtime.placing import engine_note
 from micota.runtime.plan import finished, pending, show_plan, tasks_of
 from micota.runtime.runners import default_jobs, open_runner, run_tasks
 from micota.tracking import check_tracker
@@ -29,7 +33,8 @@ def pipeline(config: PipelineConfig, every: list[CaseConfig], console: Console |
     targets = made.targets()
     store = Store(config.artifacts)
     if config.plan:
-        show_plan(config, store, targets, console)
+        job = partial(job_parameters, config, made.configs) if config.runner == "submitit" else None
+        show_plan(config, store, targets, console, job)
         return
     todo = pending(store, targets)
     cached = len(unique(targets)) - len(todo)
@@ -38,6 +43,8 @@ def pipeline(config: PipelineConfig, every: list[CaseConfig], console: Console |
     if todo:
         console.print(Text(f"logs of what is being made: {store.root}/*/*.partial/{LOG}", "dim"))
         check_tracker(config.tracker)
+        for note in dict.fromkeys(filter(None, (engine_note(made.configs[node.folder], node) for node in todo))):
+            console.print(Text(note, "dim"))
     tasks = tasks_of(todo, finished(store, targets))
     if config.runner != "submitit":  # its jobs run on other machines
         check_first(made.configs, store, todo)

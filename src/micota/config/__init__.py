@@ -20,7 +20,6 @@ from micota.config.models import (
     ModelConfig,
     ModelSftConfig,
     OtherModelConfig,
-    SamplingConfig,
     SftConfig,
     ThinkingConfig,
 )
@@ -32,7 +31,7 @@ from micota.config.parse import (
     complaints,
     explain,
     is_bug_in_resolver,
-    keys_of_commands,
+    of_every_command,
     override_key,
     parse,
     unknown_key,
@@ -50,6 +49,7 @@ from micota.config.running import (
     TrackerConfig,
     TrainerConfig,
 )
+from micota.config.sampling import SamplingConfig
 from micota.config.schemas import (
     Config,
     EvaluateConfig,
@@ -121,7 +121,7 @@ __all__ = [
     "declaration",
     "explain",
     "is_bug_in_resolver",
-    "keys_of_commands",
+    "of_every_command",
     "override_key",
     "parse",
     "unknown_key",

@@ -19,6 +19,7 @@ class EngineKind:
         needs: the setting without which it cannot start.
         numerics: the engine that it runs and whose numbers it gives; None for itself.
         takes_weights: whether it is a ``WeightLoader`` on one device.
+        batch_size: rows in one batch where ``engine.batch_size`` is null.
     """
 
     name: str
@@ -27,6 +28,7 @@ class EngineKind:
     needs: str | None = None
     numerics: str | None = None
     takes_weights: bool = False
+    batch_size: int = 64
 
 
 ENGINES: Registry[EngineKind] = Registry("engine", home="micota.engines")

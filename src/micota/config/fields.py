@@ -43,6 +43,7 @@ class Declaration:
         internal: whether the commands set it, not users.
         unused: for a part of the config, the names of its fields that do not count at this position.
         short_for: for a key of one command, the dotted key of all commands that it sets.
+        same_as: for a part of the config, the part whose keys it repeats, so that the reference lists them once.
     """
 
     about: str
@@ -55,6 +56,7 @@ class Declaration:
     internal: bool = False
     unused: tuple[str, ...] = ()
     short_for: str = ""
+    same_as: str = ""
 
 
 class Facts(TypedDict, total=False):
@@ -112,10 +114,17 @@ def part(
     accepted: str = "",
     of_path: bool = False,
     internal: bool = False,
+    same_as: str = "",
 ) -> Any:
     """A field that is a dataclass or a map of dataclasses, whose fields have declarations too."""
     declared = Declaration(
-        about=about, results=results, unused=tuple(unused), accepted=accepted, of_path=of_path, internal=internal
+        about=about,
+        results=results,
+        unused=tuple(unused),
+        accepted=accepted,
+        of_path=of_path,
+        internal=internal,
+        same_as=same_as,
     )
     return _declared(default, default_factory, declared)
 
@@ -160,8 +169,8 @@ def fraction(default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
 
 
 def non_negative(default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
-    """A field of at least 0."""
-    return where("a number of at least 0", lambda value: 0 <= value < math.inf, default, **facts)
+    """A field of at least 0; where it may be null, null stands for not set."""
+    return where("a number of at least 0", lambda value: value is None or 0 <= value < math.inf, default, **facts)
 
 
 def shares(**facts: Unpack[Facts]) -> Any:

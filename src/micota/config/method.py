@@ -24,8 +24,9 @@ from micota.config.fields import (
 )
 from micota.config.filters import FILTERS, Filter
 from micota.config.merge_methods import MERGE_METHODS, MergeMethod
-from micota.config.models import OtherModelConfig, SamplingConfig, is_model_path
+from micota.config.models import OtherModelConfig, is_model_path
 from micota.config.problems import OtherProblemsConfig
+from micota.config.sampling import SamplingConfig
 
 GENERATORS = ("teacher", "ta", "ta_sft", "ta_merged", "short_generator", "large", "small")
 ROLES = ("student", *GENERATORS)

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields, replace
 
 from micota.config.fields import choice, fraction, non_negative, part, plain, positive, slug, where
+from micota.config.running import EngineConfig, TrainerConfig
+from micota.config.sampling import SamplingConfig
 
 OTHER = "other"  # the entry of by_generator for all generators that have none
 
@@ -20,28 +22,6 @@ def name_of(path: str) -> str:
 def is_model_path(text: str) -> bool:
     """Whether a text can only be the path of a model, and no word: a folder, a hub id, or bundled:NAME."""
     return ("/" in text.strip("/ ") or text.startswith(("/", "bundled:"))) and not text.isspace()
-
-
-@dataclass(kw_only=True)
-class SamplingConfig:
-    """How completions are sampled from a model."""
-
-    temperature: float = non_negative(
-        0.0, about="The logits are divided by it before a token is sampled; 0 is greedy decoding.", results=True
-    )
-    top_p: float = where(
-        "above 0 and at most 1",
-        lambda value: 0 < value <= 1,
-        1.0,
-        about="Tokens are sampled from the smallest set with this share of the probability.",
-        results=True,
-    )
-    max_tokens: int = positive(16384, about="The most new tokens of a completion.", unit="tokens", results=True)
-    num_samples: int = positive(1, about="Completions for each problem.", results=True)
-
-    def conflicts(self) -> Iterator[str]:
-        if self.num_samples > 1 and self.temperature == 0:
-            yield f"num_samples={self.num_samples} with temperature=0 repeats one answer; set temperature above 0"
 
 
 @dataclass(kw_only=True)
@@ -222,6 +202,15 @@ class ModelConfig:
     sampling: SamplingConfig = part(SamplingConfig, about="How it samples when it generates training data.")
     thinking: ThinkingConfig = part(ThinkingConfig, about="The tags around its thought, before its answer.")
     sft: ModelSftConfig | None = part(default=None, about="How it is fine-tuned; null: it is not.")
+    engine: EngineConfig | None = part(
+        default=None,
+        about="The engine of this model, with the keys of engine; null: the global one. A key alone, as "
+        "teacher.engine.tensor_parallel=2, changes that key of the global one.",
+        same_as="engine",
+    )
+    trainer: TrainerConfig | None = part(
+        default=None, about="The trainer of this model, in the same way; null: the global one.", same_as="trainer"
+    )
 
 
 @dataclass(kw_only=True)

@@ -23,6 +23,7 @@ from micota.config.call import Call
 from micota.config.commands import SCHEMAS
 from micota.config.fields import declaration
 from micota.config.renamed import SWEEP, renamed_key, renamed_value
+from micota.config.roles import settle_roles
 from micota.config.schemas import Config
 from micota.errors import ConfigError
 
@@ -38,6 +39,7 @@ def parse(composed: DictConfig, schema: type[ConfigT]) -> ConfigT:
     try:
         if OmegaConf.get_type(composed) is not schema:
             composed = OmegaConf.merge(OmegaConf.structured(schema), composed)  # type: ignore[assignment]
+        settle_roles(composed, schema)
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
         if is_bug_in_resolver(error):
@@ -164,6 +166,12 @@ def without_keys(overrides: list[str], keys: set[str]) -> list[str]:
     return [item for item in overrides if override_key(item) not in keys]
 
 
+def of_every_command(overrides: list[str]) -> list[str]:
+    """Command-line overrides without those of keys that some command has and others do not, as ``hub.repo=a/b``."""
+    keys = keys_of_commands()
+    return [item for item in overrides if override_key(item).partition(".")[0] not in keys]
+
+
 def keys_of_commands() -> set[str]:
     """The keys that some command has and others do not."""
     shared = {item.name for item in fields(Config)}
@@ -181,7 +189,7 @@ def arguments_for(overrides: list[str], choose: Mapping[str, str]) -> list[str]:
     """The overrides with which another command makes a node, given those of the present command."""
     # What is compared determines no artifact.
     compared = {key for item in overrides if (key := override_key(item)).partition(".")[0] == "compare"}
-    kept = without_keys(overrides, keys_of_commands() | compared | {"data", "plan", *map(override_key, choose)})
+    kept = without_keys(of_every_command(overrides), compared | {"data", "plan", *map(override_key, choose)})
     return [*(f"{key}={value}" for key, value in choose.items()), *spelled_out(overrides), *kept]
 
 

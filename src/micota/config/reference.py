@@ -54,7 +54,7 @@ def _walk(owner: type[Any], value: Any, path: str, counts: bool, unused: frozens
         here = counts and declared.results and item.name not in unused
         below = schema_below(hints[item.name])
         yield _key(key, item, declared, hints[item.name], _value(item, value), here, below is not None)
-        if below is not None:
+        if below is not None and not declared.same_as:
             is_map = _is_map(hints[item.name])
             inner = None if is_map or value is None else getattr(value, item.name)
             inside = f"{key}.{NAME}." if is_map else f"{key}."

@@ -7,10 +7,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from micota.config.engines import ENGINES, EngineKind
-from micota.config.fields import choice, non_negative, one_of, part, plain, positive, slug, where
+from micota.config.fields import Words, choice, non_negative, one_of, part, plain, positive, slug, where
 from micota.config.graders import GRADERS
-from micota.config.models import SamplingConfig
+from micota.config.sampling import SamplingConfig
 
+AUTO = "auto"
+AUTOMATIC = ("hf", "vllm")  # what engine=auto may stand for
 URL = "the base URL of an OpenAI-compatible API, as http://localhost:8000/v1"
 
 
@@ -106,13 +108,16 @@ class RayConfig:
 class EngineConfig:
     """The engine that runs a model for generation."""
 
-    name: str = one_of(
-        ENGINES,
-        about="The engine that computes completions: transformers (hf), vLLM, a server, or vLLM on a Ray cluster. Ray "
-        "is a way to run vLLM and shares its keys.",
+    name: str = where(
+        Words(lambda: f"one of {AUTO}, " + ", ".join(ENGINES)),
+        lambda value: value == AUTO or value in ENGINES,
+        about="The engine of completions: transformers (hf), vLLM, a server, or vLLM on a Ray cluster (a way "
+        "to run vLLM, which shares its keys); auto: vLLM where it is installed and there is a GPU, else hf.",
         results=True,
     )
-    batch_size: int = positive(64, about="Rows in one batch.", unit="rows", results=False)
+    batch_size: int | None = positive(
+        None, about="Rows in one batch; null: 64, or 256 in vLLM.", unit="rows", results=False
+    )
     dtype: str = choice(
         "auto",
         "float32",
@@ -144,18 +149,25 @@ class EngineConfig:
     ray: RayConfig | None = part(default=None, about="The cluster, with engine=ray.")
 
     @property
+    def rows(self) -> int:
+        """Rows in one batch."""
+        return self.batch_size or ENGINES[self.name].batch_size
+
+    @property
     def numerics(self) -> str:
         """The part of an engine that changes numbers and so enters keys, beside ``dtype``. Ray is a way to run vLLM."""
-        name = ENGINES[self.name].numerics or self.name
+        name = self.name if self.name == AUTO else ENGINES[self.name].numerics or self.name
         return f"{name}-batch_invariant" if self.batch_invariant else name
 
     def conflicts(self) -> Iterator[str]:
+        possible = AUTOMATIC if self.name == AUTO else (self.name,)
         for item in fields(self):
-            owners = [f"engine={kind.name}" for kind in ENGINES.values() if item.name in kind.settings]
+            owners = [kind.name for kind in ENGINES.values() if item.name in kind.settings]
             value = getattr(self, item.name)
-            if owners and f"engine={self.name}" not in owners and value != item.default:
-                yield f"{item.name}={value} is a setting of {' and '.join(owners)}, and this is {self.name}"
-        needs = ENGINES[self.name].needs
+            if owners and not {*possible} & {*owners} and value != item.default:
+                listed = " and ".join(f"engine={name}" for name in owners)
+                yield f"{item.name}={value} is a setting of {listed}, and this is {self.name}"
+        needs = None if self.name == AUTO else ENGINES[self.name].needs
         if needs is not None and getattr(self, needs) is None:
             yield f"engine={self.name} needs {needs}, which is null"
 

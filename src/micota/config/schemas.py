@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from micota.config.call import Call
 from micota.config.fields import choice, non_negative, part, plain, positive, slug, where
+from micota.config.launcher import LauncherConfig
 from micota.config.method import ROLES, CompareConfig, DataConfig, MergeConfig, MergeSweepConfig, SelectConfig
 from micota.config.models import ModelConfig, OtherModelConfig
 from micota.config.problems import BenchConfig, ProblemsConfig, PromptConfig
@@ -65,6 +66,26 @@ class Config:
     compared: dict[str, DataConfig] = part(
         default_factory=dict, about="The recipes that select.match makes alike, by label.", internal=True
     )
+
+    def engine_of(self, model: ModelConfig) -> EngineConfig:
+        """The engine that runs a model of this config."""
+        return model.engine or self.engine
+
+    def trainer_of(self, model: ModelConfig) -> TrainerConfig:
+        """The trainer of a model of this config; it also measures likelihoods and token ranks under the model."""
+        return model.trainer or self.trainer
+
+    def placed(self, model: ModelConfig | None) -> Config:
+        """The config for a stage that runs ``model``: ``engine`` and ``trainer`` are its own, if it has any."""
+        if model is None or (model.engine is None and model.trainer is None):
+            return self
+        return replace(self, engine=self.engine_of(model), trainer=self.trainer_of(model))
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether a trainer runs on a GPU."""
+        trainers = (self.trainer, self.ta.trainer, self.student.trainer)
+        return any(trainer is not None and trainer.accelerator == "gpu" for trainer in trainers)
 
     @property
     def overrides(self) -> list[str]:
@@ -172,6 +193,11 @@ class PipelineConfig(Config):
         "local",
         default="slurm",
         about="Where the runner submitit sends jobs; local: to this machine.",
+        results=False,
+    )
+    launcher: LauncherConfig = part(
+        LauncherConfig,
+        about="What the jobs of runner=submitit ask for, by command, as launcher.train.gpus_per_node=8.",
         results=False,
     )
 

@@ -26,7 +26,9 @@ ENGINES.for_each(_check)
 
 _VLLM = ("tensor_parallel", "memory_fraction", "prefix_caching", "batch_invariant", "max_model_len")
 ENGINES.add(EngineKind(name="hf", opens="micota.engines.hf:HFEngine", takes_weights=True))
-ENGINES.add(EngineKind(name="vllm", opens="micota.engines.vllm:VLLMEngine", settings=_VLLM, takes_weights=True))
+ENGINES.add(
+    EngineKind(name="vllm", opens="micota.engines.vllm:VLLMEngine", settings=_VLLM, takes_weights=True, batch_size=256)
+)
 ENGINES.add(
     EngineKind(
         name="server",
@@ -36,7 +38,14 @@ ENGINES.add(
     )
 )
 ENGINES.add(
-    EngineKind(name="ray", opens="micota.engines.ray:RayEngine", settings=(*_VLLM, "ray"), needs="ray", numerics="vllm")
+    EngineKind(
+        name="ray",
+        opens="micota.engines.ray:RayEngine",
+        settings=(*_VLLM, "ray"),
+        needs="ray",
+        numerics="vllm",
+        batch_size=256,
+    )
 )
 
 

@@ -110,7 +110,7 @@ class HFEngine:
         device = config.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.batch_size = config.batch_size
+        self.batch_size = config.rows
         self.tokenizer: Any = load_tokenizer(folder, revision)
         self.context_tokens = context_tokens(folder, revision)
         self._source: dict[str, Any] = {"revision": revision, "dtype": config.dtype}

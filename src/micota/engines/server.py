@@ -21,7 +21,7 @@ class ServerEngine:
 
     def __init__(self, config: EngineConfig, folder: str, revision: str | None) -> None:
         assert config.server is not None, "the configuration has checked it"
-        self.concurrency = config.batch_size
+        self.concurrency = config.rows
         self.server = config.server
         self.model = config.server.model or folder
         self._endpoint = Endpoint(config.server, KEY)

@@ -41,7 +41,7 @@ class VLLMEngine:
             revision=revision,
             dtype=config.dtype,
             tensor_parallel_size=config.tensor_parallel,
-            max_num_seqs=config.batch_size,
+            max_num_seqs=config.rows,
             gpu_memory_utilization=config.memory_fraction,
             enable_prefix_caching=config.prefix_caching,
             enforce_eager=on_cpu,

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from micota.config import Config, EvaluateConfig, ModelConfig
 from micota.errors import ConfigError
-from micota.graph.models import completions, evaluation_prompt, generator_config, likelihood, named, rows, source
+from micota.graph.models import (
+    completions,
+    evaluation_prompt,
+    generator_config,
+    likelihood,
+    named,
+    rows,
+    source,
+)
 from micota.graph.node import AnyNode, Node
 from micota.graph.nodes import data, model
 from micota.graph.specs import LikelihoodSpec, RankShiftSpec, ScoresSpec
@@ -73,11 +81,12 @@ def rank_shifts(config: Config) -> dict[str, Node[RankShiftSpec]]:
     return {
         name: Node(
             name=graded.name,
-            spec=RankShiftSpec(precision=config.trainer.precision),
+            spec=RankShiftSpec(precision=config.trainer_of(config.student).precision),
             inputs={"model": source(config.student), "completions": graded.inputs["completions"]},
             command="evaluate",
             choose={"data": config.data.chosen, "rank_shift": "true"},
             benchmark=name,
+            runs=config.student,
         )
         for name, graded in scores(config, "student").items()
     }

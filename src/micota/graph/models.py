@@ -77,7 +77,7 @@ def _tuned_ta(config: Config) -> ModelConfig:
         return config.ta
     tuned = named(config.merge.tuned)
     thinking = tuned.thinking if tuned.thinking.open else config.ta.thinking
-    return replace(tuned, sampling=config.ta.sampling, thinking=thinking)
+    return replace(tuned, sampling=config.ta.sampling, thinking=thinking, engine=tuned.engine or config.ta.engine)
 
 
 def generator_of(config: Config, recipe: PartConfig) -> ModelConfig:
@@ -116,6 +116,7 @@ def completions(
         command=command,
         choose=choose,
         benchmark=name,
+        runs=generator,
     )
 
 
@@ -123,14 +124,15 @@ def completions_spec(
     config: Config, problems: SourceConfig, generator: ModelConfig, sampling: SamplingConfig, prompt: Prompt
 ) -> CompletionsSpec:
     """The settings that determine completions, both of a separate artifact and of a merge sweep."""
+    engine = config.engine_of(generator)
     return CompletionsSpec(
         questions=questions(problems),
         prompt=prompt,
         sampling=sampling,
         thinking=generator.thinking,
-        engine=config.engine.numerics,
-        dtype=config.engine.dtype,
-        extra_body=dict(config.engine.server.extra_body) if config.engine.server else {},
+        engine=engine.numerics,
+        dtype=engine.dtype,
+        extra_body=dict(engine.server.extra_body) if engine.server else {},
         seed=config.seed if sampling.temperature > 0 else None,
     )
 
@@ -144,8 +146,9 @@ def likelihood(config: Config, examples: AnyNode, command: str, choose: dict[str
     """The likelihood of ``examples`` under the student before SFT."""
     return Node(
         name=f"{examples.name}@{config.student.name}",
-        spec=LikelihoodSpec(precision=config.trainer.precision),
+        spec=LikelihoodSpec(precision=config.trainer_of(config.student).precision),
         inputs={"model": source(config.student), "data": examples},
         command=command,
         choose=choose,
+        runs=config.student,
     )

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
+from micota.config import ModelConfig
+
 SCHEMA_VERSION = 3  # of artifacts; part of every key, so that a new layout never meets an old one
 
 
@@ -32,7 +34,8 @@ class Node(Generic[SpecT]):
     """One artifact of the graph.
 
     ``inputs`` are the nodes it is made from, by role. ``command`` and its overrides ``choose`` make the node.
-    ``benchmark`` names the problem set of completions, scores or rank shifts.
+    ``benchmark`` names the problem set of completions, scores or rank shifts. ``runs`` is the model
+    whose engine or trainer makes the node, which does not determine it; None: no model runs.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Node(Generic[SpecT]):
     command: str = ""
     choose: Mapping[str, str] = field(default_factory=dict)
     benchmark: str | None = None
+    runs: ModelConfig | None = field(default=None, compare=False, repr=False)
 
     @property
     def stage(self) -> str:

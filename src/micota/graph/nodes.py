@@ -193,19 +193,21 @@ def trained(config: Config, role: str) -> Node[TrainSpec]:
     base, recipe = (config.ta, config.ta_data) if role == "ta" else (config.student, config.data)
     if base.sft is None:
         raise ConfigError(f"{role}={base.name} has no training settings; add {role}.sft to its YAML")
+    trainer = config.trainer_of(base)
     examples = data(config, recipe, matched=role != "ta")
     return Node(
         name=f"{base.name}+{recipe.name}",
         spec=TrainSpec(
             sft=base.sft.settled(generators_of(examples)),
-            precision=config.trainer.precision,
-            attention=config.trainer.attention,
-            loss=config.trainer.loss,
+            precision=trainer.precision,
+            attention=trainer.attention,
+            loss=trainer.loss,
             seed=config.seed,
         ),
         inputs={"model": source(base), "data": examples},
         command="train",
         choose={"role": role} if role == "ta" else {"data": recipe.chosen},
+        runs=base,
     )
 
 
@@ -265,6 +267,7 @@ def merge_sweep(config: Config) -> Node[MergeSweepSpec]:
         command="merge",
         # Calibration is part of the command of its merge; a grid has a separate command.
         choose={"sweep": "true"} if target is None else {},
+        runs=config.ta,
     )
 
 

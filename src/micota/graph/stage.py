@@ -29,6 +29,7 @@ class Stage:
         headline: of a node and its results, the numbers for one line of the console.
         describe: of a node and its results (empty where they are no longer stored), what it did, in one line.
         has_ranks: it runs in several processes at once, where the trainer has several devices.
+        runs_engine: it generates with ``engine``.
         module: what a worker process imports to know this stage.
     """
 
@@ -41,6 +42,7 @@ class Stage:
     run: str = ""
     check: str = ""
     has_ranks: bool = False
+    runs_engine: bool = False
     module: str
 
 

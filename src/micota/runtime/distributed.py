@@ -81,4 +81,6 @@ def stop(code: int, text: str) -> NoReturn:
     if code == 128 + signal.SIGINT:
         raise KeyboardInterrupt(text)
     print(f"{text}; the same command goes on from here", file=sys.stderr)
+    if code == 128 + signal.SIGUSR2:  # to submitit's handler, which puts the job back into the queue and exits
+        signal.raise_signal(signal.SIGUSR2)
     sys.exit(code)

@@ -19,6 +19,7 @@ from micota.graph import unique
 from micota.graph.node import AnyNode
 from micota.graph.stage import function, stage_of
 from micota.runtime.distributed import outer_rank
+from micota.runtime.placing import engine_note, placed
 from micota.runtime.plan import Task, finished, missing, pending, show_plan, tasks_of
 from micota.runtime.work import Work
 from micota.tracking import NoRun, Run, check_tracker, track
@@ -46,6 +47,8 @@ def execute(config: Config, command: str, targets: list[AnyNode], console: Conso
         raise ArtifactError(missing(config, foreign, targets))
     if todo:
         check_tracker(config.tracker)
+    for note in dict.fromkeys(filter(None, (engine_note(config, node) for node in todo))):
+        console.print(Text(note, "dim"))
     with in_use(store, targets) as protected:
         for task in tasks_of(todo, finished(store, targets)):
             perform(config, store, task, console, show_log=True)
@@ -69,7 +72,7 @@ def perform(config: Config, store: Store, task: Task, console: Console, *, show_
                     if show_log:
                         console.print(Text(f"log: {build.path / LOG}", "dim"))
                     run = run or stack.enter_context(_tracked(config, store, task))
-                    run_stage(Work(config, store, node, build, run, console))
+                    run_stage(Work(placed(config, node, build), store, node, build, run, console))
             manifest = store.manifest(node)
             assert manifest is not None
             if run is not None:
@@ -87,7 +90,7 @@ def check_all(config: Config, store: Store, nodes: Sequence[AnyNode]) -> None:
     """Run the checks of all nodes that are not done, before the first of them is made."""
     for node in nodes:
         if (check := stage_of(node).check) and not store.is_done(node):
-            function(check)(config, node)
+            function(check)(placed(config, node), node)
 
 
 def check_first(configs: Mapping[str, Config], store: Store, nodes: Sequence[AnyNode]) -> None:
@@ -119,7 +122,7 @@ def follow(config: Config, store: Store, targets: list[AnyNode]) -> None:
     check_all(config, store, targets)
     for node in targets:
         if stage_of(node).has_ranks and not store.is_done(node):
-            run_stage(Work(config, store, node, Build(store.partial(node)), NoRun(), Console(quiet=True)))
+            run_stage(Work(placed(config, node), store, node, Build(store.partial(node)), NoRun(), Console(quiet=True)))
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from micota.errors import ERROR, USER_ERROR, ChildError, StageError, failure, is
 from micota.graph.node import AnyNode
 from micota.runtime.distributed import end_with_parent, stop
 from micota.runtime.work import Work
-from micota.sft.callbacks import StoppedError
+from micota.sft.callbacks import StoppedError, stop_signals
 from micota.sft.progress import Progress
 from micota.tracking import NoRun
 
@@ -123,21 +123,27 @@ def _end_with_the_first_that_fails(processes: list[subprocess.Popen[str]], first
 
 @contextmanager
 def _passing_on(processes: list[subprocess.Popen[str]]) -> Iterator[None]:
-    """Pass SIGTERM and SIGINT on to the ranks, which save a checkpoint before they end."""
+    """Pass SIGTERM and SIGINT on to the ranks, which save a checkpoint before they end. So does the signal of a job
+    whose time is over (see ``stop_signals``); submitit gets it when they have ended."""
+    announced = False
 
     def pass_on(signum: int, _frame: Any) -> None:
+        nonlocal announced
+        announced |= signum == signal.SIGUSR2
         for process in processes:
-            process.send_signal(signum)
+            process.send_signal(signal.SIGTERM if signum == signal.SIGUSR2 else signum)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {signum: signal.signal(signum, pass_on) for signum in (signal.SIGTERM, signal.SIGINT)}
+    before = {signum: signal.signal(signum, pass_on) for signum in stop_signals()}
     try:
         yield
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+        if announced:
+            signal.raise_signal(signal.SIGUSR2)
 
 
 def _take(event: dict[str, Any], build: Build, progress: Progress) -> None:

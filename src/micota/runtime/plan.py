@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from micota.artifacts.store import Store
 from micota.config import Config, command_line
 from micota.graph import unique
 from micota.graph.node import AnyNode
+from micota.runtime.placing import engine_note
 
 CHANGES_SHOWN = 3  # fields of one artifact
 VALUE_CHARS = 40
@@ -90,8 +91,18 @@ def missing(config: Config, tasks: list[Task], targets: list[AnyNode]) -> str:
     )
 
 
-def show_plan(config: Config, store: Store, targets: list[AnyNode], console: Console) -> None:
-    """Print for each command which nodes are done and which it would make, with the config changes behind these."""
+def show_plan(
+    config: Config,
+    store: Store,
+    targets: list[AnyNode],
+    console: Console,
+    job: Callable[[Task], Mapping[str, Any]] | None = None,
+) -> None:
+    """Print for each command which nodes are done and which it would make, with the config changes behind these.
+
+    Args:
+        job: the parameters of the SLURM job of a task, where tasks run as jobs.
+    """
     todo = {node.folder for node in pending(store, targets)}
     for task in tasks_of(unique(targets)):
         console.print(Text(command_line(config.call, task.command, task.choose), "bold"))
@@ -103,7 +114,12 @@ def show_plan(config: Config, store: Store, targets: list[AnyNode], console: Con
             else:
                 state = "resume" if store.progress(node) else "make  "
                 console.print(Text(f"  {state}  {node.folder}{why(config, store, node)}", "yellow"))
+        if job is not None:
+            wanted = ", ".join(f"{name}={value}" for name, value in job(task).items())
+            console.print(Text(f"  job     {wanted or 'no parameters'}", "dim"))
     console.print(f"{len(todo)} to make")
+    for note in dict.fromkeys(filter(None, (engine_note(config, node) for node in unique(targets)))):
+        console.print(Text(note, "dim"))
 
 
 def why(config: Config, store: Store, node: AnyNode) -> str:

@@ -28,6 +28,7 @@ from micota.errors import ChildError, StageError, failure, is_users
 from micota.graph.stage import stage_modules, stage_of
 from micota.runtime.distributed import started_by_this_process
 from micota.runtime.execute import perform
+from micota.runtime.jobs import job_overrides, job_parameters
 from micota.runtime.plan import Task
 from micota.runtime.streaming import streaming
 
@@ -37,7 +38,7 @@ Runner = Callable[[Task], list[Manifest]]
 
 def default_jobs(config: PipelineConfig) -> int:
     """The default number of stages at a time: on CPU the number of cores over ``num_threads``, else one."""
-    if config.trainer.accelerator != "cpu" or config.num_threads is None or config.runner != "auto":
+    if config.uses_gpu or config.num_threads is None or config.runner != "auto":
         return 1
     cores = num_cores()
     return max(1, min(MAX_WORKERS, cores // config.num_threads))
@@ -55,7 +56,7 @@ def open_runner(
     kind = config.runner
     if kind == "auto":
         on_cpu = "inprocess" if jobs == 1 else "workers"
-        kind = on_cpu if config.trainer.accelerator == "cpu" else "subprocess"
+        kind = "subprocess" if config.uses_gpu else on_cpu
     if kind == "inprocess":
         yield lambda task: perform(configs[task.nodes[-1].folder], store, task, console)
     elif kind == "workers":
@@ -68,8 +69,13 @@ def open_runner(
         ):
             yield run
     else:
-        launcher = [] if kind == "subprocess" else ["-m", f"hydra/launcher=submitit_{config.cluster}"]
-        with streaming(lambda task: _in_process(launcher, config, store, task), store, console) as run:
+
+        def launcher(task: Task) -> list[str]:
+            if kind == "subprocess":
+                return []
+            return job_overrides(config.cluster, job_parameters(config, configs, task))
+
+        with streaming(lambda task: _in_process(launcher(task), config, store, task), store, console) as run:
             yield run
 
 

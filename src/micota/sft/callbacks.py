@@ -22,7 +22,12 @@ from micota.sft.data import SftDataModule, Step
 from micota.sft.memory import Shape, peak_memory_bytes
 from micota.sft.progress import Progress
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals at which training stops: SIGTERM, SIGINT, and in a job of submitit the one with which SLURM announces
+    the end of its time or a preemption; submitit then puts the job back into the queue."""
+    requeue = [signal.SIGUSR2] if callable(signal.getsignal(signal.SIGUSR2)) else []
+    return [signal.SIGTERM, signal.SIGINT, *requeue]
 
 
 def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
@@ -129,7 +134,7 @@ class StoppedError(Exception):
 
 
 class StopOnSignal(Callback):
-    """On SIGTERM or SIGINT, stops Lightning after the current step; ``Checkpoints``, which runs next, saves.
+    """On a stop signal, stops Lightning after the current step; ``Checkpoints``, which runs next, saves.
 
     A second signal goes to the previous handler.
     """
@@ -142,7 +147,7 @@ class StopOnSignal(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Only now: Lightning sets its handlers just before, and they would end the run within a step.
         if threading.current_thread() is threading.main_thread():
-            self._handlers = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
+            self._handlers = {signum: signal.signal(signum, self._note) for signum in stop_signals()}
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if signum := self._of_any_rank(trainer.strategy.root_device):
@@ -170,7 +175,7 @@ class StopOnSignal(Callback):
         Raises:
             StoppedError: a signal ended training.
         """
-        before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+        before = {signum: signal.getsignal(signum) for signum in stop_signals()}
         try:
             yield
         finally:

@@ -31,7 +31,7 @@ class EvalDuringTraining(Callback):
         self._metrics = metrics
         self._every = config.trainer.evaluate_every
         self._evaluation = config.evaluation
-        self._engine = HFEngine.around(model, tokenizer, config.engine.batch_size)
+        self._engine = HFEngine.around(model, tokenizer, config.engine.rows)
         self._benches = {}
         for name, node in graph.scores(config, "student", trained).items():
             problems = load_problems(node.spec.problems)[: config.trainer.evaluate_problems]

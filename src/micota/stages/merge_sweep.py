@@ -140,6 +140,7 @@ class SweepRunner:
         engine = open_engine(work.config.engine, str(models[1].folder), None, takes_weights=True)
         assert isinstance(engine, WeightLoader), "checked before the stage"
         self._engine, self._loader = engine, engine
+        self._engine_name = work.build.engine
         spec = self._spec
         self._evaluator = Evaluator(spec.answers, spec.problems, load_problems(spec.problems), spec.grader, engine)
         self.points: list[MergePoint] = []
@@ -183,6 +184,7 @@ class SweepRunner:
         # Sweeps that run side by side share points: the second to reach a point waits for the first.
         with self._store.build(node, setting["seed"], self._experiment, wait=True) as build:
             if build is not None:
+                build.engine = self._engine_name
                 start = time.perf_counter()
                 self._loader.load_weights(weights())
                 loaded = time.perf_counter()

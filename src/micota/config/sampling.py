@@ -1,0 +1,30 @@
+"""The schema of sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from micota.config.fields import non_negative, positive, where
+
+
+@dataclass(kw_only=True)
+class SamplingConfig:
+    """How completions are sampled from a model."""
+
+    temperature: float = non_negative(
+        0.0, about="The logits are divided by it before a token is sampled; 0 is greedy decoding.", results=True
+    )
+    top_p: float = where(
+        "above 0 and at most 1",
+        lambda value: 0 < value <= 1,
+        1.0,
+        about="Tokens are sampled from the smallest set with this share of the probability.",
+        results=True,
+    )
+    max_tokens: int = positive(16384, about="The most new tokens of a completion.", unit="tokens", results=True)
+    num_samples: int = positive(1, about="Completions for each problem.", results=True)
+
+    def conflicts(self) -> Iterator[str]:
+        if self.num_samples > 1 and self.temperature == 0:
+            yield f"num_samples={self.num_samples} with temperature=0 repeats one answer; set temperature above 0"

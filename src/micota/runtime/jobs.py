@@ -1,0 +1,61 @@
+"""What the SLURM job of a task asks for: the GPUs of its engine or trainer, and the keys of ``launcher``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from micota.config import Config, PipelineConfig
+from micota.graph.node import AnyNode
+from micota.graph.stage import stage_of
+from micota.runtime.plan import Task
+
+LOCAL = ("timeout_min", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_task", "mem_gb")  # of cluster=local
+
+
+def job_parameters(config: PipelineConfig, configs: Mapping[str, Config], task: Task) -> dict[str, Any]:
+    """The parameters of submitit for the job of a task; those of ``launcher`` win over what follows from the config."""
+    needs: dict[str, Any] = {}
+    for node in task.nodes:
+        for name, value in _needs(configs[node.folder].placed(node.runs), node).items():
+            needs[name] = max(value, needs.get(name, 0))
+    given = config.launcher.of(task.command)
+    if "gres" in given:
+        needs.pop("gpus_per_node", None)
+    parameters = needs | given
+    return parameters if config.cluster == "slurm" else {k: v for k, v in parameters.items() if k in LOCAL}
+
+
+def _needs(config: Config, node: AnyNode) -> dict[str, int]:
+    """The machines and GPUs that the stage of a node uses."""
+    stage, trainer, engine = stage_of(node), config.trainer, config.engine
+    if stage.has_ranks and trainer.accelerator == "gpu":
+        # On several machines SLURM starts the processes, on one the command does.
+        several = {"nodes": trainer.num_nodes, "tasks_per_node": trainer.devices} if trainer.num_nodes > 1 else {}
+        return {"gpus_per_node": trainer.devices, **several}
+    if stage.runs_engine:
+        is_elsewhere = engine.server is not None or (engine.ray is not None and engine.ray.address is not None)
+        on_gpu = engine.device == "cuda" or (engine.device == "auto" and trainer.accelerator == "gpu")
+        copies = engine.ray.workers if engine.ray is not None else 1
+        return {"gpus_per_node": engine.tensor_parallel * copies} if on_gpu and not is_elsewhere else {}
+    if stage.name in ("likelihood", "rank_shift") and trainer.accelerator == "gpu":
+        return {"gpus_per_node": 1}
+    return {}
+
+
+def job_overrides(cluster: str, parameters: Mapping[str, Any]) -> list[str]:
+    """The words of a command line that submit one command as a job with these parameters."""
+    words = [f"hydra.launcher.{name}={_hydra(value)}" for name, value in parameters.items()]
+    return ["-m", f"hydra/launcher=submitit_{cluster}", *words]
+
+
+def _hydra(value: Any) -> str:
+    """A value in the grammar of Hydra's overrides, in which quoted text may have any character."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_hydra(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_hydra, value)) + "]"
+    return (
+        json.dumps(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    )
