@@ -161,7 +161,7 @@ def test_a_stage_makes_its_artifact(
     namespace(blocks, record)
     rows = tmp_path / "rows.jsonl"
     row = {"problem_id": "1", "messages": [{"role": "user", "content": "?"}], "completion": "One two one"}
-    rows.write_text(json.dumps(row | {"num_tokens": 0, "source": "mine"}) + "\n")
+    rows.write_text(json.dumps(row | {"num_tokens": 3, "source": "mine"}) + "\n")
     config = composed(
         *("generate", "experiment=tiny", "tracker=none", "data=instruct", "data.name=mine", f"data.path={rows}"),
         *("select.num_examples=null", f"artifacts={tmp_path / 'artifacts'}"),

@@ -55,13 +55,17 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One training example: chat messages and the completion to learn, from the recipe named ``source``."""
+    """One training example: chat messages and the completion to learn, from the recipe named ``source``.
+
+    With ``learn_all`` the turns of the assistant in ``messages`` are learnt, too.
+    """
 
     problem_id: str
     messages: list[dict[str, str]]
     completion: str
     num_tokens: int
     source: str
+    learn_all: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,8 @@ VALUES: dict[str, list[Any]] = {  # where a type does not say what else is accep
     "thinking": ["cot"],
     "worker_bytes": [2**30],
     "overrides": [["seed=1"]],
+    "columns": [{"problem": "text"}],
+    "only": [{"domain": "math"}],
 }
 
 

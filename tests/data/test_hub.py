@@ -15,10 +15,11 @@ import pytest
 from micota.artifacts.jsonl import write_text
 from micota.artifacts.store import Store
 from micota.config import HubConfig, SelectConfig, SourceConfig
+from micota.config.rows import RowsConfig
 from micota.data.hub import check_hub, push
 from micota.errors import ConfigError
 from micota.graph.node import Node
-from micota.graph.specs import Prompt, RowsSpec
+from micota.graph.specs import Prompt, RowsSpec, SourceSpec
 
 TOKEN = "hf_of_the_tests"
 
@@ -28,6 +29,9 @@ SHARED: dict[str, Any] = {
     "prompt": Prompt(template="{problem}", system=None),
     "select": SelectConfig(filters=[]),
     "seed": 0,
+    "rows": RowsConfig(path="rows.jsonl"),
+    "tokenizer": SourceSpec(path="bundled:student", revision=None, fingerprint=None),
+    "decontaminate_against": {},
 }
 
 
@@ -103,7 +107,7 @@ def repos(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 
 def test_rows_card_and_manifest_are_uploaded_to_a_private_repository(repos: dict[str, Any], tmp_path: Path) -> None:
-    store, node = Store(tmp_path), Node(name="strong", spec=RowsSpec(**SHARED, path="rows.jsonl", fingerprint=None))
+    store, node = Store(tmp_path), Node(name="strong", spec=RowsSpec(**SHARED))
     with store.build(node, 0) as build:
         assert build is not None
         for name in ("data.jsonl", "card.json", "README.md"):

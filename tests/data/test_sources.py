@@ -26,17 +26,37 @@ def test_columns_and_answers_after_a_mark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "fields", "message"), [
-    ('{"problem": "p"}\n', {}, "row 0 has no column 'answer'; it has problem"),
-    ('{"problem": "p", "answer": " "}\n', {}, "row 0 has an empty answer"),
+    ('{"problem": "p"}\n', {}, "rows.jsonl:1: answer_column=answer: there is no such column; it has problem"),
+    ('{"problem": "p", "answer": " "}\n', {}, "rows.jsonl:1: answer=' '; accepted: a gold answer"),
     ('{"problem": "p", "answer": "1"}\n', {"num_rows": 2}, "has 1 rows; num_rows is 2"),
-    ('{"problem": "p", "answer": "1", "id": 1}\n' * 2, {"id_column": "id"}, "'id' repeat"),
+    ('{"problem": "p", "answer": "1", "id": 1}\n' * 2, {"id_column": "id"},
+     ":2: the id '1' is that of .*:1, too; ids must be unique"),
     ("", {}, "has no rows"),
     ('{"problem": "p", "answer": "1"}\n{', {}, "rows.jsonl:2: not valid JSON"),
     ("[]\n", {}, "rows.jsonl:1: expected a JSON object, not list"),
+    ('{"problem": "p", "answer": null}\n', {}, "rows.jsonl:1: answer='None'; accepted: a gold answer"),
+    ('{"problem": "p", "answer": null, "solution": "5"}\n', {}, "rows.jsonl:1: answer='None'"),
+    ('{"problem": "p", "answer": NaN}\n', {}, "rows.jsonl:1: answer='nan'"),
+    ('{"text": "p", "answer": "1"}\n', {}, "problem_column=problem: there is no such column; it has answer, text"),
+    ('{"problem": "p", "answer": "1"}\n', {"id_column": "nr"}, "id_column=nr: there is no such column"),
+    ('{"problem": 3, "answer": "1"}\n', {}, "rows.jsonl:1: problem=3; accepted: the text of a problem"),
+    ('{"problem": "p", "solution": "so\\nit is 3"}\n', {}, r":1: there is no .*boxed.* in solution="),
 ])  # fmt: skip
 def test_bad_rows_are_one_clear_error(tmp_path: Path, text: str, fields: dict[str, object], message: str) -> None:
     with pytest.raises(SourceError, match=message):
         load_problems(SourceConfig(path=write(tmp_path, text), **fields))
+
+
+@pytest.mark.parametrize(("row", "problem", "answer"), [
+    ({"question": "p", "answer": 27.0}, "p", "27.0"),
+    ({"prompt": "p", "gold": "1"}, "p", "1"),
+    ({"problem": "p", "final_answer": ["x"]}, "p", "x"),
+    ({"problem": "p", "solution": "so \\boxed{3} or\n\\boxed{4}"}, "p", "4"),
+    ({"problem": "p", "solution": "5"}, "p", "5"),
+])  # fmt: skip
+def test_usual_columns_need_no_setting(tmp_path: Path, row: dict[str, object], problem: str, answer: str) -> None:
+    [read] = load_problems(SourceConfig(path=write(tmp_path, json.dumps(row))))
+    assert (read.id, read.problem, read.answer) == ("0", problem, answer)
 
 
 def test_what_is_bundled() -> None:
@@ -63,7 +83,7 @@ def test_types_lists_units_and_tolerances_come_from_columns(tmp_path: Path) -> N
 
 def test_an_unknown_type_is_one_clear_error(tmp_path: Path) -> None:
     path = write(tmp_path, '{"problem": "p", "answer": "1", "kind": "Odd"}\n')
-    with pytest.raises(SourceError, match="row 0 has kind='Odd'; types has Even"):
+    with pytest.raises(SourceError, match=r"rows.jsonl:1: kind='Odd'; types has Even"):
         load_problems(SourceConfig(path=path, type_column="kind", types={"Even": "number"}))
 
 
@@ -75,7 +95,7 @@ def test_golds_in_boxes(tmp_path: Path) -> None:
     path = write(tmp_path, "\n".join(json.dumps(row) for row in rows))
     source = SourceConfig(path=path, answer_column="solution", answer_boxed=True)
     assert [row.answer for row in load_problems(source)] == [r"\frac{1}{2}", "3"]
-    with pytest.raises(SourceError, match=r"row 0 has no \\boxed\{\} in its solution"):
+    with pytest.raises(SourceError, match=r":1: there is no \\boxed\{\} in solution='4'"):
         load_problems(replace(source, path=write(tmp_path, '{"problem": "p", "solution": "4"}\n')))
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from micota import graph
@@ -24,7 +23,6 @@ from micota.config import (
 )
 from micota.data.datacard import CARD, CARD_PAGE
 from micota.data.decontamination import Match
-from micota.errors import SourceError
 from micota.graph import CompletionsSpec, Prompt, source
 from micota.graph.node import Node
 from micota.graph.specs import FilteredSpec
@@ -235,26 +233,3 @@ def test_a_recipe_of_candidates_is_measured_and_chosen_from(composed: Callable[.
     assert likelihoods[0].bits_per_byte < likelihoods[1].bits_per_byte
     page = (store.path(node) / CARD_PAGE).read_text()
     assert "fewest bits per byte" in page and "likelihood of short: bpc" in page
-
-
-@pytest.mark.parametrize(("row", "named"), [
-    ({"messages": []}, "messages=[]; accepted: a list of at least one"),
-    ({"messages": "What is 1 + 1?"}, "messages='What is 1 + 1?'"),
-    ({"messages": [{"role": "user"}]}, "messages=[{'role': 'user'}]"),
-    ({"completion": ""}, "completion=''; accepted: a text"),
-    ({"completion": None}, "completion=None"),
-])  # fmt: skip
-def test_rows_of_the_users_own_are_checked(
-    composed: Callable[..., Any], tmp_path: Path, row: dict[str, Any], named: str
-) -> None:
-    good = {"problem_id": "1", "messages": [{"role": "user", "content": "1 + 1?"}], "completion": "2"}
-    lines = [good | {"num_tokens": 1, "source": "mine"} | changes for changes in ({}, row)]
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    config = composed(
-        "generate", "experiment=tiny", "tracker=none", f"artifacts={tmp_path / 'made'}", f"data.path={path}"
-    )
-    [task] = tasks_of([graph.data(config, config.data)])
-    with pytest.raises(SourceError) as caught:
-        perform(config, Store(config.artifacts), task, Console(quiet=True))
-    assert f"rows.jsonl:2: {named}" in str(caught.value)

@@ -32,10 +32,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
-    """Write dataclass rows as JSONL, atomically; returns the number of rows."""
-    lines = [json_line(asdict(row)) for row in rows]
-    write_text(path, "".join(lines))
-    return len(lines)
+    """Write dataclass rows as JSONL, atomically and one at a time; returns the number of rows."""
+    draft = path.with_name(path.name + DRAFT)
+    count = 0
+    with open(draft, "w", encoding="utf-8") as handle:
+        for count, row in enumerate(rows, start=1):  # noqa: B007 (counted)
+            handle.write(json_line(asdict(row)))
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(draft, path)
+    return count
 
 
 def json_line(row: Mapping[str, Any]) -> str:

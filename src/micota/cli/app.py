@@ -41,6 +41,7 @@ from micota.config import (
     conf_folder,
     parse,
 )
+from micota.config.models import is_row_file
 from micota.config.roles import as_typed, for_hydra, schema_node
 from micota.console import quieten
 from micota.errors import USER_ERROR, ConfigError
@@ -246,8 +247,8 @@ def local_inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         return
     where = getattr(node, "path", None)
     if where is not None and hasattr(node, "fingerprint"):
-        looks_local = where.startswith((".", "/", "~")) or where.endswith((".jsonl", ".json"))
-        if not where.startswith("bundled:") and (looks_local or Path(where).exists()):
+        looks_local = where.startswith((".", "/", "~")) or is_row_file(where)
+        if not where.startswith(("bundled:", "hub:")) and (looks_local or Path(where).exists()):
             owner: Any = node
             owner.path = str(Path(where).expanduser()) if where.startswith("~") else where
             yield path.lstrip("."), owner

@@ -14,7 +14,7 @@ from micota.console import WideTable, new_table, open_console, print_table
 from micota.data.datacard import CARD
 from micota.data.hub import check_hub, push
 from micota.graph.node import AnyNode
-from micota.graph.specs import DataSpec
+from micota.graph.specs import DataSpec, RowsSpec
 from micota.runtime.execute import execute
 
 
@@ -55,7 +55,9 @@ def generators_table(store: Store, pools: dict[str, AnyNode], lost: dict[str, di
         manifest = store.manifest(pool)
         counts[label] = manifest.counts if manifest is not None else {}
     reasons = sorted({name for counted in counts.values() for name in counted if name.startswith("dropped_")})
-    table = _table("", "generator", "sampled", *(name.removeprefix("dropped_") for name in reasons), "passed")
+    is_read = all(isinstance(pool.spec, RowsSpec) for pool in pools.values())
+    first, taken = ("rows of", "read") if is_read else ("generator", "sampled")
+    table = _table("", first, taken, *(name.removeprefix("dropped_") for name in reasons), "passed")
     for column in ("lost_to_others", "it_alone_lacks") if lost else ():
         table.add_column(column.replace("_", " "), justify="right")
     for label, counted in counts.items():

@@ -19,12 +19,14 @@ class Filter:
         settings: the fields of ``select`` that it reads.
         open: from a ``SelectConfig`` to a check of ``Completion`` and ``Verdict``, in the order of the completions of
             one generator; the check returns the reason to drop a completion, or None.
+        needs_gold: it reads the verdict, and so does not apply to rows without a gold answer.
     """
 
     name: str
     reasons: tuple[str, ...]
     open: Callable[[Any], Callable[[Any, Any], str | None]]
     settings: tuple[str, ...] = ()
+    needs_gold: bool = False
 
 
 FILTERS: Registry[Filter] = Registry("filter", home="micota.data.filters")

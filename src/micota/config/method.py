@@ -26,6 +26,7 @@ from micota.config.filters import FILTERS, Filter
 from micota.config.merge_methods import MERGE_METHODS, MergeMethod
 from micota.config.models import OtherModelConfig, is_model_path
 from micota.config.problems import OtherProblemsConfig
+from micota.config.rows import RowsConfig
 from micota.config.sampling import SamplingConfig
 
 GENERATORS = ("teacher", "ta", "ta_sft", "ta_merged", "short_generator", "large", "small")
@@ -126,8 +127,8 @@ class RecipeSelectConfig:
 
 
 @dataclass(kw_only=True)
-class PartConfig:
-    """One generator's share of the training data, or rows of a file."""
+class PartConfig(RowsConfig):
+    """One generator's share of the training data, or rows at a path."""
 
     name: str = slug(
         about="Its name in folders, tables and figures. If the path is overridden, the last part of the path.",
@@ -153,18 +154,6 @@ class PartConfig:
     select: RecipeSelectConfig = part(
         RecipeSelectConfig,
         about="The settings of select that differ in this recipe, as data.select.filters=[finished].",
-    )
-    path: str | None = plain(
-        None,
-        about="A file of rows instead of a generator: a JSONL file, or bundled:NAME.jsonl.",
-        results=True,
-    )
-    fingerprint: str | None = plain(
-        None,
-        about="The hash of the file, so that a changed file is another one.",
-        results=True,
-        of_path=True,
-        internal=True,
     )
 
 
@@ -199,13 +188,14 @@ class DataConfig(PartConfig):
         return self.option or self.name
 
     def settled(self) -> DataConfig:
-        """The recipe without models that generate nothing, so that equal recipes compare equal."""
+        """The recipe without models that generate nothing, so that equal recipes compare equal; how the rows of a path
+        are transferred makes no other recipe."""
 
         def model_of(part: PartConfig) -> OtherModelConfig:
             return part.model if part.generator == "model" else OtherModelConfig()
 
-        parts = {label: replace(part, model=model_of(part)) for label, part in self.parts.items()}
-        return replace(self, parts=parts, model=model_of(self))
+        parts = {label: replace(part, model=model_of(part), streaming=False) for label, part in self.parts.items()}
+        return replace(self, parts=parts, model=model_of(self), streaming=False)
 
     def each(self) -> Iterator[PartConfig]:
         """This recipe, and its parts."""

@@ -11,11 +11,19 @@ from micota.config.running import EngineConfig, TrainerConfig
 from micota.config.sampling import SamplingConfig
 
 OTHER = "other"  # the entry of by_generator for all generators that have none
+ROW_FILES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")  # each also with .gz after it
+
+
+def is_row_file(path: str) -> bool:
+    """Whether a path names a file of rows, by its suffix."""
+    return path.removesuffix(".gz").endswith(ROW_FILES)
 
 
 def name_of(path: str) -> str:
     """The name that follows from a path: its last part, without characters that a folder cannot have."""
-    last = path.rstrip("/").rpartition("/")[2].rpartition(":")[2].removesuffix(".jsonl").removesuffix(".json")
+    last = path.rstrip("/").rpartition("/")[2].rpartition(":")[2]
+    last = last.removesuffix(".gz")
+    last = last.removesuffix(next((suffix for suffix in ROW_FILES if last.endswith(suffix)), ""))
     return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip(".-") or "unnamed"
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from micota.artifacts.provenance import versions
+from micota.config import SourceConfig
+from micota.config.rows import RowsConfig
 from micota.graph import CompletionsSpec, DataSpec, FilteredSpec, MostLikelySpec, RowsSpec, weights_of
 from micota.graph.node import AnyNode
 from micota.records import DATA, Example
@@ -43,19 +45,29 @@ def card(node: AnyNode, counts: Mapping[str, int], examples: Sequence[Example]) 
         "num_tokens": {"total": sum(lengths), "mean": sum(lengths) / len(lengths)}
         | {f"p{rank}": int(np.percentile(lengths, rank, method="lower")) for rank in PERCENTILES},
         "sources": dict(Counter(example.source for example in examples)),
-        "problems": {"path": spec.problems.path, "revision": spec.problems.revision, "split": spec.problems.split},
+        "problems": _location(spec.problems),
         "prompt": asdict(spec.prompt),
         "select": asdict(spec.select),
-        "decontaminate_against": sorted(spec.decontaminate_against) if isinstance(spec, FilteredSpec) else [],
+        "decontaminate_against": _decontaminated(spec),
         "seed": spec.seed,
         "completions": counts.get("completions"),
         "dropped": {name.removeprefix(prefix): n for name, n in counts.items() if name.startswith(prefix)},
         "weights": weights_of(spec),
         "select_by": spec.select_by if isinstance(spec, MostLikelySpec) else None,
         "made_from": [_origin(label, child) for label, child in node.inputs.items()],
-        "rows_of": spec.path if isinstance(spec, RowsSpec) else None,
+        "rows_of": _location(spec.rows) if isinstance(spec, RowsSpec) else None,
+        "not_checked": counts.get("not_checked", 0),
         "versions": versions(),
     }
+
+
+def _location(source: SourceConfig | RowsConfig | None) -> dict[str, Any] | None:
+    names = ("path", "revision", "subset", "split")
+    return None if source is None else {name: getattr(source, name) for name in names}
+
+
+def _decontaminated(spec: DataSpec) -> list[str]:
+    return sorted(spec.decontaminate_against) if isinstance(spec, FilteredSpec | RowsSpec) else []
 
 
 def _origin(label: str, node: AnyNode) -> dict[str, Any]:
@@ -76,15 +88,15 @@ def markdown(card: Mapping[str, Any]) -> str:
     tokens = card["num_tokens"]
     lines = [
         "---", _front_matter(card), "---", "", f"# {card['name']}", "",
-        f"{card['num_examples']} examples on {card['num_problems']} problems of `{card['problems']['path']}` "
-        f"({card['problems']['split']}), {tokens['total']} tokens in their completions. "
+        f"{card['num_examples']} examples on {card['num_problems']} problems{_of(card['problems'])}, "
+        f"{tokens['total']} tokens in their completions. "
         f"Made by micota; key `{card['key']}`.",
         "", "| tokens a completion | mean | " + " | ".join(f"{rank} %" for rank in PERCENTILES) + " |",
         "|---" * (len(PERCENTILES) + 2) + "|",
         f"| | {tokens['mean']:.1f} | " + " | ".join(str(tokens[f"p{rank}"]) for rank in PERCENTILES) + " |",
         "", "## Generators", "",
         *(_origin_line(origin) for origin in card["made_from"]),
-        *([f"- rows of the file `{card['rows_of']}`"] if card["rows_of"] else []),
+        *([f"- rows{_of(card['rows_of'])}"] if card["rows_of"] else []),
     ]  # fmt: skip
     if card["weights"]:
         mixed = ", ".join(f"{label} {weight:g}" for label, weight in card["weights"].items())
@@ -103,12 +115,14 @@ def markdown(card: Mapping[str, Any]) -> str:
             "",
             "| | completions |",
             "|---|---|",
-            f"| sampled | {card['completions']} |",
+            f"| {'read' if card['rows_of'] else 'sampled'} | {card['completions']} |",
         ]
         lines += [f"| {reason.replace('_', ' ')} | -{number} |" for reason, number in card["dropped"].items()]
         kept = card["completions"] - sum(card["dropped"].values())
         lines += [f"| passed | {kept} |", f"| chosen | {card['num_examples']} |"]
         lines += ["", f"Filters, in order: {', '.join(card['select']['filters']) or 'none'}."]
+        if card["not_checked"]:
+            lines += [f"Not checked: {card['not_checked']} rows have no gold answer, and are kept as they are."]
         decontaminate_against = ", ".join(card["decontaminate_against"])
         lines += (
             [f"Problems of {decontaminate_against} are left out ({card['select']['decontaminate']})."]
@@ -118,12 +132,17 @@ def markdown(card: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ROWS])
 
 
+def _of(location: Mapping[str, Any] | None) -> str:
+    """`` of `PATH` (SPLIT)``; empty where there is no location."""
+    return f" of `{location['path']}` ({location['split']})" if location else ""
+
+
 def _front_matter(card: Mapping[str, Any]) -> str:
     """Return the YAML metadata for the hub. It names no licence: the licences of the problems and of the generators
     apply and are unknown here, and a wrong one is worse than none."""
     from huggingface_hub import DatasetCardData
 
-    source = card["problems"]["path"]
+    source = str((card["problems"] or card["rows_of"] or {}).get("path", "")).removeprefix("hub:")
     data = DatasetCardData(
         pretty_name=card["name"],
         tags=list(TAGS),

@@ -12,7 +12,7 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,8 +95,13 @@ def find_matches(problems: Sequence[Problem], benchmarks: Mapping[str, Sequence[
 
     A pair of which only the text agrees is listed if its problem has no other pair; only the nearest one is listed.
     """
-    index = _Index([(name, problem) for name, rows in benchmarks.items() for problem in rows])
-    return [match for problem in problems for match in index.matches(problem)]
+    matches = matcher(benchmarks)
+    return [match for problem in problems for match in matches(problem)]
+
+
+def matcher(benchmarks: Mapping[str, Sequence[Problem]]) -> Callable[[Problem], Iterator[Match]]:
+    """Return the function that yields the pairs of one problem, for problems that are read one at a time."""
+    return _Index([(name, problem) for name, rows in benchmarks.items() for problem in rows]).matches
 
 
 def reasons(matches: Sequence[Match], decontaminate: str = "near_duplicate") -> dict[str, str]:

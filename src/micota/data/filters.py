@@ -11,6 +11,7 @@ from micota.config import FILTERS, Filter, SelectConfig
 from micota.records import Completion, Verdict
 
 Check = Callable[[Completion, Verdict], str | None]
+NOT_CHECKED = Verdict(prediction=None, correct=None, reason="not checked")
 CUT = ("length", "error")  # finish reasons of completions that have no end
 
 
@@ -63,7 +64,7 @@ def duplicates(select: SelectConfig) -> Check:
 
 
 FILTERS.add(Filter(name="finished", open=finished, reasons=tuple(f"not_finished_{reason}" for reason in CUT)))
-FILTERS.add(Filter(name="correct", open=correct, reasons=("no_answer", "incorrect", "ungradable")))
+FILTERS.add(Filter(name="correct", open=correct, reasons=("no_answer", "incorrect", "ungradable"), needs_gold=True))
 FILTERS.add(Filter(name="length", open=length, reasons=("too_long",), settings=("max_tokens",)))
 FILTERS.add(Filter(name="loops", open=loops, reasons=("loops",), settings=("loop_words", "loop_share")))
 FILTERS.add(Filter(name="duplicates", open=duplicates, reasons=("duplicate",)))
@@ -75,10 +76,15 @@ class Filters:
     def __init__(self, select: SelectConfig) -> None:
         self._filters = [(FILTERS[name], FILTERS[name].open(select)) for name in select.filters]
 
-    def reason_to_drop(self, completion: Completion, verdict: Verdict) -> str | None:
-        """Return the reason of the first filter that drops the completion; None if all keep it."""
+    def reason_to_drop(self, completion: Completion, verdict: Verdict | None) -> str | None:
+        """Return the reason of the first filter that drops the completion; None if all keep it.
+
+        ``verdict`` is None where there is no gold answer; filters that need one then keep the completion.
+        """
         for entry, check in self._filters:
-            reason = check(completion, verdict)
+            if verdict is None and entry.needs_gold:
+                continue
+            reason = check(completion, verdict or NOT_CHECKED)
             if reason is not None:
                 assert reason in entry.reasons, f"filter {entry.name} has no reason {reason!r}"
                 return reason

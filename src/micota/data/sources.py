@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from importlib import resources
-from itertools import chain
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from micota.config import QuestionsConfig, SourceConfig
+from micota.data.files import BUNDLED, bundled, file_rows, numbered_rows
 from micota.errors import SourceError
 from micota.grading import paper_rule
 from micota.grading.extract import boxed
 from micota.records import Problem, Question
 
-BUNDLED = "bundled:"
+# The columns that public sets use, tried in this order where the setting has its default, which is the first.
+WORKED = "solution"  # a worked solution, whose answer is in its last box
+PROBLEM_COLUMNS = ("problem", "question", "prompt")
+ANSWER_COLUMNS = ("answer", "gold", "final_answer", "expected_answer", WORKED)
 
 
 def model_folder(path: str) -> str:
     """Return a folder or hub id for ``from_pretrained``, with ``bundled:NAME`` resolved."""
-    return str(_bundled("models", path)) if path.startswith(BUNDLED) else path
+    return str(bundled("models", path)) if path.startswith(BUNDLED) else path
 
 
 def load_questions(source: QuestionsConfig) -> list[Question]:
@@ -29,7 +31,7 @@ def load_questions(source: QuestionsConfig) -> list[Question]:
     Raises:
         SourceError: a column is missing or empty, or ids repeat.
     """
-    return [question for question, _ in _questions(source)][: source.limit]
+    return [question for question, _, _ in _questions(source)][: source.limit]
 
 
 def load_problems(source: SourceConfig) -> list[Problem]:
@@ -39,130 +41,111 @@ def load_problems(source: SourceConfig) -> list[Problem]:
         SourceError: a column is missing or empty, ids repeat, a gold is not of its type, or the number of rows is not
             the declared one.
     """
-    problems = []
-    for number, (question, row) in enumerate(_questions(source)):
-        answer = _column(source, number, row, source.answer_column)
-        if isinstance(answer, list) and len(answer) == 1:
-            answer = answer[0]
-        answer = str(answer)
-        if source.answer_after:
-            answer = answer.rpartition(source.answer_after)[2]
-        if source.answer_boxed:
-            answer = _in_box(source, number, answer)
-        if not answer.strip():
-            raise SourceError(f"{source.path}: row {number} has an empty {source.answer_column}")
-        problems.append(
-            Problem(
-                id=question.id,
-                problem=question.problem,
-                answer=answer.strip(),
-                answer_type=_answer_type(source, number, row),
-                tolerance=_optional(source, number, row, source.tolerance_column),
-                unit=_optional(source, number, row, source.unit_column),
-            )
+    problems = [
+        Problem(
+            id=question.id,
+            problem=question.problem,
+            answer=_answer(source, where, row),
+            answer_type=_answer_type(source, where, row),
+            tolerance=_optional(where, row, source.tolerance_column, "tolerance_column"),
+            unit=_optional(where, row, source.unit_column, "unit_column"),
         )
+        for question, where, row in _questions(source)
+    ]
     if source.num_rows is not None and len(problems) != source.num_rows:
         raise SourceError(f"{source.path} has {len(problems)} rows; num_rows is {source.num_rows}")
     return problems[: source.limit]
 
 
-def _questions(source: QuestionsConfig) -> list[tuple[Question, Mapping[str, Any]]]:
-    """Return every problem with the row it comes from, checked."""
+def _questions(source: QuestionsConfig) -> Sequence[tuple[Question, str, Mapping[str, Any]]]:
+    """Return every problem with the words for its row in errors and the row, checked."""
     questions = []
-    for number, row in enumerate(_rows(source)):
-        problem = str(_column(source, number, row, source.problem_column))
-        if not problem.strip():
-            raise SourceError(f"{source.path}: row {number} has an empty {source.problem_column}")
-        identity = number if source.id_column is None else _column(source, number, row, source.id_column)
-        questions.append((Question(id=str(identity), problem=problem), row))
+    first: dict[str, str] = {}
+    for number, (where, row) in enumerate(numbered_rows(source)):
+        column = _usual(row, source.problem_column, PROBLEM_COLUMNS)
+        problem = _column(where, row, column, "problem_column")
+        if not isinstance(problem, str) or not problem.strip():
+            raise SourceError(f"{where}: {column}={problem!r}; accepted: the text of a problem (problem_column)")
+        identity = number if source.id_column is None else _column(where, row, source.id_column, "id_column")
+        if str(identity) in first:
+            raise SourceError(
+                f"{where}: the id {str(identity)!r} is that of {first[str(identity)]}, too; ids must be unique "
+                f"(id_column={source.id_column}; null numbers the rows)"
+            )
+        first[str(identity)] = where
+        questions.append((Question(id=str(identity), problem=problem), where, row))
     if not questions:
         raise SourceError(f"{source.path} has no rows")
-    if len({question.id for question, _ in questions}) != len(questions):
-        raise SourceError(f"{source.path}: values of the column {source.id_column!r} repeat; ids must be unique")
     return questions
 
 
-def _column(source: QuestionsConfig, number: int, row: Mapping[str, Any], column: str) -> Any:
-    """Return the value of a column; its name may be a dotted path."""
+def _usual(row: Mapping[str, Any], column: str, others: tuple[str, ...]) -> str:
+    """Return the column of a setting that has its default, ``others[0]``: the first of ``others`` that the row has."""
+    if column != others[0]:
+        return column
+    return next((name for name in others if name in row), column)
+
+
+def _answer(source: SourceConfig, where: str, row: Mapping[str, Any]) -> str:
+    """Return the gold answer of a row, as text; of a worked solution what its last box holds."""
+    column = _usual(row, source.answer_column, ANSWER_COLUMNS)
+    answer = _column(where, row, column, "answer_column")
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]
+    is_number = isinstance(answer, int | float) and not isinstance(answer, bool) and math.isfinite(answer)
+    text = str(answer) if isinstance(answer, str) or is_number else ""
+    if source.answer_after:
+        text = text.rpartition(source.answer_after)[2]
+    if source.answer_boxed or (column != source.answer_column and column == WORKED):
+        # Some solutions have \boxed 5 or \fbox{5}, which the published rule reads.
+        in_box = boxed(text) or paper_rule.extract(text, "hendrycks")
+        if in_box is None and (source.answer_boxed or "\n" in text.strip()):
+            raise SourceError(f"{where}: there is no \\boxed{{}} in {column}={text[-80:]!r}")
+        text = in_box or text
+    if not text.strip():
+        raise SourceError(
+            f"{where}: {column}={str(answer)[:80]!r}; accepted: a gold answer that is not empty "
+            "(answer_column names its column)"
+        )
+    return text.strip()
+
+
+def _column(where: str, row: Mapping[str, Any], column: str, key: str) -> Any:
+    """Return the value of the column that the setting ``key`` names; its name may be a dotted path."""
     value: Any = row
     for name in column.split(".") if column not in row else [column]:
         if not isinstance(value, Mapping) or name not in value:
-            raise SourceError(f"{source.path}: row {number} has no column {column!r}; it has {', '.join(sorted(row))}")
+            raise SourceError(
+                f"{where}: {key}={column}: there is no such column; it has {', '.join(sorted(map(str, row)))}"
+            )
         value = value[name]
     return value
 
 
-def _in_box(source: SourceConfig, number: int, solution: str) -> str:
-    # Some solutions have \boxed 5 or \fbox{5}, which the published rule reads.
-    content = boxed(solution) or paper_rule.extract(solution, "hendrycks")
-    if content is None:
-        raise SourceError(f"{source.path}: row {number} has no \\boxed{{}} in its {source.answer_column}")
-    return content
-
-
-def _optional(source: QuestionsConfig, number: int, row: Mapping[str, Any], column: str | None) -> str | None:
-    value = None if column is None else _column(source, number, row, column)
+def _optional(where: str, row: Mapping[str, Any], column: str | None, key: str) -> str | None:
+    value = None if column is None else _column(where, row, column, key)
     return None if value is None or not str(value).strip() else str(value).strip()
 
 
-def _answer_type(source: SourceConfig, number: int, row: Mapping[str, Any]) -> str:
-    if source.list_column is not None and _column(source, number, row, source.list_column) in (True, "True", "true"):
+def _answer_type(source: SourceConfig, where: str, row: Mapping[str, Any]) -> str:
+    if source.list_column is not None and _column(where, row, source.list_column, "list_column") in (
+        True,
+        "True",
+        "true",
+    ):
         return "list"
     if source.type_column is None:
         return source.answer_type
-    word = str(_column(source, number, row, source.type_column))
+    word = str(_column(where, row, source.type_column, "type_column"))
     if word not in source.types:
-        raise SourceError(
-            f"{source.path}: row {number} has {source.type_column}={word!r}; types has {', '.join(source.types)}"
-        )
+        raise SourceError(f"{where}: {source.type_column}={word!r}; types has {', '.join(source.types)}")
     return source.types[word]
 
 
-def _rows(source: QuestionsConfig) -> Iterable[Mapping[str, Any]]:
-    if source.path.startswith(BUNDLED):
-        return read_rows(_bundled("problems", source.path))
-    if source.path.endswith((".jsonl", ".json")):
-        return read_rows(Path(source.path))
-    import datasets
-
-    subsets = source.subset.split("+") if source.subset else [None]
-    try:
-        parts: list[Iterable[Mapping[str, Any]]] = [
-            datasets.load_dataset(source.path, subset, split=source.split, revision=source.revision)
-            for subset in subsets
-        ]
-    # Raised for an unknown set, subset or split, for files of no supported format, and if the hub is out of reach.
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        settings = ", ".join(f"{name}={getattr(source, name)!r}" for name in ("path", "subset", "split", "revision"))
-        reason = " ".join(str(error).split())[:200]
-        raise SourceError(
-            f"the problems of {settings} cannot be read ({reason}); accepted: a dataset of the hub with its subset and "
-            "split, a .jsonl file, or bundled:NAME"
-        ) from error
-    return chain.from_iterable(parts)
-
-
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSONL file, one per line.
+    """Yield the objects of a file of rows.
 
     Raises:
-        SourceError: a line is not a JSON object; the text names the file and line.
+        SourceError: a row cannot be read; the text names the file and line.
     """
-    with open(path, "rb") as handle:  # bytes: text mode would raise outside the loop for a line that is not UTF-8
-        for number, line in enumerate(handle, start=1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise SourceError(f"{path}:{number}: not valid JSON in UTF-8 ({error})") from None
-            if not isinstance(row, dict):
-                raise SourceError(f"{path}:{number}: expected a JSON object, not {type(row).__name__}")
-            yield row
-
-
-def _bundled(folder: str, path: str) -> Path:
-    root = Path(str(resources.files("micota.tiny"))) / folder
-    bundled = root / path.removeprefix(BUNDLED)
-    if not bundled.exists():
-        options = ", ".join(sorted(BUNDLED + entry.name for entry in root.iterdir() if entry.suffix in ("", ".jsonl")))
-        raise SourceError(f"{path!r} is not bundled; accepted: {options}")
-    return bundled
+    return (row for _, row in file_rows(path))

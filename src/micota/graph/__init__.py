@@ -31,6 +31,7 @@ from micota.graph.specs import (
     ScoresSpec,
     SourceSpec,
     TrainSpec,
+    needs_no_model,
     weights_of,
 )
 
@@ -67,6 +68,7 @@ __all__ = [
     "merge_sweep",
     "merged",
     "model",
+    "needs_no_model",
     "questions",
     "rank_shifts",
     "scores",

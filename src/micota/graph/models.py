@@ -14,7 +14,9 @@ from micota.config import (
     SamplingConfig,
     SourceConfig,
 )
+from micota.config.fields import declaration
 from micota.config.models import name_of
+from micota.config.rows import RowsConfig
 from micota.errors import ConfigError
 from micota.graph.node import AnyNode, Node
 from micota.graph.specs import CompletionsSpec, LikelihoodSpec, Prompt, SourceSpec
@@ -28,6 +30,12 @@ def rows(named: SourceConfig) -> SourceConfig:
 def questions(named: QuestionsConfig) -> QuestionsConfig:
     """The fields that determine the questions, without their answers."""
     return QuestionsConfig(**{item.name: getattr(named, item.name) for item in fields(QuestionsConfig)})
+
+
+def training_rows(recipe: RowsConfig) -> RowsConfig:
+    """The fields of a recipe that determine the rows at its path."""
+    values = {item.name: getattr(recipe, item.name) for item in fields(RowsConfig) if declaration(item).results}
+    return RowsConfig(**values)
 
 
 def training_prompt(prompt: PromptConfig) -> Prompt:

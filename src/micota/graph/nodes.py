@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from micota.graph.models import (
     rows,
     source,
     training_prompt,
+    training_rows,
 )
 from micota.graph.node import AnyNode, Node
 from micota.graph.specs import (
@@ -34,6 +35,7 @@ from micota.graph.specs import (
     MostLikelySpec,
     RowsSpec,
     TrainSpec,
+    needs_no_model,
 )
 
 BY_TENSOR = ("density", "weight", "instruct_density", "instruct_weight")  # one number, or one of each tensor
@@ -60,7 +62,7 @@ def data(config: Config, recipe: DataConfig, *, matched: bool = True) -> Node[Da
     # The number of examples limits only the mixture as a whole: its parts are sampled from all kept examples.
     pool = replace(select, num_examples=None)
     parts = {label: _generated(config, part, _of_recipe(pool, part), choose) for label, part in recipe.parts.items()}
-    shared = _shared(config, recipe, select)
+    shared = _shared(config, recipe, select, parts.values())
     if recipe.select_by is None:
         return _data_node(recipe, MixtureSpec(**shared, weights=dict(recipe.weights)), parts, choose)
     inputs = parts | _likelihoods(config, parts, choose)
@@ -108,7 +110,9 @@ def _matched(config: Config, recipe: DataConfig) -> Node[DataSpec]:
             _check_one_each(config, part, select)
         if other.select_by is not None:
             likelihoods |= _likelihoods(config, parts, choose)
-    spec = MatchedSpec(**_shared(config, recipe, config.select), compared=compared, compared_as=compared_as)
+    spec = MatchedSpec(
+        **_shared(config, recipe, config.select, pools.values()), compared=compared, compared_as=compared_as
+    )
     return _data_node(recipe, spec, pools | likelihoods, {"data": recipe.chosen})
 
 
@@ -130,10 +134,17 @@ def _check_one_each(config: Config, part: PartConfig, select: SelectConfig) -> N
 
 
 def _generated(config: Config, recipe: PartConfig, select: SelectConfig, choose: dict[str, str]) -> Node[DataSpec]:
-    """The completions of one generator that filters keep, or rows of a file of the user."""
-    shared = _shared(config, recipe, select)
+    """The completions of one generator that filters keep, or rows at a path."""
+    against = config.decontaminate_against if select.decontaminate != "none" else {}
+    benches = {name: rows(bench) for name, bench in against.items()}
     if recipe.path is not None:
-        return _data_node(recipe, RowsSpec(**shared, path=recipe.path, fingerprint=recipe.fingerprint), {}, choose)
+        read = RowsSpec(
+            **_shared(config, recipe, select, []),
+            rows=training_rows(recipe),
+            tokenizer=source(config.student).spec,
+            decontaminate_against=benches,
+        )
+        return _data_node(recipe, read, {}, choose)
     generator = generator_of(config, recipe)
     answers = completions(
         config,
@@ -146,20 +157,18 @@ def _generated(config: Config, recipe: PartConfig, select: SelectConfig, choose:
         command="generate",
         choose={**choose, "data": recipe.chosen if isinstance(recipe, DataConfig) else recipe.name},
     )
-    against = config.decontaminate_against if select.decontaminate != "none" else {}
-    spec = FilteredSpec(
-        **shared,
-        decontaminate_against={name: rows(bench) for name, bench in against.items()},
-        thinking=generator.thinking,
-    )
+    spec = FilteredSpec(**_shared(config, recipe, select), decontaminate_against=benches, thinking=generator.thinking)
     return _data_node(recipe, spec, {"completions": answers}, choose)
 
 
-def _shared(config: Config, recipe: PartConfig, select: SelectConfig) -> dict[str, Any]:
-    """The fields that all specs of data have."""
+def _shared(
+    config: Config, recipe: PartConfig, select: SelectConfig, parts: Iterable[AnyNode] | None = None
+) -> dict[str, Any]:
+    """The fields that all specs of data have. Data whose ``parts`` all come from elsewhere need no problems."""
+    needs_problems = parts is None or not all(needs_no_model(part) for part in parts)
     return {
         "recipe": recipe.name,
-        "problems": rows(config.problems),
+        "problems": rows(config.problems) if needs_problems else None,
         "prompt": training_prompt(config.prompt),
         "select": select,
         "seed": config.seed,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from micota.config import QuestionsConfig, SamplingConfig, SelectConfig, SftConfig, SourceConfig, ThinkingConfig
-from micota.graph.node import Spec
+from micota.config.rows import RowsConfig
+from micota.graph.node import Node, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +53,16 @@ class CompletionsSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec(Spec):
-    """The training data of a recipe: what all ways to build them have in common. ``seed`` orders the problems."""
+    """The training data of a recipe: what all ways to build them have in common.
+
+    ``seed`` orders the problems. ``problems`` is null where no model of the experiment generated a row.
+    """
 
     stage = "select"
     kind = "data"
 
     recipe: str
-    problems: SourceConfig
+    problems: SourceConfig | None
     prompt: Prompt
     select: SelectConfig
     seed: int
@@ -126,17 +130,27 @@ class MatchedSpec(DataSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class RowsSpec(DataSpec):
-    """Rows of a file of the user."""
+    """Rows that no model of the experiment generated: a file, a folder or a set of the hub.
 
-    path: str
-    fingerprint: str | None
+    ``tokenizer`` is the model whose tokens are counted in completions. Rows with a gold answer are checked against
+    ``decontaminate_against``.
+    """
+
+    rows: RowsConfig
+    tokenizer: SourceSpec
+    decontaminate_against: dict[str, SourceConfig]
 
     @property
     def how(self) -> str:
-        return f"rows of {self.path}"
+        return f"rows of {self.rows.path}"
 
 
 DATA_SPECS = (FilteredSpec, MixtureSpec, MostLikelySpec, MatchedSpec, RowsSpec)
+
+
+def needs_no_model(node: Node[Any]) -> bool:
+    """Whether a node is data that are read or mixed alone, so that any command can make them."""
+    return isinstance(node.spec, DataSpec) and all(needs_no_model(child) for child in node.inputs.values())
 
 
 def shares(weights: Mapping[str, float]) -> str:

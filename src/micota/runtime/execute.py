@@ -15,7 +15,7 @@ from micota.artifacts.store import LOG, Build, Manifest, Store
 from micota.config import Config, ModelConfig, command_line
 from micota.console import open_console
 from micota.errors import ArtifactError, MachineError, ModelError, SourceError, text_of
-from micota.graph import unique
+from micota.graph import needs_no_model, unique
 from micota.graph.node import AnyNode
 from micota.graph.stage import function, stage_of
 from micota.runtime.distributed import outer_rank
@@ -42,7 +42,7 @@ def execute(config: Config, command: str, targets: list[AnyNode], console: Conso
     todo = pending(store, targets)
     [task_of_targets] = tasks_of(targets)
     assert task_of_targets.command == command, "the targets of a command are made by one command"
-    foreign = [task for task in tasks_of(todo) if task.id != task_of_targets.id]
+    foreign = [task for task in tasks_of(todo) if task.id != task_of_targets.id and not _can_make(task)]
     if foreign:
         raise ArtifactError(missing(config, foreign, targets))
     if todo:
@@ -56,6 +56,12 @@ def execute(config: Config, command: str, targets: list[AnyNode], console: Conso
     made = {node.folder for node in todo}
     for node in targets:
         console.print(Text(f"{'made' if node.folder in made else 'done already'}: {store.path(node)}"))
+
+
+def _can_make(task: Task) -> bool:
+    """Whether any command can make the nodes of a task: data that are only read. Of several ranks that run already, the
+    others would not wait for them."""
+    return outer_rank() is None and all(map(needs_no_model, task.nodes))
 
 
 def perform(config: Config, store: Store, task: Task, console: Console, *, show_log: bool = False) -> list[Manifest]:

@@ -7,7 +7,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
@@ -18,15 +17,13 @@ from micota.data.filters import Filters, best
 from micota.data.mixtures import choose, match, mixture, most_likely
 from micota.data.prompts import messages, split, target
 from micota.data.sources import load_problems
-from micota.errors import SourceError
 from micota.grading.graders import graders_of, prediction, submission
 from micota.graph import DataSpec, FilteredSpec, MatchedSpec, MixtureSpec, MostLikelySpec, RowsSpec, likelihood_of
 from micota.records import BPC, COMPLETIONS, DATA, Completion, Example, ExampleScore, Problem, Verdict
 from micota.runtime.inputs import input_path
 from micota.runtime.work import Work
+from micota.stages.rows import CONTAMINATION, file_examples
 
-CONTAMINATION = "contamination.jsonl"
-MESSAGES = 'a list of at least one {"role": "user", "content": "..."}'
 logger = logging.getLogger(__name__)
 
 
@@ -40,7 +37,8 @@ class Chosen:
 
 def select(work: Work[DataSpec]) -> None:
     """Build the data of a recipe with the function that ``BUILDERS`` has for its spec."""
-    problems = load_problems(work.node.spec.problems)
+    source = work.node.spec.problems
+    problems = load_problems(source) if source else []
     chosen = BUILDERS[type(work.node.spec)](work, problems)
     order = {problem.id: index for index, problem in enumerate(problems)}
     examples = sorted(chosen.examples, key=lambda example: order.get(example.problem_id, len(order)))
@@ -98,30 +96,12 @@ def matched(work: Work[MatchedSpec], problems: list[Problem]) -> Chosen:
 
 
 def file_rows(work: Work[RowsSpec], problems: list[Problem]) -> Chosen:
-    """Rows of a file of the user."""
+    """Rows of a file, a folder or a set of the hub."""
     spec = work.node.spec
-    if Path(spec.path).is_dir():
-        raise SourceError(f"data.path={spec.path!r} is a folder; accepted: a .jsonl file")
-    rows = read_jsonl(Path(spec.path), Example)
-    for number, row in enumerate(rows, start=1):
-        _check_row(row, f"{spec.path}:{number}")
-    return Chosen(examples=choose(rows, spec.select.num_examples, spec.seed))
-
-
-def _check_row(row: Example, where: str) -> None:
-    """Refuse a row that cannot be rendered as a chat.
-
-    Raises:
-        SourceError: the text names the line and the field.
-    """
-    is_chat = isinstance(row.messages, list) and all(
-        isinstance(turn, dict) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
-        for turn in row.messages
-    )
-    if not is_chat or not row.messages:
-        raise SourceError(f"{where}: messages={row.messages!r}; accepted: {MESSAGES}")
-    if not isinstance(row.completion, str) or not row.completion:
-        raise SourceError(f"{where}: completion={row.completion!r}; accepted: a text of at least one character")
+    examples = file_examples(work)
+    order = {id(example): index for index, example in enumerate(examples)}
+    chosen = choose(examples, spec.select.num_examples, spec.seed)
+    return Chosen(examples=sorted(chosen, key=lambda example: order[id(example)]))
 
 
 BUILDERS: dict[type[DataSpec], Callable[[Work[Any], list[Problem]], Chosen]] = {
@@ -151,7 +131,9 @@ def _count_parts(
 ) -> None:
     """Count the rows from each part in the manifest."""
     sources = Counter(example.source for example in examples)
-    work.build.counts |= {f"from_{label}": sources[parts[label][0].source] for label in labels}
+    for label in labels:
+        of_part = {example.source for example in parts[label]}  # rows of the user may name several
+        work.build.counts[f"from_{label}"] = sum(sources[source] for source in of_part)
 
 
 def verdicts(rows: list[Completion], problems: dict[str, Problem], evaluation: EvaluationConfig) -> list[Verdict]:

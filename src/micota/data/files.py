@@ -1,0 +1,259 @@
+"""Rows of files, folders and the hub, one at a time: JSON lines, JSON arrays, Parquet, CSV, each also gzipped.
+
+Every row comes with the words for it in errors: its file and line, or its number in the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import logging
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import resources
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from micota.config.models import ROW_FILES, is_row_file
+from micota.errors import SourceError
+
+BUNDLED, HUB = "bundled:", "hub:"
+FORMATS = f"a file of rows ({', '.join(ROW_FILES)}, each also with .gz), a folder of such files, {HUB}ORG/NAME, or \
+{BUNDLED}NAME.jsonl"
+Numbered = tuple[str, dict[str, Any]]  # where a row is, and the row
+SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
+_SPLIT = re.compile(rf"(?:^|[-_./])({'|'.join(SPLITS)})(?=[-_./]|$)")
+_MAX_FIELD = 2**31 - 1  # characters of a CSV cell; the default of 131,072 is too few for a chain of thought
+logger = logging.getLogger(__name__)
+
+
+class Location(Protocol):
+    """Where rows are."""
+
+    @property
+    def path(self) -> str | None: ...
+    @property
+    def revision(self) -> str | None: ...
+    @property
+    def subset(self) -> str | None: ...
+    @property
+    def split(self) -> str: ...
+
+
+def numbered_rows(source: Location, limit: int | None = None, *, streaming: bool = False) -> Iterator[Numbered]:
+    """Yield the rows of a file, folder or hub data set, each with the words for it in errors.
+
+    Args:
+        limit: read only this many of the first rows.
+        streaming: read a hub data set over the network, without a copy on the disk.
+
+    Raises:
+        SourceError: it is not there, of an unknown format, or damaged; the text names the file and row.
+    """
+    assert source.path is not None
+    rows = _rows(source, source.path, streaming)
+    return rows if limit is None else islice(rows, limit)
+
+
+def _rows(source: Location, path: str, streaming: bool) -> Iterator[Numbered]:
+    if path.startswith(BUNDLED):
+        return file_rows(bundled("problems", path))
+    if path.startswith(HUB):
+        return _hub_rows(source, path.removeprefix(HUB), streaming)
+    local = Path(path)
+    if local.is_dir():
+        return _folder_rows(local, source.split)
+    return file_rows(local) if local.exists() or is_row_file(path) else _hub_rows(source, path, streaming)
+
+
+def bundled(folder: str, path: str) -> Path:
+    """Return the file or folder of ``bundled:NAME`` in the package.
+
+    Raises:
+        SourceError: there is none of that name.
+    """
+    root = Path(str(resources.files("micota.tiny"))) / folder
+    entry = root / path.removeprefix(BUNDLED)
+    if not entry.exists():
+        options = ", ".join(sorted(BUNDLED + known.name for known in root.iterdir() if known.suffix in ("", ".jsonl")))
+        raise SourceError(f"{path!r} is not bundled; accepted: {options}")
+    return entry
+
+
+def file_rows(path: Path) -> Iterator[Numbered]:
+    """Yield the rows of one file, whose name shows its format.
+
+    Raises:
+        SourceError: it has no rows, or a row cannot be read.
+    """
+    kind = Path(path.name.removesuffix(".gz")).suffix
+    readers = {".parquet": _parquet, ".csv": _csv, ".tsv": _csv, ".json": _json, ".jsonl": _json_lines}
+    if kind not in readers:
+        raise SourceError(f"{path} is no file of rows; accepted: {FORMATS}")
+    number = 0
+    with _reading(path):
+        for number, row in enumerate(readers[kind](path), start=1):  # noqa: B007 (counted)
+            yield row
+    if number == 0:
+        raise SourceError(f"{path} has no rows; accepted: {FORMATS}")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what libraries raise for a damaged file into one line.
+
+    Raises:
+        SourceError: the text names the file.
+    """
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise SourceError(f"{path}: the gzip file is damaged ({error})") from error
+
+
+def _open(path: Path) -> IO[bytes]:
+    opened: Any = gzip.open(path, "rb") if path.name.endswith(".gz") else open(path, "rb")
+    return opened  # type: ignore[no-any-return]
+
+
+def _json_lines(path: Path) -> Iterator[Numbered]:
+    with _open(path) as handle:  # bytes: text mode would raise outside the loop for a line that is not UTF-8
+        for number, line in enumerate(handle, start=1):
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of Windows programs
+            if line.strip():
+                yield f"{path}:{number}", _object(_parsed(line, f"{path}:{number}"), f"{path}:{number}")
+
+
+def _json(path: Path) -> Iterator[Numbered]:
+    """A list of objects, or JSON lines under another name, as the hub has them."""
+    with _open(path) as handle:
+        content = handle.read()
+    if not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+        del content
+        yield from _json_lines(path)
+        return
+    rows = _parsed(content, str(path))
+    del content
+    for number, row in enumerate(rows, start=1):
+        yield f"{path}, row {number}", _object(row, f"{path}, row {number}")
+
+
+def _parsed(text: bytes, where: str) -> Any:
+    try:
+        return json.loads(text.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"{where}: not UTF-8 ({error.reason} at byte {error.start}); accepted: text in UTF-8"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{where}: not valid JSON in UTF-8 ({error}); accepted: a JSON object a line") from None
+
+
+def _object(row: Any, where: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise SourceError(f"{where}: expected a JSON object, not {type(row).__name__}")
+    return row
+
+
+def _csv(path: Path) -> Iterator[Numbered]:
+    csv.field_size_limit(_MAX_FIELD)
+    delimiter = "\t" if ".tsv" in path.suffixes else ","
+    number = 0
+    with _open(path) as raw:
+        lines = (line.decode("utf-8-sig" if number == 0 else "utf-8") for line in raw)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        try:
+            header = next(reader, [])
+            for cells in reader:
+                number = reader.line_num
+                if not cells:
+                    continue
+                if len(cells) != len(header):
+                    raise SourceError(
+                        f"{path}:{number}: {len(cells)} cells, and the header names {len(header)} columns "
+                        f"({', '.join(header)[:80]}); accepted: as many cells as columns, texts with commas in quotes"
+                    )
+                yield f"{path}:{number}", dict(zip(header, cells, strict=True))
+        except UnicodeDecodeError as error:
+            raise SourceError(
+                f"{path}:{reader.line_num + 1}: not UTF-8 ({error.reason}); accepted: text in UTF-8"
+            ) from None
+        except csv.Error as error:
+            raise SourceError(f"{path}:{reader.line_num}: not valid CSV ({error})") from None
+
+
+def _parquet(path: Path) -> Iterator[Numbered]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with _open(path) as handle, parquet.ParquetFile(handle) as file:
+            number = 0
+            for batch in file.iter_batches(batch_size=256):  # rows of long texts: few at a time
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", row
+    except pyarrow.ArrowException as error:
+        raise SourceError(f"{path}: the Parquet file cannot be read ({' '.join(str(error).split())[:200]})") from error
+
+
+def _folder_rows(folder: Path, split: str) -> Iterator[Numbered]:
+    """The rows of all files of a folder, in the order of their names; those of one split, where names tell splits."""
+    if (folder / "dataset_info.json").exists() and any(folder.glob("*.arrow")):
+        yield from _saved_rows(folder)
+        return
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path, folder)]
+    chosen = [path for path in files if is_row_file(path.name)]
+    if not chosen:
+        seen = ", ".join(str(path.relative_to(folder)) for path in files[:5]) or "nothing"
+        raise SourceError(f"the folder {folder} has no file of rows (it has {seen}); accepted: {FORMATS}")
+    by_split: dict[str, list[Path]] = {}
+    for path in chosen:
+        named = _SPLIT.search(str(path.relative_to(folder)))
+        by_split.setdefault(named[1] if named else "", []).append(path)
+    if len(by_split) > 1 and split in by_split:
+        logger.info("%s: the files of split %s, and not those of %s", folder, split, ", ".join(set(by_split) - {split}))
+        chosen = by_split[split]
+    for path in chosen:
+        yield from file_rows(path)
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _saved_rows(folder: Path) -> Iterator[Numbered]:
+    """The rows of a folder that ``Dataset.save_to_disk`` of the library datasets wrote."""
+    import datasets
+
+    for number, row in enumerate(datasets.load_from_disk(str(folder)), start=1):
+        yield f"{folder}, row {number}", row
+
+
+def _hub_rows(source: Location, name: str, streaming: bool) -> Iterator[Numbered]:
+    import datasets
+    import httpx
+
+    # Raised for an unknown set, subset or split, for files of no supported format, and if the hub is out of reach.
+    failures = (OSError, ValueError, RuntimeError, httpx.HTTPError, datasets.exceptions.DatasetsError)
+    try:
+        number = 0
+        for subset in source.subset.split("+") if source.subset else [None]:
+            rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(
+                name, subset, split=source.split, revision=source.revision, streaming=streaming
+            )
+            for row in rows:
+                number += 1
+                yield f"{name}, row {number}", dict(row)
+    except failures as error:
+        settings = ", ".join(f"{name}={getattr(source, name)!r}" for name in ("path", "subset", "split", "revision"))
+        reason = " ".join(str(error).split())[:200]
+        raise SourceError(
+            f"the rows of {settings} cannot be read ({reason}); accepted: {FORMATS}; of the hub a data set with its "
+            "subset and split"
+        ) from error

@@ -1,0 +1,157 @@
+"""A training row from elsewhere, and how its fields are read and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from micota.artifacts.jsonl import SURROGATE
+from micota.config import ThinkingConfig
+from micota.data.prompts import Prompt
+from micota.errors import SourceError
+from micota.records import Problem
+
+TEXT = "a text of at least one character"
+_WORDS = re.compile(r"\s*<\|(begin|end)_of_(thought|solution)\|>\s*")  # how OpenThoughts-114k marks its parts
+_LIST_AS_JSON, _TURNS_AS_JSON = re.compile(r"\s*\["), re.compile(r"\s*\[\s*\{")
+Turns = list[dict[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRow:
+    """A chat before an answer, the answer, and what the row tells about them.
+
+    Args:
+        where: the words for the row in errors.
+        questions: the texts to look for among benchmark problems.
+        gold: the gold answer; None where the row has none.
+        correct: the verdict that comes with the row.
+        learn_all: whether the turns of the assistant in ``messages`` are learnt, too.
+    """
+
+    where: str
+    problem_id: str
+    messages: Turns
+    completion: str
+    questions: list[str]
+    gold: str | None = None
+    correct: bool | None = None
+    finish_reason: str = "stop"
+    num_tokens: int = 0
+    source: str | None = None
+    learn_all: bool = False
+
+    def problem(self, question: str) -> Problem:
+        """Return a question with the gold answer of the row, or with an empty one."""
+        return Problem(id=self.problem_id, problem=question, answer=self.gold or "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fields:
+    """The fields of one row, by name, and the columns that they come from."""
+
+    where: str
+    values: Mapping[str, Any]
+    columns: Mapping[str, str]
+    prompt: Prompt
+    thinking: ThinkingConfig
+    turns: str
+
+    def refuse(self, name: str, value: Any, accepted: str) -> SourceError:
+        """Return the error for a value that a field does not accept."""
+        shown = repr(value)
+        shown = shown if len(shown) <= 100 else f"{shown[:97]}..."
+        return SourceError(f"{self.where}: {self.columns.get(name, name)}={shown}; accepted: {accepted}")
+
+    def text(self, name: str) -> str:
+        """Return a text that must be there."""
+        value = self.values.get(name)
+        if not isinstance(value, str) or not value.strip():
+            raise self.refuse(name, value, TEXT)
+        return self.whole(name, value)
+
+    def optional(self, name: str) -> str | None:
+        """Return a text that may be missing, null or empty."""
+        value = self.values.get(name)
+        return None if is_missing(value) or value == "" else self.text(name)
+
+    def whole(self, name: str, text: str) -> str:
+        """Refuse a text with half of a character, which UTF-8 and tokenizers cannot have."""
+        if (half := SURROGATE.search(text)) is not None:
+            near = text[max(0, half.start() - 20) : half.start() + 20]
+            raise self.refuse(name, near, "texts without a lone surrogate (half of a character)")
+        return text
+
+    def parsed(self, name: str, *, or_text: bool = False) -> Any:
+        """Return a list; in a CSV file it is written as JSON. ``or_text``: a text is accepted, too."""
+        value = self.values.get(name)
+        if isinstance(value, str) and (_TURNS_AS_JSON if or_text else _LIST_AS_JSON).match(value):
+            try:
+                return json.loads(value)
+            except ValueError as error:
+                if not or_text:
+                    raise self.refuse(name, value, f"a list, in a cell of text as JSON ({error})") from None
+        return value
+
+    def row(self, asked: Turns, completion: str, **more: Any) -> TrainingRow:
+        """Return the training row of a chat and its answer, with what every shape may have."""
+        questions = [turn["content"] for turn in asked if turn["role"] == "user"]
+        facts: dict[str, Any] = {
+            "questions": questions,
+            "gold": self.gold(),
+            "num_tokens": self.count(),
+            "problem_id": self.identity() or content_id(questions),
+        }
+        return TrainingRow(
+            where=self.where, messages=asked, completion=retagged(completion, self.thinking), **facts | more
+        )
+
+    def identity(self) -> str | None:
+        value = self.values.get("id")
+        if is_missing(value) or value == "":
+            return None
+        if isinstance(value, bool | list | dict):
+            raise self.refuse("id", value, "a text or a whole number, the same for all answers to one problem")
+        return self.whole("id", str(value))
+
+    def gold(self) -> str | None:
+        value = self.values.get("gold")
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if is_missing(value) or isinstance(value, bool | list | dict):
+            return None
+        text = f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
+        return self.whole("gold", text.strip()) or None
+
+    def count(self) -> int:
+        value = self.values.get("num_tokens")
+        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def content_id(questions: list[str]) -> str:
+    """Return the id of a problem that has none: a hash of the user's turns, so that the same question in another set
+    is the same problem."""
+    return hashlib.sha256("\x1e".join(questions).encode()).hexdigest()[:16]
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is null; pandas writes a null as NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def tagged(thought: str, answer: str, thinking: ThinkingConfig) -> str:
+    """Return a thought in its tags and the answer after it, as R1 writes them."""
+    return f"{thinking.open or ''}\n{thought.strip()}\n{thinking.close or ''}\n\n{answer.strip()}".strip()
+
+
+def retagged(completion: str, thinking: ThinkingConfig) -> str:
+    """Return an answer in which the marks of OpenThoughts-114k are the tags of the recipe."""
+    if "<|begin_of_thought|>" not in completion or not thinking.open:
+        return completion
+    words = {("begin", "thought"): f"{thinking.open}\n", ("end", "thought"): f"\n{thinking.close}\n\n"}
+    return _WORDS.sub(lambda match: words.get((match[1], match[2]), ""), completion).strip()

@@ -1,0 +1,217 @@
+"""Rows of the user and of public sets, in every format and shape, through the data stage and training."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pyarrow
+import pytest
+from pyarrow import parquet
+from rich.console import Console
+
+from micota import graph
+from micota.artifacts.jsonl import read_jsonl
+from micota.artifacts.store import Manifest, Store
+from micota.cli import app
+from micota.config import SCHEMAS, Call
+from micota.errors import SourceError
+from micota.records import DATA, Example
+from micota.runtime.execute import execute, perform
+from micota.runtime.plan import tasks_of
+
+PROBLEM, SOLUTION = "Ana has 9 pens:+3 mod 10?", "9+3=2.\n\\boxed{2}"
+MORE = "Mia has 3 pens:+4*2 mod 10?", "3+4=7.\n7*2=4.\n\\boxed{4}"
+USER, ASSISTANT = {"role": "user", "content": PROBLEM}, {"role": "assistant", "content": SOLUTION}
+HUMAN, GPT = {"from": "human", "value": PROBLEM}, {"from": "gpt", "value": SOLUTION}
+THOUGHT = {"question": PROBLEM, "deepseek_thinking_trajectory": "9+3=2.", "deepseek_attempt": "\\boxed{2}"}
+GENERATED = {
+    "problem": PROBLEM, "solution": "x", "answer": "2", "generations": [SOLUTION, "\\boxed{3}", SOLUTION],
+    "correctness_math_verify": [True, False, True], "is_reasoning_complete": [True, True, False],
+    "messages": [USER, ASSISTANT], "uuid": "u1",
+}  # fmt: skip
+SETTINGS = ("experiment=tiny", "tracker=none", "select.num_examples=null", "student.sft.batch_size=2")
+Built = tuple[Manifest, list[Example]]
+Build = Callable[..., Built]
+
+# A row of each shape; each is one example of PROBLEM and SOLUTION after the filters.
+SHAPES: dict[str, dict[str, Any]] = {
+    "chat and completion": {"messages": [USER], "completion": SOLUTION},
+    "messages": {"messages": [USER, ASSISTANT]},
+    "messages in parts": {"messages": [USER, {"role": "assistant", "content": [{"type": "text", "text": SOLUTION}]}]},
+    "sharegpt": {"conversations": [HUMAN, GPT]},
+    "conversations with roles": {"conversations": [USER, ASSISTANT]},
+    "alpaca": {"instruction": PROBLEM, "input": "", "output": SOLUTION, "history": []},
+    "prompt": {"prompt": PROBLEM, "completion": SOLUTION},
+    "prompt of turns": {"prompt": [USER], "completion": [ASSISTANT]},
+    "openr1": GENERATED,
+    "limo": {"question": PROBLEM, "solution": SOLUTION, "answer": "2"},
+    "uwnsl": {"problem": PROBLEM, "solution": SOLUTION},
+}
+
+
+@pytest.fixture(scope="module")
+def config() -> Any:
+    """The config of generate in the toy setting: composed once, since a test changes fields of the recipe alone."""
+    with hydra.initialize_config_dir(str(app.CONF), version_base="1.3"):
+        call = Call(overrides=[*SETTINGS, "data=instruct", "data.path=bundled:train.jsonl"])
+        return app.prepare(hydra.compose("train", call.overrides), SCHEMAS["train"], call)
+
+
+@pytest.fixture
+def build(config: Any, tmp_path: Path) -> Build:
+    """``build(path, split="test")``: the data of the rows at a path, made by the stage."""
+
+    def made(path: Path, **facts: Any) -> Built:
+        store = Store(tmp_path / "made")
+        node = graph.data(config, replace(config.data, path=str(path), **facts))
+        store.forget(node)
+        [task] = tasks_of([node])
+        [manifest] = perform(config, store, task, Console(quiet=True))
+        return manifest, read_jsonl(store.path(node) / DATA, Example)
+
+    return made
+
+
+def lines(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_rows_of_every_shape_become_examples(config: Any, build: Build, tmp_path: Path, shape: str) -> None:
+    manifest, examples = build(lines(tmp_path / "rows.jsonl", SHAPES[shape]))
+    assert [(example.messages, example.completion) for example in examples] == [([USER], SOLUTION)]
+    assert examples[0].num_tokens == 10 and examples[0].source == config.data.name
+    assert manifest.counts["rows"] == 1 and manifest.counts["examples"] == 1
+
+
+def test_answers_are_checked_where_rows_have_a_gold(build: Build, tmp_path: Path) -> None:
+    rows = [{"problem": PROBLEM, "solution": SOLUTION, "answer": gold} for gold in ("2", "3", None)]
+    manifest, examples = build(lines(tmp_path / "rows.jsonl", *rows, GENERATED))
+    assert [example.problem_id for example in examples] == [examples[0].problem_id] * 2 + ["u1"]
+    assert manifest.counts == {
+        "rows": 4, "completions": 6, "not_checked": 1, "dropped_incorrect": 2, "dropped_not_finished_length": 1,
+        "kept": 3, "examples": 3,
+    }  # fmt: skip
+
+
+def test_questions_of_a_benchmark_are_dropped_where_rows_have_a_gold(build: Build, tmp_path: Path) -> None:
+    test = json.loads((Path(graph.__file__).parents[1] / "tiny/problems/test_easy.jsonl").read_text().splitlines()[0])
+    row = {"problem": test["problem"], "solution": f"\\boxed{{{test['answer']}}}"}
+    path = lines(tmp_path / "rows.jsonl", row | {"answer": test["answer"]}, row, SHAPES["limo"])
+    manifest, examples = build(path, columns={"id": None})
+    assert manifest.counts["dropped_contaminated_exact"] == 1 and manifest.counts["not_checked"] == 1
+    assert [example.completion for example in examples] == [row["solution"], SOLUTION]
+
+
+def formats(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Path]:
+    """The same rows as files of every format."""
+    folder.mkdir()
+    jsonl = lines(folder / "rows.jsonl", *rows)
+    array = folder / "rows.json"
+    array.write_text(json.dumps(rows, indent=1))
+    table = folder / "rows.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(rows), table)
+    cells = folder / "rows.csv"
+    with open(cells, "w", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows)
+    windows = folder / "windows.jsonl"
+    windows.write_bytes(b"\xef\xbb\xbf" + jsonl.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
+    paths = {"jsonl": jsonl, "json": array, "parquet": table, "csv": cells, "windows": windows}
+    for path in list(paths.values()):
+        with gzip.open(folder / f"{path.name}.gz", "wb") as handle:
+            handle.write(path.read_bytes())
+        paths[f"{path.name}.gz"] = folder / f"{path.name}.gz"
+    return paths
+
+
+@pytest.mark.parametrize("shape", ["alpaca", "openr1", "messages"])
+def test_files_of_every_format_hold_the_same_rows(build: Build, tmp_path: Path, shape: str) -> None:
+    for path in formats(tmp_path / "files", [SHAPES[shape]]).values():
+        _, examples = build(path)
+        assert [(example.messages, example.completion) for example in examples] == [([USER], SOLUTION)], path
+
+
+def test_a_folder_is_read_in_the_order_of_its_names_and_by_split(build: Build, tmp_path: Path) -> None:
+    for number, name in enumerate(["data/train-1.jsonl", "data/train-0.parquet", "data/test-0.jsonl", "README.md"]):
+        path = tmp_path / "set" / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        row = SHAPES["uwnsl"] | {"id": f"p{number}"}
+        if path.suffix == ".parquet":
+            parquet.write_table(pyarrow.Table.from_pylist([row]), path)
+        else:
+            lines(path, row)
+    assert [example.problem_id for example in build(tmp_path / "set")[1]] == ["p1", "p0"]
+    assert [example.problem_id for example in build(tmp_path / "set", split="test")[1]] == ["p2"]
+
+
+def test_training_reads_the_rows_itself(config: Any, tmp_path: Path) -> None:
+    path = lines(tmp_path / "mine.jsonl", *SHAPES.values(), {"prompt": MORE[0], "response": MORE[1]})
+    nowhere = replace(config.problems, path="not/needed")
+    data = replace(config.data, path=str(path))
+    config = replace(config, problems=nowhere, data=data, artifacts=str(tmp_path / "made"))
+    execute(config, "train", [graph.trained(config, "student")], Console(quiet=True))
+    manifest = Store(config.artifacts).manifest(graph.trained(config, "student"))
+    assert manifest is not None and manifest.counts["examples"] == len(SHAPES) + 1
+
+
+@pytest.mark.parametrize(("row", "named"), [
+    ({"messages": [], "completion": "2"}, "messages=[]; accepted: a list of turns"),
+    ({"messages": "x"}, "messages='x'; accepted: a list of turns"),
+    ({"messages": [{"role": "user"}], "completion": "2"}, "the content of a user turn of messages=None; accepted: a t"),
+    ({"messages": [{"role": "narrator", "content": "x"}, ASSISTANT]}, "the role of a turn of messages='narrator'; acc"),
+    ({"messages": [USER]}, "the last role of messages='user'; accepted: assistant"),
+    ({"messages": [ASSISTANT]}, "the first role of messages='assistant'; accepted: user"),
+    ({"messages": [USER, 3]}, "messages=[3]; accepted: a list of turns"),
+    ({"messages": [USER], "completion": ""}, "completion=''; accepted: a text"),
+    ({"prompt": "p", "completion": None}, "completion=None; accepted: a text"),
+    ({"prompt": "p", "completion": float("nan")}, "completion=nan; accepted: a text"),
+    ({"prompt": "p", "completion": 5}, "completion=5; accepted: a text"),
+    ({"prompt": "p", "completion": "\ud83d"}, "completion='\\ud83d'; accepted: texts without a lone surrogate"),
+    ({"problem": "p", "generations": "x"}, "generations='x'; accepted: a list of at least one text"),
+    ({"instruction": "p", "output": "x", "history": [["a"]]}, "history=[['a']]; accepted: a list of pairs"),
+    ({"conversations": [HUMAN, GPT], "system": 3}, "system=3; accepted: a text"),
+    ({"text": "x"}, "the columns text are of no known shape; accepted: messages|conversations|conversation + com"),
+    ({"prompt": "q", "completion": "x", "id": "1"}, "the id '1' is that of another question ("),
+])  # fmt: skip
+def test_refused_rows_are_one_line_with_file_row_field_and_value(
+    build: Build, tmp_path: Path, row: dict[str, Any], named: str
+) -> None:
+    path = lines(tmp_path / "rows.jsonl", {"prompt": PROBLEM, "completion": SOLUTION, "id": "1"}, row)
+    with pytest.raises(SourceError) as caught:
+        build(path)
+    assert f"rows.jsonl:2: {named}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "content", "named"), [
+    ("rows.jsonl", b"", "rows.jsonl has no rows"),
+    ("rows.jsonl", b"\n\n", "rows.jsonl has no rows"),
+    ("rows.jsonl", b'{"prompt": "\xff"}\n', "rows.jsonl:1: not UTF-8 (invalid start byte at byte 12)"),
+    ("rows.jsonl", b'{"prompt": "a"\n', "rows.jsonl:1: not valid JSON"),
+    ("rows.json", b'[{"prompt": "a"}', "rows.json: not valid JSON"),
+    ("rows.json", b'["a"]', "rows.json, row 1: expected a JSON object, not str"),
+    ("rows.csv", b"prompt,completion\na\n", "rows.csv:2: 1 cells, and the header names 2 columns (prompt, completion)"),
+    ("rows.csv", b"prompt,completion\n\xff,b\n", "rows.csv:2: not UTF-8"),
+    ("rows.csv", b'prompt,completion\n"a,b\n', "rows.csv:2: not valid CSV"),
+    ("rows.parquet", b"PAR1", "rows.parquet: the Parquet file cannot be read"),
+    ("rows.jsonl.gz", b"plain", "rows.jsonl.gz: the gzip file is damaged"),
+    ("rows.jsonl.gz", gzip.compress(b"x" * 99)[:-9], "rows.jsonl.gz: the gzip file is damaged"),
+    ("rows.txt", b"x", "rows.txt is no file of rows; accepted: a file of rows (.jsonl, .json, .parquet, .csv"),
+    ("folder/notes.txt", b"x", "has no file of rows (it has notes.txt); accepted:"),
+])  # fmt: skip
+def test_refused_files_are_one_line(build: Build, tmp_path: Path, name: str, content: bytes, named: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    with pytest.raises(SourceError) as caught:
+        build(path.parent if "folder" in name else path)
+    assert named in str(caught.value) and "\n" not in str(caught.value)
