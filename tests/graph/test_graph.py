@@ -411,3 +411,17 @@ def test_short_chains_of_thought_have_a_generator_of_their_own(composed: Compose
     plain, other = short(), short("model@short_generator=qwen32b")
     assert (plain[0], other[0]) == ("qwen14b", "qwen32b")
     assert plain[1] == other[1], "the TA is another model"
+
+
+def test_a_released_checkpoint_stands_for_the_tuned_student(composed: Composed) -> None:
+    config = composed("evaluate", "student=qwen3b", "data=released_mix_long")
+    node = graph.model(config, "student")
+    assert node.is_source and node.name == "Qwen2.5-3B-Instruct_Mix-Long"
+    assert {scores.inputs["completions"].inputs["model"].key for scores in graph.evaluation(config)} == {node.key}
+    with pytest.raises(ConfigError, match="data=released_mix_long is released checkpoints: it has no training data"):
+        graph.trained(config, "student")
+    other = composed("evaluate", "student=qwen7b", "data=released_mix_long")
+    with pytest.raises(
+        ConfigError, match=r"no released checkpoint of Qwen/Qwen2.5-7B-Instruct .*accepted: Qwen/Qwen2.5-3B"
+    ):
+        graph.evaluation(other)

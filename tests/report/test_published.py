@@ -10,20 +10,24 @@ import pytest
 from fork_server import ROOT
 from omegaconf import OmegaConf
 
-from micota.report.published import PublishedTable, table_of, tables
+from micota.report.published import NOT_BENCHMARKS, PublishedTable, tables, tables_of
 
 PAPERS = ROOT.parent / "shared" / "papers" / "tables.yaml"
 
 
 def test_figures_of_an_recipe() -> None:
-    table = table_of("micota")
-    assert table is not None and table.source == "MiCoTA table 2"
+    [table] = tables_of("micota")
+    assert table.source == "MiCoTA table 2"
     values = table.of({"student": "qwen3b"}, "micota")
     assert values is not None and (values["amc23"], values["average"]) == (40.0, 43.29)
     assert table.of({"student": "qwen3b"}, "short") is None
     teacher = table.of({"student": "qwen3b"}, "teacher")
     assert teacher is not None and teacher["average"] == 72.83
-    assert table_of("tiny") is None
+    assert tables_of("tiny") == []
+    assert [table.source for table in tables_of("replication")] == [
+        "MiCoTA table 2", "Mix Distillation table 1", "Mix Distillation table 3"
+    ]  # fmt: skip
+    assert {row.recipe for row in tables_of("replication")[0].rows} == {"instruct", "teacher"}
 
 
 @pytest.mark.parametrize("table", tables(), ids=lambda table: table.experiment)
@@ -49,7 +53,7 @@ def test_experiments_have_the_cases_and_recipes_that_are_published(
     for row in table.rows:
         assert row.recipe in recipes
         assert all(label in labels[axis] for axis, label in row.labels.items()), row
-    benchmarks = set(table.columns) - {"average", "gap_to_instruct", "bpc"}
+    benchmarks = set(table.columns) - set(NOT_BENCHMARKS) | set(table.average_of)
     assert benchmarks <= set(config.bench)
 
 
@@ -67,7 +71,6 @@ def test_every_printed_row_is_there() -> None:
         assert all(row in published for row in rows(printed["micota"][name])), name
     assert all(row in published for row in rows(printed["mix_distillation"]["table3_mix"]))
     for name, recipes in (("long_vs_short", "table1_long_vs_short"), ("large_vs_small", "table2_large_vs_small")):
-        table = table_of(name)
-        assert table is not None
+        [table] = tables_of(name)
         pairs = [[a.values[0], b.values[0]] for a, b in zip(table.rows[::2], table.rows[1::2], strict=True)]
         assert pairs == [row[:2] for row in rows(printed["mix_distillation"][recipes])]

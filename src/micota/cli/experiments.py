@@ -39,6 +39,7 @@ def cases(config: Config) -> list[CaseConfig]:
         recipes = [
             composer.recipe(case, chosen, recipe.label, _chosen([recipe], given)) for recipe in compare.points("data")
         ]
+        recipes = [recipe for recipe in recipes if recipe.config.data.covers(recipe.config.student)]
         labels = {axis: point.label for axis, point in zip(axes, points, strict=True)}
         configs.append(CaseConfig(labels=labels, config=case, chosen=chosen, recipes=recipes))
     return configs

@@ -23,7 +23,7 @@ from micota.config.fields import declaration
 from micota.config.models import is_model_path, name_of
 
 # Options of these groups describe a path. Any other file that sets a path replaces theirs.
-OPTIONS = ("model", "problems", "bench")
+OPTIONS = ("model", "problems", "bench", "data")
 PATH = re.compile(r"(^|[{,])\s*path:(?!\s*null)", re.MULTILINE)
 Layer = dict[str, Any]  # dotted keys that one file, or one override, sets
 

@@ -19,7 +19,7 @@ from micota.console import open_console, print_table
 from micota.errors import ArtifactError
 from micota.graph import CaseConfig, Experiment, experiment
 from micota.report.collect import case_reports
-from micota.report.table import comparison_table
+from micota.report.table import comparison_table, judge_table, published_table
 from micota.runtime.plan import pending
 
 SEEDS = "seeds.json"
@@ -57,8 +57,13 @@ def report(config: Config, cases: list[CaseConfig], console: Console | None = No
     write_text(page, render_page(config.name, reports, store, config.seed, config.call))
     for name, text in export_files([case.summary for case in reports]).items():
         write_text(folder / name, text)
-    for case in reports:
-        print_table(console, comparison_table(case.summary))
+    summaries = [case.summary for case in reports]
+    for summary in summaries:
+        print_table(console, comparison_table(summary))
+        if summary.judged:
+            print_table(console, judge_table(summary))
+    if any(summary.cells for summary in summaries):
+        print_table(console, published_table(summaries))
     console.print(Text(f"report: {page}"))
     return page
 

@@ -20,6 +20,7 @@ from micota.config.models import (
     ModelConfig,
     ModelSftConfig,
     OtherModelConfig,
+    ReleasedConfig,
     SftConfig,
     ThinkingConfig,
 )
@@ -37,7 +38,7 @@ from micota.config.parse import (
     unknown_key,
     without_keys,
 )
-from micota.config.problems import ANSWER_TYPES, PromptConfig, QuestionsConfig, SourceConfig
+from micota.config.problems import ANSWER_TYPES, BenchConfig, PromptConfig, QuestionsConfig, SourceConfig
 from micota.config.running import (
     EndpointConfig,
     EngineConfig,
@@ -71,6 +72,7 @@ __all__ = [
     "PRUNINGS",
     "SCHEMAS",
     "TOOLS",
+    "BenchConfig",
     "Call",
     "Command",
     "CompareConfig",
@@ -101,6 +103,7 @@ __all__ = [
     "PruningKind",
     "QuestionsConfig",
     "RayConfig",
+    "ReleasedConfig",
     "ReportConfig",
     "SamplingConfig",
     "SelectConfig",

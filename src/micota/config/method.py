@@ -24,7 +24,7 @@ from micota.config.fields import (
 )
 from micota.config.filters import FILTERS, Filter
 from micota.config.merge_methods import MERGE_METHODS, MergeMethod
-from micota.config.models import OtherModelConfig, is_model_path
+from micota.config.models import ModelConfig, OtherModelConfig, ReleasedConfig, is_model_path
 from micota.config.problems import OtherProblemsConfig
 from micota.config.rows import RowsConfig
 from micota.config.sampling import SamplingConfig
@@ -159,7 +159,7 @@ class PartConfig(RowsConfig):
 
 @dataclass(kw_only=True)
 class DataConfig(PartConfig):
-    """One recipe. Either a generator, or ``parts``, or ``path``; ``instruct`` has none of them."""
+    """One recipe. Either a generator, or ``parts``, or ``path``, or ``released``; ``instruct`` has none of them."""
 
     parts: dict[str, PartConfig] = part(
         default_factory=dict, about="Generators whose data are mixed, or chosen from, each under a label."
@@ -174,6 +174,11 @@ class DataConfig(PartConfig):
         about="student_bpc: instead of a mixture, for each problem the completion of all parts with the fewest bits "
         "per byte under the student before SFT.",
         results=True,
+    )
+    released: dict[str, ReleasedConfig] = part(
+        default_factory=dict,
+        about="Published checkpoints that stand for the student tuned on this recipe, by the path of the student. "
+        "There are no data, and nothing is trained.",
     )
     option: str | None = plain(
         None,
@@ -201,6 +206,10 @@ class DataConfig(PartConfig):
         """This recipe, and its parts."""
         yield from (self, *self.parts.values())
 
+    def covers(self, student: ModelConfig) -> bool:
+        """Whether the recipe has this student: released checkpoints are those of some students."""
+        return not self.released or student.path in self.released
+
     @property
     def is_untuned(self) -> bool:
         return self.generator == "none" and not self.parts and self.path is None
@@ -218,6 +227,8 @@ class DataConfig(PartConfig):
             yield f"weights={dict(self.weights)}; accepted: numbers above 0 that sum to 1"
         if self.parts and (self.generator != "none" or self.path):
             yield "a recipe of parts has neither generator nor path"
+        if self.released and (self.parts or self.generator != "none" or self.path):
+            yield "a recipe of released checkpoints has neither generator, parts nor path"
 
 
 @dataclass(kw_only=True)

@@ -241,3 +241,25 @@ class OtherModelConfig(ModelConfig):
         about="The location, as for every model; null: there is none.",
         results=True,
     )
+
+
+@dataclass(kw_only=True)
+class ReleasedConfig:
+    """A published checkpoint."""
+
+    path: str = where(
+        "a hub id, a folder or bundled:NAME",
+        lambda value: bool(value.strip()),
+        about="The location of the checkpoint, as for every model.",
+        results=True,
+    )
+    revision: str | None = plain(
+        None, about="The commit, tag or branch on the hub; null: the newest.", results=True, of_path=True
+    )
+    fingerprint: str | None = plain(
+        None,
+        about="The hash of a local folder, so that a changed folder is another model.",
+        results=True,
+        of_path=True,
+        internal=True,
+    )

@@ -10,6 +10,10 @@ ANSWER_TYPES = ("auto", "integer", "number", "expression", "text", "list", "tupl
 PAPER_RULES = ("hendrycks", "zeros", "gsm8k")
 
 
+def _has_problem(value: str | None) -> bool:
+    return value is None or "{problem}" in value
+
+
 @dataclass(kw_only=True)
 class QuestionsConfig:
     """Rows of problems to prompt a model with. A column may be a dotted path into nested fields (``meta.unit``)."""
@@ -136,9 +140,15 @@ class OtherProblemsConfig(ProblemsConfig):
 class BenchConfig(SourceConfig):
     """One benchmark. Its name is its key in the map."""
 
-
-def _has_problem(value: str | None) -> bool:
-    return value is None or "{problem}" in value
+    paper_template: str | None = where(
+        "null, or a text that contains {problem}",
+        _has_problem,
+        None,
+        about="The text of the user's turn in the papers' published evaluation, where it differs from that of other "
+        "benchmarks. It counts with prompt.per_benchmark.",
+        results=True,
+        of_path=True,
+    )
 
 
 @dataclass(kw_only=True)
@@ -157,6 +167,11 @@ class PromptConfig:
         _has_problem,
         None,
         about="The text of the user's turn in evaluation; null: template.",
+        results=True,
+    )
+    per_benchmark: bool = plain(
+        False,
+        about="true: in evaluation, the paper_template of a benchmark wins over evaluation_template.",
         results=True,
     )
     generation_as_chat: bool = plain(

@@ -47,7 +47,7 @@ class Config:
     prompt: PromptConfig = part(about="How a problem becomes a prompt.")
     select: SelectConfig = part(about="How completions become training data.")
     data: DataConfig = part(about="The recipe of the student's data.")
-    ta_data: DataConfig = part(about="The recipe of the TA's data.")
+    ta_data: DataConfig = part(about="The recipe of the TA's data.", unused=("released",))
     merge: MergeConfig = part(about="How the TA is merged.")
     merge_sweep: MergeSweepConfig = part(about="Merges measured in memory: sweep=true, and calibration.")
     bench: dict[str, BenchConfig] = part(
@@ -56,6 +56,7 @@ class Config:
     decontaminate_against: dict[str, BenchConfig] = part(
         about="The benchmarks that training problems are checked against, by name.",
         accepted="at least one option, as bench@decontaminate_against=[gsm8k]; for no check, select.decontaminate=none",
+        unused=("paper_template",),
     )
     evaluation: EvaluationConfig = part(about="How answers are sampled and graded.")
     engine: EngineConfig = part(about="What generates completions.")

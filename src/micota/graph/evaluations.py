@@ -27,11 +27,10 @@ def scores(
     choose = of_role if subject is None else {}  # another model is named in the overrides of the command
     subject = subject or model(config, role)
     generator = generator or generator_config(config, role)
-    prompt = evaluation_prompt(config.prompt)
     judge = config.evaluation.judge
     nodes = {}
     for name, bench in config.bench.items():
-        sampling = config.evaluation.sampling
+        sampling, prompt = config.evaluation.sampling, evaluation_prompt(config.prompt, bench)
         answers = completions(
             config, subject, bench, name, generator, sampling, prompt, command="evaluate", choose=choose
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from micota.config import (
+    BenchConfig,
     Config,
     ModelConfig,
     OtherModelConfig,
@@ -47,8 +48,10 @@ def generation_prompt(prompt: PromptConfig) -> Prompt:
     return Prompt(template=prompt.template, system=prompt.system, as_chat=prompt.generation_as_chat)
 
 
-def evaluation_prompt(prompt: PromptConfig) -> Prompt:
-    return Prompt(template=prompt.evaluation_template or prompt.template, system=prompt.system)
+def evaluation_prompt(prompt: PromptConfig, bench: BenchConfig) -> Prompt:
+    """The prompt of a benchmark's problems."""
+    template = bench.paper_template if prompt.per_benchmark else None
+    return Prompt(template=template or prompt.evaluation_template or prompt.template, system=prompt.system)
 
 
 def source(model: ModelConfig) -> Node[SourceSpec]:

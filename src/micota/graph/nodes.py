@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from micota.config import MERGE_METHODS, Config, DataConfig, PartConfig, SelectConfig
+from micota.config.models import name_of
 from micota.errors import ConfigError
 from micota.graph.models import (
     completions,
@@ -34,6 +35,7 @@ from micota.graph.specs import (
     MixtureSpec,
     MostLikelySpec,
     RowsSpec,
+    SourceSpec,
     TrainSpec,
     needs_no_model,
 )
@@ -48,9 +50,8 @@ def data(config: Config, recipe: DataConfig, *, matched: bool = True) -> Node[Da
         ConfigError: the recipe has no data (the student before SFT), or cannot be matched with others.
     """
     if recipe.is_untuned:
-        raise ConfigError(
-            f"data={recipe.name} is the student before SFT: it has no training data; choose another recipe"
-        )
+        what = "released checkpoints" if recipe.released else "the student before SFT"
+        raise ConfigError(f"data={recipe.name} is {what}: it has no training data; choose another recipe")
     choose = {"data": recipe.chosen}
     if config.select.match != "none":
         if matched:
@@ -188,9 +189,28 @@ def model(config: Config, role: str) -> AnyNode:
         return trained(config, "ta")
     if role == "ta_merged":
         return merged(config)
+    if role == "student" and config.data.released:
+        return released(config)
     if role == "student" and not config.data.is_untuned:
         return trained(config, "student")
     return source(generator_config(config, role))
+
+
+def released(config: Config) -> Node[SourceSpec]:
+    """The published checkpoint that stands for the student tuned on the recipe.
+
+    Raises:
+        ConfigError: there is none of this student.
+    """
+    recipe, student = config.data, config.student
+    if not recipe.covers(student):
+        raise ConfigError(
+            f"data={recipe.name} has no released checkpoint of {student.path} (student={student.name}); accepted: "
+            f"{', '.join(recipe.released)}"
+        )
+    found = recipe.released[student.path]
+    spec = SourceSpec(path=found.path, revision=found.revision, fingerprint=found.fingerprint)
+    return Node(name=name_of(found.path), spec=spec)
 
 
 def trained(config: Config, role: str) -> Node[TrainSpec]:

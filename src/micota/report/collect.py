@@ -10,15 +10,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from micota.analysis.learnability import Trial
+from micota.analysis.replication import Cell
 from micota.analysis.statistics import macro_average
 from micota.artifacts.store import Manifest, Store
 from micota.graph import Comparison, Experiment, Recipe
 from micota.graph.node import AnyNode
 from micota.graph.specs import ScoresSpec, weights_of
 from micota.records import MergePoint, TokenShift
-from micota.report.published import PublishedTable, table_of
+from micota.report.published import tables_of
 from micota.report.read import lengths_of, load, manifest_of, sweep_points, token_shifts_of
-from micota.report.rows import Row, adjusted, mean_by_problem, mean_metric, row, ta_title
+from micota.report.replication import Judged, cells, judged, published_names
+from micota.report.rows import Row, adjusted, mean_by_problem, mean_metric, row
 
 BASELINE = "instruct"
 
@@ -32,7 +34,8 @@ class Summary:
     also for recipes without scores. ``published`` has the published values of each model (in percent by benchmark,
     ``average`` and ``gap_to_instruct``; ``bpc``), ``source`` their table. ``mixes`` is as in :func:`mixes`. ``trials``
     have the gain of each recipe at each seed and the properties of its data, ``token_shifts`` the tokens of each recipe
-    over all benchmarks, ``points`` the merges of a merge sweep.
+    over all benchmarks, ``points`` the merges of a merge sweep, ``cells`` the published numbers beside the measured
+    ones, ``judged`` the steps of the judge pipeline at the first seed (empty without a judge).
     """
 
     name: str
@@ -50,6 +53,8 @@ class Summary:
     trials: list[Trial] = field(default_factory=list)
     token_shifts: dict[str, list[TokenShift]] = field(default_factory=dict)
     points: list[MergePoint] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)
 
     @property
     def case_label(self) -> str:
@@ -100,7 +105,8 @@ def summarise(
     comparisons = list(by_seed.values())
     first = comparisons[0]
     scored = [*(recipe.scores for recipe in first.recipes), *first.curve.values(), first.teacher]
-    table = table_of(name)
+    published = {label: values for label, values in _published(name, labels or {}, first).items() if values}
+    sources = [". ".join(filter(None, (table.source, table.note))) for table in tables_of(name)]
     merge_sweeps = {made.merge_sweep.folder: made.merge_sweep for made in comparisons if made.merge_sweep is not None}
     return Summary(
         name=name,
@@ -114,8 +120,8 @@ def summarise(
         bits_per_byte={
             name: mean_metric(measured, "bits_per_byte") for name, measured in _bpc(store, comparisons).items()
         },
-        published=_published(table, labels or {}, first) if table else {},
-        source=". ".join(filter(None, (table.source, table.note))) if table else "",
+        published=published,
+        source="; ".join(sources),
         mixes=mixes(first),
         trials=_trials(store, by_seed),
         token_shifts={
@@ -124,19 +130,19 @@ def summarise(
             if recipe.rank_shifts
         },
         points=[point for node in merge_sweeps.values() for point in sweep_points(store, node)],
+        cells=cells(store, name, labels or {}, comparisons),
+        judged=judged(store, first),
     )
 
 
-def _published(table: PublishedTable, labels: Mapping[str, str], comparison: Comparison) -> dict[str, dict[str, float]]:
-    """Return the paper's values of each model, by the label of the model here. The paper's merged TA stands for the TA
-    at the one merge weight between 0 and 1, if there is exactly one."""
-    named = {recipe.name: recipe.name for recipe in comparison.recipes} | (
-        {"teacher": "teacher"} if comparison.teacher else {}
-    )
-    merged = [weight for weight in comparison.curve if 0 < weight < 1]
-    if len(merged) == 1:
-        named[ta_title(merged[0])] = "ta_merged"
-    return {label: values for label, recipe in named.items() if (values := table.of(labels, recipe)) is not None}
+def _published(name: str, labels: Mapping[str, str], comparison: Comparison) -> dict[str, dict[str, float]]:
+    """Return the papers' values of each model, by the label of the model here."""
+    found: dict[str, dict[str, float]] = {}
+    for table in tables_of(name):
+        for label, known in published_names(comparison).items():
+            # Of two tables with one number, the first counts.
+            found[label] = (table.of(labels, known) or {}) | found.get(label, {})
+    return found
 
 
 def mixes(comparison: Comparison) -> dict[str, dict[str, float]]:

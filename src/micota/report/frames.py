@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -42,6 +43,44 @@ def _records(summary: Summary) -> Iterator[dict[str, Any]]:
             if bench == "average":
                 record |= _overall(row)
             yield record | {"num_seeds": len(summary.seeds)}
+
+
+def published_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
+    """Return every published number that was measured: its verdict, and the measurement with its 95 % interval in
+    percent. ``num_needed`` is about how many problems would tell the number from the nearest other one."""
+    rows = [
+        {
+            "experiment": summary.name,
+            "student": summary.student,
+            **summary.labels,
+            "model": cell.recipe,
+            "benchmark": cell.benchmark,
+            "published": cell.published,
+            "verdict": cell.verdict,
+            "accuracy": 100 * cell.estimate.value,
+            "low": 100 * cell.estimate.low,
+            "high": 100 * cell.estimate.high,
+            "num_problems": cell.num_problems,
+            "num_needed": cell.num_needed,
+            "graded_by": cell.graded_by,
+            "source": cell.source,
+        }
+        for summary in summaries
+        for cell in summary.cells
+    ]
+    return pd.DataFrame(rows)
+
+
+def judge_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
+    """Return the counts of the steps of the judge pipeline: one row for each case, model and benchmark."""
+    rows = [
+        {"experiment": summary.name, "student": summary.student, **summary.labels, "model": row.model}
+        | {"benchmark": row.benchmark, **asdict(row.steps), "by_rule": 100 * row.steps.by_rule}
+        | {"rule_or_judge": 100 * row.steps.total}
+        for summary in summaries
+        for row in summary.judged
+    ]
+    return pd.DataFrame(rows)
 
 
 def _overall(row: Row) -> dict[str, Any]:
@@ -134,7 +173,10 @@ def to_csv(summaries: Sequence[Summary]) -> str:
 def export_files(summaries: Sequence[Summary]) -> dict[str, str]:
     """Return the files that are written beside the page, by name: all cases in each format."""
     parts = [(summary.case_label, exports(summary)) for summary in summaries]
+    tables = {"published.csv": published_frame(summaries), "judge.csv": judge_frame(summaries)}
     return {
+        name: table.to_csv(index=False, float_format="%.6g") for name, table in tables.items() if not table.empty
+    } | {
         "results.md": "\n".join(f"## {title}\n\n{texts['Markdown']}" for title, texts in parts),
         "results.tex": "\n".join(f"% {title}\n{texts['LaTeX']}" for title, texts in parts),
         "results.csv": to_csv(summaries),

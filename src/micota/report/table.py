@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from micota.analysis.intervals import Estimate
 from micota.analysis.statistics import Difference, Discordance
 from micota.console import WideTable, new_table
@@ -33,6 +36,47 @@ def comparison_table(summary: Summary) -> WideTable:
         table.add_row(*_cells(ta_title(weight), summary.curve[weight], summary), style="dim")
     if summary.teacher is not None:
         table.add_row(*_cells("teacher", summary.teacher, summary), style="dim")
+    return table
+
+
+def published_table(summaries: Sequence[Summary]) -> WideTable:
+    """Return the table of published numbers: for each whether it is inside the interval here, with the measured one."""
+    counts = Counter(cell.verdict for summary in summaries for cell in summary.cells)
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    table = new_table(
+        f"{summaries[0].name}, published numbers against the 95 % intervals here: {counted}",
+        "each cell: published, verdict, measured; cannot tell: with this number of problems the interval also contains "
+        "the numbers of the table's other models",
+    )
+    table.add_column("model", no_wrap=True)
+    columns = dict.fromkeys(cell.benchmark for summary in summaries for cell in summary.cells)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for summary in summaries:
+        by_model: dict[str, dict[str, str]] = {}
+        for cell in summary.cells:
+            text = f"{cell.published:.1f} {cell.verdict} {100 * cell.estimate.value:.1f}"
+            by_model.setdefault(cell.recipe, {})[cell.benchmark] = text
+        for model, texts in by_model.items():
+            table.add_row(f"{summary.case_label} {model}", *(texts.get(column, "-") for column in columns))
+    return table
+
+
+def judge_table(summary: Summary) -> WideTable:
+    """Return the steps of the authors' judge pipeline by model and benchmark, in percent of the answers."""
+    table = new_table(
+        f"{summary.title}, the rule and then a judge, in % of the answers",
+        "boxed: an answer was found; the judge sees those that the rule rejects; GSM8K has the rule alone",
+    )
+    table.add_column("model", no_wrap=True)
+    for column in ("benchmark", "boxed", "rule", "judge adds", "undecided", "rule or judge"):
+        table.add_column(column, justify="left" if column == "benchmark" else "right", no_wrap=True)
+    for row in summary.judged:
+        steps, whole = row.steps, 100 / row.steps.num_answers
+        shares = (steps.num_boxed, steps.num_by_rule, steps.num_by_judge, steps.num_undecided)
+        table.add_row(
+            row.model, row.benchmark, *(f"{whole * share:.1f}" for share in shares), f"{100 * steps.total:.1f}"
+        )
     return table
 
 
