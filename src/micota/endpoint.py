@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import httpx
@@ -23,10 +23,25 @@ from micota.errors import EndpointError
 AGAIN = (408, 409, 429, 500, 502, 503, 504, 529)
 LONGEST_WAIT_S = 30.0
 CONNECT_S = 10.0
+KEY_REFUSED = (401, 403)
 Name = TypeVar("Name")
+Body = TypeVar("Body")
+Result = TypeVar("Result")
 
 
-class _UnavailableError(Exception):
+class RefusedError(EndpointError):
+    """The endpoint refuses a request, with an HTTP status that another try does not change."""
+
+    def __init__(self, text: str, status: int, answer: str) -> None:
+        super().__init__(text)
+        self.status, self.answer = status, answer
+
+
+class UnansweredError(EndpointError):
+    """A request has no reply after all tries."""
+
+
+class UnavailableError(Exception):
     """A failure that may pass; ``retry_after_s`` is the endpoint's Retry-After in seconds, 0 without one."""
 
     def __init__(self, problem: str, retry_after_s: float = 0.0) -> None:
@@ -43,7 +58,7 @@ def _wait_s(state: RetryCallState) -> float:
     half = {"multiplier": 0.5, "max": LONGEST_WAIT_S / 2}
     backoff_s = (wait_exponential(**half) + wait_random_exponential(**half))(state)
     error = state.outcome.exception() if state.outcome else None
-    retry_after_s = error.retry_after_s if isinstance(error, _UnavailableError) else 0.0
+    retry_after_s = error.retry_after_s if isinstance(error, UnavailableError) else 0.0
     return min(LONGEST_WAIT_S, max(backoff_s, retry_after_s))
 
 
@@ -53,8 +68,8 @@ class Endpoint:
     def __init__(self, config: EndpointConfig, key: str) -> None:
         self.config = config
         self.key = key
-        token = os.environ.get(config.key_variable)
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._token = os.environ.get(config.key_variable, "").strip()
+        self._headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         self._timeout = httpx.Timeout(config.timeout_s, connect=min(CONNECT_S, config.timeout_s))
 
     def get(self, route: str) -> httpx.Response:
@@ -81,8 +96,25 @@ class Endpoint:
         Raises:
             EndpointError: the endpoint refuses a request, or does not answer it after ``retries`` retries.
         """
+
+        async def send(client: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
+            async def once() -> httpx.Response:
+                return await self._post_once(client, route, body)
+
+            return await self.retried(once, route, body.get("model"))
+
+        yield from self.run_all(bodies, concurrency, send)
+
+    def run_all(
+        self,
+        bodies: Mapping[Name, Body],
+        concurrency: int,
+        send: Callable[[httpx.AsyncClient, Body], Awaitable[Result]],
+    ) -> Iterator[tuple[Name, Result]]:
+        """Call ``send`` with every body, ``concurrency`` at a time, and yield the results, in the order of their
+        arrival. Closing the iterator cancels the open calls. An exception of a call is raised."""
         with asyncio.Runner() as runner:
-            replies: asyncio.Queue[tuple[Name, httpx.Response | Exception]] = asyncio.Queue()
+            replies: asyncio.Queue[tuple[Name, Result | Exception]] = asyncio.Queue()
             waiting = iter(bodies.items())
             client = httpx.AsyncClient(
                 base_url=self.config.url.rstrip("/"),
@@ -94,7 +126,7 @@ class Endpoint:
             async def work() -> None:
                 for name, body in waiting:
                     try:
-                        replies.put_nowait((name, await self._post(client, route, body)))
+                        replies.put_nowait((name, await send(client, body)))
                     except Exception as error:
                         replies.put_nowait((name, error))
 
@@ -117,36 +149,61 @@ class Endpoint:
             finally:
                 runner.run(stop())
 
-    async def _post(self, client: httpx.AsyncClient, route: str, body: dict[str, Any]) -> httpx.Response:
+    async def retried(self, once: Callable[[], Awaitable[Result]], route: str, model: str | None = None) -> Result:
+        """The result of ``once``, a coroutine function, which is called again while it raises ``UnavailableError``.
+
+        Raises:
+            UnansweredError: it still raises one after ``retries`` retries.
+        """
         # One object per request: tenacity keeps the state of a call in it, and concurrent requests would share it.
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self.config.retries + 1),
             wait=_wait_s,
-            retry=retry_if_exception_type(_UnavailableError),
+            retry=retry_if_exception_type(UnavailableError),
             reraise=True,
         )
         try:
-            return await retrying(self._post_once, client, route, body)
-        except _UnavailableError as error:
-            raise self._error(route, str(error), body.get("model")) from None
+            return await retrying(once)
+        except UnavailableError as error:
+            raise UnansweredError(self._text(route, str(error), model)) from None
 
     async def _post_once(self, client: httpx.AsyncClient, route: str, body: dict[str, Any]) -> httpx.Response:
         try:
             reply = await client.post(route, json=body)
         except httpx.TransportError as error:
-            raise _UnavailableError(f"{type(error).__name__}: {error}") from None
+            raise UnavailableError(f"{type(error).__name__}: {error}") from None
+        self.check(reply, route, body.get("model"))
+        return reply
+
+    def check(self, reply: httpx.Response, route: str, model: str | None) -> None:
+        """Refuse a reply with an HTTP status of failure; its body must have been read.
+
+        Raises:
+            UnavailableError: the failure may pass.
+            RefusedError: another try would fail too.
+        """
         if reply.is_success:
-            return reply
+            return
+        problem = _status_line(reply)
         if reply.status_code not in AGAIN:
-            raise self._error(route, _status_line(reply), body.get("model"))
+            if reply.status_code in KEY_REFUSED:
+                has = "holds a key" if self._token else "is not set"
+                problem += f"; the key is read from the environment variable {self.config.key_variable}, which {has}"
+            raise RefusedError(self._text(route, problem, model), reply.status_code, self._hidden(_status_line(reply)))
         after = reply.headers.get("Retry-After", "")
-        raise _UnavailableError(
-            _status_line(reply), float(after) if after.isdecimal() else 0.0
-        )  # the other form, a date, is rare
+        # The other form, a date, is rare.
+        raise UnavailableError(problem, float(after) if after.isdecimal() else 0.0)
 
     def _error(self, route: str, problem: str, model: str | None = None) -> EndpointError:
+        return EndpointError(self._text(route, problem, model))
+
+    def _text(self, route: str, problem: str, model: str | None = None) -> str:
         source = f"from model {model!r}" if model else f"to {route}"
-        return EndpointError(f"{self.key}.url={self.config.url!r}: no answer {source} ({problem})")
+        return f"{self.key}.url={self.config.url!r}: no answer {source} ({self._hidden(problem)})"
+
+    def _hidden(self, text: str) -> str:
+        """A text without the key, which some APIs repeat where they refuse it."""
+        return text.replace(self._token, "***") if self._token else text
 
 
 def _status_line(reply: httpx.Response) -> str:

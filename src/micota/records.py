@@ -39,6 +39,7 @@ class Completion:
 
     ``prefilled`` is the beginning of the answer that the chat template puts into the prompt (an opening tag).
     ``num_cot_tokens`` counts the tokens up to the closing tag of the chain of thought, null if there is no such tag.
+    ``error`` is what an endpoint answered to a request that it refused, or null.
     """
 
     problem_id: str
@@ -51,6 +52,7 @@ class Completion:
     seconds: float
     prefilled: str = ""
     num_cot_tokens: int | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

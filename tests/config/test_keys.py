@@ -38,6 +38,7 @@ PLACES = [
     ["data=strong", *(f"{recipe}.generator=model" for recipe in ("data", "ta_data")),
      *(f"{recipe}.model={MODEL}" for recipe in ("data", "ta_data"))],
     ["merge=della", "merge.target_length_ratio=0.5", "data=micota"],
+    ["engine=chat", "engine.chat.url=http://a/v1"],
     ["merge=breadcrumbs", "data=strong", "data.path=a/b", "ta_data.path=a/b"],
     ["data=mix_long", "data.parts.short.path=a/b", "data@ta_data=mix_long", "ta_data.parts.short.path=a/b"],
     ["data=strong", "select.match=problems", "compare.recipes=[micota,mix_large,most_likely,strong]"],

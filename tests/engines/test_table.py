@@ -40,7 +40,7 @@ PARROT = EngineKind(name="parrot", opens=f"{__name__}:Parrot")
 
 @pytest.mark.usefixtures("open_tables")
 def test_an_engine_is_one_entry(composed: Callable[..., Any]) -> None:
-    with pytest.raises(ConfigError, match=r"engine.name='parrot'; accepted: one of hf, vllm, server, ray"):
+    with pytest.raises(ConfigError, match=r"engine.name='parrot'; accepted: one of auto, hf, vllm, server, chat, ray"):
         composed("generate", "engine.name=parrot")
     ENGINES.add(PARROT)
     config = composed("generate", "engine.name=parrot").engine

@@ -40,6 +40,7 @@ from micota.config.parse import (
 )
 from micota.config.problems import ANSWER_TYPES, BenchConfig, PromptConfig, QuestionsConfig, SourceConfig
 from micota.config.running import (
+    ChatConfig,
     EndpointConfig,
     EngineConfig,
     EvaluationConfig,
@@ -74,6 +75,7 @@ __all__ = [
     "TOOLS",
     "BenchConfig",
     "Call",
+    "ChatConfig",
     "Command",
     "CompareConfig",
     "Config",

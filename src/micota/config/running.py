@@ -93,6 +93,45 @@ class ServerConfig(EndpointConfig):
 
 
 @dataclass(kw_only=True)
+class ChatConfig(EndpointConfig):
+    """The API of ``engine=chat``, which takes chat messages and renders them itself. Prices are in any one currency."""
+
+    model: str | None = plain(
+        None,
+        about="The name of the model at the API; null: its path. It must be the same model, and enters no key.",
+        results=False,
+    )
+    stream: bool = plain(True, about="Replies arrive piece by piece, so that no proxy ends a long one.", results=False)
+    extra_body: dict[str, Any] = plain(
+        default_factory=dict,
+        about="More fields of each request; null takes a field out, as {seed: null} for an API that refuses seeds.",
+        results=True,
+    )
+    requests_per_minute: float | None = positive(
+        None, about="The most requests a minute; null: no limit.", unit="requests", results=False
+    )
+    tokens_per_minute: float | None = positive(
+        None, about="The most tokens of prompts and completions a minute; null: no limit.", unit="tokens", results=False
+    )
+    prompt_price: float = non_negative(0.0, about="The price of a million tokens of prompts.", results=False)
+    completion_price: float = non_negative(
+        0.0, about="The price of a million tokens of completions, thoughts included.", results=False
+    )
+    max_cost: float | None = positive(
+        None,
+        about="The most that the completions of one artifact may cost, those of earlier runs included; null: no limit.",
+        results=False,
+    )
+    max_errors: int = positive(
+        8, about="The run ends after this many refused requests in a row; others are rows with an error.", results=False
+    )
+
+    def conflicts(self) -> Iterator[str]:
+        if self.max_cost is not None and not (self.prompt_price or self.completion_price):
+            yield f"max_cost={self.max_cost:g} without prices; accepted: prompt_price or completion_price above 0 too"
+
+
+@dataclass(kw_only=True)
 class RayConfig:
     """The cluster of ``engine=ray``."""
 
@@ -111,8 +150,9 @@ class EngineConfig:
     name: str = where(
         Words(lambda: f"one of {AUTO}, " + ", ".join(ENGINES)),
         lambda value: value == AUTO or value in ENGINES,
-        about="The engine of completions: transformers (hf), vLLM, a server, or vLLM on a Ray cluster (a way "
-        "to run vLLM, which shares its keys); auto: vLLM where it is installed and there is a GPU, else hf.",
+        about="The engine of completions: transformers (hf), vLLM, a server of token ids, an API of chat messages "
+        "(chat), or vLLM on a Ray cluster (a way to run vLLM, which shares its keys); auto: vLLM where it is installed "
+        "and there is a GPU, else hf.",
         results=True,
     )
     batch_size: int | None = positive(
@@ -146,6 +186,7 @@ class EngineConfig:
         results=False,
     )
     server: ServerConfig | None = part(default=None, about="The server, with engine=server.")
+    chat: ChatConfig | None = part(default=None, about="The API, with engine=chat.")
     ray: RayConfig | None = part(default=None, about="The cluster, with engine=ray.")
 
     @property
@@ -158,6 +199,12 @@ class EngineConfig:
         """The part of an engine that changes numbers and so enters keys, beside ``dtype``. Ray is a way to run vLLM."""
         name = self.name if self.name == AUTO else ENGINES[self.name].numerics or self.name
         return f"{name}-batch_invariant" if self.batch_invariant else name
+
+    @property
+    def extra_body(self) -> dict[str, Any]:
+        """The fields of each request that only some servers know; empty without a server."""
+        endpoint = self.server or self.chat
+        return dict(endpoint.extra_body) if endpoint else {}
 
     def conflicts(self) -> Iterator[str]:
         possible = AUTOMATIC if self.name == AUTO else (self.name,)

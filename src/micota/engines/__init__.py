@@ -38,6 +38,9 @@ ENGINES.add(
     )
 )
 ENGINES.add(
+    EngineKind(name="chat", opens="micota.engines.chat:ChatEngine", settings=("chat",), needs="chat", batch_size=16)
+)
+ENGINES.add(
     EngineKind(
         name="ray",
         opens="micota.engines.ray:RayEngine",

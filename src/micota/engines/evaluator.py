@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from micota.config import SourceConfig, ThinkingConfig
-from micota.data.prompts import prefilled, prompt_hash, prompt_text, split, token_ids
+from micota.data.prompts import messages, prefilled, prompt_hash, prompt_text, split, token_ids
 from micota.engines.base import Engine, Output, Request
 from micota.errors import ConfigError
 from micota.grading.graders import Graders, submission
@@ -35,6 +36,8 @@ def requests_for(
         ConfigError: the tokenizer has no chat template, or hides the tags of a thought, or no prompt fits.
         SourceError: the tokenizer does not know a word of a problem.
     """
+    if engine.tokenizer is None:
+        return _chat_requests(spec, problems)
     _check_tokenizer(engine.tokenizer, spec)
     requests = []
     prompts = {}
@@ -53,6 +56,24 @@ def requests_for(
             f"no prompt leaves space for max_tokens={spec.sampling.max_tokens} in the model's context of "
             f"{engine.context_tokens} tokens; lower it"
         )
+    return requests, prompts
+
+
+def _chat_requests(spec: CompletionsSpec, problems: list[Question]) -> tuple[list[Request], dict[str, Rendered]]:
+    """Requests of messages, for an endpoint that renders them. Their length is known with the reply."""
+    if not spec.prompt.as_chat:
+        raise ConfigError(
+            "prompt.generation_as_chat=false sends bare text, and engine=chat takes chat messages alone; accepted: "
+            "engine=server, or prompt.generation_as_chat=true"
+        )
+    requests, prompts = [], {}
+    for problem in problems:
+        turns = messages(problem.problem, spec.prompt)
+        text = json.dumps(turns, ensure_ascii=False)
+        prompts[problem.id] = Rendered(hash=prompt_hash(text), num_tokens=0, prefilled="")
+        for sample in range(spec.sampling.num_samples):
+            seed = seed_of("sample", spec.seed, problem.id, sample)
+            requests.append(Request(id=(problem.id, sample), prompt_ids=[], seed=seed, messages=turns))
     return requests, prompts
 
 
@@ -121,15 +142,35 @@ def completion_of(output: Output, prompts: dict[str, Rendered], thinking: Thinki
         problem_id=problem_id,
         sample=sample,
         prompt_hash=prompt.hash,
-        completion=output.text,
+        completion=_with_thought(output, thinking),
         finish_reason=output.finish_reason,
-        num_prompt_tokens=prompt.num_tokens,
+        num_prompt_tokens=prompt.num_tokens if output.num_prompt_tokens is None else output.num_prompt_tokens,
         num_tokens=output.num_tokens,
         seconds=output.seconds,
         prefilled=prompt.prefilled,
+        num_cot_tokens=output.num_cot_tokens,
+        error=output.error,
     )
+    if tokenizer is None:
+        return row
     parts = split(row.completion, thinking, row.prefilled)
     if parts.cot is None or parts.answer is None:
         return row
     thought = row.completion.partition(str(thinking.close))[0] + str(thinking.close)
     return replace(row, num_cot_tokens=len(tokenizer(thought, add_special_tokens=False)["input_ids"]))
+
+
+def _with_thought(output: Output, thinking: ThinkingConfig) -> str:
+    """The text of a completion, with the thought that the endpoint gave apart from it between the model's tags.
+
+    Raises:
+        ConfigError: the model has no tags in the config, so that thought and answer would run together.
+    """
+    if output.thought is None:
+        return output.text
+    if not thinking.open:
+        raise ConfigError(
+            "the endpoint gives a thought apart from the answer, and the model has no thinking tags; accepted: tags of "
+            "its role, as \"teacher.thinking={open:'<think>',close:'</think>'}\""
+        )
+    return f"{thinking.open}\n{output.thought.strip()}\n{thinking.close}\n\n{output.text.lstrip()}"

@@ -13,7 +13,7 @@ from micota.graph.comparison import (
 )
 from micota.graph.evaluations import bpc, evaluation, rank_shifts, scores
 from micota.graph.models import likelihood_of, questions, source
-from micota.graph.nodes import data, merge_point, merge_sweep, merged, model, trained
+from micota.graph.nodes import data, merge_point, merge_sweep, merged, model, select_of, trained
 from micota.graph.specs import (
     CompletionsSpec,
     DataSpec,
@@ -72,6 +72,7 @@ __all__ = [
     "questions",
     "rank_shifts",
     "scores",
+    "select_of",
     "source",
     "trained",
     "unique",

@@ -143,7 +143,7 @@ def completions_spec(
         thinking=generator.thinking,
         engine=engine.numerics,
         dtype=engine.dtype,
-        extra_body=dict(engine.server.extra_body) if engine.server else {},
+        extra_body=engine.extra_body,
         seed=config.seed if sampling.temperature > 0 else None,
     )
 

@@ -57,12 +57,12 @@ def data(config: Config, recipe: DataConfig, *, matched: bool = True) -> Node[Da
         if matched:
             return _matched(config, recipe)
         choose["select.match"] = "none"
-    select = _of_recipe(replace(config.select, match="none"), recipe)
+    select = select_of(replace(config.select, match="none"), recipe)
     if not recipe.parts:
         return _generated(config, recipe, select, choose)
     # The number of examples limits only the mixture as a whole: its parts are sampled from all kept examples.
     pool = replace(select, num_examples=None)
-    parts = {label: _generated(config, part, _of_recipe(pool, part), choose) for label, part in recipe.parts.items()}
+    parts = {label: _generated(config, part, select_of(pool, part), choose) for label, part in recipe.parts.items()}
     shared = _shared(config, recipe, select, parts.values())
     if recipe.select_by is None:
         return _data_node(recipe, MixtureSpec(**shared, weights=dict(recipe.weights)), parts, choose)
@@ -99,7 +99,7 @@ def _matched(config: Config, recipe: DataConfig) -> Node[DataSpec]:
         compared[name] = {}
         parts: dict[str, AnyNode] = {}
         for label, part in (other.parts or {other.name: other}).items():
-            select = _of_recipe(replace(_of_recipe(pool, other), num_examples=None), part)
+            select = select_of(replace(select_of(pool, other), num_examples=None), part)
             node = _generated(config, part, select, choose)
             if pools.setdefault(part.name, node).key != node.key:
                 raise ConfigError(
@@ -117,7 +117,7 @@ def _matched(config: Config, recipe: DataConfig) -> Node[DataSpec]:
     return _data_node(recipe, spec, pools | likelihoods, {"data": recipe.chosen})
 
 
-def _of_recipe(select: SelectConfig, *recipes: PartConfig) -> SelectConfig:
+def select_of(select: SelectConfig, *recipes: PartConfig) -> SelectConfig:
     """The settings of a recipe, or of a part of it: those that it sets, over the settings of all recipes."""
     for recipe in recipes:
         select = replace(select, **recipe.select.given())

@@ -14,7 +14,7 @@ from micota.console import progress_bar
 from micota.data.filters import Filters
 from micota.data.sources import load_problems
 from micota.grading.graders import cheap_verdict, prediction, submission
-from micota.graph import questions
+from micota.graph import questions, select_of
 from micota.records import Completion, Problem, Verdict
 from micota.runtime.work import Work
 
@@ -114,7 +114,8 @@ def show_progress(work: Work[Any], total: int, resumed: Sequence[Completion]) ->
     """Show the progress of ``total`` completions, of which ``resumed`` exist. The tracker gets the state at each
     report, and at the end histograms of lengths (tokens) and of speeds (tokens per second)."""
     is_data = work.node.command == "generate"
-    tally = Tally(golds_of(work.config, work.node.spec.questions), Filters(work.config.select) if is_data else None)
+    filters = Filters(select_of(work.config.select, work.config.data)) if is_data else None
+    tally = Tally(golds_of(work.config, work.node.spec.questions), filters)
     prefix = f"generate/{work.node.name}"
     speeds = []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from micota.artifacts.jsonl import JsonlAppender, read_jsonl
 from micota.data.sources import load_questions
-from micota.engines.base import Request
+from micota.engines.base import Priced, Request
 from micota.engines.evaluator import answers, requests_for
 from micota.graph import CompletionsSpec
 from micota.records import COMPLETIONS, Completion
@@ -34,6 +34,8 @@ def generate(work: Work[CompletionsSpec]) -> None:
     done = {(row.problem_id, row.sample): row for row in read_jsonl(path, Completion)}
     engine = engine_for(work.store, work.node.inputs["model"], work.config.engine)
     requests, prompts = requests_for(spec, problems, engine)
+    if isinstance(engine, Priced):
+        engine.account.start_with(done.values())
     requested = len(problems) * spec.sampling.num_samples
     work.build.counts |= {"requested": requested, "resumed": len(done), "prompt_too_long": requested - len(requests)}
     requests = [replace(request, done=request.id in done) for request in requests]
@@ -45,7 +47,7 @@ def generate(work: Work[CompletionsSpec]) -> None:
     appender.close()
     _check_complete(requests, done, path)
     work.build.counts |= Counter(f"finish_{row.finish_reason}" for row in done.values())
-    work.build.metrics |= progress.metrics()
+    work.build.metrics |= progress.metrics() | ({"cost": engine.account.spent} if isinstance(engine, Priced) else {})
     logger.info("%s: %d completions, %s", work.node.name, len(done), work.build.metrics)
 
 
