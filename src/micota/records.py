@@ -79,13 +79,16 @@ class Verdict:
     reason: str
 
 
-OUTCOMES = ("correct", "incorrect", "truncated", "no_answer", "ungradable", NOT_PROMPTED)
+AMBIGUOUS = "ambiguous"  # two different final answers, which is not right; the reason of the verdict begins with it
+OUTCOMES = ("correct", "incorrect", "truncated", "no_answer", "ungradable", AMBIGUOUS, NOT_PROMPTED)
 
 
-def outcome_of(correct: bool | None, prediction: str | None, finish_reason: str | None) -> str:
+def outcome_of(correct: bool | None, prediction: str | None, finish_reason: str | None, reason: str = "") -> str:
     """Return one of ``OUTCOMES`` for a graded completion; ``truncated`` has no answer before the token limit."""
     if correct is not None:
         return "correct" if correct else "incorrect"
+    if reason.startswith(AMBIGUOUS):
+        return AMBIGUOUS
     if prediction is not None:
         return "ungradable"
     return {"length": "truncated", NOT_PROMPTED: NOT_PROMPTED}.get(finish_reason or "", "no_answer")
@@ -110,7 +113,7 @@ class Score:
     @property
     def outcome(self) -> str:
         """The outcome by ``outcome_of``."""
-        return outcome_of(self.correct, self.prediction, self.finish_reason)
+        return outcome_of(self.correct, self.prediction, self.finish_reason, self.reason)
 
 
 @dataclass(frozen=True, kw_only=True)

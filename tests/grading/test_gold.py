@@ -4,8 +4,9 @@ from fractions import Fraction
 
 import pytest
 
-from micota.grading.gold import GoldError, gold_of, inferred, is_settled, number_in
-from micota.grading.latex import tidy
+from micota.grading.gold import GoldError, bare, gold_of, is_balanced, is_settled, joined
+from micota.grading.reading.parser import read, tidied
+from micota.grading.values.numeric import exact
 
 
 @pytest.mark.parametrize(("answer", "kind"), [
@@ -16,12 +17,12 @@ from micota.grading.latex import tidy
     (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", "matrix"), ("x^2+1", "expression"), ("2k", "expression"),
 ])  # fmt: skip
 def test_types_by_form(answer: str, kind: str) -> None:
-    assert inferred(tidy(answer)) == kind
+    assert gold_of(answer).kind == kind
 
 
 @pytest.mark.parametrize(("answer", "kind", "message"), [
     ("1.5", "integer", "expected an integer"), ("x", "integer", "expected an integer"),
-    ("twelve apples", "number", "found words"), (r"\frac{1}{2", "expression", "braces do not match"),
+    ("the east", "number", "found words"), (r"\frac{1}{2", "expression", "braces do not match"),
     ("5", "tuple", r"expected \(a, b"), ("5", "interval", "expected an interval"),
     ("5", "colour", "accepted types are auto"),
     ("$ $", "number", "is empty"),
@@ -49,9 +50,23 @@ def test_vague_types_yield_to_the_form() -> None:
     ("x", None),
 ])  # fmt: skip
 def test_numbers_with_units(text: str, expected: Fraction | int | None) -> None:
-    assert number_in(text) == expected
+    assert exact(bare(read(tidied(text)))) == expected
 
 
 def test_plain_golds_need_no_worker() -> None:
     assert is_settled(gold_of("(1, 2]")) and is_settled(gold_of(r"\text{east}")) and is_settled(gold_of("1,2"))
-    assert not is_settled(gold_of(r"\sqrt{2}"))
+    assert is_settled(gold_of(r"\sqrt{2}")) and not is_settled(gold_of(r"\\int_0^1 x"))
+
+
+def test_several_golds_and_relative_tolerance() -> None:
+    gold = gold_of(joined(["5", "7"]))
+    assert gold.text == "5" and [other.text for other in gold.others] == ["7"]
+    relative = gold_of("200", "number", "1%")
+    assert relative.tolerance == Fraction(1, 100) and relative.is_relative
+    for bad in ("nan", "inf", "-1", "1e9999"):
+        with pytest.raises(GoldError, match="accepted: a number of at least 0"):
+            gold_of("5", "number", bad)
+
+
+def test_braces() -> None:
+    assert is_balanced(r"\{ {a}{b}") and not is_balanced("{a") and not is_balanced("}{")

@@ -13,8 +13,8 @@ import pytest
 from micota.grading import worker
 from micota.grading.pool import Workers
 
-PLAIN = {"gold": {"answer": r"\sqrt{8}"}, "prediction": r"2\sqrt{2}"}
-ENDLESS = {"gold": {"answer": "1"}, "prediction": r"\binom{10^6}{5\cdot10^5}"}
+PLAIN = {"gold": {"answer": r"\frac{1}{2}"}, "prediction": r"\int_0^1 x dx"}
+ENDLESS = {"gold": {"answer": "1"}, "prediction": r"\sum_{n=1}^{10^7} \sin n"}
 
 
 def replies(workers: Workers, *requests: dict[str, Any]) -> list[dict[str, Any]]:

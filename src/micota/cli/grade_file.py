@@ -110,7 +110,7 @@ def _rows(given: Iterable[Any], origin: str) -> Iterator[tuple[Problem, dict[str
 
 
 def _outcome(row: dict[str, Any], chosen: Verdict) -> str:
-    return outcome_of(chosen.correct, chosen.prediction, row.get("finish_reason"))
+    return outcome_of(chosen.correct, chosen.prediction, row.get("finish_reason"), chosen.reason)
 
 
 def _scored(row: dict[str, Any], by: dict[str, Verdict], grader: str) -> dict[str, Any]:

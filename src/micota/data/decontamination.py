@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from micota.grading.typed import are_plainly_equal
+from micota.grading.equality.compare import are_plainly_equal
 from micota.records import Problem
 
 SHINGLE_CHARACTERS = 6

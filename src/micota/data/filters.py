@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from micota.config import FILTERS, Filter, SelectConfig
-from micota.records import Completion, Verdict
+from micota.records import AMBIGUOUS, Completion, Verdict
 
 Check = Callable[[Completion, Verdict], str | None]
 NOT_CHECKED = Verdict(prediction=None, correct=None, reason="not checked")
@@ -28,6 +28,8 @@ def correct(select: SelectConfig) -> Check:
     def check(completion: Completion, verdict: Verdict) -> str | None:
         if verdict.prediction is None:
             return "no_answer"
+        if verdict.reason.startswith(AMBIGUOUS):
+            return AMBIGUOUS
         return {True: None, False: "incorrect", None: "ungradable"}[verdict.correct]
 
     return check
@@ -64,7 +66,9 @@ def duplicates(select: SelectConfig) -> Check:
 
 
 FILTERS.add(Filter(name="finished", open=finished, reasons=tuple(f"not_finished_{reason}" for reason in CUT)))
-FILTERS.add(Filter(name="correct", open=correct, reasons=("no_answer", "incorrect", "ungradable"), needs_gold=True))
+FILTERS.add(
+    Filter(name="correct", open=correct, reasons=("no_answer", "incorrect", "ungradable", AMBIGUOUS), needs_gold=True)
+)
 FILTERS.add(Filter(name="length", open=length, reasons=("too_long",), settings=("max_tokens",)))
 FILTERS.add(Filter(name="loops", open=loops, reasons=("loops",), settings=("loop_words", "loop_share")))
 FILTERS.add(Filter(name="duplicates", open=duplicates, reasons=("duplicate",)))

@@ -1,57 +1,65 @@
-r"""Gold answers: their types and parts.
+r"""Gold answers: their types and trees.
 
-The benchmark declares the type, or the form of the answer gives it. This module handles text and exact values;
-``typed`` decides whether two answers are equal.
+The benchmark declares the type, or the form of the answer gives it. ``equality`` decides whether an answer is the same.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 
 from micota.config import ANSWER_TYPES
-from micota.grading import exact
-from micota.grading.latex import NEW_ROW, closing, compact, is_balanced, is_words, split_top, tidy, without_text
+from micota.grading.reading.lexicon import ORDER
+from micota.grading.reading.nodes import Node, has
+from micota.grading.reading.numerals import decimal
+from micota.grading.reading.parser import read
+from micota.grading.reading.texts import CLOCK, is_option, is_words, plain
+from micota.grading.reading.tidying import tidied
+from micota.grading.reading.tokens import UnreadableError
+from micota.grading.values.exact import exact
 
-COMMA = re.compile(r",|;|\\text\{\s*(?:and|or)\s*\}|\band\b|\bor\b|\\(?:lor|vee)(?![a-zA-Z])")
-UNION = re.compile(r"\\cup(?![a-zA-Z])|\bU\b|\\text\{\s*(?:or|U)\s*\}|\bor\b")
-_ROW = re.compile(NEW_ROW)
-_CELL = re.compile(r"&")
-MEMBERSHIP = re.compile(r"^[a-zA-Z](?:_\{?\w+\}?)?\s*\\in(?![a-zA-Z])\s*")
-_LEFT_SIDE = re.compile(
-    r"^(?:\\?[a-zA-Z]+(?:_\{[^{}]*\}|_\w)?'*(?:\([^()=]*\))?|\\(?:angle|overline|text|triangle)[^=]*"
-    r"|[A-Z ]+|\([^()=]*\))\s*=\s*(?!.*=)"
-)
-_PLUS_MINUS = re.compile(r"\\pm(?![a-zA-Z])")
-MATRIX = re.compile(r"^\\begin\{pmatrix\}(.*)\\end\{pmatrix\}$", re.DOTALL)
-OPTION = re.compile(r"^\(?([A-Z])\)?$")
-_CURRENCY = re.compile(r"^[£€¥]\s*|^USD\s*|\s*(?:\\text\{\s*)?(?:USD|dollars?)(?:\s*\})?$")
-PERCENT = re.compile(r"\s*(?:%|\bpercent\b|\\text\{\s*(?:percent|%)\s*\})\s*$")
-DEGREES = re.compile(r"\s*(?:\^\\circ\s*[CFK]?|\bdegrees?\b|\\text\{\s*degrees?\s*\})\s*$")
-_SCALE = re.compile(r"\s*(?:\\text\{\s*)?\b(thousand|million|billion|trillion)\b", re.IGNORECASE)
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_UNIT_WORDS = re.compile(r"\s*/?\s*[a-zA-Z]{2,}[a-zA-Z\s./'-]*(?:\^\{?\d\}?)?\s*$|\s+[mgshLlNJWV](?:\^\{?\d\}?)?\s*$")
+ALTERNATIVES = re.compile(r"\s+##\s+")
 _STRUCTURED = ("list", "tuple", "interval", "matrix")
-CLOCK = re.compile(r"^(\d{1,2}:\d\d)(?:\s*([ap])\.?\s*m)?")
-SPACED_COMMA = re.compile(r",(?=\s)|;|\\text\{\s*(?:and|or)\s*\}|\band\b|\bor\b|\\(?:lor|vee)(?![a-zA-Z])")
 
 
 class GoldError(ValueError):
     """A gold answer that is not of its declared type; the text names the answer and the expected type."""
 
 
+class Hints(NamedTuple):
+    """What the text of the problem says about its answer.
+
+    ``wants_factors`` is whether it asks for a factored form (None where there is no text); ``things`` are the words for
+    what it counts.
+    """
+
+    wants_factors: bool | None = None
+    things: frozenset[str] = frozenset()
+
+
+NO_HINTS = Hints()
+
+
 @dataclass(frozen=True)
 class Gold:
-    """A gold answer, tidied, with the type to compare it by. ``parts`` are those of a list, tuple, interval or
-    matrix; ``unit`` is what a prediction may end in."""
+    """A gold answer, tidied, with the type to compare it by. ``node`` is None for words, and for what cannot be read.
+
+    ``tolerance`` is absolute, or a part of the value where ``is_relative``. ``unit`` is what an answer may end in.
+    ``others`` are further golds, each of which is right too.
+    """
 
     text: str
     kind: str
-    parts: tuple[str, ...] = ()
+    node: Node | None = None
     tolerance: Fraction | None = None
+    is_relative: bool = False
     unit: str = ""
+    hints: Hints = NO_HINTS
+    others: tuple[Gold, ...] = field(default=(), repr=False)
+    is_mathematics: bool = True  # readable, or readable by a worker process perhaps
 
     @property
     def is_number(self) -> bool:
@@ -59,143 +67,149 @@ class Gold:
 
 
 @lru_cache(maxsize=65_536)
-def gold_of(answer: str, answer_type: str = "auto", tolerance: str | None = None, unit: str | None = None) -> Gold:
-    """The gold behind an answer of a declared type; ``auto`` infers the type from the form of the answer.
+def gold_of(
+    answer: str,
+    answer_type: str = "auto",
+    tolerance: str | None = None,
+    unit: str | None = None,
+    hints: Hints = NO_HINTS,
+) -> Gold:
+    """The gold behind an answer of a declared type; ``auto`` infers the type from the form of the answer. An answer
+    ``a ## b`` has two golds.
 
     Raises:
         GoldError: the answer is not of that type.
     """
-    text = MEMBERSHIP.sub("", tidy(answer))
-    form = inferred(text)
+    first, *others = ALTERNATIVES.split(answer)
+    gold = _one(first, answer_type, tolerance, unit, hints)
+    if not others:
+        return gold
+    return Gold(**vars(gold) | {"others": tuple(_one(other, answer_type, tolerance, unit, hints) for other in others)})
+
+
+def joined(answers: list[str]) -> str:
+    """The answer of a problem with several right answers."""
+    return " ## ".join(answers)
+
+
+def _one(answer: str, answer_type: str, tolerance: str | None, unit: str | None, hints: Hints) -> Gold:
+    text = tidied(answer)
+    if not text:
+        raise GoldError(f"answer {answer!r} is empty")
+    if answer_type not in ANSWER_TYPES:
+        raise GoldError(f"answer {answer!r} is not of type {answer_type}: accepted types are {', '.join(ANSWER_TYPES)}")
+    node, error = _tree(text, thousands=answer_type != "list", things=hints.things)
+    form = inferred(text, node)
     # Collections label a pair as a number, and a list of functions as an expression: trust brackets and commas more.
     is_vague = answer_type == "auto" or (answer_type in ("number", "expression") and form in _STRUCTURED)
     kind = form if is_vague else answer_type
-    margin = None if tolerance is None else exact.value(_plain_power(tolerance))
-    if tolerance is not None and (margin is None or margin < 0):
-        raise GoldError(f"tolerance {tolerance!r}; accepted: a number of at least 0, as 0.1 or 1e-1")
-    if not text:
-        raise GoldError(f"answer {answer!r} is empty")
-    complaint = _complaint(text, kind)
+    complaint = _complaint(text, node, kind)
     if complaint:
         raise GoldError(f"answer {answer!r} is not of type {kind}: {complaint}")
-    return Gold(text=text, kind=kind, parts=tuple(_parts(text, kind)), tolerance=margin, unit=tidy(unit or ""))
+    margin, is_relative = _margin(tolerance)
+    return Gold(
+        text=text, kind=kind, node=None if kind == "text" else node, tolerance=margin, is_relative=is_relative,
+        unit=tidied(unit or ""), hints=hints, is_mathematics=error is None or error.is_mathematics,
+    )  # fmt: skip
+
+
+def _tree(text: str, *, thousands: bool, things: frozenset[str]) -> tuple[Node | None, UnreadableError | None]:
+    try:
+        return read(text, thousands=thousands, extra=things), None
+    except UnreadableError as error:
+        return None, error
+
+
+def _margin(tolerance: str | None) -> tuple[Fraction | None, bool]:
+    """The tolerance as a number, and whether it is relative (``1%``)."""
+    if tolerance is None:
+        return None, False
+    text = tolerance.strip()
+    is_relative = text.endswith("%")
+    if not re.fullmatch(r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?\s*%?", text):
+        raise GoldError(
+            f"tolerance {tolerance!r}; accepted: a number of at least 0, as 0.1 or 1e-1, or a percentage, as 1%"
+        )
+    value = decimal(text.rstrip("% "))
+    return (value / 100 if is_relative else value), is_relative
 
 
 def is_settled(gold: Gold) -> bool:
-    """Whether a gold is plain: words, or numbers that have an exact value."""
-    if gold.kind == "text":
-        return True
-    if gold.kind == "interval":
-        return all(number_in(end) is not None or "infty" in end for part in gold.parts for end in coordinates(part))
-    return all(number_in(part) is not None or re.fullmatch(r"\d+x\d+", part) for part in gold.parts or (gold.text,))
+    """Whether a gold can be compared here: words, or mathematics that has a tree."""
+    return gold.kind == "text" or gold.node is not None
 
 
-def _plain_power(tolerance: str) -> str:
-    r"""``1e-1`` as ``1*10^{-1}``."""
-    return re.sub(r"[eE]([-+]?\d+)$", r"*10^{\1}", tolerance.strip())
-
-
-def _complaint(text: str, kind: str) -> str | None:
+def _complaint(text: str, node: Node | None, kind: str) -> str | None:
     """Why the form of a text does not fit this type, or None where it fits."""
-    if kind not in ANSWER_TYPES:
-        return f"accepted types are {', '.join(ANSWER_TYPES)}"
     if not is_balanced(text):
         return "its braces do not match"
-    number = number_in(text)
-    if kind == "integer" and (number is None or number.denominator != 1):
-        return "expected an integer"
-    if kind in ("number", "expression", "interval") and is_words(text):
+    if kind == "integer":
+        value = None if node is None else exact(bare(node))
+        if value is None or value.denominator != 1:
+            return "expected an integer"
+    if kind in ("number", "expression", "interval") and is_words(text) and node is None:
         return "expected mathematics, found words"
-    if kind == "tuple" and not is_bracketed(text) and not MATRIX.match(text):
+    if kind == "tuple" and (node is None or node.head not in ("tuple", "matrix", "relation")):
         return "expected (a, b, ...)"
-    if kind == "interval" and not any(mark in text for mark in ("(", "[", r"\le", r"\ge", "<", ">", r"\{")):
+    if kind == "interval" and not any(
+        mark in text for mark in ("(", "[", r"\le", r"\ge", "<", ">", r"\{", "mathbb", "real")
+    ):
         return "expected an interval such as (0, 1]"
     return None
 
 
-def inferred(text: str) -> str:
+def is_balanced(text: str) -> bool:
+    """Whether every curly brace that groups is closed."""
+    depth = 0
+    for match in re.finditer(r"\\.|[{}]", text, re.DOTALL):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def bare(node: Node) -> Node:
+    """A value without its unit, sign of degrees or name before it."""
+    while True:
+        if node.head in ("quantity", "degrees"):
+            node = node.args[0]
+        elif node.head == "negative" and node.args[0].head in ("quantity", "degrees"):
+            node = Node("negative", (bare(node.args[0]),))
+        else:
+            return node
+
+
+def inferred(text: str, node: Node | None) -> str:
     """The type that a tidied answer has by its form."""
-    if number_in(text) is not None:
-        return "number"
-    if text.startswith("\\{") and text.endswith("\\}"):
-        return "list"
-    if MATRIX.match(text):
-        return "matrix"
-    if OPTION.match(compact(text)) or is_words(text) or CLOCK.match(text) or re.match(r"^\\text\{[^{}]*\}$", text):
+    if is_option(text) or CLOCK.match(plain(text)):
         return "text"
-    if len(split_top(text, UNION)) > 1 and any(bracket in text for bracket in "([{"):
+    if node is None:
+        return "text" if is_words(text) or re.fullmatch(r"\\(?:text|mbox|textrm)\s*\{[^{}]*\}", text) else "expression"
+    if exact(bare(node)) is not None:
+        return "number"
+    if node.head == "relation" and node.name == "in":
+        node = node.args[-1]
+    if node.head == "matrix":
+        return "matrix"
+    if node.head in ("union", "intersection", "minus", "such", "named") or (
+        node.head == "relation" and set(node.name.split()) <= ORDER
+    ):
         return "interval"
-    if len(split_top(text, COMMA)) > 1 or _PLUS_MINUS.search(text):
+    if node.head == "list":
+        return "interval" if _is_set_of_inequalities(node) else "list"
+    if node.head == "set" or has(node, "plusminus"):
         return "list"
-    if is_bracketed(text):
-        ends = text[0] + text[-1]
-        return "tuple" if ends == "()" else "interval"
+    if node.head == "tuple":
+        return "tuple" if node.name in ("()", "<>") else "interval"
     return "expression"
 
 
-def is_bracketed(text: str) -> bool:
-    """Whether a text is one pair of round or square (or mixed) brackets around at least two parts."""
-    if not text or text[0] not in "([" or closing(text, 0) != len(text) - 1 or text[-1] not in ")]":
-        return False
-    return len(split_top(text[1:-1], COMMA)) > 1
-
-
-def _parts(text: str, kind: str) -> list[str]:
-    """The parts of a gold of this type, in order."""
-    if kind == "list":
-        return members_of(text, COMMA)
-    if kind == "tuple":
-        return coordinates(text)
-    if kind == "interval":
-        return split_top(text, UNION)
-    if kind == "matrix":
-        return coordinates(text)
-    return []
-
-
-def members_of(text: str, comma: re.Pattern[str]) -> list[str]:
-    r"""The members of a list or set, with ``\pm`` expanded to both signs."""
-    if text.startswith("\\{") and text.endswith("\\}"):
-        text = text[2:-2]
-    parts = [part for part in split_top(text.strip(), comma) if part]
-    members: list[str] = []
-    for part in parts:
-        if len(_PLUS_MINUS.findall(part)) == 1:
-            members += [_PLUS_MINUS.sub("+", part), _PLUS_MINUS.sub("-", part)]
-        else:
-            members.append(part)
-    return members
-
-
-def coordinates(text: str) -> list[str]:
-    """The entries of a tuple, or the shape of a matrix and its entries row by row."""
-    matrix = MATRIX.match(text)
-    if not matrix:
-        return split_top(text[1:-1], COMMA) if is_bracketed(text) else [text]
-    rows = [split_top(row, _CELL) for row in split_top(matrix[1].strip(), _ROW) if row.strip()]
-    return [f"{len(rows)}x{len(rows[0]) if rows else 0}", *(cell for row in rows for cell in row)]
-
-
-def without_left_side(text: str) -> str:
-    """The answer without a name before it: ``x =``, ``f(x) =``, ``M_{max} =``."""
-    return _LEFT_SIDE.sub("", text)
-
-
-@lru_cache(maxsize=65_536)
-def number_in(text: str) -> Fraction | None:
-    """The exact value of an answer that may carry a unit. Percent signs are units: 25% is 25, never 0.25."""
-    number = exact.value(text)
-    if number is not None or not any(character.isdigit() for character in text):
-        return number
-    bare = DEGREES.sub("", PERCENT.sub("", _CURRENCY.sub("", text)))
-    scale = 1
-    for word in _SCALE.findall(bare):
-        scale *= _SCALES[word.lower()]
-    bare = _SCALE.sub("", bare)
-    if not is_balanced(bare):  # of "5 \text{ million}"
-        bare = bare.removesuffix("}")
-    bare = _CURRENCY.sub("", PERCENT.sub("", without_text(bare)).strip())
-    number = exact.value(bare)
-    if number is None:
-        number = exact.value(_UNIT_WORDS.sub("", bare))
-    return None if number is None else number * scale
+def _is_set_of_inequalities(node: Node) -> bool:
+    """``x < 1 or x > 2``; ``(0, 1) \\text{ or } (2, 3)``, whose brackets are those of intervals."""
+    if all(part.head == "relation" and set(part.name.split()) <= ORDER for part in node.args):
+        return True
+    return (
+        node.name == "or"
+        and all(part.head in ("tuple", "union") for part in node.args)
+        and any(part.head == "tuple" and part.name not in ("()", "<>") for part in node.args)
+    )

@@ -7,6 +7,7 @@ comparisons once.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,13 +17,16 @@ from typing import Any, NamedTuple
 from micota.artifacts.provenance import num_cores
 from micota.config import GRADERS, EvaluationConfig, Grader
 from micota.grading import paper_rule
-from micota.grading.extract import extract
-from micota.grading.gold import Gold, GoldError, gold_of, is_settled
+from micota.grading.equality.compare import compare, is_ambiguous
+from micota.grading.extraction.extract import NOTHING, Extraction, extract
+from micota.grading.extraction.marks import Wanted
+from micota.grading.gold import Gold, GoldError, Hints, gold_of, is_settled
 from micota.grading.judge import JUDGE
 from micota.grading.pool import Workers
+from micota.grading.reading.texts import is_option
+from micota.grading.reading.words import counted_things
 from micota.grading.symbolic import is_worth_trying
-from micota.grading.typed import compare
-from micota.records import Completion, Problem, Verdict
+from micota.records import AMBIGUOUS, Completion, Problem, Verdict
 
 
 class Submission(NamedTuple):
@@ -81,23 +85,27 @@ class Graders:
         columns = [verdicts(self, rows, rule) for verdicts in rules.values()]
         return [dict(zip(rules, by, strict=True)) for by in zip(*columns, strict=True)]
 
-    def typed(self, rows: Iterable[tuple[Problem, str | None]]) -> list[Verdict]:
+    def typed(self, rows: Iterable[tuple[Problem, Extraction | str | None]]) -> list[Verdict]:
         """The verdicts of ``typed`` on ``(problem, prediction)`` rows."""
-        verdicts: list[Verdict | None] = []
-        questions: dict[str, list[int]] = {}
-        for problem, predicted in rows:
-            verdict = cheap_verdict(problem, predicted)
-            if verdict is None:
-                questions.setdefault(_question(problem, predicted), []).append(len(verdicts))
-            verdicts.append(verdict)
+        pairs = [(problem, _extraction(found)) for problem, found in rows]
+        parts = [[cheap_verdict_on(problem, answer) for answer in found.answers] for problem, found in pairs]
+        questions: dict[str, list[tuple[int, int]]] = {}
+        for row, (problem, found) in enumerate(pairs):
+            for index, answer in enumerate(found.answers):
+                if parts[row][index] is None:
+                    questions.setdefault(_question(problem, answer), []).append((row, index))
         new = [question for question in questions if question not in self._known]
-        for index, reply in self._workers.map((index, json.loads(question)) for index, question in enumerate(new)):
-            self._known[new[index]] = reply
-        for question, indices in questions.items():
+        for number, reply in self._workers.map((number, json.loads(question)) for number, question in enumerate(new)):
+            self._known[new[number]] = reply
+        for question, places in questions.items():
             reply = self._known[question]
-            for index in indices:
-                verdicts[index] = _verdict(json.loads(question)["prediction"], reply["verdict"], reply["reason"])
-        return [verdict for verdict in verdicts if verdict is not None]
+            for row, index in places:
+                answer = pairs[row][1].answers[index]
+                parts[row][index] = _verdict(answer, reply["verdict"], reply["reason"])
+        return [
+            combined(problem, found, [verdict for verdict in verdicts if verdict is not None])
+            for (problem, found), verdicts in zip(pairs, parts, strict=True)
+        ]
 
     def unreadable(self, problems: Iterable[Problem]) -> list[Problem]:
         """Problems whose gold is neither plain nor readable as mathematics: only the same text equals it.
@@ -116,29 +124,85 @@ def gold_for(problem: Problem) -> Gold:
     Raises:
         GoldError: the answer is not of its declared type.
     """
-    return gold_of(problem.answer, problem.answer_type, problem.tolerance, problem.unit)
+    return gold_of(problem.answer, problem.answer_type, problem.tolerance, problem.unit, _hints(problem.problem))
 
 
-def prediction(row: Submission) -> str | None:
-    """What ``typed`` takes for the answer."""
+_FACTOR = re.compile(r"\\bfactor", re.IGNORECASE)
+
+
+def _hints(problem: str) -> Hints:
+    """What the text of a problem says about its answer."""
+    if not problem:
+        return Hints()
+    return Hints(wants_factors=_FACTOR.search(problem) is not None, things=counted_things(problem))
+
+
+def extraction(row: Submission) -> Extraction:
+    """What ``typed`` takes for the answer, and where it stands."""
     try:
         gold = gold_for(row.problem)
     except GoldError:
-        return extract(row.completion, is_number=False)
-    return extract(row.completion, is_number=gold.is_number and row.is_finished, is_list=gold.kind == "list")
+        return extract(row.completion, Wanted(is_finished=row.is_finished))
+    wanted = Wanted(
+        is_number=gold.is_number or any(other.is_number for other in gold.others),
+        is_list=gold.kind == "list",
+        is_option=gold.kind == "text" and is_option(gold.text),
+        is_text=gold.kind == "text" or gold.node is None,
+        is_finished=row.is_finished,
+    )
+    return extract(row.completion, wanted)
 
 
-def cheap_verdict(problem: Problem, predicted: str | None) -> Verdict | None:
-    """The verdict where the cheap rules reach one."""
-    if predicted is None:
-        return Verdict(prediction=None, correct=None, reason="no_answer")
+def prediction(row: Submission) -> str | None:
+    """The text of the answer that ``typed`` takes; several that differ with a bar between them."""
+    return extraction(row).text
+
+
+def _extraction(found: Extraction | str | None) -> Extraction:
+    """A prediction that comes as text is one answer."""
+    if found is None:
+        return NOTHING
+    return Extraction((found,), "") if isinstance(found, str) else found
+
+
+def cheap_verdict(problem: Problem, found: Extraction | str | None) -> Verdict | None:
+    """The verdict where no worker process is needed for one."""
+    found = _extraction(found)
+    verdicts = [cheap_verdict_on(problem, answer) for answer in found.answers]
+    if None in verdicts:
+        return None
+    return combined(problem, found, [verdict for verdict in verdicts if verdict is not None])
+
+
+def cheap_verdict_on(problem: Problem, answer: str) -> Verdict | None:
+    """The verdict on one answer where no worker process is needed for it."""
     try:
-        verdict = compare(gold_for(problem), predicted, _defer)
+        verdict = compare(gold_for(problem), answer, _defer)
     except _DeferredError:
         return None
     except GoldError as error:
-        return _verdict(predicted, None, str(error))
-    return _verdict(predicted, verdict, "rule" if verdict is not None else "not mathematics")
+        return _verdict(answer, None, str(error))
+    return _verdict(answer, verdict, "rule" if verdict is not None else "not mathematics")
+
+
+def combined(problem: Problem, found: Extraction, verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict on all final answers of a completion: several that differ are ambiguous, and not right."""
+    if not verdicts:
+        return Verdict(prediction=None, correct=None, reason="no_answer")
+    first = verdicts[0]
+    same = {verdict.correct for verdict in verdicts}
+    if len(verdicts) > 1 and same != {True}:
+        return Verdict(
+            prediction=found.text, correct=None, reason=_reason(found, f"{AMBIGUOUS}: {len(verdicts)} answers")
+        )
+    if first.correct is False and is_ambiguous(gold_for(problem), found.answers[0]):
+        return Verdict(prediction=found.text, correct=None, reason=_reason(found, f"{AMBIGUOUS}: alternatives"))
+    return Verdict(prediction=first.prediction, correct=first.correct, reason=_reason(found, first.reason))
+
+
+def _reason(found: Extraction, reason: str) -> str:
+    """The reason of a verdict: what decided, then the kind of evidence for the answer."""
+    return f"{reason} ({found.evidence})" if found.evidence else reason
 
 
 def by_paper_rule(problem: Problem, completion: str, rule: str) -> Verdict:
@@ -150,7 +214,7 @@ def by_paper_rule(problem: Problem, completion: str, rule: str) -> Verdict:
 
 
 def _by_typed(graders: Graders, rows: Sequence[Submission], rule: str) -> list[Verdict]:
-    return graders.typed([(row.problem, prediction(row)) for row in rows])
+    return graders.typed([(row.problem, extraction(row)) for row in rows])
 
 
 def _by_paper_rule(graders: Graders, rows: Sequence[Submission], rule: str) -> list[Verdict]:
@@ -176,7 +240,11 @@ def _verdict(predicted: str, correct: bool | None, reason: str) -> Verdict:
 
 def _request(problem: Problem) -> dict[str, Any]:
     fields = {"answer": problem.answer, "answer_type": problem.answer_type}
-    return {"gold": fields | {"tolerance": problem.tolerance, "unit": problem.unit}}
+    hints = _hints(problem.problem)
+    return {
+        "gold": fields | {"tolerance": problem.tolerance, "unit": problem.unit},
+        "hints": [hints.wants_factors, sorted(hints.things)],
+    }
 
 
 def _question(problem: Problem, predicted: str | None) -> str:

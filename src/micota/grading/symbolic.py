@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from micota.grading.latex import is_balanced
+from micota.grading.gold import is_balanced
 
 _DECIMAL = re.compile(r"(?<!\d)(\d*)\.(\d+)")
 MAX_CHARS = 400

@@ -13,8 +13,8 @@ import sys
 from typing import Any
 
 from micota.grading import symbolic
-from micota.grading.gold import GoldError, gold_of, without_left_side
-from micota.grading.typed import compare
+from micota.grading.equality.compare import compare
+from micota.grading.gold import Gold, GoldError, Hints, gold_of
 
 RECURSION_LIMIT = 2_000
 
@@ -44,8 +44,7 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     try:
         if "prediction" not in request:
             return {"verdict": readable(request)}, True
-        gold = gold_of(**request["gold"])
-        verdict = compare(gold, request["prediction"], symbolic.equivalent)
+        verdict = compare(_gold(request), request["prediction"], symbolic.equivalent)
         return {"verdict": verdict, "reason": "not mathematics" if verdict is None else "symbolic"}, True
     except MemoryError:
         return {"verdict": None, "reason": "memory limit"}, False
@@ -58,12 +57,15 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
 def readable(request: dict[str, Any]) -> bool:
     """Whether each part of a gold can be read as mathematics, so that an equal prediction can be recognised."""
     try:
-        gold = gold_of(**request["gold"])
+        gold = _gold(request)
     except GoldError:
         return False
-    if gold.kind == "text" or symbolic.is_readable(gold.text):
-        return True
-    return all(map(symbolic.is_readable, [without_left_side(part) for part in gold.parts or [gold.text]]))
+    return gold.kind == "text" or gold.node is not None or symbolic.is_readable(gold.text)
+
+
+def _gold(request: dict[str, Any]) -> Gold:
+    wants_factors, things = request.get("hints", (None, ()))
+    return gold_of(**request["gold"], hints=Hints(wants_factors, frozenset(things)))
 
 
 if __name__ == "__main__":

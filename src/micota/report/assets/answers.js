@@ -7,6 +7,7 @@ const WORDS = {
   truncated: "… truncated",
   no_answer: "∅ no answer",
   ungradable: "? ungradable",
+  ambiguous: "⇄ ambiguous",
 };
 const [OUTCOME, PREDICTION, TOKENS, COMPLETION] = [0, 1, 2, 3];
 

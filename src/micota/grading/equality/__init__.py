@@ -1,0 +1,1 @@
+"""Whether an answer is the gold, by the type of the gold."""

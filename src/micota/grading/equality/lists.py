@@ -1,0 +1,148 @@
+"""Equality of lists and sets: the same members, each as often, in any order."""
+
+from __future__ import annotations
+
+import re
+
+from micota.grading.equality.equations import same_expression
+from micota.grading.equality.names import is_name, named_value, single
+from micota.grading.equality.rules import COMPARERS, Comparison, comparer, every
+from micota.grading.equality.scalars import same_scalar
+from micota.grading.reading.nodes import Node, has, name_of, symbols
+from micota.grading.reading.parser import read
+from micota.grading.reading.tokens import UnreadableError
+
+
+@comparer("list")
+def same_list(gold: Node, node: Node, comparison: Comparison) -> bool | None:
+    """The same members, each as often, in any order; members with names by their names."""
+    wanted = members(gold)
+    given = members(node)
+    if len(given) != len(wanted) and re.search(r"\d,\d{3}", comparison.text):
+        given = _without_thousands(comparison, len(wanted)) or given
+    if len(given) != len(wanted):
+        given = _unwrapped(node, wanted)
+    if len(given) != len(wanted):
+        return False
+    named = by_name(wanted), by_name(given)
+    if named[0] is not None and named[1] is not None and named[0].keys() == named[1].keys():
+        return every([same_member(named[0][name], named[1][name], comparison) for name in named[0]])
+    if named[0] is not None and named[1] is not None and not any(part.args[0].head == "symbol" for part in wanted):
+        return False  # angles or lengths of other names
+    if named[0] is not None and named[1] is None and all(part.head != "relation" for part in given):
+        return every(
+            [same_member(value, part, comparison) for value, part in zip(named[0].values(), given, strict=True)]
+        )
+    return matched(wanted, given, comparison)
+
+
+def _without_thousands(comparison: Comparison, count: int) -> list[Node] | None:
+    """``100,200`` as two numbers, if that makes the right count and no number then begins with a zero."""
+    if re.search(r"(?<![\d.])0\d", comparison.text):
+        return None
+    try:
+        given = members(read(comparison.text, thousands=False))
+    except UnreadableError:
+        return None
+    return given if len(given) == count else None
+
+
+def members(node: Node) -> list[Node]:
+    """The members of a list or set, with both values of ``\\pm``."""
+    if (
+        node.head == "relation"
+        and set(node.name.split()) <= {"=", "in"}
+        and not (
+            is_name(node.args[0])
+            and node.args[-1].head not in ("set", "plusminus")
+            and not has(node.args[-1], "plusminus")
+        )
+    ):
+        value = named_value(node)
+        if value is not None:
+            return members(value)
+    if node.head == "relation" and has(node, "plusminus"):
+        return [node._replace(args=(*node.args[:-1], value)) for value in members(node.args[-1])]
+    if node.head in ("list", "set"):
+        return (
+            [member for part in _spread(node.args) for member in members(part)]
+            if any(map(_is_nested, node.args))
+            else list(_spread(node.args))
+        )
+    if node.head == "union" and all(part.head == "set" for part in node.args):
+        return members(node.args[0]) + members(node.args[1])
+    if has(node, "plusminus") and node.head != "tuple":
+        return [_with_sign(node, 1), _with_sign(node, -1)]
+    return [node]
+
+
+def _is_nested(node: Node) -> bool:
+    return node.head in ("set", "list") or (has(node, "plusminus") and node.head != "tuple")
+
+
+def _spread(parts: tuple[Node, ...]) -> tuple[Node, ...]:
+    """``x = 4, -8, -10``: a name before the first of several values names all of them."""
+    named = [part for part in parts if part.head == "relation"]
+    if len(named) == 1 and parts[0] is named[0] and parts[0].name == "=" and len(parts) > 1:
+        value = named_value(parts[0])
+        return (value, *parts[1:]) if value is not None and not symbols(value) & symbols(parts[0].args[0]) else parts
+    return parts
+
+
+def _with_sign(node: Node, sign: int) -> Node:
+    if node.head == "plusminus":
+        left, right = (_with_sign(part, sign) for part in node.args)
+        is_plus = (sign > 0) == (node.name == "pm")
+        return Node("sum", (left, right if is_plus else Node("negative", (right,))))
+    return node._replace(args=tuple(_with_sign(part, sign) for part in node.args))
+
+
+def _unwrapped(node: Node, wanted: list[Node]) -> list[Node]:
+    """``(1, 2, 3)`` or ``[1, 2, 3]`` as a list, where the gold's members are no tuples."""
+    node = named_value(node) or node if node.head == "relation" else node
+    if node.head == "tuple" and node.name in ("()", "[]") and not any(part.head == "tuple" for part in wanted):
+        return [member for part in node.args for member in members(part)]
+    if node.head == "set" and len(node.args) == 1:
+        return _unwrapped(node.args[0], wanted)
+    return []
+
+
+def by_name(parts: list[Node]) -> dict[str, Node] | None:
+    """The values of members that all have names, each another; else None."""
+    values: dict[str, Node] = {}
+    for part in parts:
+        if (
+            part.head != "relation"
+            or part.name != "="
+            or part.args[0].head not in ("symbol", "call", "product", "function")
+        ):
+            return None
+        name = name_of(part.args[0]) if part.args[0].head in ("symbol", "call") else repr(part.args[0])
+        if name in values:
+            return None
+        values[name] = part.args[1]
+    return values
+
+
+def matched(golds: list[Node], given: list[Node], comparison: Comparison) -> bool | None:
+    """Whether members can be paired with golds. Equality is transitive except for tolerances, so the first match is
+    taken."""
+    free = list(given)
+    for gold in golds:
+        verdicts = [same_member(gold, member, comparison) for member in free]
+        if True not in verdicts:
+            return None if None in verdicts else False
+        del free[verdicts.index(True)]
+    return True
+
+
+def same_member(gold: Node, node: Node, comparison: Comparison) -> bool | None:
+    if gold.head in ("tuple", "set", "matrix"):
+        return COMPARERS["tuple"](gold, node, comparison)
+    if gold.head == "relation" and node.head == "relation":
+        return same_expression(gold, node, comparison)
+    if gold.head == "relation":
+        value = named_value(gold)
+        return False if value is None else same_member(value, node, comparison)
+    other = single(node, gold)
+    return False if other is None or other.head == "relation" else same_scalar(gold, other, comparison)

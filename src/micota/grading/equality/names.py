@@ -1,0 +1,85 @@
+"""The value of an answer that names it: ``x = 5``, ``2 = x``, ``4/3 \\approx 1.33``."""
+
+from __future__ import annotations
+
+from micota.grading.gold import bare
+from micota.grading.reading.nodes import Node, symbols, walk
+from micota.grading.values.exact import exact
+
+
+def single(node: Node, gold: Node) -> Node | None:
+    """The one value of an answer: of ``x = 5``, ``2 = x``, ``4/3 \\approx 1.33``, ``\\{5\\}``; None where it has
+    several."""
+    if node.head == "relation":
+        signs = node.name.split()
+        if "approx" in signs:
+            return _of_approximation(node, signs, gold)
+        if set(signs) <= {"to"}:
+            return node.args[-1]
+        if set(signs) <= {"=", "equiv"}:
+            return node if gold.head == "relation" else _of_chain(node)
+        if signs == ["in"] and node.args[1].head in ("set", "tuple"):
+            return single(node.args[1], gold)
+        return None
+    if node.head == "set":
+        return single(node.args[0], gold) if len(node.args) == 1 else None
+    if node.head == "list":
+        return None
+    return None if node.head == "plusminus" else node
+
+
+def _of_chain(node: Node) -> Node | None:
+    """The value at the end of ``x = 5``, ``3 + 4 = 7``, ``2 = x``; an equation such as ``5x - 17 = 0`` has none."""
+    last, first = node.args[-1], node.args[0]
+    if last.head in ("symbol", "call") and not symbols(first):
+        return first
+    if exact(last) == 0 and not is_name(first) and symbols(first):
+        return None
+    return last if last.head != "list" else None
+
+
+def _of_approximation(node: Node, signs: list[str], gold: Node) -> Node | None:
+    """Of ``4/3 \\approx 1.33`` the exact side; the rounded one where the gold is rounded."""
+    at = signs.index("approx")
+    sides = [_joined(node.args[: at + 1], signs[:at]), _joined(node.args[at + 1 :], signs[at + 1 :])]
+    values = [single(side, gold) for side in sides]
+    if values[0] is None or is_name(values[0]) or values[0].head == "symbol":
+        return values[1]
+    if values[1] is not None and exact(bare(gold)) is not None and exact(bare(values[1])) == exact(bare(gold)):
+        return values[1]
+    return values[0]
+
+
+def _joined(parts: tuple[Node, ...], signs: list[str]) -> Node:
+    return (
+        parts[0]
+        if len(parts) == 1
+        else Node("relation", parts, name=" ".join(sign if sign != "approx" else "=" for sign in signs))
+    )
+
+
+def is_name(node: Node) -> bool:
+    """Whether a left side only names what follows: ``x``, ``f(x)``, ``(x, y)``, ``AB``, ``|AB|``, ``A:B``."""
+    if node.head in ("symbol", "call"):
+        return True
+    if node.head in ("tuple", "ratio", "quotient", "list"):
+        return all(map(is_name, node.args))
+    if node.head == "function":
+        return node.name in ("abs", "angle", "max", "min", "det", "deg", "arg", "Pr", "gcd", "lcm", "Re", "Im") and all(
+            map(is_name, node.args)
+        )
+    if node.head == "constant":
+        return node.name in ("e", "i")
+    return node.head == "product" and all(
+        part.head in ("product", "symbol", "constant") and (part.head != "symbol" or part.name[0].isupper())
+        for part in walk(node)
+    )
+
+
+def named_value(node: Node) -> Node | None:
+    """The right side of ``x = 5``; None for an equation that is itself the answer."""
+    if set(node.name.split()) <= {"=", "approx"} and is_name(node.args[0]):
+        return node.args[-1]
+    if node.name == "=" and node.args[1].head in ("symbol", "call") and not symbols(node.args[0]):
+        return node.args[0]
+    return node.args[-1] if node.name == "in" else None

@@ -1,0 +1,1 @@
+"""Which part of a completion is its final answer."""

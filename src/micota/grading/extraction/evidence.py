@@ -1,0 +1,224 @@
+r"""Where a completion states its final answer: a declared order of kinds of evidence, each a named object.
+
+The first kind in ``EVIDENCE`` that finds an answer decides, and its name goes into the reason of the verdict. A
+statement
+behind the last box is weighed against the box: if the two differ, there are two final answers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+
+from micota.grading.extraction.boxes import Box, Boxes, answers_in, final_boxes, find_boxes
+from micota.grading.extraction.marks import Wanted, option_in, stated
+from micota.grading.extraction.prose import MATHS, last_values, leading_value
+from micota.grading.reading.texts import is_option, plain
+
+TAIL_CHARS = 4_000  # without a box, only the end of a completion is searched
+MAX_FIELDS = 50  # read at most this many fields "answer": a completion may repeat itself
+
+
+class Text:
+    """A completion and what several kinds of evidence share of it."""
+
+    def __init__(self, whole: str, wanted: Wanted) -> None:
+        self.whole = whole
+        self.wanted = wanted
+
+    @cached_property
+    def tail(self) -> str:
+        return self.whole[-TAIL_CHARS:]
+
+    @cached_property
+    def found(self) -> Boxes:
+        return find_boxes(self.whole)
+
+    @cached_property
+    def final(self) -> list[Box]:
+        return final_boxes(self.whole, self.found.boxes)
+
+    @cached_property
+    def is_cut(self) -> bool:
+        """Whether the text ends in the middle of a formula or of a box: then its last number may be any number."""
+        if self.found.is_cut:
+            return True
+        end = self.tail.rstrip()
+        paragraph = end[end.rfind("\n\n") + 1 :]
+        dollars = len(re.findall(r"(?<!\\)\$", paragraph.replace("$$", "")))
+        opened = paragraph.rfind("\\(") > paragraph.rfind("\\)") or end.rfind("\\[") > end.rfind("\\]")
+        is_price = dollars % 2 == 1 and re.search(r"\$\s?\d[^$\\^_={}+*/<>]*$", paragraph) is not None
+        return (
+            opened
+            or (dollars % 2 == 1 and not is_price)
+            or end.endswith(("=", "+", "\\", "^", "_", "\\cdot", "\\times"))
+        )
+
+
+Finder = Callable[[Text], "list[str] | None"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A kind of evidence. ``find`` returns the answers that it sees (several differing ones are ambiguous), or None."""
+
+    name: str
+    find: Finder
+
+
+_BEFORE = re.compile(
+    r"(?:^|[.!?\n,:;]\s*|\b(?:so|thus|hence|therefore|that|means|option|choice)[,:]?\s+)([^.!?\n,:;]{1,60}?)\s+(?:is|are)\s+(?:the|our|my)\s+"
+    r"(?:final|correct|right)?\s*(?:answers?|option|choice)\b(?!\s+(?:to|of|is))",
+    re.IGNORECASE | re.MULTILINE,
+)
+_OPTION_BEFORE = re.compile(
+    r"(?:\b(?:option|choice|answer)\s+)?\(?\b([A-Z])\b\)?\s+(?:is|are)\s+(?:the\s+)?(?:correct|right)\b"
+)
+
+
+def _named_before(text: Text) -> list[str] | None:
+    """The answer before its mark: "18 is the final answer"."""
+    if text.wanted.is_option:
+        letters = [match[1] for match in _OPTION_BEFORE.finditer(text.tail)]
+        if letters:
+            return letters[-1:]
+    for match in reversed(list(islice(_BEFORE.finditer(text.tail), 50))):
+        answer = option_in(match[1]) if text.wanted.is_option else [match[1]] if text.wanted.is_text else None
+        if answer is None and not text.wanted.is_option:
+            value = leading_value(match[1]) if not is_option(match[1]) else None
+            answer = [value] if value is not None else None
+        if answer is not None:
+            return answer
+    return None
+
+
+# ---------------------------------------------------------------------- boxes
+def _boxed(text: Text) -> list[str] | None:
+    """The final boxes; a statement behind them of another answer is a second answer."""
+    if text.found.is_cut or not text.final:
+        return None
+    answers = answers_in(text.whole, text.final)
+    if len(answers) > 1:
+        answers = list(dict.fromkeys(answers))
+        answers = [", ".join(answers)] if text.wanted.is_list else answers
+    behind = stated(text.whole[max(0, len(text.whole) - TAIL_CHARS, text.final[-1].end) :], text.wanted)
+    if behind is None:
+        return answers
+    if text.wanted.is_option and not all(is_option(answer) for answer in answers):
+        return behind
+    return [*answers, *(answer for answer in behind if answer not in answers)]
+
+
+def _cut_box(text: Text) -> list[str] | None:
+    """Nothing: the last box never closes, so the text was cut off in its answer."""
+    return [] if text.found.is_cut else None
+
+
+# ---------------------------------------------------------------------- JSON
+_JSON_FIELD = re.compile(r'"answer\\?"\s*:\s*')
+_JSON_STRING = re.compile(r'\\?"((?:[^"\\]|\\.){0,2000}?)\\?"(?=\s*(?:[,}\]`]|$))', re.DOTALL)
+_JSON_START = re.compile(r"\s*(?:```(?:json)?\s*)?\{\s*\"")
+_JSON_NUMBER = re.compile(r"[-+]?[\d.,]*\d(?:[eE][-+]?\d+)?(?:\s?/\s?\d+)?")
+
+
+def _json_object(text: Text) -> list[str] | None:
+    return _json_answer(text.whole) if _JSON_START.match(text.whole) else None
+
+
+def _json_field(text: Text) -> list[str] | None:
+    return _json_answer(text.tail)
+
+
+def _json_answer(text: str) -> list[str] | None:
+    """The first field "answer" that is not empty: after its JSON object a completion may go on to other problems."""
+    for field in islice(_JSON_FIELD.finditer(text), MAX_FIELDS):
+        answer = _json_value(text, field.end())
+        if answer:
+            return [answer]
+    return None
+
+
+def _json_value(text: str, start: int) -> str:
+    string = _JSON_STRING.match(text, start)
+    if string:
+        # Undo JSON's escapes by hand: JSON would read "\frac" of a completion as a form feed and "rac".
+        return string[1].replace('\\"', '"').replace("\\\\", "\\").strip(' "')
+    if text[start : start + 1] in "[{":
+        try:
+            value, _ = json.JSONDecoder().raw_decode(text[start : start + 2_000])
+        except (ValueError, RecursionError):
+            return ""
+        values = list(value.values()) if isinstance(value, dict) else value
+        return ", ".join(part if isinstance(part, str) else json.dumps(part) for part in values)
+    number = _JSON_NUMBER.match(text, start)
+    return number[0] if number else ""
+
+
+# ---------------------------------------------------------------------- weak evidence
+_OUTPUT = re.compile(r"```output\s*\n([^`]*)```")  # printed output of a program in the completion
+_FAILED = re.compile(r"Traceback|Error\b|Exception\b")
+
+
+def _marked(text: Text) -> list[str] | None:
+    return stated(text.tail, text.wanted)
+
+
+def _whole_option(text: Text) -> list[str] | None:
+    """A completion, or its last line, that is an option letter alone."""
+    if not text.wanted.is_option:
+        return None
+    lines = text.tail.strip().rsplit("\n", 1)
+    bare = plain(lines[-1].replace("$", " ")).strip(" .*")
+    return [bare] if re.fullmatch(r"\(?[A-Z]\)?|\([a-z]\)", bare) else None
+
+
+def _printed(text: Text) -> list[str] | None:
+    if not text.wanted.is_number or not text.wanted.is_finished or text.is_cut:
+        return None
+    outputs = _OUTPUT.findall(text.tail)
+    if not outputs:
+        return None
+    if _FAILED.search(outputs[-1]):
+        return []
+    value = last_values(outputs[-1], plain=True)
+    return [value] if value is not None else None
+
+
+def _last_mathematics(text: Text) -> list[str] | None:
+    if text.wanted.is_text or text.wanted.is_option:
+        formulas = list(MATHS.finditer(text.tail))
+        return [formulas[-1][0].strip("$")] if formulas and len(text.tail) - formulas[-1].end() < 20 else None
+    if not text.wanted.is_finished or text.is_cut:
+        return None
+    value = last_values(text.tail, plain=text.wanted.is_number)
+    return [value] if value is not None else None
+
+
+def _words_alone(text: Text) -> list[str] | None:
+    """A short completion that is nothing but the words of the answer."""
+    whole = text.whole.strip()
+    return [whole.rstrip(".")] if text.wanted.is_text and 0 < len(whole) <= 60 and "\n" not in whole else None
+
+
+# The order in which evidence counts.
+EVIDENCE = (
+    Evidence("JSON object", _json_object),
+    Evidence("box", _boxed),
+    Evidence("cut off in a box", _cut_box),
+    Evidence("JSON field", _json_field),
+    Evidence("answer mark", _marked),
+    Evidence("named as the answer", _named_before),
+    Evidence("option alone", _whole_option),
+    Evidence("printed output", _printed),
+    Evidence("last mathematics", _last_mathematics),
+    Evidence("words alone", _words_alone),
+)
+
+
+def kinds() -> Iterator[str]:
+    """The names of all kinds of evidence, in order."""
+    return (evidence.name for evidence in EVIDENCE)

@@ -1,0 +1,146 @@
+r"""Marks: words behind which an answer stands, as "The answer is", "####", 【答案】."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from micota.grading.extraction.prose import MATHS, last_values, leading_value, sentence
+from micota.grading.reading.texts import is_option, options, plain
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the gold is: the extraction reads a lone letter only for an option, a number in prose only for a number."""
+
+    is_number: bool = False
+    is_list: bool = False
+    is_option: bool = False
+    is_text: bool = False
+    is_finished: bool = True
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Words behind which an answer stands. ``is_final`` marks weigh as much as a box."""
+
+    pattern: re.Pattern[str]
+    is_final: bool = False
+    is_for_options: bool = False
+
+
+_IS = r"\s*\**\s*(?:(?:is|are|was|=|:|：|为|是)(?![a-zA-Z])\s*:?|:)\**\s*"
+MARKS = (
+    Mark(re.compile(rf"final answers?(?:{_IS}|\**\s*:?\**\s*(?=\n|$))", re.IGNORECASE), is_final=True),
+    Mark(re.compile(r"####(?!#)\s*"), is_final=True),
+    Mark(re.compile(r"【(?:最终)?答案】\s*[:：]?\s*"), is_final=True),
+    Mark(re.compile(r"(?:故选|故答案(?:为|是)|因此选|所以选|应选|选择)\s*[:：]?\s*"), is_final=True),
+    Mark(re.compile(r"(?:所以|因此|故)?\s*(?:最终)?答案\s*(?:是|为|[:：])+\s*")),
+    Mark(
+        re.compile(
+            rf"\banswers?(?:\s+(?:to|of|for)\s+(?:the|this)\s+(?:problem|question|exercise))?(?:{_IS})", re.IGNORECASE
+        )
+    ),
+    Mark(
+        re.compile(rf"\b(?:option|choice|selection)s?(?:\s+is\s+option)?(?:{_IS})(?:option\s+)?", re.IGNORECASE),
+        is_for_options=True,
+    ),
+    Mark(
+        re.compile(r"\b(?:choose|select|pick|mark|option|choice)\s+(?:option\s+|answer\s+)?(?=\(?[A-Z]\)?(?![a-zA-Z]))"),
+        is_for_options=True,
+    ),
+    Mark(re.compile(r"^\s*(?:\*\*)?A(?:\*\*)?:(?:\*\*)?\s*", re.MULTILINE)),
+)  # fmt: skip
+_NO_ANSWER = re.compile(
+    r"(?:\*|\s)*(?:not\b|n't|in\)?correct\b|wrong\b|correct\b|right\b|as follows|below|above|"
+    r"given by\s*:?\s*$|unknown|unclear|obvious|the same\b|"
+    r"yes\b|also\b|still\b|indeed\b|because\b|in the form\b|of the form\b|that (?:i|we)\b(?! (?:get|have|"
+    r"need))|between\b|at (?:least|most)\b|more than\b|less than\b|expected\b|supposed\b|required\b|no longer\b)",
+    re.IGNORECASE,
+)
+_BULLET = re.compile(r"\s*(?:[-*•]|\d+[.)]|\([a-z]\))\s+(.+)")
+
+
+def after_mark(text: str, end: int, wanted: Wanted) -> list[str] | None:
+    """The answer behind a mark: the rest of its sentence, or the next line, or the list of bullets there."""
+    rest = text[end : end + 3_000]
+    if not rest[: (rest + "\n").index("\n")].strip(" \t*:>`$\"'"):
+        listed = _bullets(rest)
+        if listed:
+            return [", ".join(listed)]
+        rest = rest.lstrip(" \t\r\n:*>`")
+    rest = re.sub(r"^(?:[ \t:*>`]|\\boxed\{\s*\}|\$\\boxed\{(?:\\ |\s)*\}\$\.?(?:\s*So\b)?)+", "", rest)
+    if _NO_ANSWER.match(rest):
+        return None
+    line = sentence(rest).strip(" \t*`\"'")
+    if not line:
+        return None
+    if wanted.is_option:
+        return option_in(line)
+    if wanted.is_text:
+        return [line.rstrip(" .")]
+    value = _value_of(line, wanted)
+    if value is None:
+        return None
+    return None if is_option(value) and not wanted.is_text else [value]
+
+
+def _value_of(line: str, wanted: Wanted) -> str | None:
+    """The value at the start of a sentence, or the last in it where prose comes first ("that she has 5 apples")."""
+    line = re.sub(r"^(?:\$\s*\$|=|≈|\\approx)\s*", "", line)
+    value = leading_value(line)
+    if value is not None:
+        return value
+    formulas = [match[0] for match in MATHS.finditer(line)]
+    starts_with_value = re.match(r"[-+−$£€₹\\(\[{.\d]", line)
+    if starts_with_value:
+        return line
+    if wanted.is_number or formulas:
+        return last_values(line, plain=wanted.is_number)
+    return None
+
+
+def option_in(line: str) -> list[str] | None:
+    """The option letters at the start of a sentence: "(B) Sphere", "option D", "\\text{C}"."""
+    bare = plain(line.replace("$", " ")).strip(" *")
+    match = re.match(
+        r"(?:option|choice|answer|letter)?\s*(\(?[A-Z]\)?(?![a-zA-Z])(?:\s*(?:,|and|&|/)\s*\(?[A-Z]\)?(?![a-zA-Z]))*)",
+        bare,
+        re.IGNORECASE,
+    )
+    if match and (match[1].strip("()").isupper() or re.fullmatch(r"\([a-z]\)", match[1])):
+        return [match[1].upper()]
+    named = options(bare)
+    return [", ".join(named)] if named else None
+
+
+def _bullets(rest: str) -> list[str]:
+    listed: list[str] = []
+    for line in rest.splitlines():
+        if not line.strip():
+            if listed:
+                break
+            continue
+        match = _BULLET.match(line)
+        if match is None:
+            break
+        listed.append(match[1].strip().rstrip(".").strip("$ "))
+    return listed if len(listed) > 1 else []
+
+
+def stated(text: str, wanted: Wanted, start: int = 0, *, final: bool | None = None) -> list[str] | None:
+    """The answer behind the last mark of a text (from ``start`` on) that has one; final marks come before others."""
+    for is_final in (True, False) if final is None else (final,):
+        matches = sorted(
+            (
+                match.end()
+                for mark in MARKS
+                if mark.is_final == is_final and (wanted.is_option or not mark.is_for_options)
+                for match in mark.pattern.finditer(text, start)
+            ),
+        )
+        for end in reversed(matches[-8:]):
+            answer = after_mark(text, end, wanted)
+            if answer is not None:
+                return answer
+    return None

@@ -1,0 +1,1 @@
+"""Text of an answer -> a tree of nodes."""

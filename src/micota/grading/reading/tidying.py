@@ -1,0 +1,53 @@
+"""What only surrounds an answer, taken off it."""
+
+from __future__ import annotations
+
+import re
+
+from micota.grading.reading.characters import readable
+from micota.grading.reading.tokens import closing_brace
+
+MAX_CHARS = 2_000
+_SPLIT_THOUSANDS = re.compile(
+    r"(?<=\d)(?:,\\!|\{,\}\\?!?|\\,|\\!|\\thinspace|\{ ?, ?\}|,\\ (?=\d{3})|\\ )\s*(?=\d{3}(?!\d))"
+)
+_LABEL = re.compile(
+    r"^(?:\*\*)?\s*(?:the )?(?:final )?(?:answer|ans)\b(?:\s+is\b)?\s*[:=]?\s*(?:\*\*)?\s*(?=\S)", re.IGNORECASE
+)
+_OR_SO = re.compile(r"\s*(?:\\text\s*\{\s*)?\bor so\b\s*\}?$")
+_END = re.compile(r"(?:(?<!\.)\.|[,;:。]|\\\\|\s)+$")
+
+
+def tidied(answer: str) -> str:
+    """An answer without what only surrounds it: dollar signs, a label, a full stop, braces or stars around all of
+    it."""
+    text = readable(answer[: MAX_CHARS + 1])
+    bare = text.replace("\\$", "")
+    if bare.count("$") == 1 and re.match(r"[-+]?\s*\$\s*[\d.]", bare) and "\\$" not in text:
+        text = text.replace("$", "\\$")  # a price, not a formula
+    text = re.sub(r"(?<!\\)\$", " ", text).strip()
+    text = _OR_SO.sub("", _SPLIT_THOUSANDS.sub(",", text))
+    while True:
+        before = text
+        end = _END.search(text)
+        if end and not text.endswith("\\."):
+            text = text[: end.start()]
+        text = re.sub(r"^(?:\\[\[(]|\\displaystyle(?![a-zA-Z]))\s*|\s*\\[\])]$", "", text).strip()
+        if text.startswith("{") and closing_brace(text, 0) == len(text) - 1 and not _has_comma(text):
+            text = text[1:-1].strip()
+        for pair in ("**", "*", '"', "'", "`", "__"):
+            if len(text) > 2 * len(pair) and text.startswith(pair) and text.endswith(pair):
+                text = text[len(pair) : -len(pair)].strip()
+        boxed = re.match(r"\\(?:boxed|fbox|framebox)\s*(?=\{)", text)
+        if boxed and closing_brace(text, boxed.end()) == len(text) - 1:
+            text = text[boxed.end() + 1 : -1].strip()
+        label = _LABEL.match(text)
+        if label and label.end() < len(text):
+            text = text[label.end() :]
+        if text == before:
+            return text
+
+
+def _has_comma(text: str) -> bool:
+    """Whether ``{1, 2}`` is a set in ASCII rather than a group of LaTeX."""
+    return bool(re.fullmatch(r"\{[^{}\\]*,[^{}\\]*\}", text))
