@@ -24,7 +24,8 @@ def value(text: str) -> Fraction | None:
     ("2^{-1}", Fraction(1, 2)), ("5!", 120), (r"3 \cdot 4 - 2", 10), ("(1+2)*3", 9), ("2(3)", 6), ("1 234", 1234),
     (r"\frac{2 \cdot 3^{2}}{9}", 2), (r"10^{3}", 1000), ("2^10", 1024), ("2**10", 1024), ("1.2e3", 1200),
     ("1e5", 100_000), (r"0.\overline{3}", Fraction(1, 3)), (r"0.1\bar{6}", Fraction(1, 6)),
-    ("0.333...", Fraction(1, 3)), ("0.(3)", Fraction(1, 3)), (r"\sqrt[3]{-8}", -2), ("8^{1/3}", 2), ("½", Fraction(1, 2)),
+    ("0.333...", Fraction(1, 3)), ("0.(3)", Fraction(1, 3)), (r"\sqrt[3]{-8}", -2), ("8^{1/3}", 2),
+    ("½", Fraction(1, 2)),
     (r"\sqrt{\frac{9}{4}}", Fraction(3, 2)), (r"\binom{10}{3}", 120), (r"{10 \choose 3}", 120), ("twenty-one", 21),
     ("two hundred and five", 205), (r"5 \text{ dozen}", 60), (r"\lfloor 7/2 \rfloor", 3), ("|-3|", 3), ("12^{th}", 12),
 ])  # fmt: skip

@@ -11,7 +11,7 @@ from micota.config import QuestionsConfig, SourceConfig
 from micota.data.files import BUNDLED, bundled, file_rows, numbered_rows
 from micota.errors import SourceError
 from micota.grading import paper_rule
-from micota.grading.extract import boxed
+from micota.grading.extraction.boxes import boxed
 from micota.records import Problem, Question
 
 # The columns that public sets use, tried in this order where the setting has its default, which is the first.

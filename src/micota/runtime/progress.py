@@ -13,7 +13,7 @@ from micota.config import Config, QuestionsConfig
 from micota.console import progress_bar
 from micota.data.filters import Filters
 from micota.data.sources import load_problems
-from micota.grading.graders import cheap_verdict, prediction, submission
+from micota.grading.graders import cheap_verdict, extraction, submission
 from micota.graph import questions, select_of
 from micota.records import Completion, Problem, Verdict
 from micota.runtime.work import Work
@@ -34,7 +34,7 @@ class Tally:
     def add(self, row: Completion) -> None:
         if row.problem_id not in self.golds:
             return
-        verdict: Verdict | None = cheap_verdict(self.golds[row.problem_id], prediction(submission(row, self.golds)))
+        verdict: Verdict | None = cheap_verdict(self.golds[row.problem_id], extraction(submission(row, self.golds)))
         if verdict is None:
             return
         self.num_judged += 1

@@ -69,6 +69,12 @@ class Boxes(NamedTuple):
     is_cut: bool
 
 
+def boxed(text: str) -> str | None:
+    r"""The content of the last complete ``\boxed{...}``, or None where there is none."""
+    boxes = find_boxes(text).boxes
+    return text[boxes[-1].content_start : boxes[-1].content_end].strip() if boxes else None
+
+
 def find_boxes(text: str) -> Boxes:
     """All boxes that hold something, in the order in which they open."""
     opened: dict[int, int] = {}
