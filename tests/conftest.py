@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import subprocess
@@ -62,8 +63,24 @@ def obstacle(marker: str, chosen: str) -> str | None:
     return f"needs the package {absent[0]}, which is not installed here" if absent else None
 
 
+# Files that take longest, in seconds. They go first, so that two workers end at nearly the same time.
+LONGEST = ["test_pipeline.py", "test_experiments.py", "test_train.py", "test_readme.py", "test_configs.py"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config.option, "loadscopereorder"):
+        # Else pytest-xdist puts the files with most tests first, which are not the longest.
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is imported stays: each full collection would walk over it for half a second
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what cannot run here, and, unless ``-m`` names them, the tests that take minutes."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     obstacles: dict[str, str | None] = {}
     for item in items:
         for marker in {mark.name for mark in item.iter_markers()} & {"slow", "gpu", *NEEDS}:

@@ -17,7 +17,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -102,6 +104,46 @@ def run(script: str, arguments: Sequence[str], env: Mapping[str, str], **how: An
         return subprocess.CompletedProcess([script, *arguments], command.returncode, stdout, stderr)
 
 
+class Rank:
+    """A process of ``python -m MODULE ...`` with the part of ``subprocess.Popen`` that micota.runtime.launch uses."""
+
+    def __init__(self, words: Sequence[str], env: Mapping[str, str], stdout: int, stderr: Any, **_: Any) -> None:
+        _, _, module, *arguments = words
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOAD)
+        folder = tempfile.mkdtemp()
+        output = f"{folder}/stdout" if stdout == subprocess.PIPE else os.devnull
+        if stdout == subprocess.PIPE:
+            os.mkfifo(output)
+        how = (module, arguments, dict(env), str(Path.cwd()), [output, stderr.name], None)
+        self._process = context.Process(target=_run, args=how)
+        with patch.dict(os.environ, QUIET | {"OMP_NUM_THREADS": "1"}):
+            self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+        self.stdout = open(output, encoding="utf-8") if stdout == subprocess.PIPE else None
+        self._code: Future[int] = Future()
+        threading.Thread(target=self._reap, daemon=True).start()
+
+    def _reap(self) -> None:
+        self._process.join()
+        assert self._process.exitcode is not None
+        self._code.set_result(self._process.exitcode)
+
+    def wait(self, timeout: float | None = None) -> int:
+        try:
+            return self._code.result(timeout)
+        except TimeoutError:
+            raise subprocess.TimeoutExpired("rank", timeout or 0) from None
+
+    def send_signal(self, number: int) -> None:
+        if not self._code.done():
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 def _leave_coverage() -> None:
     """Measure no coverage: its data file would grow beyond the limit too, and it would print that."""
     coverage = sys.modules.get("coverage")
@@ -123,11 +165,16 @@ def _run(
     os.environ.update(env)
     os.chdir(cwd)
     sys.argv = [script, *arguments]
-    sys.path.insert(0, str(Path(script).parent))
+    is_module = not script.endswith(".py")
+    if not is_module:
+        sys.path.insert(0, str(Path(script).parent))
     if max_file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, resource.RLIM_INFINITY))
         _leave_coverage()
     try:
-        runpy.run_path(script, run_name="__main__")
+        if is_module:
+            runpy.run_module(script, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(script, run_name="__main__")
     finally:
         atexit._run_exitfuncs()  # a fork leaves without them

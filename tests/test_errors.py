@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fork_server
 import pytest
 from conftest import SMALL, case_of
 
@@ -64,10 +63,9 @@ def test_a_bug_in_a_stage_shows_its_traceback(composed: Composed, tmp_path: Path
                 pass
     (tmp_path / "planted.py").write_text(PLANTED)
     (tmp_path / "main.py").write_text(MAIN)
-    finished = subprocess.run(
-        [sys.executable, "main.py", *overrides, f"runner={runner}", "artifacts=artifacts"],
-        capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ | {"PLANTED": name},
-    )  # fmt: skip
+    arguments = [*overrides, f"runner={runner}", "artifacts=artifacts"]
+    environment = os.environ | {"PLANTED": name}
+    finished = fork_server.run(str(tmp_path / "main.py"), arguments, environment, cwd=tmp_path)
     assert finished.returncode == 1, finished.stderr
     assert "Traceback (most recent call last)" in finished.stderr
     assert "in run_with_a_bug" in finished.stderr and f"ValueError: planted in {name}" in finished.stderr

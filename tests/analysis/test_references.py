@@ -64,7 +64,7 @@ def test_mcnemar_is_the_exact_binomial_of_whole_numbers(better: int, worse: int)
 
 def test_holm_is_that_of_statsmodels() -> None:
     generator = np.random.default_rng(0)
-    for _ in range(20):  # each call there collects garbage first, 60 ms
+    for _ in range(20):
         p_values = generator.random(generator.integers(1, 12)) * generator.choice([1, 0.1, 0.001])
         p_values = np.round(p_values, 1) if generator.random() < 0.5 else p_values  # ties
         result = holm({str(index): float(value) for index, value in enumerate(p_values)})

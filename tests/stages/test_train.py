@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fork_server
@@ -80,6 +81,13 @@ def rows(count: int = 40) -> list[Example]:
         )
         for number in range(count)
     ]
+
+
+@pytest.fixture(autouse=True)
+def _ranks_are_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks that this process starts need no seconds for imports; those that a command starts are processes as ever."""
+    names = {name: getattr(subprocess, name) for name in ("PIPE", "DEVNULL", "TimeoutExpired")}
+    monkeypatch.setattr("micota.runtime.launch.subprocess", SimpleNamespace(**names, Popen=fork_server.Rank))
 
 
 @pytest.fixture
