@@ -22,6 +22,7 @@ ROW = {"id": 1, "completion": "So 2.", "answer": "2"}
     (lambda: micota.merge("nowhere/at all", "bundled:ta"), "nowhere/at all"),
     (lambda: micota.merge("bundled:ta", "bundled:ta", method="della", epsilon="x"), "merge.epsilon='x'; accepted"),  # type: ignore[arg-type]
     (lambda: micota.compose("student=tiny"), "is a text; accepted: a list of overrides, as ['student=tiny']"),
+    (lambda: micota.train(["experiment=tiny", "plan=true"]), "plan=true: a function of Python makes an artifact"),
     (lambda: micota.compose(["student=nope"]), "student=nope: no such option"),
 ])  # fmt: skip
 def test_a_mistake_is_one_clear_text(

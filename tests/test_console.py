@@ -44,6 +44,12 @@ def test_one_too_wide_is_cut_with_its_first_column_and_says_everything() -> None
     assert found.count("a title") == 1 and found.count("a caption that says what needs a word") == 1
 
 
+def test_the_parts_of_a_table_are_alike_in_width() -> None:
+    """Twelve columns of which eleven fit: no table of one column is left over."""
+    parts = [line for line in lines(table(11), 115) if line.startswith("name")]
+    assert [len(part.split()) // 2 for part in parts] in ([6, 5], [5, 6])
+
+
 def test_title_and_caption_end_lines_at_words() -> None:
     shown = new_table("one two " * 9, "three four " * 9)
     shown.add_column("name")

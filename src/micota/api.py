@@ -39,6 +39,8 @@ from micota.runtime.execute import execute
 if TYPE_CHECKING:
     from micota.report.collect import CaseReport
 
+# Settings of commands that print, upload or remove something instead of making an artifact, or beside it.
+ON_THE_COMMAND_LINE = ("plan", "show_prompts", "show_samples", "push_to_hub", "regrade", "grade")
 Settings = Sequence[str] | Config
 
 
@@ -279,11 +281,20 @@ def load_results(overrides: Sequence[str] = (), config_dir: str | Path | None = 
 
 def _config(settings: Settings, command: str, config_dir: str | Path | None) -> Any:
     if not isinstance(settings, Config):
-        return compose(settings, command, config_dir)
-    if not isinstance(settings, SCHEMAS[command]):
+        config = compose(settings, command, config_dir)
+    elif isinstance(settings, SCHEMAS[command]):
+        config = settings
+    else:
         kind = type(settings).__name__
         raise ConfigError(f"a {kind} was given to {command}; accepted: overrides, or compose(..., {command!r})")
-    return settings
+    for key in ON_THE_COMMAND_LINE:
+        if value := getattr(config, key, None):
+            shown = str(value).lower() if value is True else value
+            raise ConfigError(
+                f"{key}={shown}: a function of Python makes an artifact and prints nothing; on the command line:  "
+                f"micota {command} {key}={shown}"
+            )
+    return config
 
 
 def _made(config: Config, command: str, node: AnyNode) -> Path:

@@ -86,16 +86,30 @@ def print_table(console: Console, table: WideTable) -> None:
 
 
 def _parts(table: WideTable, console: Console) -> list[Table]:
-    """The table, or the fewest parts that fit: each has the first column and as many others as fit beside it."""
+    """The table, or the fewest parts that fit: each has the first column. Parts are as narrow as their number allows,
+    so that none is left with one column while others are full."""
+    whole = list(range(len(table.columns)))
+    if _width(_part(table, whole), console) <= console.width:
+        return [_part(table, whole)]
+    low, high = 1, console.width
+    fewest = len(_cut(table, console, high))
+    while low < high:  # the least width at which there are as few parts
+        middle = (low + high) // 2
+        low, high = (low, middle) if len(_cut(table, console, middle)) <= fewest else (middle + 1, high)
+    return [_part(table, columns) for columns in _cut(table, console, high)]
+
+
+def _cut(table: WideTable, console: Console, width: int) -> list[list[int]]:
+    """The columns of each part, of which as many stand beside the first as fit into ``width``."""
     last = len(table.columns) - table.together
     groups = [[column] for column in range(1, last)] + [list(range(max(1, last), len(table.columns)))]
     parts, chosen = [], [0]
     for columns in groups:
-        if len(chosen) > 1 and _width(_part(table, [*chosen, *columns]), console) > console.width:
+        if len(chosen) > 1 and _width(_part(table, [*chosen, *columns]), console) > width:
             parts.append(chosen)
             chosen = [0]
         chosen += columns
-    return [_part(table, columns) for columns in [*parts, chosen]]
+    return [*parts, chosen]
 
 
 def _part(table: Table, columns: Sequence[int]) -> Table:

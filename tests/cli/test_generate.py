@@ -60,4 +60,5 @@ def test_matched_recipes_are_made_and_accounted_for(composed: Callable[..., Any]
     for table in accounts(store, node):
         console.print(table)
     said = [line.split() for line in console.export_text().splitlines()]
-    assert ["short", "40", "40", "-20", "10"] in said and ["mix", "15", "51", "0"] in said
+    assert ["short:", "short.jsonl", "40", "40", "-20", "10"] in said, "rows of a file have no generator"
+    assert ["mix", "15", "51", "0"] in said

@@ -50,6 +50,8 @@ def test_a_file_is_graded_beside_itself(run_command: RunCommand, tmp_path: Path)
     ([{"id": 1, "completion": "x", "answer": "1", "answer_type": "colour"}], "answer_type='colour'; accepted: auto"),
     ([{"id": 1, "completion": "x", "answer": "1.5", "answer_type": "integer"}], "answer '1.5' is not of type integer"),
     ([{"id": 1, "completion": "x", "answer": "1"}] * 2, "outputs.jsonl:2: id '1' stands on line 1 too"),
+    ([{"id": 1, "completion": "x", "answer": float("nan")}], "answer is nan; accepted: a string or a finite number"),
+    ([{"id": None, "completion": "x", "answer": "1"}], "id is NoneType; accepted: a string or an integer"),
     ([], "has no rows"),
 ])  # fmt: skip
 def test_a_bad_file_is_one_clear_error(run_command: RunCommand, tmp_path: Path, rows: list[Any], message: str) -> None:

@@ -298,6 +298,26 @@ def test_the_order_of_a_grid_does_not_enter_its_key(composed: Composed) -> None:
     assert key(*grid) == key(*again) != key(grid[0], "merge_sweep.weights=[0.2,0.4]")
 
 
+def test_settings_without_an_effect_enter_no_key(composed: Composed) -> None:
+    config = composed("merge", "merge=linear")
+
+    def merge(**changes: Any) -> str:
+        return graph.merged(replace(config, merge=replace(config.merge, **changes))).folder
+
+    unread = {"density": 0.5, "epsilon": 0.1, "gamma": 0.1, "normalize": True}
+    assert merge(**unread) == merge() != merge(weight=0.3), "linear drops nothing and sums no task vectors"
+    assert merge(method="ties", density=0.5) != merge(method="ties", density=0.4)
+    grids = [replace(config, merge_sweep=replace(config.merge_sweep, densities=d)) for d in ([0.5], [0.2, 0.4])]
+    assert len({graph.merge_sweep(grid).key for grid in grids}) == 1, "it would measure the same merge twice"
+    teacher = replace(config.teacher.sampling, temperature=0.0)
+    greedy, other = (
+        replace(config, teacher=replace(config.teacher, sampling=replace(teacher, top_p=top_p))) for top_p in (0.9, 1)
+    )
+    assert graph.data(greedy, config.ta_data).key == graph.data(other, config.ta_data).key
+    looser = replace(config, select=replace(config.select, loop_share=0.9))
+    assert graph.data(looser, config.ta_data).key == graph.data(config, config.ta_data).key, "no filter of loops"
+
+
 def test_batch_invariance_enters_all_keys_of_completions(composed: Composed) -> None:
     """One builder makes what determines answers, for data, evaluation and merge sweeps alike."""
     plain, invariant = (

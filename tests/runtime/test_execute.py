@@ -51,8 +51,8 @@ def test_why_names_what_changed(composed: Composed, tmp_path: Path) -> None:
         pass
     new = composed("generate", "data=strong", "select.max_tokens=99")
     assert why(new, store, graph.data(new, new.data)) == "  changed: select.max_tokens: 16000 -> 99"
-    many = composed("generate", "data=strong", "select.max_tokens=99", "select.num_examples=3", "select.filters=[]",
-                    "prompt.system=" + "x" * 99)  # fmt: skip
+    many = composed("generate", "data=strong", "select.match=none", "select.num_examples=3", "select.filters=[]",
+                    "select.keep_sample=median", "prompt.system=" + "x" * 99)  # fmt: skip
     line = why(many, store, graph.data(many, many.data))
     assert re.fullmatch(r"  changed: [^>]*->[^>]*->[^>]*-> \S+ and \d more", line) and len(line) < 300
     other = composed("generate", "data=strong", "select.max_tokens=99", "name=other")
@@ -93,6 +93,10 @@ def test_a_headline_is_about_what_was_wanted_and_about_every_benchmark(composed:
     config = composed("evaluate", "experiment=tiny", "data=instruct")
     [*_, task] = tasks_of(graph.unique(graph.evaluation(config)))
     assert headline(task, [made(node, figures) for node in task.nodes]) == "easy 50.0 %, medium 50.0 %, hard 50.0 %"
+    config = composed("evaluate", "experiment=tiny", "data=short")
+    [*_, task] = tasks_of(graph.unique(graph.evaluation(config)))
+    shown = headline(task, [made(node, figures | {"bits_per_byte": 0.5}) for node in task.nodes])
+    assert shown == "easy 50.0 %, medium 50.0 %, hard 50.0 %, BPC 0.500", "scores and BPC are wanted alike"
 
 
 def made(node: AnyNode, metrics: dict[str, float]) -> Manifest:

@@ -16,7 +16,9 @@ from fork_server import ROOT
 
 from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.store import read_manifest
+from micota.cli.app import main
 from micota.records import Completion, MergePoint
+from micota.stages import merge_sweep
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SWEEP = [*SMALL, "merge_sweep.num_problems=12", "merge_sweep.weights=[0.3,0.6]", "merge_sweep.num_seeds=2"]
@@ -91,18 +93,29 @@ def test_one_more_point_is_measured_alone(command: Command, artifacts: Path) -> 
     assert [(row.form, row.weight) for row in rows][2:] == [("merged", 0.3), ("merged", 0.6), ("merged", 0.9)]
 
 
+def test_a_sweep_of_points_that_are_all_there_opens_no_engine(
+    command: Command, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the sweeps above."""
+    monkeypatch.setenv("MICOTA_ARTIFACTS", str(artifacts))
+    monkeypatch.setattr(merge_sweep, "open_engine", lambda *_, **__: pytest.fail("an engine was opened"))
+    main(["merge", *SWEEP, "sweep=true", "merge_sweep.num_seeds=1"])
+    counts = [read_manifest(path).counts for path in (artifacts / "merge_sweeps").glob("*dare_ties-??????????")]
+    assert [(count["points"], count["points_measured"]) for count in counts if count["points"] == 4] == [(4, 0)]
+
+
 def test_calibration_decides_the_weight_of_the_merge(command: Command, artifacts: Path) -> None:
     arguments = [*SWEEP, "merge_sweep.num_seeds=1", "merge_sweep.tolerance=0.3", "merge.target_length_ratio=0.7"]
     finished = command("merge", *arguments)
     assert finished.returncode == 0, finished.stderr
-    [merge_sweep] = artifacts.glob("merge_sweeps/*-len0.7-*")
-    content: dict[str, Any] = json.loads((merge_sweep / "calibration.json").read_text())
+    [sweep] = artifacts.glob("merge_sweeps/*-len0.7-*")
+    content: dict[str, Any] = json.loads((sweep / "calibration.json").read_text())
     chosen = content["chosen"]
     assert abs(chosen["num_tokens"] / content["after"]["num_tokens"] - 0.7) <= 0.3 * 0.7
     assert chosen in content["curve"]
     [model] = artifacts.glob("models/*-len0.7-*")
     assert json.loads((model / "merge.json").read_text())["recipe"]["weight"] == chosen["weight"]
-    assert read_manifest(model).inputs["calibration"]["key"] == read_manifest(merge_sweep).key
+    assert read_manifest(model).inputs["calibration"]["key"] == read_manifest(sweep).key
 
 
 def test_a_length_that_no_merge_has_is_an_error(command: Command) -> None:

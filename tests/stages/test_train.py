@@ -427,13 +427,17 @@ def test_adapters_over_two_processes_equal_those_of_one(
         torch.testing.assert_close(adapters[1][name], values, rtol=0, atol=2e-4)
 
 
-def test_samples_show_what_is_supervised(prepared: Prepared) -> None:
+def test_samples_show_what_is_supervised(prepared: Prepared, tmp_path: Path) -> None:
     config = prepared("show_samples=2")
     finished = finish(config)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.count("⟦") == 3 and finished.stdout.count("<eos>⟧") == 2
     assert "Ana has 0 pens:+0 mod 10?\n⟦" in finished.stdout
     assert not list(Path(config.artifacts).glob("models/*"))
+    elsewhere = replace(config.call, overrides=[*config.overrides, f"artifacts={tmp_path / 'elsewhere'}"])
+    again = finish(replace(config, call=elsewhere))
+    assert again.returncode == 0, "rows of the user need no model, and so no other command"
+    assert again.stdout == finished.stdout
 
 
 def node_of(config: Config) -> AnyNode:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from micota import graph
@@ -61,12 +62,20 @@ def generators_table(store: Store, pools: dict[str, AnyNode], lost: dict[str, di
     for column in ("lost_to_others", "it_alone_lacks") if lost else ():
         table.add_column(column.replace("_", " "), justify="right")
     for label, counted in counts.items():
+        generator = generator_of(pools[label])
         cells = [counted.get("completions", counted["examples"]), *(-counted.get(name, 0) for name in reasons)]
         cells.append(counted.get("kept", counted["examples"]))
         if lost:
             cells += [-lost[label]["lost"], lost[label]["alone_lacks"]]
-        table.add_row(label, *map(str, cells))
+        table.add_row(generator if len(pools) == 1 else f"{label}: {generator}", *map(str, cells))
     return table
+
+
+def generator_of(pool: AnyNode) -> str:
+    """The model that generated the rows of a data artifact, or the file that they are from."""
+    if isinstance(pool.spec, RowsSpec):
+        return Path(pool.spec.path).name
+    return pool.inputs["completions"].inputs["model"].name if "completions" in pool.inputs else pool.name
 
 
 def recipes_table(match: dict[str, Any], chosen: str) -> WideTable:

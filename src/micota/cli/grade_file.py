@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -86,6 +87,10 @@ def _rows(given: Iterable[Any], origin: str) -> Iterator[tuple[Problem, dict[str
             raise SourceError(f"{where}: completion is {type(row['completion']).__name__}; accepted: a string")
         if not isinstance(row["answer"], str | int | float) or isinstance(row["answer"], bool):
             raise SourceError(f"{where}: answer is {type(row['answer']).__name__}; accepted: a string or a number")
+        if isinstance(row["answer"], float) and not math.isfinite(row["answer"]):
+            raise SourceError(f"{where}: answer is {row['answer']}; accepted: a string or a finite number")
+        if not isinstance(row["id"], str | int) or isinstance(row["id"], bool):
+            raise SourceError(f"{where}: id is {type(row['id']).__name__}; accepted: a string or an integer")
         if row.get("answer_type") not in (None, *ANSWER_TYPES):
             raise SourceError(f"{where}: answer_type={row['answer_type']!r}; accepted: {', '.join(ANSWER_TYPES)}")
         identity = str(row["id"])

@@ -12,6 +12,8 @@ from micota.config import TrainConfig
 from micota.console import open_console
 from micota.errors import ArtifactError
 from micota.graph.node import AnyNode
+from micota.graph.specs import DataSpec
+from micota.runtime.execute import perform
 from micota.runtime.plan import missing, pending, tasks_of
 from micota.sft.packing import IGNORED, Tokens, collate
 from micota.stages.train import read_inputs
@@ -20,15 +22,20 @@ OPEN, CLOSE = "⟦", "⟧"  # around supervised spans
 
 
 def show_samples(config: TrainConfig, node: AnyNode) -> None:
-    """Print the first ``show_samples`` examples that ``node`` is trained on; nothing is made but the cache of tokens.
+    """Print the first ``show_samples`` examples that ``node`` is trained on.
+
+    Nothing is made but the cache of tokens and the data, where they need no model: rows of the user, or completions
+    that are there.
 
     Raises:
-        ArtifactError: the data is not there yet; the text has the commands that make it.
+        ArtifactError: the data needs a model; the text has the commands that make it.
     """
     store, console = Store(config.artifacts), open_console()
     todo = pending(store, [child for child in node.inputs.values() if not child.is_source])
-    if todo:
+    if any(not isinstance(child.spec, DataSpec) for child in todo):
         raise ArtifactError(missing(config, tasks_of(todo), [node]))
+    for task in tasks_of(todo):
+        perform(config, store, task, console)
     inputs = read_inputs(store, node)
     for index in inputs.chosen[: config.show_samples]:
         tokens: Tokens = inputs.tokens[index]

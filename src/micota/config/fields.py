@@ -192,7 +192,7 @@ BY_TENSOR = ", or a list of such (a gradient over the layers), or a list of {fil
 
 
 def by_tensor(lowest: float, default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
-    """A share above 0 and at most 1: one number, a gradient over layers, or values by module (from ``lowest`` on)."""
+    """A share from ``lowest`` to 1: one number, a gradient over layers, or values by module (above 0)."""
 
     def is_share(value: Any, lowest: float) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and lowest <= value <= 1
@@ -207,7 +207,8 @@ def by_tensor(lowest: float, default: Any = REQUIRED, **facts: Unpack[Facts]) ->
         listed = isinstance(value, list) and bool(value) and all(is_value(item) for item in value)
         return listed or is_gradient(value) or is_share(value, lowest)
 
-    return where("a number above 0 and at most 1" + BY_TENSOR, fits, default, **facts)
+    accepted = "a number from 0 to 1" if lowest == 0 else "a number above 0 and at most 1"
+    return where(accepted + BY_TENSOR, fits, default, **facts)
 
 
 def numbers(setting: Any) -> list[float]:

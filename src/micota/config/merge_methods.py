@@ -14,6 +14,7 @@ from typing import Literal
 from micota.config.registry import Registry
 
 Rescaling = Literal["dare", "norm", "none"]
+TASK_VECTORS = "micota.merging.methods:task_vectors"
 RESCALINGS: tuple[Rescaling, ...] = ("dare", "norm", "none")
 
 
@@ -43,7 +44,8 @@ class MergeMethod:
     Args:
         name: as in ``merge.method``; mergekit's, where it has the method too.
         summary: its formula or rule and its source, in one line.
-        settings: values of ``merge`` that the option of this name sets.
+        settings: values of ``merge`` that the option of this name sets. Those that neither they, nor the pruning, nor
+            the sum of task vectors need enter no key.
         combine: ``module:function`` from a ``TensorMerge`` to its ``Combine`` of micota.merging.methods.
         pruning: the name of its ``PruningKind``; null where nothing is dropped.
         elects_signs: whether only values are added that agree in sign with the sum over the fine-tuned models.
@@ -53,10 +55,22 @@ class MergeMethod:
     name: str
     summary: str
     settings: Mapping[str, float | str] = field(default_factory=dict)
-    combine: str = "micota.merging.methods:task_vectors"
+    combine: str = TASK_VECTORS
     pruning: str | None = None
     elects_signs: bool = False
     has_base: bool = True
+
+    def reads(self, name: str) -> bool:
+        """Whether a field of ``merge`` changes its results: by its pruning, its formula, or as one of its settings."""
+        known = {
+            "density": self.pruning is not None,
+            "instruct_density": self.pruning is not None,
+            "epsilon": self.probability == "by_element",
+            "gamma": self.pruning == "outliers",
+            "normalize": self.combine == TASK_VECTORS,
+            "seed": self.samples,
+        }
+        return known.get(name, True) or name in self.settings
 
     @property
     def probability(self) -> Literal["density", "by_element"] | None:

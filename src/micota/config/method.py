@@ -96,6 +96,13 @@ class SelectConfig:
         results=True,
     )
 
+    def settled(self) -> SelectConfig:
+        """Return the settings with defaults for those of filters that are not used: they change no result."""
+        used = {name for entry in self.filters for name in FILTERS[entry].settings}
+        owned = {name for entry in FILTERS.values() for name in entry.settings}
+        unused: dict[str, Any] = {item.name: item.default for item in fields(self) if item.name in owned - used}
+        return replace(self, **unused)
+
 
 def _check_filter(entry: Filter) -> None:
     unknown = set(entry.settings) - {item.name for item in fields(SelectConfig)}
@@ -244,7 +251,8 @@ class MergeConfig:
     density: Any = by_tensor(
         SMALLEST,
         1.0,
-        about="The share of the task vector that is kept. It does not count with target_length_ratio.",
+        about="The share of the task vector that is kept. It does not count with target_length_ratio, nor with a "
+        "method that drops nothing.",
         results=True,
     )
     weight: Any = by_tensor(

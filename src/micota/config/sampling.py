@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from micota.config.fields import non_negative, positive, where
 
@@ -24,6 +24,10 @@ class SamplingConfig:
     )
     max_tokens: int = positive(16384, about="The most new tokens of a completion.", unit="tokens", results=True)
     num_samples: int = positive(1, about="Completions for each problem.", results=True)
+
+    def settled(self) -> SamplingConfig:
+        """Return the settings with the default of ``top_p`` for greedy decoding, which it does not change."""
+        return replace(self, top_p=1.0) if self.temperature == 0 else self
 
     def conflicts(self) -> Iterator[str]:
         if self.num_samples > 1 and self.temperature == 0:

@@ -130,8 +130,15 @@ class Evaluator:
 
     def scores(self, rows: Sequence[Completion], graders: Graders) -> list[Score]:
         """The scores of completions, graded by every rule."""
-        verdicts = graders.grade([submission(row, self.problems) for row in rows], self._rule)
-        return scored(rows, self.problems, verdicts, self._grader)
+        return scores_of(rows, self.problems, self._rule, self._grader, graders)
+
+
+def scores_of(
+    rows: Sequence[Completion], problems: dict[str, Problem], rule: str, grader: str, graders: Graders
+) -> list[Score]:
+    """The scores of completions of ``problems`` (by id), graded by every rule; ``rule`` is that of the benchmark."""
+    verdicts = graders.grade([submission(row, problems) for row in rows], rule)
+    return scored(rows, problems, verdicts, grader)
 
 
 def completion_of(output: Output, prompts: dict[str, Rendered], thinking: ThinkingConfig, tokenizer: Any) -> Completion:

@@ -139,7 +139,7 @@ def completions_spec(
     return CompletionsSpec(
         questions=questions(problems),
         prompt=prompt,
-        sampling=sampling,
+        sampling=sampling.settled(),
         thinking=generator.thinking,
         engine=engine.numerics,
         dtype=engine.dtype,

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from micota.config import MERGE_METHODS, Config, DataConfig, PartConfig, SelectConfig
+from micota.config.method import MergeConfig
 from micota.config.models import name_of
 from micota.errors import ConfigError
 from micota.graph.models import (
@@ -171,7 +172,7 @@ def _shared(
         "recipe": recipe.name,
         "problems": rows(config.problems) if needs_problems else None,
         "prompt": training_prompt(config.prompt),
-        "select": select,
+        "select": select.settled(),
         "seed": config.seed,
     }
 
@@ -256,7 +257,7 @@ def merged(config: Config) -> Node[MergeSpec]:
     inputs = _merge_inputs(config)
     if merge.target_length_ratio is None:
         spec = _merge_spec(config, merge.density, merge.weight)
-        suffix = f"d{_label(merge.density)}-w{_label(merge.weight)}"
+        suffix = f"d{_label(spec.density)}-w{_label(spec.weight)}"
     else:
         spec = _merge_spec(config, None, None)
         suffix = f"len{merge.target_length_ratio:g}"
@@ -272,6 +273,7 @@ def merged(config: Config) -> Node[MergeSpec]:
 def merge_sweep(config: Config) -> Node[MergeSweepSpec]:
     """The merged TA measured at the points of ``merge_sweep``; with a target length, at the points of a search."""
     sweep, target = config.merge_sweep, config.merge.target_length_ratio
+    method = MERGE_METHODS[config.merge.method]
     inputs = _merge_inputs(config)
     pool = config.problems if sweep.problems.path is None else sweep.problems
     problems = replace(rows(pool), limit=sweep.num_problems)
@@ -281,9 +283,9 @@ def merge_sweep(config: Config) -> Node[MergeSweepSpec]:
         problems=problems,
         answers=answers,
         grader=config.evaluation.grader,
-        densities=sorted(set(sweep.densities)),
+        densities=sorted(set(sweep.densities)) if method.reads("density") else [1.0],
         weights=sorted(set(sweep.weights)),
-        num_seeds=sweep.num_seeds if MERGE_METHODS[config.merge.method].samples else 1,
+        num_seeds=sweep.num_seeds if method.samples else 1,
         target_length_ratio=target,
         tolerance=None if target is None else sweep.tolerance,
         num_steps=None if target is None else sweep.num_steps,
@@ -332,6 +334,11 @@ def _merge_spec(config: Config, density: Any, weight: Any) -> MergeSpec:
     if not config.merge.has_instruct:
         values |= {"instruct_density": None, "instruct_weight": None}
     values |= {"density": density, "weight": weight, "seed": config.seed}
+    method = MERGE_METHODS[config.merge.method]
+    for item in fields(MergeConfig):  # what the method does not read makes no other merge: a default stands for it
+        if not method.reads(item.name) and values.get(item.name) is not None:
+            values[item.name] = item.default
+    values["seed"] = config.seed if method.reads("seed") else 0
     return MergeSpec(**values | {name: _floats(values[name]) for name in BY_TENSOR})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +53,7 @@ class CompletionsSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSpec(Spec):
+class DataSpec(Spec, ABC):
     """The training data of a recipe: what all ways to build them have in common.
 
     ``seed`` orders the problems. ``problems`` is null where no model of the experiment generated a row.
@@ -68,9 +69,9 @@ class DataSpec(Spec):
     seed: int
 
     @property
+    @abstractmethod
     def how(self) -> str:
         """How the rows were chosen, in a few words."""
-        raise AttributeError("how")
 
 
 @dataclass(frozen=True, kw_only=True)

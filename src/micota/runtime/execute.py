@@ -76,7 +76,8 @@ def perform(config: Config, store: Store, task: Task, console: Console, *, show_
             with store.build(node, config.seed, config.name, command) as build:
                 if build is not None:
                     if show_log:
-                        console.print(Text(f"log: {build.path / LOG}", "dim"))
+                        unfinished = f"in {build.path.name} until it is done"
+                        console.print(Text(f"log: {store.path(node) / LOG} ({unfinished})", "dim"))
                     run = run or stack.enter_context(_tracked(config, store, task))
                     run_stage(Work(placed(config, node, build), store, node, build, run, console))
             manifest = store.manifest(node)

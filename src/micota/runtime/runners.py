@@ -182,8 +182,8 @@ class Lines:
 
 
 def headline(task: Task, manifests: list[Manifest]) -> str:
-    """The main figures of a task: those of its last node, or of that node at each benchmark."""
-    last = task.nodes[-1]
-    nodes = [node for node in task.nodes if node.stage == last.stage and node.benchmark is not None] or [last]
+    """The main figures of a task: those of the nodes that no other node of it is made from."""
+    read = {child.folder for node in task.nodes for child in node.inputs.values()}
+    nodes = [node for node in task.nodes if node.folder not in read]
     figures = {manifest.key: {**manifest.counts, **manifest.metrics} for manifest in manifests}
     return ", ".join(stage_of(node).headline(node, figures[node.key]) for node in nodes if node.key in figures)

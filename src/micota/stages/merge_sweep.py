@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from micota.config import ENGINES, Config, command_line, override_key
 from micota.console import progress_bar
 from micota.data.sources import load_problems
 from micota.engines import open_engine
-from micota.engines.base import WeightLoader
-from micota.engines.evaluator import Evaluator
+from micota.engines.base import Engine, WeightLoader
+from micota.engines.evaluator import Evaluator, scores_of
 from micota.errors import ConfigError
 from micota.grading.graders import graders_of
 from micota.graph import MergePointSpec, MergeSpec, MergeSweepSpec, merge_point
@@ -136,20 +137,27 @@ class SweepRunner:
             self._spec.densities,
             scratch,
         )
-        # The folder of the opened model: an adapter has been applied there.
-        engine = open_engine(work.config.engine, str(models[1].folder), None, takes_weights=True)
-        assert isinstance(engine, WeightLoader), "checked before the stage"
-        self._engine, self._loader = engine, engine
         self._engine_name = work.build.engine
-        spec = self._spec
-        self._evaluator = Evaluator(spec.answers, spec.problems, load_problems(spec.problems), spec.grader, engine)
+        self._engine_config = work.config.engine
+        self._problems = load_problems(self._spec.problems)
+        self._by_id = {problem.id: problem for problem in self._problems}
         self.points: list[MergePoint] = []
         self.num_measured = 0
         self._advance = advance
 
+    @cached_property
+    def _opened(self) -> tuple[Engine, WeightLoader, Evaluator]:
+        """The engine, twice, and what it answers, opened for the first point that is not there yet."""
+        # The folder of the opened model: an adapter has been applied there.
+        engine = open_engine(self._engine_config, str(self._models[1].folder), None, takes_weights=True)
+        assert isinstance(engine, WeightLoader), "checked before the stage"
+        spec = self._spec
+        return engine, engine, Evaluator(spec.answers, spec.problems, self._problems, spec.grader, engine)
+
     def close(self) -> None:
         """Free what the engine holds."""
-        self._engine.close()
+        if "_opened" in vars(self):
+            self._opened[0].close()
 
     def unmerged(self, form: str) -> MergePoint:
         """The point of the TA before or after SFT, without a merge."""
@@ -185,17 +193,18 @@ class SweepRunner:
         with self._store.build(node, setting["seed"], self._experiment, wait=True) as build:
             if build is not None:
                 build.engine = self._engine_name
+                _, loader, evaluator = self._opened
                 start = time.perf_counter()
-                self._loader.load_weights(weights())
+                loader.load_weights(weights())
                 loaded = time.perf_counter()
-                build.counts["completions"] = write_jsonl(build.path / COMPLETIONS, self._evaluator.answers())
+                build.counts["completions"] = write_jsonl(build.path / COMPLETIONS, evaluator.answers())
                 build.metrics |= {"merge_seconds": loaded - start, "answer_seconds": time.perf_counter() - loaded}
                 self.num_measured += 1
         manifest = self._store.manifest(node)
         assert manifest is not None, "it was made above"
         rows = read_jsonl(self._store.path(node) / COMPLETIONS, Completion)
         with graders_of(self._evaluation) as graders:
-            scores = self._evaluator.scores(rows, graders)
+            scores = scores_of(rows, self._by_id, self._spec.problems.paper_rule, self._spec.grader, graders)
         point = MergePoint(
             **setting,
             num_problems=len(scores),

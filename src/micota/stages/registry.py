@@ -71,7 +71,8 @@ def _describe_likelihood(node: Node[LikelihoodSpec], counts: Counts) -> str:
 
 
 def _headline_merge(node: Node[MergeSpec], counts: Counts) -> str:
-    return f"task vector x {counts['merged_vector_norm'] / counts['task_vector_norm']:.2f}"
+    ratio = counts["merged_vector_norm"] / counts["task_vector_norm"]
+    return f"the merged task vector is {ratio:.2f} times as long"
 
 
 def _add(**record: Any) -> None:
