@@ -165,7 +165,7 @@ def _run(
     os.environ.update(env)
     os.chdir(cwd)
     sys.argv = [script, *arguments]
-    is_module = not script.endswith(".py")
+    is_module = os.sep not in script
     if not is_module:
         sys.path.insert(0, str(Path(script).parent))
     if max_file_bytes is not None:
