@@ -20,7 +20,9 @@ from micota.errors import ConfigError
 Composed = Callable[..., Any]
 ROLES = ("student", "teacher", "ta", "ta_sft", "ta_merged", "short_generator", "large", "small")
 MODELS = ("teacher", "ta", "student", "large", "small")
-MODEL = "{path: a/b, name: c, thinking: {open: a, close: b}}"
+MODEL = "{path: a/b, name: c, thinking: {open: a, close: b}, sampling: {temperature: 0.6}}"
+# Without a temperature top_p has no effect, as settings of a filter have none without it.
+HOT = [f"{part}.sampling.temperature=0.6" for part in ("teacher", "ta", "large", "small", "evaluation", "merge_sweep")]
 # With these every field counts somewhere: each place is a few overrides.
 PLACES = [
     ["data=micota", "merge_sweep.problems.path=a/b", "merge_sweep.problems.name=c"],
@@ -28,7 +30,7 @@ PLACES = [
     ["data=strong", "engine=server", "student.sft.lora.r=4", "ta.sft.lora.r=4"],
     ["data=short", "engine=ray", f"short_generator={MODEL}",
      *(f"{model}.thinking={{open: a, close: b}}" for model in MODELS)],
-    ["data=mix_large", "data@ta_data=mix_long", "evaluation.judge={url: 'http://a/v1', model: b}"],
+    ["data=mix_large", *HOT, "data@ta_data=mix_long", "evaluation.judge={url: 'http://a/v1', model: b}"],
     ["data=most_likely", "engine=vllm", "ta_data.generator=large"],
     ["merge=dare_ties_pretrained", "merge.base.thinking={open: a, close: b}"],
     ["data=micota", *(f"merge.{model}={MODEL}" for model in ("base", "tuned", "instruct"))],
@@ -42,7 +44,7 @@ PLACES = [
     ["merge=breadcrumbs", "data=strong", "data.path=a/b", "ta_data.path=a/b"],
     ["data=mix_long", "data.parts.short.path=a/b", "data@ta_data=mix_long", "ta_data.parts.short.path=a/b"],
     ["data=strong", "select.match=problems", "compare.recipes=[micota,mix_large,most_likely,strong]"],
-    ["data=micota", "select.match=problems",
+    ["data=micota", "select.match=problems", "select.keep_sample=median",
      "compare.recipes=[micota, large, {rows: ['data=strong', 'data.name=rows', 'data.path=a/b']},"
      "{part: ['data=mix_long', 'data.parts.short.path=c']},"
      f"{{model: ['data=strong', 'data.name=d', 'data.generator=e/f', 'data.model={MODEL}']}},"
@@ -143,7 +145,7 @@ def places() -> list[tuple[Config, set[tuple[str, str]]]]:
     from micota.cli import app
 
     with hydra.initialize_config_dir(str(app.CONF), version_base="1.3"):
-        small = ["bench=[gsm8k]", "bench@decontaminate_against=[aime24]"]
+        small = ["bench=[gsm8k]", "bench@decontaminate_against=[aime24]", "select.filters=[finished,length,loops]"]
         calls = [Call(overrides=[*small, *place]) for place in PLACES]
         made = [app.prepare(hydra.compose("evaluate", call.overrides), SCHEMAS["evaluate"], call) for call in calls]
     table = {"other": GeneratorSftConfig(learning_rate=1e-5, batch_size=2, epochs=1)}
