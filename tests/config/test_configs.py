@@ -90,7 +90,7 @@ BAD = [
     ("train", ["seed=[1"], ["seed=[1: it cannot be read", "KEY=VALUE"]),
     ("train", ["hydra/launcher=nope"], ["hydra/launcher=nope: no such option", "submitit_slurm"]),
     ("evaluate", ["model.path="], ["model.path=''", "a hub id, a folder, bundled:NAME or null"]),
-    ("train", ["data.path="], ["data.path=''", ".jsonl file"]),
+    ("train", ["data.path="], ["data.path=''", "a file, a folder"]),
     ("evaluate", ["bench=[]"], ["bench is not set", "bench=[gsm8k]"]),
     ("evaluate", ["bench@decontaminate_against=[]"], ["decontaminate_against is not set", "select.decontaminate=none"]),
     ("evaluate", ["model=qwen7"], ["model=qwen7: no such option; did you mean 'qwen7b'?"]),

@@ -74,7 +74,7 @@ def generators_table(store: Store, pools: dict[str, AnyNode], lost: dict[str, di
 def generator_of(pool: AnyNode) -> str:
     """The model that generated the rows of a data artifact, or the file that they are from."""
     if isinstance(pool.spec, RowsSpec):
-        return Path(pool.spec.path).name
+        return Path(str(pool.spec.rows.path)).name
     return pool.inputs["completions"].inputs["model"].name if "completions" in pool.inputs else pool.name
 
 

@@ -20,7 +20,9 @@ def _published_tags() -> ThinkingConfig:
 class RowsConfig:
     """Where training rows are and how they are read. Their columns show their shape."""
 
-    path: str | None = plain(
+    path: str | None = where(
+        "null, a file, a folder, hub:ORG/NAME or bundled:NAME.jsonl",
+        lambda value: value is None or bool(value.strip()),
         None,
         about="Rows instead of a generator: a file (.jsonl, .json, .parquet, .csv, each also .gz), a folder of files, "
         "hub:ORG/NAME for a data set of the hub, or bundled:NAME.jsonl.",
