@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from micota.checkpoint import Checkpoint
 from micota.errors import ConfigError, MachineError, ModelError, SourceError
 from micota.merging.adapter import PLAIN, write_adapted
+from micota.merging.vocabulary import AlignedCheckpoint, has_rows_of_tokens, other_tokens
 from micota.pretrained import load_config, load_tokenizer, reading
 
+logger = logging.getLogger(__name__)
 Location = tuple[str, str | None]  # folder or hub id, and revision
 
 ADAPTER = "adapter_config.json"
 OUTPUT_EMBEDDINGS = "lm_head.weight"  # in a tied model a second name of the input embeddings
 # Must agree, as the shapes of tensors must; the rest (context length, token ids, dtype) may differ in a fine-tune.
-SAME = ("model_type", "num_attention_heads", "num_key_value_heads", "hidden_act", "tie_word_embeddings")
+SAME = (
+    *("model_type", "hidden_size", "num_hidden_layers", "intermediate_size"),
+    *("num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act", "tie_word_embeddings"),
+)
+ACCEPTED = "accepted: a model and a fine-tune of it"
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
@@ -53,9 +60,7 @@ def open_models(locations: Sequence[Location], scratch: Path, itemsize: int | No
                 folder = with_adapter(local_folder(location), scratch / f"adapted-{number}", itemsize)
                 checkpoint = stack.enter_context(Checkpoint.open(folder))
                 models.append(Model(folder, load_config(folder), load_tokenizer(folder), checkpoint))
-            for model in models[1:]:
-                check_pair(models[0], model)
-            yield models
+            yield aligned(models)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -127,29 +132,62 @@ def tensor_names(models: Sequence[Model]) -> list[str]:
     return [name for name in models[0].checkpoint.entries if not (tied and name == OUTPUT_EMBEDDINGS)]
 
 
-def check_pair(base: Model, tuned: Model) -> None:
-    """Refuse models that are not a model and a fine-tune of it.
+def check_settings(base: Any, tuned: Any, where: str) -> None:
+    """Refuse configs of models that are not a model and a fine-tune of it.
+
+    Args:
+        where: the beginning of the error, which names both models.
 
     Raises:
-        ConfigError: architecture, shapes, vocabulary or tokenizer differ; the text names the first difference.
+        ConfigError: the text names the first setting that differs.
+    """
+    for key in SAME:
+        first, second = (getattr(config.get_text_config(), key, None) for config in (base, tuned))
+        if first != second:
+            raise ConfigError(f"{where}: {key} is {first!r} in the one and {second!r} in the other; {ACCEPTED}")
+
+
+def check_pair(base: Model, tuned: Model) -> list[int]:
+    """The ids of tokens that differ between a model and a fine-tune of it.
+
+    Raises:
+        ConfigError: architecture, shapes, or more of the tokenizers than added tokens differ; the text names the first
+            difference.
     """
     where = f"{base.folder} and {tuned.folder} cannot be merged"
-    accepted = "accepted: a model and a fine-tune of it"
-    base_config, tuned_config = base.config.get_text_config(), tuned.config.get_text_config()
-    for key in SAME:
-        first, second = getattr(base_config, key, None), getattr(tuned_config, key, None)
-        if first != second:
-            raise ConfigError(f"{where}: {key} is {first!r} in the one and {second!r} in the other; {accepted}")
-    shapes = [{name: model.checkpoint.entries[name].shape for name in tensor_names([model])} for model in (base, tuned)]
+    check_settings(base.config, tuned.config, where)
+    shapes = [
+        {
+            # The number of rows for tokens may differ in padding.
+            name: shape[1:] if has_rows_of_tokens(name) else shape
+            for name in tensor_names([model])
+            for shape in [model.checkpoint.entries[name].shape]
+        }
+        for model in (base, tuned)
+    ]
     for name in sorted(shapes[0].keys() | shapes[1].keys()):
         first, second = (shape.get(name, "missing") for shape in shapes)
         if first != second:
-            raise ConfigError(f"{where}: {name} is {first} in the one and {second} in the other; {accepted}")
-    base_ids, tuned_ids = base.tokenizer.get_vocab(), tuned.tokenizer.get_vocab()
-    for token in sorted(base_ids.keys() | tuned_ids.keys()):
-        first, second = base_ids.get(token, "missing"), tuned_ids.get(token, "missing")
-        if first != second:
-            raise ConfigError(
-                f"{where}: in their tokenizers the id of {token!r} is {first} and {second}; "
-                "accepted: models of one tokenizer"
-            )
+            raise ConfigError(f"{where}: {name} is {first} in the one and {second} in the other; {ACCEPTED}")
+    return other_tokens(base.tokenizer, tuned.tokenizer, where)
+
+
+def aligned(models: Sequence[Model]) -> list[Model]:
+    """The models of a merge, of which all have the rows of the fine-tuned model (the second) for tokens that differ.
+
+    Raises:
+        ConfigError: as of ``check_pair``.
+    """
+    tuned = models[1]
+    result = []
+    for model in models:
+        tokens = [] if model is tuned else check_pair(model, tuned)
+        rows = [
+            [one.checkpoint.entries[name].shape[0] for name in one.checkpoint.entries if has_rows_of_tokens(name)]
+            for one in (model, tuned)
+        ]
+        if tokens or rows[0] != rows[1]:
+            logger.info("%d tokens of %s are others, and %s rows", len(tokens), model.folder, rows)
+            model = replace(model, checkpoint=AlignedCheckpoint(model.checkpoint, tuned.checkpoint, tokens))
+        result.append(model)
+    return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from rich.console import Console
@@ -132,6 +132,19 @@ def follow(config: Config, store: Store, targets: list[AnyNode]) -> None:
             run_stage(Work(placed(config, node), store, node, Build(store.partial(node)), NoRun(), Console(quiet=True)))
 
 
+def models_of(part: Any, key: str = "") -> Iterator[tuple[str, ModelConfig]]:
+    """All models of a config, with their dotted keys: roles first, then models of recipes and of the merge."""
+    if isinstance(part, ModelConfig):
+        yield key, part
+        return
+    inner: list[tuple[str, Any]] = list(part.items()) if isinstance(part, dict) else []
+    if is_dataclass(part):
+        inner = [(item.name, getattr(part, item.name)) for item in fields(part)]
+        inner.sort(key=lambda pair: not isinstance(pair[1], ModelConfig))
+    for name, value in inner:
+        yield from models_of(value, f"{key}.{name}" if key else str(name))
+
+
 @contextmanager
 def naming_keys(config: Config) -> Iterator[None]:
     """Add the part of the config that names a model to the error of a model that cannot be read.
@@ -142,8 +155,7 @@ def naming_keys(config: Config) -> Iterator[None]:
     try:
         yield
     except ModelError as error:
-        roles = (item.name for item in fields(config) if isinstance(getattr(config, item.name), ModelConfig))
-        named = next((role for role in roles if getattr(config, role).path == error.path), None)
+        named = next((key for key, model in models_of(config) if model.path == error.path), None)
         raise SourceError(f"{named}.{error}" if named else f"model {error}") from error
 
 

@@ -35,6 +35,7 @@ from micota.records import COMPLETIONS, POINTS, Completion, MergePoint
 from micota.report.merge_sweep import most_accurate, sweep_page
 from micota.runtime.inputs import check_device, close_engine, model_location
 from micota.runtime.work import Work
+from micota.stages.merge_inputs import check_models
 
 CHOICE = "calibration.json"
 PAGE = "index.html"
@@ -42,11 +43,12 @@ logger = logging.getLogger(__name__)
 
 
 def check(config: Config, node: AnyNode) -> None:
-    """Refuse engines that cannot load other weights while they are open.
+    """Refuse models that do not fit each other, and engines that cannot load other weights while they are open.
 
     Raises:
-        ConfigError: the engine is neither ``hf`` nor ``vllm`` on one device.
+        ConfigError: the engine is neither ``hf`` nor ``vllm`` on one device, or the models differ.
     """
+    check_models(config, node)
     engine = config.engine
     if not ENGINES[engine.name].takes_weights or engine.tensor_parallel > 1:
         able = " or ".join(f"engine={name}" for name, kind in ENGINES.items() if kind.takes_weights)

@@ -120,6 +120,7 @@ _add(
     name="merge",
     specs=(MergeSpec,),
     run="micota.stages.merge:merge",
+    check="micota.stages.merge_inputs:check_models",
     label="merge",
     section="merge",
     describe=_describe_merge,
