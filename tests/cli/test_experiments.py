@@ -87,9 +87,8 @@ def test_cases_are_the_product_of_the_axes_and_share_what_they_can(two_by_two: l
     ]
     assert [recipe.name for recipe in made.cases[0].comparison.recipes][-2:] == ["fifths", "micota"]
     nodes = graph.unique(made.targets())
-    assert (
-        len([node for node in nodes if node.name == "tiny_teacher@tiny"]) == 4
-    )  # of two teachers, each with two top_p
+    # Of two teachers: the one that samples has two top_p, which change nothing for the greedy one.
+    assert len([node for node in nodes if node.name == "tiny_teacher@tiny"]) == 3
     [short] = [node for node in nodes if node.name == "tiny_ta@tiny"]
     assert short.choose == {"data": "short"}, "a command names what the node does not depend on"
     assert len([node for node in nodes if node.stage == "train" and node.name.endswith("+fifths")]) == 4
@@ -171,8 +170,8 @@ def test_the_whole_graph_of_an_experiment(
         assert len(set(keys)) == len(keys), "two recipes are the same"
     stages = Counter(node.stage if node.kind != "completions" else node.command for node in nodes)
     assert (len(made.cases), stages["train"], stages["merge"], stages["generate"]) == COUNTS[name]
-    node = [node for node in nodes if node.command == "evaluate"][-1]  # to which most overrides lead
-    assert node.folder in made_by(composed, node, [f"experiment={name}"]), (node.name, node.choose)
+    for node in [node for node in nodes if node.command == "evaluate"][-1:]:  # to which most overrides lead
+        assert node.folder in made_by(composed, node, [f"experiment={name}"]), (node.name, node.choose)
 
 
 SMALLEST = [  # a part of the toy version: whether it runs does not depend on how much there is to do

@@ -42,7 +42,8 @@ def test_every_option_composes_and_parses(composed: Callable[..., Any], number: 
     chosen = {group: options[number % len(options)] for group, options in OPTIONS.items()}
     keys = {"model": "model@large"}
     values = {group: f"[{option}]" if group in ("bench", "compat") else option for group, option in chosen.items()}
-    config = composed("train", *(f"{keys.get(group, group)}={value}" for group, value in values.items()))
+    given = ["engine.chat.url=http://localhost:8000/v1"] if chosen["engine"] == "chat" else []  # it has no default
+    config = composed("train", *(f"{keys.get(group, group)}={value}" for group, value in values.items()), *given)
     for group in ("teacher", "ta", "student", "data"):
         assert getattr(config, group).name == chosen[group] or chosen[group].startswith("tiny")
 
