@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fork_server
 import hydra
 import pytest
 from conftest import SMALL
@@ -18,8 +21,9 @@ from wandb_files import OfflineRun, read_runs
 from wandb_server import KEY, open_server
 
 from micota import graph
-from micota.artifacts.store import Store
+from micota.artifacts.store import Store, read_manifest
 from micota.cli import app as commands
+from micota.cli.evaluate import evaluate
 from micota.config import SCHEMAS, Call, TrackerConfig
 from micota.errors import ConfigError
 from micota.graph.node import AnyNode
@@ -30,6 +34,7 @@ from micota.tracking.runs import run_id
 
 TRACKED = [*SMALL, "tracker=wandb", "tracker.mode=offline", "tracker.table_rows=5", "merge.density=0.3"]
 Chain = tuple[Path, list[OfflineRun], list[AnyNode]]
+BEGUN = f"{1:020x}"  # the id of the run of a killed command
 BOTH = ["bench=[tiny_easy,tiny_medium]", "bench.medium.limit=8"]
 
 
@@ -52,6 +57,11 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
             return compose(command, *TRACKED, f"artifacts={artifacts}", *overrides)
 
         config = composed("generate", "data=strong")
+        begun = graph.data(config, config.data).inputs["completions"]
+        with pytest.raises(RuntimeError), Store(artifacts).build(begun, 0) as build:  # a tracked command is killed
+            assert build is not None
+            build.begin_run(BEGUN)
+            raise RuntimeError
         execute(config, "generate", [graph.data(config, config.data)], quiet)
         config = composed("train", "role=ta")
         execute(config, "train", [graph.trained(config, "ta")], quiet)
@@ -84,8 +94,54 @@ def test_the_config_holds_what_was_run_and_compares_sweeps(chain: Chain) -> None
     assert config["merge"] == {"method": "dare_ties", "density": 0.3, "weight": 0.5}
     assert (config["experiment"], config["seed"], config["role"]) == ("tiny", 0, "ta_merged")
     assert config["command"].startswith("micota evaluate role=ta_merged experiment=tiny ")
-    [scores] = [made for folder, made in config["made"].items() if folder.startswith("scores/") and "medium" in folder]
+    [scores] = [made for made in config["made"] if re.match("scores/.*medium", made["artifact"])]
     assert scores["config"]["grader"] == "typed" and scores["inputs"]["completions"]["key"]
+
+
+def columns(config: dict[str, Any], at: str = "") -> set[str]:
+    """The columns of a config in W&B, where a nested map has a column for each value."""
+    nested = [columns(value, f"{at}{key}.") for key, value in config.items() if isinstance(value, dict)]
+    return {f"{at}{key}" for key, value in config.items() if not isinstance(value, dict)}.union(*nested)
+
+
+def test_runs_of_one_kind_have_the_same_columns(chain: Chain) -> None:
+    runs = chain[1]
+    assert columns(runs[3].config) == columns(runs[4].config)
+    assert not [name for run in runs for name in columns(run.config) if re.search("[0-9a-f]{10}", name)]
+
+
+def test_a_continued_build_continues_its_run(chain: Chain) -> None:
+    artifacts, runs, _ = chain
+    assert [run.run["run_id"] == BEGUN for run in runs] == [True, False, False, False, False]
+    assert not list(artifacts.rglob(".run"))
+    manifests = [read_manifest(path.parent) for path in artifacts.glob("completions/*/manifest.json")]
+    assert BEGUN in {manifest.run for manifest in manifests}
+
+
+def test_a_command_is_one_run_with_one_summary_cached_or_not(
+    chain: Chain, tmp_path: Path, composed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a sweep of W&B, whose agent gives the id of the run."""
+    artifacts = tmp_path / "artifacts"
+    shutil.copytree(chain[0], artifacts, ignore=shutil.ignore_patterns("wandb"))
+    for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
+    config = composed("evaluate", *TRACKED, f"artifacts={artifacts}", "role=ta_merged", *BOTH)
+    values = []
+    for number in range(3):
+        monkeypatch.setenv("WANDB_RUN_ID", f"trial{number}")
+        if number == 0:
+            for node in graph.evaluation(config):
+                Store(artifacts).forget(node)
+        values.append(evaluate(config))
+    runs = read_runs(artifacts)
+    assert [run.run["run_id"] for run in runs] == ["trial0", "trial1", "trial2"]
+    assert values[0] == values[1] == values[2] == pytest.approx(chain[1][4].summary["eval/average"])
+    for run in runs:
+        assert run.summary["objective"] == run.summary["eval/average"] == values[0]
+        assert run.exit_code == 0 and columns(run.config) == columns(runs[0].config)
+        assert "eval/medium/accuracy" in run.summary and len(run.config["made"]) == 4
 
 
 def test_the_summary_holds_what_manifests_say(chain: Chain) -> None:
@@ -142,8 +198,9 @@ def test_an_artifact_is_the_same_to_all_who_use_it(chain: Chain) -> None:
 
 
 def name_key(run: OfflineRun) -> str:
-    [folder] = run.config["made"]
-    return folder.rpartition("-")[2]
+    [made] = run.config["made"]
+    key: str = made["artifact"].rpartition("-")[2]
+    return key
 
 
 def test_models_are_uploaded_only_on_request_and_from_where_they_are(chain: Chain) -> None:
@@ -184,6 +241,38 @@ def test_a_run_that_fails_is_marked(tmp_path: Path, composed: Any, monkeypatch: 
     assert [run.exit_code for run in read_runs(tmp_path)] == [1]
     assert sync_command(config, set()) == f'for run in {tmp_path}/wandb/offline-run-*; do wandb sync "$run"; done'
     assert sync_command(config, offline_runs(config)) is None, "this command tracked nothing"
+
+
+def test_what_is_refused_before_it_begins_leaves_no_run(tmp_path: Path, composed: Any) -> None:
+    config = composed("generate", *TRACKED, "data=strong", f"artifacts={tmp_path}")
+    with pytest.raises(ConfigError), track(config, [graph.data(config, config.data)]):
+        raise ConfigError("no")
+    assert not list(tmp_path.iterdir())
+
+
+ONLINE = """
+import sys
+from micota import api, graph
+from micota.tracking import track
+
+online = ["tracker=wandb", "tracker.mode=online", f"artifacts={sys.argv[1]}"]
+config = api.compose(["experiment=tiny", "data=strong", *online], "generate")
+with track(config, [graph.data(config, config.data)], (), sys.argv[2], print) as run:
+    run.log({"loss": 1.0}, step=1)
+    print(run.id, run.address)
+"""
+
+
+def test_an_online_run_shows_its_address_and_is_continued_by_its_id(tmp_path: Path) -> None:
+    (tmp_path / "online.py").write_text(ONLINE)
+    with open_server() as server:
+        env = os.environ | {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "HOME": str(tmp_path)}
+        finished = fork_server.run(str(tmp_path / "online.py"), [str(tmp_path / "artifacts"), BEGUN], env, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    url = f"{server.url}/someone/micota/runs/{BEGUN}"
+    assert finished.stdout.splitlines() == [url, f"{BEGUN} {url}"]
+    assert [resumed["name"] for resumed in server.variables("RunResumeStatus")] == [BEGUN]
+    assert {run["name"] for run in server.variables("UpsertBucket")} - {None} == {BEGUN}
 
 
 def test_online_without_a_key_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

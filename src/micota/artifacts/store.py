@@ -28,6 +28,7 @@ from micota.graph.node import SCHEMA_VERSION, AnyNode
 
 MANIFEST = "manifest.json"
 LOG = "log.txt"
+RUN = ".run"  # in an unfinished build: the id of the run that tracks it
 PARTIAL, DELETED = ".partial", ".forgotten"  # suffixes of the folders of unfinished and of deleted artifacts
 ENGINE = ".engine"  # in the folder of an artifact that is being made: the engine that began it
 
@@ -54,6 +55,7 @@ class Manifest:
     engine: str = ""  # that made it, where the config leaves the choice (engine=auto)
     experiment: str = ""  # the experiment of the run that made it; others may share it
     command: str = ""  # the line that makes it
+    run: str = ""  # of W&B, by its URL, or by its id where it was offline
 
 
 @dataclass
@@ -64,6 +66,12 @@ class Build:
     counts: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     engine: str = ""  # the one that engine=auto stands for
+    run: str = ""  # of the tracker
+
+    def begin_run(self, identity: str | None) -> None:
+        """Note the run of the tracker, so that a build that goes on from here continues it."""
+        if identity is not None:
+            (self.path / RUN).write_text(identity, encoding="utf-8")
 
 
 class Store:
@@ -99,6 +107,11 @@ class Store:
     def progress(self, node: AnyNode) -> bool:
         """Return whether there is an unfinished build of this artifact to resume."""
         return self.partial(node).exists()
+
+    def run_of(self, node: AnyNode) -> str | None:
+        """The id of the run that tracked an unfinished build; None without one."""
+        path = self.partial(node) / RUN
+        return path.read_text(encoding="utf-8") or None if path.exists() else None
 
     @contextmanager
     def build(
@@ -136,7 +149,7 @@ class Store:
                             folder.rmdir()
                 raise
             _set_modes(partial)
-            made_for = {"seed": seed, "experiment": experiment, "command": command}
+            made_for = {"seed": seed, "experiment": experiment, "command": command, "run": build.run}
             _write_manifest(node, build, time.perf_counter() - start, **made_for)
             partial.rename(final)
             (final / LOCK).unlink()
@@ -227,11 +240,11 @@ def _set_modes(folder: Path) -> None:
 
 
 def _is_payload(path: Path) -> bool:
-    return path.is_file() and path.name not in (LOCK, LOG, PROGRESS, ENGINE)
+    return path.is_file() and path.name not in (LOCK, LOG, PROGRESS, ENGINE, RUN)
 
 
 def _write_manifest(node: AnyNode, build: Build, seconds: float, **made_for: Any) -> None:
-    for name in (PROGRESS, ENGINE):
+    for name in (PROGRESS, ENGINE, RUN):
         (build.path / name).unlink(missing_ok=True)
     for draft in build.path.rglob("*" + DRAFT):
         draft.unlink()  # left by a killed run; it must not be listed among the files

@@ -119,7 +119,7 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
     wants_traceback = bool(os.environ.get(FULL_ERROR))
     ran: list[tuple[Config, set[Path]]] = []  # with the offline runs that were there before
 
-    def task(composed: DictConfig) -> None:
+    def task(composed: DictConfig) -> Any:
         quieten()
         if not wants_traceback:
             del os.environ[FULL_ERROR]  # commands that this one starts must not inherit it
@@ -127,7 +127,7 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
             call_of_job = replace(call, overrides=as_typed(HydraConfig.get().overrides.task))  # one job of a multirun
             config = prepare(composed, command.schema, call_of_job)
             ran.append((config, offline_runs(config)))
-            function(command.run)(config)
+            return function(command.run)(config)  # what a sweeper optimises
         except Exception as error:
             # A SLURM job must return its exception; elsewhere it is printed here, before Hydra adds other lines.
             if wants_traceback or "SUBMITIT_EXECUTOR" in os.environ or not is_users(error):

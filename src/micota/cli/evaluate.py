@@ -18,30 +18,33 @@ from micota.grading.scores import by_problem, summarise
 from micota.graph.node import AnyNode
 from micota.graph.specs import ScoresSpec
 from micota.records import OUTCOMES, SCORES, TOKEN_SHIFTS, Score, TokenShift
-from micota.runtime.execute import execute
+from micota.runtime.execute import execute, mean_accuracy
 
 MISSES = tuple(outcome for outcome in OUTCOMES if outcome != "correct")
 NUM_TOKENS_SHOWN = 12
 TOKEN_CHARS = 18
 
 
-def evaluate(config: EvaluateConfig) -> None:
-    """Make the scores or the rank shifts of the config and show them as tables."""
+def evaluate(config: EvaluateConfig) -> float | None:
+    """Make the scores or the rank shifts of the config and show them as tables. Returns the mean accuracy over
+    benchmarks, for sweeps that optimise it."""
     if config.grade is not None:
         grade_file(config)
-        return
+        return None
     console = open_console()
     targets = graph.evaluation(config)
     if config.regrade and not config.plan:
         forget_scores(config, targets)
-    execute(config, "evaluate", targets, console)
+    graded = [node for node in targets if isinstance(node.spec, ScoresSpec)]
+    execute(config, "evaluate", targets, console, lambda store: mean_accuracy(store, graded))
     if config.plan:
-        return
+        return None
     store = Store(config.artifacts)
     for table in (
         [shift_table(store, node) for node in targets] if config.rank_shift else [results_table(store, targets)]
     ):
         print_table(console, table)
+    return mean_accuracy(store, graded)
 
 
 def forget_scores(config: EvaluateConfig, targets: list[AnyNode]) -> None:

@@ -26,7 +26,7 @@ def make_recipe(config: GenerateConfig) -> None:
         show_prompts(config, console)
         return
     node = graph.data(config, config.data)
-    account = check_hub() if config.push_to_hub and not config.plan else None
+    account = check_hub(config.push_to_hub) if config.push_to_hub and not config.plan else None
     execute(config, "generate", [node], console)
     if config.plan:
         return
@@ -34,7 +34,7 @@ def make_recipe(config: GenerateConfig) -> None:
     for table in accounts(store, node):
         print_table(console, table)
     if account is not None:
-        console.print(f"uploaded: {push(config.hub, account, store, node)}")
+        console.print(f"uploaded: {push(config, account, store, node)}")
 
 
 def accounts(store: Store, node: AnyNode) -> Iterator[WideTable]:

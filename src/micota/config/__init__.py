@@ -58,6 +58,7 @@ from micota.config.schemas import (
     GenerateConfig,
     MergeCommandConfig,
     PipelineConfig,
+    PushConfig,
     ReportConfig,
     TrainConfig,
 )
@@ -103,6 +104,7 @@ __all__ = [
     "Point",
     "PromptConfig",
     "PruningKind",
+    "PushConfig",
     "QuestionsConfig",
     "RayConfig",
     "ReleasedConfig",

@@ -22,7 +22,8 @@ class Command:
     Args:
         name: as it is typed; also the name of its YAML in ``conf/``.
         schema: of its config.
-        run: ``module:function`` of that config, imported when the command runs.
+        run: ``module:function`` of that config, imported when the command runs; it returns the number that a
+            sweep of the command optimises, if it has one.
         about: its purpose, in one sentence.
         examples: arguments for a first run.
         first: the most used keys and groups, in the order of its help.
@@ -52,7 +53,16 @@ _TABLE = (
         run="micota.cli.train:train",
         about="Fine-tune a student on the data of one recipe, or the teacher assistant (TA).",
         examples=("student=qwen1.5b data=micota", "role=ta"),
-        first=("student", "data", "role", "trainer", "student.sft.learning_rate", "show_samples", *_EVERYWHERE),
+        first=(
+            "student",
+            "data",
+            "role",
+            "trainer",
+            "student.sft.learning_rate",
+            "show_samples",
+            "push_to_hub",
+            *_EVERYWHERE,
+        ),
     ),
     Command(
         name="merge",
@@ -65,7 +75,7 @@ _TABLE = (
             "sweep=true merge_sweep.weights=[0.3,0.5,0.7]",
             "merge.target_length_ratio=0.5",
         ),
-        first=("ta", "merge", "merge.weight", "merge.density", "sweep", *_EVERYWHERE),
+        first=("ta", "merge", "merge.weight", "merge.density", "sweep", "push_to_hub", *_EVERYWHERE),
     ),
     Command(
         name="evaluate",

@@ -339,6 +339,15 @@ class TrackerConfig:
         about="offline: runs are kept below the artifacts until wandb sync.",
         results=False,
     )
+    run: str = choice(
+        "auto",
+        "task",
+        "command",
+        default="auto",
+        about="What is one run: each task of a command, or the whole command, also where nothing is to be made; auto: "
+        "the command within a sweep of W&B, else the task.",
+        results=False,
+    )
     table_rows: int = positive(
         200, about="The most rows of a table of answers or examples.", unit="rows", results=False
     )
@@ -349,13 +358,13 @@ class TrackerConfig:
 
 @dataclass(kw_only=True)
 class HubConfig:
-    """The upload of data to the Hugging Face hub."""
+    """The repository of an upload to the Hugging Face hub."""
 
     repo: str | None = where(
         "null, or ACCOUNT/NAME",
         lambda value: value is None or len([*filter(None, value.split("/"))]) == 2,
         None,
-        about="The data set's name; null: NAME-KEY of the data, in the account of the token.",
+        about="Its name; null: NAME-KEY of the artifact, in the account of the token. push_to_hub=ACCOUNT/NAME wins.",
         results=False,
     )
     private: bool = plain(True, about="true: only the account can read it.", results=False)

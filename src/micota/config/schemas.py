@@ -94,19 +94,35 @@ class Config:
         return self.call.overrides
 
 
+def _is_repository(value: bool | str) -> bool:
+    return isinstance(value, bool) or len([*filter(None, value.split("/"))]) == 2
+
+
 @dataclass(kw_only=True)
-class GenerateConfig(Config):
+class PushConfig(Config):
+    """A command whose result can be uploaded."""
+
+    push_to_hub: bool | str = where(
+        "true, false or ACCOUNT/NAME",
+        _is_repository,
+        False,
+        about="true or ACCOUNT/NAME: upload the result and its card to the Hugging Face hub; needs a token.",
+        results=False,
+    )
+    hub: HubConfig = part(HubConfig, about="The repository of an upload.", results=False)
+
+
+@dataclass(kw_only=True)
+class GenerateConfig(PushConfig):
     """generate.py: the training data of one recipe."""
 
     show_prompts: int = non_negative(
         0, about="Print this many rendered prompts of each generator instead, and make nothing.", results=False
     )
-    push_to_hub: bool = plain(False, about="true: upload the data and their card; needs a token.", results=False)
-    hub: HubConfig = part(HubConfig, about="Where the data are uploaded.", results=False)
 
 
 @dataclass(kw_only=True)
-class TrainConfig(Config):
+class TrainConfig(PushConfig):
     """train.py: a student, or the TA."""
 
     role: str = choice(
@@ -121,12 +137,16 @@ class TrainConfig(Config):
 
 
 @dataclass(kw_only=True)
-class MergeCommandConfig(Config):
+class MergeCommandConfig(PushConfig):
     """merge.py: the merged TA, or merges measured in memory."""
 
     sweep: bool = plain(
         False, about="true: measure the points of merge_sweep in memory, and write no model.", results=False
     )
+
+    def conflicts(self) -> Iterator[str]:
+        if self.sweep and self.push_to_hub:
+            yield f"sweep=true with push_to_hub={self.push_to_hub}: a merge sweep writes no model; drop one of them"
 
 
 @dataclass(kw_only=True)

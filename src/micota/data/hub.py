@@ -1,26 +1,41 @@
-"""Data sets on the Hugging Face hub: ``generate.py push_to_hub=true``."""
+"""Data sets and models on the Hugging Face hub: ``push_to_hub=true``, or ``push_to_hub=ACCOUNT/NAME``."""
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING, Any
+
 from micota.artifacts.store import MANIFEST, Store
-from micota.config import HubConfig
+from micota.config import Call, HubConfig, PushConfig
 from micota.data.datacard import CARD, CARD_PAGE
+from micota.data.modelcard import model_card
 from micota.errors import ConfigError
 from micota.graph.node import AnyNode
 
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd
+
 KEY = "push_to_hub=true"
+MOST_CHARS = 96  # of a repository's name with its account
+OF_DATA = re.compile(rf".*\.jsonl|{CARD}|{CARD_PAGE}|{MANIFEST}")
 
 
-def check_hub() -> str:
+def check_hub(push_to_hub: bool | str = True) -> str:
     """Return the name of the account of the hub's token. It is called before the work, which takes hours.
 
     Raises:
-        ConfigError: there is no token, it is not valid, or the hub cannot be reached.
+        ConfigError: there is no token, it is not valid, the name is none, or the hub cannot be reached.
     """
     import httpx
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.utils._validators import validate_repo_id
 
+    if isinstance(push_to_hub, str):
+        try:
+            validate_repo_id(push_to_hub)
+        except HFValidationError as error:
+            raise ConfigError(f"push_to_hub={push_to_hub}: {error}") from None
     if get_token() is None:
         raise ConfigError(f"{KEY} needs a token that may write; set HF_TOKEN, or run `hf auth login`")
     try:
@@ -29,29 +44,48 @@ def check_hub() -> str:
         raise ConfigError(f"{KEY}: the hub does not accept the token or cannot be reached ({error})") from None
 
 
-def push(hub: HubConfig, account: str, store: Store, node: AnyNode) -> str:
-    """Upload rows, card and manifest of finished data; returns the address. The hub makes no commit if nothing differs.
+def repository(hub: HubConfig, push_to_hub: bool | str, account: str, node: AnyNode) -> str:
+    """The repository of an artifact: the one that is named, else NAME-KEY in the characters that the hub allows."""
+    if isinstance(push_to_hub, str):
+        return push_to_hub
+    name = re.sub(r"[^\w.]+", "-", node.name)[: MOST_CHARS - len(account) - len(node.key) - 2].strip(".-")
+    return hub.repo or f"{account}/{name}-{node.key}"
+
+
+def push(config: PushConfig, account: str, store: Store, node: AnyNode) -> str:
+    """Upload finished data or a finished model with card and manifest; returns the address. The hub makes no commit if
+    nothing differs.
 
     Raises:
-        ConfigError: the hub refuses, for example without write access; the local data stay as they are.
+        ConfigError: the hub refuses, for example without write access; the local artifact stays as it is.
     """
+    import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    repo = hub.repo or f"{account}/{node.name}-{node.key}"
+    kind = "model" if node.kind == "models" else "dataset"
+    repo = repository(config.hub, config.push_to_hub, account, node)
     try:
         api = HfApi()
-        address = api.create_repo(repo, repo_type="dataset", private=hub.private, exist_ok=True)
-        api.upload_folder(
-            repo_id=repo,
-            repo_type="dataset",
-            folder_path=store.path(node),
-            allow_patterns=["*.jsonl", CARD, CARD_PAGE, MANIFEST],
-            commit_message=f"{node.name}, key {node.key}",
-        )
-    except HfHubHTTPError as error:
+        address = api.create_repo(repo, repo_type=kind, private=config.hub.private, exist_ok=True)
+        operations: list[Any] = files_of(store, node, config.call)
+        api.create_commit(repo, operations, repo_type=kind, commit_message=f"{node.name}, key {node.key}")
+    except (HfHubHTTPError, httpx.HTTPError) as error:
         raise ConfigError(
-            f"hub.repo={repo!r}: the hub refuses the upload ({error}); the data are in {store.path(node)}, and the "
-            "same command uploads them again"
+            f"push_to_hub={repo}: the hub refuses the upload ({error}); the artifact is in {store.path(node)}, and the "
+            "same command uploads it again"
         ) from None
     return str(address)
+
+
+def files_of(store: Store, node: AnyNode, call: Call) -> list[CommitOperationAdd]:
+    """The files of an upload: of data the rows and cards, of a model everything and a card as it is now."""
+    from huggingface_hub import CommitOperationAdd
+
+    folder, manifest = store.path(node), store.manifest(node)
+    assert manifest is not None, "it was made before"
+    names = [*manifest.files, MANIFEST]
+    if node.kind != "models":
+        return [CommitOperationAdd(name, folder / name) for name in names if OF_DATA.fullmatch(name)]
+    card = CommitOperationAdd(CARD_PAGE, model_card(store, node, call).encode())
+    return [*(CommitOperationAdd(name, folder / name) for name in names if name != CARD_PAGE), card]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -22,11 +22,20 @@ from micota.runtime.distributed import outer_rank
 from micota.runtime.placing import engine_note, placed
 from micota.runtime.plan import Task, finished, missing, pending, show_plan, tasks_of
 from micota.runtime.work import Work
-from micota.tracking import NoRun, Run, check_tracker, track
+from micota.tracking import OBJECTIVE, NoRun, Run, check_tracker, track, track_command, tracks_command
+from micota.tracking.runs import Done
+
+Objective = Callable[[Store], float | None]  # the number that a sweep of a command optimises
 
 
-def execute(config: Config, command: str, targets: list[AnyNode], console: Console | None = None) -> None:
-    """Make ``targets`` by the stages of one command.
+def execute(
+    config: Config,
+    command: str,
+    targets: list[AnyNode],
+    console: Console | None = None,
+    objective: Objective | None = None,
+) -> None:
+    """Make ``targets`` by the stages of one command; ``objective`` is of the command, for the summary of its run.
 
     Raises:
         ArtifactError: an input is missing that another command makes; the text lists the commands in order.
@@ -45,14 +54,22 @@ def execute(config: Config, command: str, targets: list[AnyNode], console: Conso
     foreign = [task for task in tasks_of(todo) if task.id != task_of_targets.id and not _can_make(task)]
     if foreign:
         raise ArtifactError(missing(config, foreign, targets))
-    if todo:
+    if todo or tracks_command(config.tracker):
         check_tracker(config.tracker)
     for note in dict.fromkeys(filter(None, (engine_note(config, node) for node in todo))):
         console.print(Text(note, "dim"))
-    with in_use(store, targets) as protected:
-        for task in tasks_of(todo, finished(store, targets)):
-            perform(config, store, task, console, show_log=True)
+    done = finished(store, targets)
+    own = next(task for task in tasks_of(unique(targets)) if task.id == task_of_targets.id)
+    show = showing(console)
+    with in_use(store, targets) as protected, track_command(config, own.nodes, show) as run:
+        if run is not None:
+            for entry in done_before(store, [node for node in own.nodes if node in done]):
+                run.made(*entry)
+        for task in tasks_of(todo, done):
+            perform(config, store, task, console, show_log=True, run=run)
             protected.begin()
+        if run is not None and objective is not None and (value := objective(store)) is not None:
+            run.summarise({OBJECTIVE: value})
     made = {node.folder for node in todo}
     for node in targets:
         console.print(Text(f"{'made' if node.folder in made else 'done already'}: {store.path(node)}"))
@@ -64,13 +81,29 @@ def _can_make(task: Task) -> bool:
     return outer_rank() is None and all(map(needs_no_model, task.nodes))
 
 
-def perform(config: Config, store: Store, task: Task, console: Console, *, show_log: bool = False) -> list[Manifest]:
-    """Run the stages of one task, each in its artifact, and return their manifests. ``show_log`` prints the path of
-    each log when its stage starts."""
+def showing(console: Console) -> Callable[[str], None]:
+    """Prints the URL of a run."""
+    return lambda url: console.print(Text(f"tracked: {url}"))
+
+
+def done_before(store: Store, nodes: Iterable[AnyNode]) -> list[Done]:
+    """Finished nodes with folder and manifest."""
+    manifests = ((node, store.manifest(node)) for node in nodes)
+    return [(node, store.path(node), manifest) for node, manifest in manifests if manifest is not None]
+
+
+def perform(
+    config: Config, store: Store, task: Task, console: Console, *, show_log: bool = False, run: Run | None = None
+) -> list[Manifest]:
+    """Run the stages of one task, each in its artifact, and return their manifests.
+
+    Args:
+        show_log: print the path of each log when its stage starts, and the URL of the tracked run.
+        run: of the whole command; None opens one for this task, if anything is to be made.
+    """
     manifests = []
     check_all(config, store, task.nodes)
     with ExitStack() as stack:
-        run: Run | None = None
         for node in task.nodes:
             command = command_line(config.call, node.command, node.choose)
             with store.build(node, config.seed, config.name, command) as build:
@@ -78,8 +111,10 @@ def perform(config: Config, store: Store, task: Task, console: Console, *, show_
                     if show_log:
                         unfinished = f"in {build.path.name} until it is done"
                         console.print(Text(f"log: {store.path(node) / LOG} ({unfinished})", "dim"))
-                    run = run or stack.enter_context(_tracked(config, store, task))
+                    run = run or stack.enter_context(_tracked(config, store, task, console if show_log else None))
+                    build.begin_run(run.id)
                     run_stage(Work(placed(config, node, build), store, node, build, run, console))
+                    build.run = run.address
             manifest = store.manifest(node)
             assert manifest is not None
             if run is not None:
@@ -111,15 +146,20 @@ def check_first(configs: Mapping[str, Config], store: Store, nodes: Sequence[Any
         check_all(configs[node.folder], store, [node])
 
 
+def mean_accuracy(store: Store, graded: Iterable[AnyNode]) -> float | None:
+    """The mean over benchmarks of the accuracies of finished scores; None without any."""
+    accuracies = [manifest.metrics["accuracy"] for _, _, manifest in done_before(store, graded)]
+    return sum(accuracies) / len(accuracies) if accuracies else None
+
+
 @contextmanager
-def _tracked(config: Config, store: Store, task: Task) -> Iterator[Run]:
+def _tracked(config: Config, store: Store, task: Task, console: Console | None) -> Iterator[Run]:
     """A tracked run. It also gets what earlier runs of the same command made, so that its summary covers all
-    benchmarks."""
-    with track(config, [*task.done, *task.nodes]) as run:
-        for node in task.done:
-            manifest = store.manifest(node)
-            assert manifest is not None
-            run.made(node, store.path(node), manifest)
+    benchmarks. It continues the run of an unfinished build."""
+    continued = next(filter(None, map(store.run_of, task.nodes)), None)
+    done = done_before(store, task.done)
+    show = None if console is None else showing(console)
+    with track(config, [*task.done, *task.nodes], done, continued, show) as run:
         yield run
 
 

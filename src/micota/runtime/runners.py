@@ -179,6 +179,8 @@ class Lines:
         seconds = time.perf_counter() - start
         number = f"{next(self._numbers)}/{self._total}"
         self._console.print(Text(f"{number:>7}  {task.id:<36} {seconds:6.1f} s  {headline(task, manifests)}"))
+        for url in {manifest.run for manifest in manifests[-1:] if "://" in manifest.run}:
+            self._console.print(Text(f"{'tracked':>7}  {url}", "dim"))
 
 
 def headline(task: Task, manifests: list[Manifest]) -> str:

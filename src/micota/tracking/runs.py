@@ -7,23 +7,37 @@ import os
 import secrets
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from micota.artifacts.store import Manifest
 from micota.config import Config, TrackerConfig, command_line
-from micota.errors import ConfigError
+from micota.errors import ConfigError, is_users
 from micota.graph.node import AnyNode
 from micota.graph.specs import ScoresSpec
 from micota.tracking.lineage import artifact_name, describe, headline, section, subject, tags
 
 OFFLINE_RUNS = "offline-run-*"
+OF_SWEEP = "WANDB_RUN_ID"  # the run that a sweep's agent has made for its command
+TRACKED_ABOVE = "MICOTA_TRACKED_BY"  # set while one run tracks a whole command
+OBJECTIVE = "objective"  # in a summary: the number that a sweep optimises
+
+
+Done = tuple[AnyNode, Path, Manifest]
 
 
 class Run(Protocol):
     """The interface by which a stage reports to a tracker."""
+
+    @property
+    def id(self) -> str | None:
+        """Its id; None without a run."""
+
+    @property
+    def address(self) -> str:
+        """The URL of the run, or its id where it is offline; empty without a run."""
 
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log metrics while the stage runs; its final metrics are in its manifest."""
@@ -41,6 +55,14 @@ class Run(Protocol):
 class NoRun:
     """``tracker=none``."""
 
+    @property
+    def id(self) -> str | None:
+        return None
+
+    @property
+    def address(self) -> str:
+        return ""
+
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         pass
 
@@ -57,12 +79,35 @@ class NoRun:
 class WandbRun:
     """A run of W&B. Its artifacts hold what the key of a node is the hash of; payloads are not uploaded."""
 
-    def __init__(self, run: Any, tracker: TrackerConfig) -> None:
-        self._run = run
+    def __init__(
+        self, open_run: Callable[[], Any], tracker: TrackerConfig, identity: str, done: Sequence[Done] = ()
+    ) -> None:
+        """``open_run`` is called at the first report, and ``done`` is logged first: a stage that is refused before it
+        begins leaves no run."""
+        self._id = identity
+        self._open_run = open_run
+        self._opened: Any = None
+        self._done = done
         self._tracker = tracker
-        self._made: dict[str, Any] = {}
+        self._made: list[dict[str, Any]] = []
         self._recorded: set[str] = set()  # folders of artifacts that were logged or used
         self._scores: dict[str, Manifest] = {}
+
+    @property
+    def _run(self) -> Any:
+        if self._opened is None:
+            self._opened = self._open_run()
+            for node, path, manifest in self._done:
+                self.made(node, path, manifest)
+        return self._opened
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def address(self) -> str:
+        return str(self._run.url or self._id)
 
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self._run.log(dict(metrics), step=step)
@@ -78,7 +123,18 @@ class WandbRun:
 
         self._run.log({name: wandb.Histogram(list(values))})
 
+    def summarise(self, numbers: Mapping[str, float]) -> None:
+        self._run.summary.update(dict(numbers))
+
     def made(self, node: AnyNode, path: Path, manifest: Manifest) -> None:
+        self.recorded(node, path, manifest)
+        numbers = {**manifest.counts, **manifest.metrics}
+        self.summarise({f"{section(node)}/{name}": value for name, value in numbers.items()})
+        if isinstance(node.spec, ScoresSpec):
+            self._scores[str(node.benchmark)] = manifest
+
+    def recorded(self, node: AnyNode, path: Path, manifest: Manifest) -> None:
+        """Log an artifact with its inputs and settings, without its metrics."""
         for child in node.inputs.values():
             if child.folder not in self._recorded:
                 self._recorded.add(child.folder)
@@ -87,12 +143,9 @@ class WandbRun:
         self._run.log_artifact(_artifact(node, _about(path, manifest)))
         if self._tracker.log_models and node.kind == "models":
             self._run.log_artifact(_weights(node, path))
-        self._made[node.folder] = {"config": manifest.config, "inputs": manifest.inputs}
+        # A list is one column in W&B. A map by artifact would give every run columns of its own.
+        self._made.append({"artifact": node.folder, "config": manifest.config, "inputs": manifest.inputs})
         self._run.config.update({"made": self._made}, allow_val_change=True)
-        numbers = {**manifest.counts, **manifest.metrics}
-        self._run.summary.update({f"{section(node)}/{name}": value for name, value in numbers.items()})
-        if isinstance(node.spec, ScoresSpec):
-            self._scores[str(node.benchmark)] = manifest
 
     def close(self) -> None:
         """Log the averages over benchmarks and finish the run."""
@@ -102,8 +155,13 @@ class WandbRun:
             self.table("eval/scores", ("benchmark", *names), rows)
             manifests = self._scores.values()
             means = {name: sum(manifest.metrics[name] for manifest in manifests) / len(rows) for name in names}
-            self._run.summary.update({"eval/average": means["accuracy"], "eval/num_tokens": means["num_tokens"]})
+            self.summarise({"eval/average": means["accuracy"], "eval/num_tokens": means["num_tokens"]})
         self._run.finish()
+
+    def fail(self, error: BaseException) -> None:
+        """Mark the run as failed. A user error before the first report leaves no run."""
+        if self._opened is not None or not is_users(error):
+            self._run.finish(exit_code=1)
 
     def _use(self, node: AnyNode) -> None:
         """Record that the run reads an artifact.
@@ -146,11 +204,42 @@ def _weights(node: AnyNode, path: Path) -> Any:
 
 
 @contextmanager
-def track(config: Config, nodes: Sequence[AnyNode]) -> Iterator[Run]:
-    """Open a run for the nodes of one task; a run that fails is marked as failed."""
-    if config.tracker.name == "none":
+def track(
+    config: Config,
+    nodes: Sequence[AnyNode],
+    done: Sequence[Done] = (),
+    continued: str | None = None,
+    show: Callable[[str], None] | None = None,
+) -> Iterator[Run]:
+    """A run for the nodes of one task, opened at its first report; a run that fails is marked as failed.
+
+    Args:
+        done: the nodes that were made before, with folder and manifest; they are logged too.
+        continued: the id of an earlier run that this one continues.
+        show: is called with the URL of an online run when it is opened.
+    """
+    if config.tracker.name == "none" or TRACKED_ABOVE in os.environ:
         yield NoRun()
         return
+    identity = os.environ.get(OF_SWEEP) if in_sweep() else continued
+    identity = identity or run_id()
+
+    def open_run() -> Any:
+        return _opened(config, nodes, identity, show, resumes=continued is not None)
+
+    tracked = WandbRun(open_run, config.tracker, identity, done)
+    try:
+        yield tracked
+    except BaseException as error:
+        tracked.fail(error)
+        raise
+    tracked.close()
+
+
+def _opened(
+    config: Config, nodes: Sequence[AnyNode], identity: str, show: Callable[[str], None] | None, *, resumes: bool
+) -> Any:
+    """Begin or continue a run of W&B."""
     import wandb
 
     folder = Path(config.artifacts).absolute()
@@ -168,18 +257,46 @@ def track(config: Config, nodes: Sequence[AnyNode]) -> Iterator[Run]:
         group=config.name,
         job_type=node.command,
         name=subject(node).name,
-        id=run_id(),
+        id=identity,
+        resume="allow" if resumes and config.tracker.mode == "online" else None,  # sync joins offline runs by their id
         tags=tags(about, config.seed),
         config={"experiment": config.name, "seed": config.seed, "command": steps, **about},
         settings=wandb.Settings(silent=True, console="off"),
     )
-    tracked = WandbRun(run, config.tracker)
-    try:
-        yield tracked
-    except BaseException:
-        run.finish(exit_code=1)
-        raise
-    tracked.close()
+    if show is not None and run.url:
+        show(run.url)
+    return run
+
+
+@contextmanager
+def track_command(
+    config: Config, nodes: Sequence[AnyNode], show: Callable[[str], None] | None = None
+) -> Iterator[WandbRun | None]:
+    """The one run of a command that is tracked as a whole, or None where each task is a run (see ``tracker.run``).
+
+    What runs inside, also in other processes, opens no runs of its own.
+    """
+    if not tracks_command(config.tracker):
+        yield None
+        return
+    with track(config, nodes, show=show) as run:
+        assert isinstance(run, WandbRun)
+        os.environ[TRACKED_ABOVE] = run.id
+        try:
+            yield run
+        finally:
+            del os.environ[TRACKED_ABOVE]
+
+
+def tracks_command(tracker: TrackerConfig) -> bool:
+    """Whether a command is one run, also where all its artifacts exist."""
+    is_one = tracker.run == "command" or (tracker.run == "auto" and in_sweep())
+    return is_one and tracker.name != "none" and TRACKED_ABOVE not in os.environ
+
+
+def in_sweep() -> bool:
+    """Whether an agent of W&B has started this command."""
+    return "WANDB_SWEEP_ID" in os.environ
 
 
 def run_id() -> str:
