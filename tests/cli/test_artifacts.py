@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,8 +15,7 @@ from micota.cli import artifacts as tool
 from micota.cli import experiments
 from micota.cli.composing import composing, prepared
 from micota.config import TOOLS
-from micota.graph.node import AnyNode, Node
-from micota.graph.specs import Prompt, RowsSpec
+from micota.graph.node import AnyNode
 
 TINY = ["experiment=tiny", "compare.recipes=[strong]", "compare.measures=[scores]"]  # composed in a second
 
@@ -28,13 +27,9 @@ def make(store: Store, node: AnyNode) -> None:
         build.counts["examples"] = 3
 
 
-def node_of(config: Any, name: str) -> AnyNode:
+def other(node: AnyNode, name: str) -> AnyNode:
     """An artifact that no experiment needs."""
-    spec = RowsSpec(
-        recipe=name, problems=config.problems, prompt=Prompt(template="{problem}", system=None), select=config.select,
-        seed=0, path="rows.jsonl", fingerprint=None,
-    )  # fmt: skip
-    return Node(name=name, spec=spec)
+    return replace(node, name=name, spec=replace(node.spec, recipe=name))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +39,7 @@ def nodes() -> dict[str, AnyNode]:
         config = prepared(TINY, "pipeline", None)
         targets = graph.experiment(experiments.cases(config)).targets()
     strong = next(node for node in graph.unique(targets) if node.name == "strong")
-    return {"strong": strong, "mine": node_of(config, "mine"), "begun": node_of(config, "begun")}
+    return {"strong": strong, "mine": other(strong, "mine"), "begun": other(strong, "begun")}
 
 
 @pytest.fixture
