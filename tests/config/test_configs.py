@@ -90,7 +90,7 @@ BAD = [
     ("train", ["a b=3"], ["a b=3: it cannot be read", "KEY=VALUE"]),
     ("train", ["seed=[1"], ["seed=[1: it cannot be read", "KEY=VALUE"]),
     ("train", ["hydra/launcher=nope"], ["hydra/launcher=nope: no such option", "submitit_slurm"]),
-    ("evaluate", ["model.path="], ["model.path=''", "a hub id, a folder, bundled:NAME or null"]),
+    ("evaluate", ["model.path="], ["model.path=''", "null, a hub id, a folder or bundled:NAME"]),
     ("train", ["data.path="], ["data.path=''", "a file, a folder"]),
     ("evaluate", ["bench=[]"], ["bench is not set", "bench=[gsm8k]"]),
     ("evaluate", ["bench@decontaminate_against=[]"], ["decontaminate_against is not set", "select.decontaminate=none"]),
