@@ -97,7 +97,12 @@ def outcome_of(correct: bool | None, prediction: str | None, finish_reason: str 
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """A graded completion. ``correct`` is the verdict of the declared ``grader``, null if it cannot decide; ``graders``
-    has the verdict of every grader."""
+    has the verdict of every grader.
+
+    Samples of a problem with equal answers have the same ``group``, null without an answer or with one sample a
+    problem. ``seconds`` is the time from the start of the answer to its end; ``level`` and ``subject`` are those of the
+    problem, null where its rows have none.
+    """
 
     problem_id: str
     sample: int
@@ -109,6 +114,10 @@ class Score:
     graders: dict[str, bool | None]
     finish_reason: str
     num_tokens: int
+    group: int | None = None
+    seconds: float | None = None
+    level: str | None = None
+    subject: str | None = None
 
     @property
     def outcome(self) -> str:

@@ -43,6 +43,7 @@ PLACES = [
     ["engine=chat", "engine.chat.url=http://a/v1"],
     ["merge=breadcrumbs", "data=strong", "data.path=a/b", "ta_data.path=a/b"],
     ["data=mix_long", "data.parts.short.path=a/b", "data@ta_data=mix_long", "ta_data.parts.short.path=a/b"],
+    ["data=strong", "evaluation.sampling.temperature=1", "+evaluation.num_samples_of.gsm8k=2"],
     ["data=strong", "select.match=problems", "compare.recipes=[micota,mix_large,most_likely,strong]"],
     ["data=micota", "select.match=problems", "select.keep_sample=median",
      "compare.recipes=[micota, large, {rows: ['data=strong', 'data.name=rows', 'data.path=a/b']},"
@@ -64,6 +65,7 @@ VALUES: dict[str, list[Any]] = {  # where a type does not say what else is accep
     "url": ["http://elsewhere/v1"],
     "repo": ["a/b"],
     "types": [{"word": "text"}],
+    "num_samples_of": [{"gsm8k": 3}],
     "extra_body": [{"top_k": 3}],
     "filters": [["correct", "finished", "length"]],
     "generator": ["teacher", "large"],

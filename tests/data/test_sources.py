@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from micota.config import SourceConfig
-from micota.data.sources import load_problems, model_folder
+from micota.data.sources import load_labels, load_problems, model_folder
 from micota.errors import SourceError
 
 
@@ -108,3 +110,52 @@ def test_several_configurations_of_a_hub_data_set(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load, exceptions=errors))  # type: ignore[arg-type]
     rows = load_problems(SourceConfig(path="EleutherAI/hendrycks_math", subset="algebra+geometry", num_rows=2))
     assert [(row.id, row.problem) for row in rows] == [("0", "algebra"), ("1", "geometry")]
+
+
+QUESTION = {"id": "q1", "problem": "Which?", "right": "gold", "w1": "red", "w2": "blue", "choices": ["gold", "red"]}
+
+
+def options_source(path: Path, rows: list[dict[str, Any]], **fields: Any) -> SourceConfig:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return SourceConfig(**{"path": str(path), "id_column": "id", "answer_column": "right", **fields})
+
+
+def test_options_are_shown_in_an_order_of_the_problem(tmp_path: Path) -> None:
+    rows = [QUESTION | {"id": f"q{index}"} for index in range(40)]
+    columns = {"option_columns": ["right", "w1", "w2"], "answer_type": "text"}
+    problems = load_problems(options_source(tmp_path / "rows.jsonl", rows, **columns))
+    for problem in problems:
+        lines = problem.problem.splitlines()
+        assert lines[:2] == ["Which?", ""] and f"({problem.answer}) gold" in lines
+        assert sorted(line[4:] for line in lines[2:]) == ["blue", "gold", "red"]
+    assert {problem.answer for problem in problems} == {"A", "B", "C"}
+    again = load_problems(options_source(tmp_path / "again.jsonl", rows[::-1], **columns))
+    assert {p.id: p.problem for p in again} == {p.id: p.problem for p in problems}  # whatever the order of rows
+
+
+@pytest.mark.parametrize("right", ["gold", "A", 0])
+def test_the_right_option_is_a_text_a_letter_or_a_number(tmp_path: Path, right: Any) -> None:
+    row = QUESTION | {"right": right}
+    [problem] = load_problems(options_source(tmp_path / "rows.jsonl", [row], option_columns=["choices"]))
+    assert f"({problem.answer}) gold" in problem.problem
+
+
+@pytest.mark.parametrize(("change", "text"), [
+    ({"right": "green"}, "answer 'green'; accepted: the text, letter or number"),
+    ({"w1": ""}, "option_columns=['w1', 'w2'] hold 2 options, as ['', 'blue']"),
+])  # fmt: skip
+def test_options_that_cannot_be_read(tmp_path: Path, change: dict[str, Any], text: str) -> None:
+    columns = ["w1", "w2"] if "w1" in change else ["choices"]
+    with pytest.raises(SourceError, match=re.escape(text)):
+        load_problems(options_source(tmp_path / "rows.jsonl", [QUESTION | change], option_columns=columns))
+
+
+def test_labels_of_problems(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "problem": "?", "right": "1", "level": 3},
+        {"id": "b", "problem": "?", "right": "1", "level": ""},
+    ]
+    source = options_source(tmp_path / "rows.jsonl", rows)
+    assert load_labels(source, "level", "level_column") == {"a": "3"}
+    with pytest.raises(SourceError, match="subject_column=subject: there is no such column"):
+        load_labels(source, "subject", "subject_column")

@@ -140,6 +140,8 @@ def test_commands_make_what_they_name(composed: Composed, calibrated: list[str])
     [
         ["num_samples=4", "temperature=0.6"],
         ["num_samples=4", "temperature=0.6", "evaluation.sampling.num_samples=2"],
+        ["evaluation=sampled", "+evaluation.num_samples_of.hard=3"],
+        ["evaluation=sampled", "+evaluation.num_samples_of.hard=3", "num_samples=2"],
     ],
 )
 def test_commands_of_an_evaluation_keep_its_sampling(composed: Composed, settings: list[str]) -> None:
@@ -151,6 +153,28 @@ def test_commands_of_an_evaluation_keep_its_sampling(composed: Composed, setting
         if node.command == "evaluate":
             again = graph.evaluation(composed("evaluate", *arguments_for(base, node.choose)))
             assert node.folder in {made.folder for made in graph.unique(again)}, (node.name, node.choose)
+
+
+def test_samples_of_single_benchmarks(composed: Composed) -> None:
+    def samples(*overrides: str) -> list[int]:
+        targets = graph.evaluation(composed("evaluate", "experiment=tiny", "data=instruct", *overrides))
+        return [node.inputs["completions"].spec.sampling.num_samples for node in targets]
+
+    assert samples() == [1, 1, 1]
+    assert samples("evaluation=sampled") == [4, 4, 4]
+    assert samples("evaluation=sampled", "+evaluation.num_samples_of.hard=9") == [4, 4, 9]
+    assert samples("evaluation=sampled", "+evaluation.num_samples_of.hard=9", "num_samples=2") == [2, 2, 2]
+    with pytest.raises(ConfigError, match=r"num_samples_of=\{'hard': 9\} with temperature=0 repeats one answer"):
+        samples("+evaluation.num_samples_of.hard=9")
+
+
+def test_a_benchmark_has_a_prompt_of_its_own(composed: Composed) -> None:
+    config = composed(
+        "evaluate", "experiment=tiny", "data=instruct", "prompt.evaluation_template='{problem}!'",
+        "bench.hard.template='Hard: {problem}'",
+    )  # fmt: skip
+    prompts = [node.inputs["completions"].spec.prompt.template for node in graph.evaluation(config)]
+    assert prompts == ["{problem}!", "{problem}!", "Hard: {problem}"]
 
 
 def test_the_student_before_sft_has_no_data(composed: Composed) -> None:

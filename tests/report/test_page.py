@@ -222,7 +222,14 @@ def test_what_was_not_measured_is_left_out(finished: Finished, small_page: pytes
         seed: replace(made, recipes=made.recipes[1:2], curve={}, teacher={}) for seed, made in case.by_seed.items()
     }
     html = render_page("tiny", [CaseReport(summary=bare, by_seed=by_seed)], store, seed=7, call=Call())
-    assert [row[0] for row in Reader(html).rows] == ["recipe", "strong", "recipe", "strong"]
+    assert [row[0] for row in Reader(html).rows] == [
+        "recipe",
+        "strong",
+        "tokens per right answer",
+        "strong",
+        "recipe",
+        "strong",
+    ]
     assert set(payload(html)["figures"][0]) == {"accuracy", "lengths"}
     assert payload(html)["answers"][0]["seed"] == 0  # seed 7 was not run
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,22 +104,36 @@ def average_at_k(samples: Mapping[str, Sequence[float]]) -> SampledEstimate:
 def pass_at_k(samples: Mapping[str, Sequence[float]], k: int) -> SampledEstimate:
     """pass@k: the chance that one of k samples is right, from n >= k samples of which c are right.
 
-    Unbiased: 1 - C(n-c, k) / C(n, k) for each problem (Chen et al. 2021, arXiv 2107.03374, eq. 1). The interval is that
-    of :func:`average_at_k`.
+    The interval is that of :func:`average_at_k`.
 
     Raises:
         ValueError: k is not from 1 to n, a sample is neither 0 nor 1, or (PairingError) n differs.
+    """
+    return _over_problems(pass_values(samples, k), num_samples(samples))
+
+
+def pass_values(samples: Mapping[str, Sequence[float]], k: int) -> dict[str, float]:
+    """Return for each problem the chance that one of k of its samples is right.
+
+    Unbiased: 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, eq. 1).
+
+    Raises:
+        ValueError: as for :func:`pass_at_k`.
     """
     n = num_samples(samples)
     if not 1 <= k <= n:
         raise ValueError(f"pass@k with k={k} from {n} samples of each problem; accepted: k from 1 to {n}")
     _check_binary(samples)
     # C(n-c, k) of the C(n, k) ways to choose k samples hold no right one. Python's whole numbers: no float overflows.
-    chance = {name: 1 - math.comb(n - round(sum(rights)), k) / math.comb(n, k) for name, rights in samples.items()}
-    return _over_problems(chance, n)
+    return {name: 1 - math.comb(n - round(sum(rights)), k) / math.comb(n, k) for name, rights in samples.items()}
 
 
-def num_samples(samples: Mapping[str, Sequence[float]]) -> int:
+def mean_estimate(values: Mapping[str, float]) -> Estimate:
+    """Return the mean over problems of values from 0 to 1, with the interval of :func:`average_at_k`."""
+    return bounded_mean(_array(values.values()))
+
+
+def num_samples(samples: Mapping[str, Sequence[Any]]) -> int:
     """Return the number of samples that every problem has.
 
     Raises:

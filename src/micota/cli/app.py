@@ -38,6 +38,7 @@ from micota.config import (
     Command,
     Config,
     DataConfig,
+    apply_short_keys,
     conf_folder,
     parse,
 )
@@ -179,6 +180,7 @@ def fail(error: Exception, schema: type[Config], call: Call) -> NoReturn:
 def prepare(composed: DictConfig, schema: type[Any], call: Call) -> Any:
     """A checked config that knows how it was called and the fingerprints of local input."""
     settle_paths(composed, next(name for name, known in SCHEMAS.items() if known is schema), for_hydra(call.overrides))
+    apply_short_keys(composed, schema, call.overrides)
     config = parse(composed, schema)
     config.call = call
     if config.select.match != "none":

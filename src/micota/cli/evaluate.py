@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
+from typing import Any
 
 from micota import graph
+from micota.analysis.intervals import Estimate
 from micota.analysis.shifts import KINDS, most_shifted
 from micota.analysis.statistics import macro_average, problem_means
 from micota.artifacts.jsonl import read_jsonl
@@ -18,6 +21,7 @@ from micota.grading.scores import by_problem, summarise
 from micota.graph.node import AnyNode
 from micota.graph.specs import ScoresSpec
 from micota.records import OUTCOMES, SCORES, TOKEN_SHIFTS, Score, TokenShift
+from micota.report.table import interval
 from micota.runtime.execute import execute, mean_accuracy
 
 MISSES = tuple(outcome for outcome in OUTCOMES if outcome != "correct")
@@ -40,9 +44,7 @@ def evaluate(config: EvaluateConfig) -> float | None:
     if config.plan:
         return None
     store = Store(config.artifacts)
-    for table in (
-        [shift_table(store, node) for node in targets] if config.rank_shift else [results_table(store, targets)]
-    ):
+    for table in [shift_table(store, node) for node in targets] if config.rank_shift else score_tables(store, targets):
         print_table(console, table)
     return mean_accuracy(store, graded)
 
@@ -67,11 +69,58 @@ def forget_scores(config: EvaluateConfig, targets: list[AnyNode]) -> None:
         store.forget(node)
 
 
-def results_table(store: Store, targets: list[AnyNode]) -> WideTable:
-    """Accuracy with interval and the counts of the other outcomes, by benchmark."""
+def score_tables(store: Store, targets: list[AnyNode]) -> list[WideTable]:
+    """Accuracy and outcomes by benchmark; where rows have them, pass@k and maj@k, and accuracy by level and subject."""
     graded = [node for node in targets if isinstance(node.spec, ScoresSpec)]
     rows = {str(node.benchmark): read_jsonl(store.path(node) / SCORES, Score) for node in graded}
     summaries = {bench: summarise(scores) for bench, scores in rows.items()}
+    return [
+        results_table(graded, rows, summaries),
+        *([sampled_table(summaries)] if any("pass_at" in summary for summary in summaries.values()) else []),
+        *(
+            part_table(summaries, part)
+            for part in ("level", "subject")
+            if any(f"by_{part}" in summary for summary in summaries.values())
+        ),
+    ]
+
+
+def sampled_table(summaries: Mapping[str, Mapping[str, Any]]) -> WideTable:
+    """pass@k and maj@k by benchmark."""
+    table = new_table(
+        "of several samples, in % with 95 % intervals",
+        "pass@k: one of k samples is right; maj@k: the most frequent answer of k samples is right",
+    )
+    table.add_column("benchmark", no_wrap=True)
+    for column in ("k", "pass@k", "maj@k"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for bench, summary in summaries.items():
+        majority = summary.get("majority_at", {})
+        for k, estimate in summary.get("pass_at", {}).items():
+            table.add_row(bench, k, _interval(estimate), _interval(majority[k]) if k in majority else "-")
+    return table
+
+
+def part_table(summaries: Mapping[str, Mapping[str, Any]], part: str) -> WideTable:
+    """Accuracy by level or subject."""
+    table = new_table(f"by {part}, in % with 95 % intervals")
+    table.add_column("benchmark", no_wrap=True)
+    table.add_column(part, no_wrap=True)
+    table.add_column("accuracy", justify="right", no_wrap=True)
+    for bench, summary in summaries.items():
+        for name, estimate in summary.get(f"by_{part}", {}).items():
+            table.add_row(bench, name, _interval(estimate))
+    return table
+
+
+def _interval(estimate: Mapping[str, float]) -> str:
+    return interval(Estimate(estimate["value"], estimate["low"], estimate["high"]))
+
+
+def results_table(
+    graded: Sequence[AnyNode], rows: Mapping[str, Sequence[Score]], summaries: Mapping[str, Mapping[str, Any]]
+) -> WideTable:
+    """Accuracy with interval, the counts of the other outcomes and the cost of a right answer, by benchmark."""
     num_samples = max(summary["num_samples"] for summary in summaries.values())
     graders = sorted({name for summary in summaries.values() for name in summary["graders"]})
     grader = graded[0].spec.grader
@@ -82,7 +131,15 @@ def results_table(store: Store, targets: list[AnyNode]) -> WideTable:
         "where graders differ: disagreements.md beside the scores" if others else "",
     )
     table.add_column("benchmark", no_wrap=True)
-    for column in ("problems", measure, "interval", *MISSES, "tokens", *(f"by {n}" for n in others)):
+    for column in (
+        "problems",
+        measure,
+        "interval",
+        *MISSES,
+        "tokens",
+        "tokens per right",
+        *(f"by {n}" for n in others),
+    ):
         table.add_column(column.replace("_", " "), justify="right", no_wrap=True)
     for bench, summary in summaries.items():
         table.add_row(
@@ -92,6 +149,7 @@ def results_table(store: Store, targets: list[AnyNode]) -> WideTable:
             f"{100 * summary['low']:.1f} to {100 * summary['high']:.1f}",
             *(str(summary["outcomes"].get(outcome, 0)) for outcome in MISSES),
             f"{summary['num_tokens']:.0f}",
+            "-" if summary["tokens_per_right"] is None else f"{summary['tokens_per_right']:.0f}",
             *(f"{100 * summary['graders'].get(name, 0):.1f}" for name in others),
         )
     if len(rows) > 1:

@@ -25,6 +25,7 @@ from micota.config.models import (
     ThinkingConfig,
 )
 from micota.config.parse import (
+    apply_short_keys,
     arguments_for,
     child_schema,
     close_to,
@@ -119,6 +120,7 @@ __all__ = [
     "TrackerConfig",
     "TrainConfig",
     "TrainerConfig",
+    "apply_short_keys",
     "arguments_for",
     "child_schema",
     "close_to",

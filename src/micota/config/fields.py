@@ -42,7 +42,8 @@ class Declaration:
         of_path: whether it describes what is at ``path`` beside it, and so does not hold for another path.
         internal: whether the commands set it, not users.
         unused: for a part of the config, the names of its fields that do not count at this position.
-        short_for: for a key of one command, the dotted key of all commands that it sets.
+        short_for: for a key of one command, the dotted key of all commands that it sets, where it is not null.
+        short_sets: what it sets besides, as overrides of keys of all commands.
         same_as: for a part of the config, the part whose keys it repeats, so that the reference lists them once.
     """
 
@@ -57,6 +58,7 @@ class Declaration:
     unused: tuple[str, ...] = ()
     short_for: str = ""
     same_as: str = ""
+    short_sets: tuple[str, ...] = ()
 
 
 class Facts(TypedDict, total=False):
@@ -68,6 +70,7 @@ class Facts(TypedDict, total=False):
     of_path: bool
     internal: bool
     short_for: str
+    short_sets: tuple[str, ...]
 
 
 def declaration(item: Field[Any]) -> Declaration:

@@ -180,9 +180,29 @@ def keys_of_commands() -> set[str]:
 
 def spelled_out(overrides: list[str]) -> list[str]:
     """Return the overrides of short keys of one command (``num_samples=8``), as overrides of the keys they set."""
-    names = {item.name: declaration(item).short_for for schema in SCHEMAS.values() for item in fields(schema)}
-    pairs = ((names.get(override_key(item)), item.partition("=")[2]) for item in overrides)
-    return [f"{name}={value}" for name, value in pairs if name]
+    short = {item.name: item for schema in SCHEMAS.values() for item in fields(schema) if declaration(item).short_for}
+    words = []
+    for item in overrides:
+        name, value = override_key(item), item.partition("=")[2]
+        if name in short and value != "null":
+            declared = declaration(short[name])
+            words += [f"{declared.short_for}={value}", *declared.short_sets]
+    return words
+
+
+def apply_short_keys(composed: DictConfig, schema: type[Config], overrides: list[str]) -> None:
+    """Set the keys that short keys of the command stand for, in a composed config; a key that is an override itself
+    stays."""
+    given = set(map(override_key, overrides))
+    for item in fields(schema):
+        declared = declaration(item)
+        value = OmegaConf.select(composed, item.name) if declared.short_for else None
+        if value is None or declared.short_for in given:
+            continue
+        OmegaConf.update(composed, declared.short_for, value)
+        for name, _, word in (word.partition("=") for word in declared.short_sets):
+            if name not in given:
+                OmegaConf.update(composed, name, {"true": True, "false": False}[word])
 
 
 def arguments_for(overrides: list[str], choose: Mapping[str, str]) -> list[str]:

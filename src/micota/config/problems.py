@@ -46,6 +46,13 @@ class QuestionsConfig:
         None, about="The column of ids; null: the number of the row.", results=True, of_path=True
     )
     problem_column: str = plain("problem", about="The column of the problem's text.", results=True, of_path=True)
+    option_columns: list[str] = plain(
+        default_factory=list,
+        about="The columns of the options of a multiple-choice problem, the right one included (or one column with a "
+        "list). They are shown as (A), (B), ... in an order by a seed of the problem's id, and the gold is a letter.",
+        results=True,
+        of_path=True,
+    )
     limit: int | None = positive(
         None, about="Only this many of the first rows are used; null: all.", unit="rows", results=True
     )
@@ -148,6 +155,20 @@ class BenchConfig(SourceConfig):
         "benchmarks. It counts with prompt.per_benchmark.",
         results=True,
         of_path=True,
+    )
+    template: str | None = where(
+        "null, or a text that contains {problem}",
+        _has_problem,
+        None,
+        about="The text of the user's turn for this benchmark; null: that of prompt.",
+        results=True,
+        of_path=True,
+    )
+    level_column: str | None = plain(
+        None, about="The column of the problem's level, for accuracy by level.", results=True, of_path=True
+    )
+    subject_column: str | None = plain(
+        None, about="The column of the problem's subject, for accuracy by subject.", results=True, of_path=True
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from micota.config.engines import ENGINES, EngineKind
@@ -53,6 +53,17 @@ class EvaluationConfig:
     """How answers are sampled for evaluation (greedy by default) and graded. All graders run; one is the score."""
 
     sampling: SamplingConfig = part(SamplingConfig, about="How answers are sampled.")
+    num_samples_of: dict[str, int] = where(
+        "a map from benchmarks to whole numbers above 0",
+        lambda value: all(count > 0 for count in value.values()),
+        default_factory=dict,
+        about="Answers to each problem of single benchmarks, by name, as {aime24: 64}; sampling.num_samples is for all "
+        "others.",
+        results=True,
+    )
+    by_benchmark: bool = plain(
+        True, about="false: sampling.num_samples is for all benchmarks, whatever num_samples_of has.", results=True
+    )
     grader: str = one_of(GRADERS, default="typed", about="The grader that is the score.", results=True)
     judge: JudgeConfig = part(JudgeConfig, about="A model that judges answers.")
     num_workers: int | None = positive(
@@ -70,7 +81,16 @@ class EvaluationConfig:
         results=False,
     )
 
+    def sampling_of(self, benchmark: str) -> SamplingConfig:
+        """How answers to one benchmark are sampled."""
+        single = self.num_samples_of if self.by_benchmark else {}
+        count = single.get(benchmark, self.sampling.num_samples)
+        return replace(self.sampling, num_samples=count)
+
     def conflicts(self) -> Iterator[str]:
+        several = {name: count for name, count in self.num_samples_of.items() if count > 1 and self.by_benchmark}
+        if several and self.sampling.temperature == 0:
+            yield f"num_samples_of={several} with temperature=0 repeats one answer; set temperature above 0"
         is_half = (self.judge.url is None) != (self.judge.model is None)
         if is_half or (GRADERS[self.grader].verdicts is None and self.judge.url is None):
             yield "a judge needs both judge.url and judge.model; grader=judge needs a judge"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -56,7 +57,7 @@ class Config:
     decontaminate_against: dict[str, BenchConfig] = part(
         about="The benchmarks that training problems are checked against, by name.",
         accepted="at least one option, as bench@decontaminate_against=[gsm8k]; for no check, select.decontaminate=none",
-        unused=("paper_template",),
+        unused=("paper_template", "template", "level_column", "subject_column"),
     )
     evaluation: EvaluationConfig = part(about="How answers are sampled and graded.")
     engine: EngineConfig = part(about="What generates completions.")
@@ -159,15 +160,19 @@ class EvaluateConfig(Config):
         about="Any other model: a folder or hub id as model.path, or one by name (model=qwen7b).",
         unused=("sampling", "sft"),
     )
-    num_samples: int = positive(
-        1,
-        about="Answers to each problem (evaluation.sampling.num_samples); above 1: avg@k.",
+    num_samples: int | None = positive(
+        None,
+        about="Answers to each problem (evaluation.sampling.num_samples), of every benchmark; above 1: avg@k, pass@k, "
+        "maj@k. null: as evaluation has it.",
         results=True,
         short_for="evaluation.sampling.num_samples",
+        short_sets=("evaluation.by_benchmark=false",),
     )
-    temperature: float = non_negative(
-        0.0,
-        about="The temperature of answers (evaluation.sampling.temperature).",
+    temperature: float | None = where(
+        "null, or a number of at least 0",
+        lambda value: value is None or 0 <= value < math.inf,
+        None,
+        about="The temperature of answers (evaluation.sampling.temperature). null: as evaluation has it.",
         results=True,
         short_for="evaluation.sampling.temperature",
     )

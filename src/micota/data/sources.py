@@ -9,6 +9,7 @@ from typing import Any
 
 from micota.config import QuestionsConfig, SourceConfig
 from micota.data.files import BUNDLED, bundled, file_rows, numbered_rows
+from micota.data.options import options_of, right_letter, with_options
 from micota.errors import SourceError
 from micota.grading import paper_rule
 from micota.grading.extraction.boxes import boxed
@@ -45,7 +46,7 @@ def load_problems(source: SourceConfig) -> list[Problem]:
         Problem(
             id=question.id,
             problem=question.problem,
-            answer=_answer(source, where, row),
+            answer=_gold(source, where, row, question.id),
             answer_type=_answer_type(source, where, row),
             tolerance=_optional(where, row, source.tolerance_column, "tolerance_column"),
             unit=_optional(where, row, source.unit_column, "unit_column"),
@@ -55,6 +56,18 @@ def load_problems(source: SourceConfig) -> list[Problem]:
     if source.num_rows is not None and len(problems) != source.num_rows:
         raise SourceError(f"{source.path} has {len(problems)} rows; num_rows is {source.num_rows}")
     return problems[: source.limit]
+
+
+def load_labels(source: SourceConfig, column: str, key: str) -> dict[str, str]:
+    """Load one column of the problems by their ids (their level or subject); empty values are left out.
+
+    Raises:
+        SourceError: the column is missing; the text has ``key``, the setting that names it.
+    """
+    labels = {
+        question.id: _optional(where, row, column, key) for question, where, row in _questions(source)[: source.limit]
+    }
+    return {identity: label for identity, label in labels.items() if label is not None}
 
 
 def _questions(source: QuestionsConfig) -> Sequence[tuple[Question, str, Mapping[str, Any]]]:
@@ -73,6 +86,8 @@ def _questions(source: QuestionsConfig) -> Sequence[tuple[Question, str, Mapping
                 f"(id_column={source.id_column}; null numbers the rows)"
             )
         first[str(identity)] = where
+        if source.option_columns:
+            problem = with_options(problem, _options(source, where, row), str(identity))
         questions.append((Question(id=str(identity), problem=problem), where, row))
     if not questions:
         raise SourceError(f"{source.path} has no rows")
@@ -84,6 +99,17 @@ def _usual(row: Mapping[str, Any], column: str, others: tuple[str, ...]) -> str:
     if column != others[0]:
         return column
     return next((name for name in others if name in row), column)
+
+
+def _gold(source: SourceConfig, where: str, row: Mapping[str, Any], identity: str) -> str:
+    """Return the gold answer of a row; of a multiple-choice problem the letter of the right option."""
+    answer = _answer(source, where, row)
+    return right_letter(where, answer, _options(source, where, row), identity) if source.option_columns else answer
+
+
+def _options(source: QuestionsConfig, where: str, row: Mapping[str, Any]) -> list[str]:
+    columns = source.option_columns
+    return options_of(where, [_column(where, row, column, "option_columns") for column in columns], columns)
 
 
 def _answer(source: SourceConfig, where: str, row: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from micota.analysis.metrics import described
 from micota.analysis.statistics import average_at_k
 from micota.errors import ConfigError
 from micota.records import NOT_PROMPTED, Completion, Problem, Score, Verdict
@@ -39,6 +40,7 @@ def score_of(row: Completion, problem: Problem, by: dict[str, Verdict], grader: 
         graders={name: verdict.correct for name, verdict in by.items()},
         finish_reason=row.finish_reason,
         num_tokens=row.num_tokens,
+        seconds=row.seconds,
     )
 
 
@@ -62,12 +64,13 @@ def not_prompted(problem: Problem, sample: int, grader: str) -> Score:
         graders={},
         finish_reason=NOT_PROMPTED,
         num_tokens=0,
+        seconds=0.0,
     )
 
 
 def summarise(scores: Sequence[Score]) -> dict[str, Any]:
-    """The content of ``scores.json``: accuracy (avg@k over problems) with its 95 % interval, counts of outcomes, and
-    the accuracy by each grader."""
+    """The content of ``scores.json``: accuracy (avg@k over problems) with its 95 % interval, counts of outcomes, the
+    accuracy by each grader, and the metrics of ``analysis.metrics``."""
     rights = by_problem(scores)
     accuracy = average_at_k(rights)
     names = sorted({name for score in scores for name in score.graders})
@@ -82,7 +85,7 @@ def summarise(scores: Sequence[Score]) -> dict[str, Any]:
         "outcomes": dict(Counter(score.outcome for score in scores)),
         "graders": {name: sum(score.graders.get(name) is True for score in scores) / len(scores) for name in names},
         "num_tokens": sum(score.num_tokens for score in scores) / len(scores),
-    }
+    } | described(scores)
 
 
 def by_problem(scores: Sequence[Score]) -> dict[str, list[float]]:

@@ -30,13 +30,19 @@ def scores(
     judge = config.evaluation.judge
     nodes = {}
     for name, bench in config.bench.items():
-        sampling, prompt = config.evaluation.sampling, evaluation_prompt(config.prompt, bench)
+        sampling, prompt = config.evaluation.sampling_of(name), evaluation_prompt(config.prompt, bench)
         answers = completions(
             config, subject, bench, name, generator, sampling, prompt, command="evaluate", choose=choose
         )
         nodes[name] = Node(
             name=answers.name,
-            spec=ScoresSpec(problems=rows(bench), grader=config.evaluation.grader, judge=judge.model),
+            spec=ScoresSpec(
+                problems=rows(bench),
+                grader=config.evaluation.grader,
+                judge=judge.model,
+                level_column=bench.level_column,
+                subject_column=bench.subject_column,
+            ),
             inputs={"completions": answers},
             command="evaluate",
             choose=choose,

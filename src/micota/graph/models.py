@@ -49,9 +49,10 @@ def generation_prompt(prompt: PromptConfig) -> Prompt:
 
 
 def evaluation_prompt(prompt: PromptConfig, bench: BenchConfig) -> Prompt:
-    """The prompt of a benchmark's problems."""
-    template = bench.paper_template if prompt.per_benchmark else None
-    return Prompt(template=template or prompt.evaluation_template or prompt.template, system=prompt.system)
+    """The prompt of a benchmark's problems, whose own template goes before that of all."""
+    published = bench.paper_template if prompt.per_benchmark else None
+    template = published or bench.template or prompt.evaluation_template or prompt.template
+    return Prompt(template=template, system=prompt.system)
 
 
 def source(model: ModelConfig) -> Node[SourceSpec]:

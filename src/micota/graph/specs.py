@@ -236,7 +236,8 @@ class MergePointSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoresSpec(Spec):
-    """The problems and the grader. Of the judge, the model enters the key, and not the address."""
+    """The problems and the grader. Of the judge, the model enters the key, and not the address. The columns are those
+    of a problem's level and subject."""
 
     stage = "grade"
     kind = "scores"
@@ -244,6 +245,8 @@ class ScoresSpec(Spec):
     problems: SourceConfig
     grader: str
     judge: str | None
+    level_column: str | None = None
+    subject_column: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
+from micota.analysis.intervals import Estimate
 from micota.report.collect import Summary
 from micota.report.rows import Row, ta_title
 from micota.report.style import METHOD
@@ -40,6 +41,7 @@ def _records(summary: Summary) -> Iterator[dict[str, Any]]:
                 "high": 100 * estimate.high,
                 "published": summary.published.get(label, {}).get(bench),
             }
+            record |= _metrics(row, bench)
             if bench == "average":
                 record |= _overall(row)
             yield record | {"num_seeds": len(summary.seeds)}
@@ -81,6 +83,26 @@ def judge_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
         for row in summary.judged
     ]
     return pd.DataFrame(rows)
+
+
+def _metrics(row: Row, bench: str) -> dict[str, Any]:
+    """Return pass@k, maj@k, accuracy by level and subject (percent), and the cost of a right answer."""
+    parts: dict[str, Mapping[str, Mapping[Any, Estimate]]] = {
+        "pass@": row.pass_at,
+        "maj@": row.majority_at,
+        "level ": row.by_level,
+        "subject ": row.by_subject,
+    }
+    cells: dict[str, Any] = {}
+    for prefix, by_bench in parts.items():
+        for key, estimate in by_bench.get(bench, {}).items():
+            name = f"{prefix}{str(key).removeprefix('Level ')}"
+            cells |= {
+                name: 100 * estimate.value,
+                f"{name} low": 100 * estimate.low,
+                f"{name} high": 100 * estimate.high,
+            }
+    return cells | (asdict(row.costs[bench]) if bench in row.costs else {})
 
 
 def _overall(row: Row) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from micota.analysis.intervals import Estimate
 from micota.analysis.lengths import Lengths
+from micota.analysis.metrics import Cost, by_label, cost, majority_at, pass_at
 from micota.analysis.statistics import (
     Difference,
     Discordance,
@@ -36,7 +38,9 @@ class Row:
     p-value and interval are corrected for the number of recipes. ``discordance`` is the same by benchmark, where each
     problem has one sample.
     ``tokens`` has the tokens of each answer by outcome, ``means`` each problem's share of right answers by benchmark,
-    ``lengths`` the statistics of the answers' texts (None if they are no longer stored).
+    ``lengths`` the statistics of the answers' texts (None if they are no longer stored). By benchmark, ``pass_at`` and
+    ``majority_at`` have pass@k and maj@k where problems have several samples, ``costs`` the cost of a right answer
+    (``average``: over all benchmarks), ``by_level`` and ``by_subject`` the accuracy of parts.
     """
 
     name: str
@@ -51,6 +55,11 @@ class Row:
     discordance: dict[str, Discordance]
     means: dict[str, dict[str, float]] = field(default_factory=dict)
     lengths: Lengths | None = None
+    pass_at: dict[str, dict[int, Estimate]] = field(default_factory=dict)
+    majority_at: dict[str, dict[int, Estimate]] = field(default_factory=dict)
+    costs: dict[str, Cost] = field(default_factory=dict)
+    by_level: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    by_subject: dict[str, dict[str, Estimate]] = field(default_factory=dict)
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -97,7 +106,23 @@ def row(
         if baseline_means and binary
         else {},
         means=means,
+        **_metrics(graded),
     )
+
+
+def _metrics(graded: Sequence[Graded]) -> dict[str, Any]:
+    """The metrics of sampled answers, costs and parts of a row; benchmarks without them are left out."""
+    by_bench = {bench: [seed[bench] for seed in graded] for bench in graded[0]}
+    pooled = {bench: [score for scores in seeds for score in scores] for bench, seeds in by_bench.items()}
+    found: dict[str, dict[str, Any]] = {
+        "pass_at": {bench: pass_at(seeds) for bench, seeds in by_bench.items()},
+        "majority_at": {bench: majority_at(seeds) for bench, seeds in by_bench.items()},
+        "by_level": {bench: by_label(scores, "level") for bench, scores in pooled.items()},
+        "by_subject": {bench: by_label(scores, "subject") for bench, scores in pooled.items()},
+    }
+    kept = {name: {bench: one for bench, one in values.items() if one} for name, values in found.items()}
+    everything = [score for scores in pooled.values() for score in scores]
+    return kept | {"costs": {bench: cost(scores) for bench, scores in (pooled | {"average": everything}).items()}}
 
 
 def mean_metric(manifests: Sequence[Manifest], metric: str) -> float:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from micota.analysis.metrics import flat
 from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
 from micota.config import Config, EvaluationConfig
 from micota.console import progress_bar
-from micota.data.sources import load_problems
+from micota.data.sources import load_labels, load_problems
 from micota.errors import SourceError
 from micota.grading.disagreements import disagreements
 from micota.grading.gold import GoldError
 from micota.grading.graders import Submission, gold_for, graders_of, submission
+from micota.grading.groups import grouped
 from micota.grading.judge import add_judged
 from micota.grading.scores import check_ids, not_prompted, scored, summarise
 from micota.graph import ScoresSpec
@@ -36,6 +39,7 @@ def check(config: Config, node: AnyNode) -> None:
     """
     spec: ScoresSpec = node.spec
     problems = load_problems(spec.problems)
+    _labelled(spec, [])  # a column that is missing is an error before any completion is sampled
     for problem in problems:
         try:
             gold_for(problem)
@@ -71,6 +75,10 @@ def grade(work: Work[ScoresSpec]) -> None:
     absent = [problem for problem in problems.values() if problem.id not in present]
     scores += [not_prompted(problem, sample, spec.grader) for problem in absent for sample in range(num_samples)]
     scores.sort(key=lambda score: (order[score.problem_id], score.sample))
+    scores = _labelled(spec, scores)
+    if num_samples > 1:
+        with graders_of(work.config.evaluation) as graders:
+            scores = grouped(scores, problems, graders, spec.problems.paper_rule)
     write_jsonl(work.build.path / SCORES, scores)
     texts = {(row.problem_id, row.sample): row.completion for row in rows}
     write_text(work.build.path / DISAGREEMENTS, disagreements(rows, verdicts, problems))
@@ -82,8 +90,20 @@ def grade(work: Work[ScoresSpec]) -> None:
         "accuracy_low": summary["low"],
         "accuracy_high": summary["high"],
         "num_tokens": summary["num_tokens"],
-    } | {f"accuracy_{name}": value for name, value in summary["graders"].items()}
+    }
+    work.build.metrics |= {f"accuracy_{name}": value for name, value in summary["graders"].items()} | flat(summary)
     _track(work, scores, summary, problems, texts)
+
+
+def _labelled(spec: ScoresSpec, scores: Sequence[Score]) -> list[Score]:
+    """The scores with the level and subject of their problems."""
+    levels, subjects = (
+        load_labels(spec.problems, column, key) if column is not None else {}
+        for key, column in (("level_column", spec.level_column), ("subject_column", spec.subject_column))
+    )
+    return [
+        replace(score, level=levels.get(score.problem_id), subject=subjects.get(score.problem_id)) for score in scores
+    ]
 
 
 def verdicts_on(rows: list[Submission], work: Work[ScoresSpec], rule: str) -> list[dict[str, Verdict]]:
