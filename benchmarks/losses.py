@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from micota.sft.losses import CHUNK_LOGITS, summed_nll
+from micota.sft.losses import summed_nll
+from micota.sft.memory import CHUNK_LOGITS
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
 

@@ -23,7 +23,7 @@ LAYERS = [
     {"export", "pretrained"},
     {"engines"},
     {"sft", "merging", "report", "tracking", "tiny"},
-    {"forward"},
+    {"forward", "costs"},
     {"runtime"},
     {"stages"},
     {"cli"},

@@ -12,9 +12,8 @@ from transformers.models.auto import AutoModelForCausalLM
 
 from micota.config import SftConfig, TrainerConfig
 from micota.errors import ConfigError
-from micota.sft.activation_checkpointing import KINDS
 from micota.sft.losses import Objective
-from micota.sft.memory import Shape, check_disk, check_memory, memory_bytes, most_tokens
+from micota.sft.memory import KINDS, Shape, check_disk, check_memory, memory_bytes, most_tokens
 from micota.sft.packing import Tokens, borders, collate
 
 SFT = SftConfig(learning_rate=1e-5, batch_size=32, epochs=2).settled()

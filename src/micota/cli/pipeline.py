@@ -34,7 +34,7 @@ def pipeline(config: PipelineConfig, every: list[CaseConfig], console: Console |
     store = Store(config.artifacts)
     if config.plan:
         job = partial(job_parameters, config, made.configs) if config.runner == "submitit" else None
-        show_plan(config, store, targets, console, job)
+        show_plan(config, store, targets, console, job, made.configs)
         return None
     todo = pending(store, targets)
     cached = len(unique(targets)) - len(todo)

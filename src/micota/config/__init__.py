@@ -12,6 +12,7 @@ from micota.config.fields import Declaration, declaration
 from micota.config.filters import FILTERS, Filter
 from micota.config.folder import conf_folder
 from micota.config.graders import GRADERS, Grader
+from micota.config.hardware import CostConfig, HardwareConfig
 from micota.config.merge_methods import MERGE_METHODS, PRUNINGS, MergeMethod, PruningKind
 from micota.config.method import CompareConfig, DataConfig, PartConfig, Point, SelectConfig
 from micota.config.models import (
@@ -22,6 +23,7 @@ from micota.config.models import (
     OtherModelConfig,
     ReleasedConfig,
     SftConfig,
+    ShapeConfig,
     ThinkingConfig,
 )
 from micota.config.parse import (
@@ -81,6 +83,7 @@ __all__ = [
     "Command",
     "CompareConfig",
     "Config",
+    "CostConfig",
     "DataConfig",
     "Declaration",
     "EndpointConfig",
@@ -92,6 +95,7 @@ __all__ = [
     "GenerateConfig",
     "GeneratorSftConfig",
     "Grader",
+    "HardwareConfig",
     "HubConfig",
     "JudgeConfig",
     "LoraConfig",
@@ -114,6 +118,7 @@ __all__ = [
     "SelectConfig",
     "ServerConfig",
     "SftConfig",
+    "ShapeConfig",
     "SourceConfig",
     "ThinkingConfig",
     "Tool",

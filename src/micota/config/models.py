@@ -179,6 +179,20 @@ _BY_GENERATOR = tuple(item.name for item in fields(GeneratorSftConfig))
 
 
 @dataclass(kw_only=True)
+class ShapeConfig:
+    """The sizes of a model, from which a plan computes memory and arithmetic before the model is downloaded."""
+
+    layers: int = positive(about="Layers.", results=False)
+    hidden: int = positive(about="The width of the residual stream.", results=False)
+    intermediate: int = positive(about="The width of the gated MLP.", results=False)
+    heads: int = positive(about="Heads of attention.", results=False)
+    kv_heads: int = positive(about="Heads of keys and values.", results=False)
+    head_dim: int | None = positive(None, about="The width of a head; null: hidden over heads.", results=False)
+    vocab: int = positive(about="Rows of the embedding.", results=False)
+    tied: bool = plain(False, about="true: the output head is the embedding.", results=False)
+
+
+@dataclass(kw_only=True)
 class ModelConfig:
     """One model: its path, its sampling, and its fine-tuning where a role needs that."""
 
@@ -210,6 +224,12 @@ class ModelConfig:
     sampling: SamplingConfig = part(SamplingConfig, about="How it samples when it generates training data.")
     thinking: ThinkingConfig = part(ThinkingConfig, about="The tags around its thought, before its answer.")
     sft: ModelSftConfig | None = part(default=None, about="How it is fine-tuned; null: it is not.")
+    shape: ShapeConfig | None = part(
+        default=None,
+        about="Its sizes, for a plan; null: those in its config.json, where that is on this machine.",
+        results=False,
+        of_path=True,
+    )
     engine: EngineConfig | None = part(
         default=None,
         about="The engine of this model, with the keys of engine; null: the global one. A key alone, as "
@@ -228,6 +248,9 @@ class OtherModelConfig(ModelConfig):
     A dataclass and not null, since Hydra cannot set what is below a null from the command line.
     """
 
+    shape: ShapeConfig | None = part(
+        default=None, about="As teacher.shape.", results=False, of_path=True, same_as="teacher.shape"
+    )
     name: str | None = plain(  # type: ignore[assignment]
         None,
         about="Its name in folders, tables and figures; null: the last part of its path.",

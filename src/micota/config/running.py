@@ -210,6 +210,12 @@ class EngineConfig:
     ray: RayConfig | None = part(default=None, about="The cluster, with engine=ray.")
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether the model runs on other machines than the stage."""
+        at_cluster = self.ray is not None and self.ray.address is not None
+        return self.server is not None or self.chat is not None or at_cluster
+
+    @property
     def rows(self) -> int:
         """Rows in one batch."""
         return self.batch_size or ENGINES[self.name].batch_size
@@ -266,7 +272,12 @@ class TrainerConfig:
         "bfloat16. It holds for the BPC and rank shifts too.",
         results=True,
     )
-    devices: int = positive(1, about="Devices on each node.", unit="devices", results=False)
+    devices: int | None = positive(
+        1,
+        about="Devices on each node; null: as few GPUs as the memory estimate allows, of those that there are.",
+        unit="devices",
+        results=False,
+    )
     num_nodes: int = positive(1, about="Machines.", unit="machines", results=False)
     pack_length: int = positive(
         16384, about="Examples are packed into rows of this many tokens.", unit="tokens", results=False
@@ -332,8 +343,13 @@ class TrainerConfig:
     )
 
     @property
+    def num_devices(self) -> int:
+        """Devices on each node; 1 where their number is still open."""
+        return self.devices or 1
+
+    @property
     def world_size(self) -> int:
-        return self.devices * self.num_nodes
+        return self.num_devices * self.num_nodes
 
     def conflicts(self) -> Iterator[str]:
         if self.cpu_offload and self.accelerator == "cpu":

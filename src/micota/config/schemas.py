@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from micota.config.call import Call
 from micota.config.fields import choice, non_negative, part, plain, positive, slug, where
+from micota.config.hardware import CostConfig, HardwareConfig
 from micota.config.launcher import LauncherConfig
 from micota.config.method import ROLES, CompareConfig, DataConfig, MergeConfig, MergeSweepConfig, SelectConfig
 from micota.config.models import ModelConfig, OtherModelConfig
@@ -62,6 +63,8 @@ class Config:
     evaluation: EvaluationConfig = part(about="How answers are sampled and graded.")
     engine: EngineConfig = part(about="What generates completions.")
     trainer: TrainerConfig = part(about="Where and how training runs.")
+    hardware: HardwareConfig = part(about="The machine whose costs plan=true computes.", results=False)
+    cost: CostConfig = part(CostConfig, about="Assumptions of plan=true.", results=False)
     tracker: TrackerConfig = part(about="Where runs are tracked.", results=False)
     compare: CompareConfig = part(about="What an experiment compares and measures.", results=False)
     call: Call = part(Call, about="How the command was started.", results=False, internal=True)
@@ -221,6 +224,12 @@ class PipelineConfig(Config):
         about="Where the runner submitit sends jobs; local: to this machine.",
         results=False,
     )
+    budget_gpu_hours: float | None = positive(
+        None,
+        about="With plan=true: which recipes, seeds and samples fit into this, and what difference they could detect.",
+        unit="hours of one GPU",
+        results=False,
+    )
     launcher: LauncherConfig = part(
         LauncherConfig,
         about="What the jobs of runner=submitit ask for, by command, as launcher.train.gpus_per_node=8.",
@@ -228,6 +237,8 @@ class PipelineConfig(Config):
     )
 
     def conflicts(self) -> Iterator[str]:
+        if self.budget_gpu_hours is not None and not self.plan:
+            yield f"budget_gpu_hours={self.budget_gpu_hours:g} is of a plan, and runs nothing; accepted: with plan=true"
         if self.runner == "inprocess" and self.jobs not in (None, 1):
             yield f"jobs={self.jobs} with runner=inprocess; use runner=workers, runner=subprocess or runner=submitit"
 

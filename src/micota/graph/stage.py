@@ -24,6 +24,8 @@ class Stage:
         specs: the dataclasses of its settings.
         run: ``module:function`` that makes the artifact, given a ``Work``; empty where nothing is to be made.
         check: ``module:function`` of config and node that refuses what is known to fail, before anything is made.
+        estimate: ``module:function`` of a context of costs and a node that returns what the node will cost; empty where
+            nothing is to be paid for.
         label: what people read, on the page and in lineage.
         section: the first part of its metrics' names in the tracker.
         headline: of a node and its results, the numbers for one line of the console.
@@ -41,6 +43,7 @@ class Stage:
     headline: Callable[[AnyNode, Counts], str] = lambda node, counts: ""
     run: str = ""
     check: str = ""
+    estimate: str = ""
     has_ranks: bool = False
     runs_engine: bool = False
     module: str
@@ -81,7 +84,7 @@ def _faults(stage: Stage) -> Iterator[str]:
             yield f"{name} is empty"
     if not stage.run and any(spec.kind != "source" for spec in stage.specs):
         yield "run is empty, and nothing else makes its artifacts; accepted: 'module:function'"
-    for name in ("run", "check"):
+    for name in ("run", "check", "estimate"):
         path = getattr(stage, name)
         if path and not _is_defined(path):
             yield f"{name}={path!r}: there is no such function; accepted: 'module:function'"

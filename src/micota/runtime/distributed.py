@@ -66,7 +66,7 @@ def check_launch(config: Config) -> None:
     started = int(os.environ.get("WORLD_SIZE") or os.environ["SLURM_NTASKS"])
     if started != trainer.world_size:
         raise ConfigError(
-            f"the launcher started {started} processes, but trainer.devices={trainer.devices} x "
+            f"the launcher started {started} processes, but trainer.devices={trainer.num_devices} x "
             f"trainer.num_nodes={trainer.num_nodes} is {trainer.world_size}; make them equal"
         )
 

@@ -32,13 +32,12 @@ def _needs(config: Config, node: AnyNode) -> dict[str, int]:
     stage, trainer, engine = stage_of(node), config.trainer, config.engine
     if stage.has_ranks and trainer.accelerator == "gpu":
         # On several machines SLURM starts the processes, on one the command does.
-        several = {"nodes": trainer.num_nodes, "tasks_per_node": trainer.devices} if trainer.num_nodes > 1 else {}
-        return {"gpus_per_node": trainer.devices, **several}
+        several = {"nodes": trainer.num_nodes, "tasks_per_node": trainer.num_devices} if trainer.num_nodes > 1 else {}
+        return {"gpus_per_node": trainer.num_devices, **several}
     if stage.runs_engine:
-        is_elsewhere = engine.server is not None or (engine.ray is not None and engine.ray.address is not None)
         on_gpu = engine.device == "cuda" or (engine.device == "auto" and trainer.accelerator == "gpu")
         copies = engine.ray.workers if engine.ray is not None else 1
-        return {"gpus_per_node": engine.tensor_parallel * copies} if on_gpu and not is_elsewhere else {}
+        return {"gpus_per_node": engine.tensor_parallel * copies} if on_gpu and not engine.is_elsewhere else {}
     if stage.name in ("likelihood", "rank_shift") and trainer.accelerator == "gpu":
         return {"gpus_per_node": 1}
     return {}

@@ -54,7 +54,8 @@ def launch(config: Config, node: AnyNode, build: Build, progress: Progress, modu
     handover.write_bytes(pickle.dumps((config, node)))
     with ExitStack() as stack:
         errors = [
-            stack.enter_context(open(build.path / f"rank{rank}.txt", "w+")) for rank in range(config.trainer.devices)
+            stack.enter_context(open(build.path / f"rank{rank}.txt", "w+"))
+            for rank in range(config.trainer.num_devices)
         ]
         processes = list(_start(config, handover, errors, module))
         stack.callback(_end, processes)
@@ -69,7 +70,7 @@ def launch(config: Config, node: AnyNode, build: Build, progress: Progress, modu
         codes = [process.wait() for process in processes]
         if any(codes):
             _fail(codes, errors, first.result())
-    for file in [handover, *(build.path / f"rank{rank}.txt" for rank in range(config.trainer.devices))]:
+    for file in [handover, *(build.path / f"rank{rank}.txt" for rank in range(config.trainer.num_devices))]:
         file.unlink()
 
 
@@ -77,7 +78,7 @@ def _start(config: Config, handover: Path, errors: list[Any], module: str) -> It
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    world = config.trainer.devices
+    world = config.trainer.num_devices
     common = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),

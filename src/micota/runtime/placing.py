@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from micota.artifacts.store import ENGINE, Build
 from micota.config import Config
 from micota.config.running import AUTO
+from micota.costs.sizes import known_shapes, shape_of
 from micota.engines.auto import as_engine, choice, resolved
 from micota.errors import StageError
 from micota.graph.node import AnyNode
 from micota.graph.stage import stage_of
+from micota.machine import gpus
+from micota.sft.memory import Shape, fewest_devices
 
 
 def placed(config: Config, node: AnyNode, build: Build | None = None) -> Config:
@@ -25,7 +29,7 @@ def placed(config: Config, node: AnyNode, build: Build | None = None) -> Config:
     Raises:
         StageError: the engine that began the artifact is not to be had on this machine.
     """
-    config = config.placed(node.runs)
+    config = _with_devices(config.placed(node.runs), node)
     if config.engine.name != AUTO:
         return config
     if build is None or not stage_of(node).runs_engine:
@@ -41,6 +45,22 @@ def placed(config: Config, node: AnyNode, build: Build | None = None) -> Config:
     note.write_text(begun, encoding="utf-8")
     build.engine = begun
     return replace(config, engine=as_engine(config.engine, begun))
+
+
+def _with_devices(config: Config, node: AnyNode) -> Config:
+    """The config with a number of GPUs for training: of a launcher that started this process, or as few as fit."""
+    trainer = config.trainer
+    if trainer.devices is not None or not stage_of(node).has_ranks:
+        return config
+    if "WORLD_SIZE" in os.environ or "SLURM_STEP_ID" in os.environ:
+        started = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS", "1"))
+        return replace(config, trainer=replace(trainer, devices=max(1, started // trainer.num_nodes)))
+    devices, shape = gpus(), shape_of(node, known_shapes([] if node.runs is None else [node.runs]))
+    if trainer.accelerator == "cpu" or not devices or shape is None:
+        return replace(config, trainer=replace(trainer, devices=1))
+    sizes = Shape.from_config(shape, node.spec.sft.lora)
+    count = fewest_devices(sizes, trainer, node.spec.sft.max_tokens, devices[0].memory_bytes, len(devices))
+    return replace(config, trainer=replace(trainer, devices=count))
 
 
 def engine_note(config: Config, node: AnyNode) -> str:

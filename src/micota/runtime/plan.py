@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from micota.artifacts.store import Store
 from micota.config import Config, command_line
+from micota.costs.table import costs_of, show_costs
 from micota.graph import unique
 from micota.graph.node import AnyNode
 from micota.runtime.placing import engine_note
@@ -97,11 +98,13 @@ def show_plan(
     targets: list[AnyNode],
     console: Console,
     job: Callable[[Task], Mapping[str, Any]] | None = None,
+    configs: Mapping[str, Config] | None = None,
 ) -> None:
     """Print for each command which nodes are done and which it would make, with the config changes behind these.
 
     Args:
         job: the parameters of the SLURM job of a task, where tasks run as jobs.
+        configs: the config of each node, by folder, where nodes have different ones.
     """
     todo = {node.folder for node in pending(store, targets)}
     for task in tasks_of(unique(targets)):
@@ -120,6 +123,16 @@ def show_plan(
     console.print(f"{len(todo)} to make")
     for note in dict.fromkeys(filter(None, (engine_note(config, node) for node in unique(targets)))):
         console.print(Text(note, "dim"))
+    costs = costs_of(config, store, _unmade(targets, todo), configs or {})
+    if costs.rows:
+        console.print()
+        show_costs(costs, console)
+
+
+def _unmade(targets: list[AnyNode], todo: Collection[str]) -> list[tuple[str, list[AnyNode]]]:
+    """Each command with the nodes that it would make, without commands that would make none."""
+    tasks = [(task.command, [node for node in task.nodes if node.folder in todo]) for task in tasks_of(unique(targets))]
+    return [(command, nodes) for command, nodes in tasks if nodes]
 
 
 def why(config: Config, store: Store, node: AnyNode) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-KINDS = ("none", "selective", "full")  # in order of falling memory
+from micota.sft.memory import kind_for
 
 # Without batched products: those are the scores of eager attention, length x length.
 PRODUCTS = ("aten.mm", "aten.addmm", "aten.linear", "aten._grouped_mm")
@@ -24,7 +24,7 @@ class ActivationCheckpointing:
     """Sets the layers of a Hugging Face model up for a micro-batch. Results do not change by a bit."""
 
     def __init__(self, model: Any, most_tokens: Mapping[str, int]) -> None:
-        """``most_tokens``: see :func:`kind_for`."""
+        """``most_tokens``: see :func:`micota.sft.memory.kind_for`."""
         self._most_tokens = most_tokens
         if any(kind != "none" for kind in most_tokens):
             model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -36,16 +36,6 @@ class ActivationCheckpointing:
         for layer in self._layers:
             layer.gradient_checkpointing = kind != "none"
             layer._gradient_checkpointing_func = _FUNCTIONS[kind]
-
-
-def kind_for(num_tokens: int, most_tokens: Mapping[str, int]) -> str:
-    """The first kind that admits a micro-batch of this size, or else the last.
-
-    Args:
-        most_tokens: the largest micro-batch of each kind, in the order of ``KINDS``, from
-            :func:`micota.sft.memory.most_tokens`.
-    """
-    return next((kind for kind, most in most_tokens.items() if num_tokens <= most), [*most_tokens][-1])
 
 
 def _policy(_context: Any, operator: Any, *_: Any, **__: Any) -> CheckpointPolicy:

@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from micota.errors import ConfigError
 from micota.sft.activation_checkpointing import ActivationCheckpointing
+from micota.sft.memory import CHUNK_LOGITS
 from micota.sft.packing import IGNORED, Batch
 
 # float32 logits per chunk, by device (32 MiB and 512 MiB). On CPU a chunk stays in the cache between the passes over
 # it; on GPU large products are faster.
-CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}
 
 
 def supervised(model: Any, batch: Batch, borders: Mapping[str, Any] | None = None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,18 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from micota.config import SftConfig, TrainerConfig
+from micota.config import LoraConfig, SftConfig, ShapeConfig, TrainerConfig
+from micota.config.hardware import device_of
 from micota.errors import ConfigError
-from micota.sft.activation_checkpointing import KINDS, kind_for
-from micota.sft.losses import CHUNK_LOGITS
 
-# Dense bf16 FLOP/s, from the makers' data sheets.
-PEAK_TFLOPS = {
-    "H200": 989.0, "H100 NVL": 835.0, "H100 PCIe": 756.0, "H100": 989.0, "H800": 989.0, "GH200": 989.0,
-    "B200": 2250.0, "A100": 312.0, "A800": 312.0, "L40S": 362.0, "A10": 125.0, "4090": 165.0,
-}  # fmt: skip
+KINDS = ("none", "selective", "full")  # of activation checkpointing, in order of falling memory
+CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}  # logits that the loss computes at a time
 PROCESS_BYTES = {"cpu": 700 * 2**20, "gpu": 2**30}  # libraries on CPU, CUDA context and kernels' workspace on GPU
 USABLE = 0.95  # share of a device's memory: the allocator fragments it
 # The choices of ``activation_checkpointing=auto``. On CPU, fragmentation by malloc uses up the memory that selective
@@ -42,10 +36,13 @@ class Shape:
     hidden: int
     intermediate: int
     attention: int  # heads x size of a head
+    key_value: int = 0  # heads of keys (and of values) x size of a head
 
     @classmethod
     def of(cls, model: Any) -> Shape:
         """The shape of a Hugging Face model, which may be on the meta device."""
+        import torch
+
         config = model.config.get_text_config()
         head = model.get_output_embeddings().weight
         outside = {id(weight): weight.numel() for weight in (head, model.get_input_embeddings().weight)}
@@ -63,6 +60,47 @@ class Shape:
             hidden=config.hidden_size,
             intermediate=getattr(config, "intermediate_size", 4 * config.hidden_size),
             attention=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
+            key_value=(getattr(config, "num_key_value_heads", None) or heads)
+            * (getattr(config, "head_dim", None) or config.hidden_size // heads),
+        )
+
+    @classmethod
+    def from_config(cls, shape: ShapeConfig, lora: LoraConfig | None = None) -> Shape:
+        """The shape of a decoder with gated MLPs from its sizes alone, without torch. Biases and gains of norms, less
+        than a thousandth of the weights, are those of Qwen2.
+
+        Args:
+            lora: the adapters that are trained instead of all weights.
+        """
+        head_dim = shape.head_dim or shape.hidden // shape.heads
+        attention, key_value = shape.heads * head_dim, shape.kv_heads * head_dim
+        sides = {  # input and output of each linear layer
+            "q_proj": (shape.hidden, attention), "k_proj": (shape.hidden, key_value),
+            "v_proj": (shape.hidden, key_value), "o_proj": (attention, shape.hidden),
+            "gate_proj": (shape.hidden, shape.intermediate), "up_proj": (shape.hidden, shape.intermediate),
+            "down_proj": (shape.intermediate, shape.hidden),
+        }  # fmt: skip
+        linear = shape.layers * sum(inner * outer for inner, outer in sides.values())
+        vectors = shape.layers * (2 * shape.hidden + attention + 2 * key_value) + shape.hidden
+        head = shape.vocab * shape.hidden
+        outside = head if shape.tied else 2 * head
+        weights = linear + vectors + outside
+        trained = weights
+        if lora is not None and lora.r is not None:
+            adapted = sides if lora.targets == ["all-linear"] else {n: sides[n] for n in lora.targets if n in sides}
+            trained = shape.layers * lora.r * sum(inner + outer for inner, outer in adapted.values())
+            weights += trained
+        return cls(
+            weights=weights,
+            trained=trained,
+            linear=linear,
+            head=head,
+            outside=outside,
+            num_layers=shape.layers,
+            hidden=shape.hidden,
+            intermediate=shape.intermediate,
+            attention=attention,
+            key_value=key_value,
         )
 
     def flops(self, lengths: Sequence[int], num_supervised: int) -> float:
@@ -86,12 +124,16 @@ def peak_flops(trainer: TrainerConfig) -> float | None:
         return trainer.peak_tflops * 1e12
     if trainer.accelerator == "cpu":
         return None
-    name = torch.cuda.get_device_name()
-    return next((1e12 * tflops for known, tflops in PEAK_TFLOPS.items() if known in name), None)
+    import torch
+
+    known = device_of(torch.cuda.get_device_name())
+    return None if known is None else known.peak_tflops * 1e12
 
 
 def peak_memory_bytes() -> int:
     """Peak memory of this process so far: of the GPU if there is one, else resident."""
+    import torch
+
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     # getrusage counts KiB on Linux and bytes on macOS.
@@ -158,6 +200,16 @@ def _sizes(trainer: TrainerConfig, longest: int) -> tuple[int, int]:
     return trainer.pack_length * trainer.micro_batch_rows, max(trainer.pack_length, longest) * trainer.micro_batch_rows
 
 
+def kind_for(num_tokens: int, most_tokens: Mapping[str, int]) -> str:
+    """The first kind that admits a micro-batch of this size, or else the last.
+
+    Args:
+        most_tokens: the largest micro-batch of each kind, in the order of ``KINDS``, from
+            :func:`most_tokens`.
+    """
+    return next((kind for kind, most in most_tokens.items() if num_tokens <= most), [*most_tokens][-1])
+
+
 def most_tokens(shape: Shape, trainer: TrainerConfig, longest: int, capacity: int | None = None) -> dict[str, int]:
     """The largest micro-batch, in tokens, of each kind of activation checkpointing.
 
@@ -203,22 +255,56 @@ def check_memory(
     Raises:
         ConfigError: the text has the estimate, the available memory, and changes that would make it fit.
     """
-    parts = memory_bytes(shape, trainer, longest, limits)
-    trainer = replace(trainer, activation_checkpointing=[*limits][-1])
     usable = int(USABLE * (device_bytes(trainer) if capacity is None else capacity))
-    if sum(parts.values()) <= usable or not trainer.check_memory:
-        return
+    if trainer.check_memory and (complaint := too_large(shape, sft, trainer, longest, limits, usable)):
+        raise ConfigError(f"{complaint}; or trainer.check_memory=false to try all the same")
+
+
+def too_large(
+    shape: Shape,
+    sft: SftConfig,
+    trainer: TrainerConfig,
+    longest: int,
+    limits: Mapping[str, int],
+    usable: int,
+    *,
+    with_parts: bool = True,
+) -> str | None:
+    """The estimate of a run that needs more than ``usable`` bytes of a device, and changes that would make it fit;
+    None for a run that fits."""
+    parts = memory_bytes(shape, trainer, longest, limits)
+    if sum(parts.values()) <= usable:
+        return None
+    trainer = replace(trainer, activation_checkpointing=[*limits][-1])
     ways = [
         words for words, other in _ways(trainer, longest) if sum(memory_bytes(shape, other, longest).values()) <= usable
     ][:2]
     ways += ["sft.lora.r=16 (adapters)"] if sft.lora is None else []
     listing = ", ".join(f"{name} {gib(count)}" for name, count in parts.items() if count)
     each = "each GPU" if trainer.accelerator == "gpu" else "each process"
-    raise ConfigError(
-        f"training needs about {gib(sum(parts.values()))} GiB on {each} ({listing}), "
-        f"and {gib(usable)} GiB can be used; "
-        f"what would help: {'; '.join(ways)}; or trainer.check_memory=false to try all the same"
+    of_what = f" ({listing})" if with_parts else ""
+    return (
+        f"training needs about {gib(sum(parts.values()))} GiB on {each}{of_what}, "
+        f"and {gib(usable)} GiB can be used; what would help: {'; '.join(ways)}"
     )
+
+
+def fewest_devices(shape: Shape, trainer: TrainerConfig, longest: int, capacity: int, most: int) -> int:
+    """The fewest devices (1, 2, 4, ... up to ``most``) over which training fits their memory, or else ``most``.
+
+    Args:
+        longest: tokens of the longest example.
+        capacity: bytes of a device.
+    """
+    if trainer.evaluate_every is not None:  # a model in shards generates no answers
+        return 1
+    counts = [1 << power for power in range(most.bit_length())] or [1]
+    for count in counts:
+        tried = replace(trainer, devices=count)
+        limits = most_tokens(shape, tried, longest, capacity)
+        if sum(memory_bytes(shape, tried, longest, limits).values()) <= USABLE * capacity:
+            return count
+    return counts[-1]
 
 
 def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerConfig]]:
@@ -234,10 +320,10 @@ def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerCo
         yield words, small
     if trainer.accelerator == "gpu":
         for devices in (2, 4, 8, 16):
-            if devices > trainer.devices:
+            if devices > trainer.num_devices:
                 yield f"trainer=fsdp trainer.devices={devices}", replace(small, devices=devices)
     if trainer.accelerator == "gpu" and not trainer.cpu_offload:
-        devices = max(2, trainer.devices)
+        devices = max(2, trainer.num_devices)
         words = f"trainer=fsdp trainer.devices={devices} trainer.cpu_offload=true"
         yield words, replace(small, devices=devices, cpu_offload=True)
 
@@ -245,10 +331,12 @@ def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerCo
 def device_bytes(trainer: TrainerConfig) -> int:
     """Memory of one GPU in bytes, or this process' share of the available memory of the machine."""
     if trainer.accelerator == "gpu":
+        import torch
+
         return int(torch.cuda.get_device_properties(0).total_memory)
     import psutil
 
-    return int(psutil.virtual_memory().available) // trainer.devices
+    return int(psutil.virtual_memory().available) // trainer.num_devices
 
 
 def check_disk(folder: Path, shape: Shape, trainer: TrainerConfig, free: int, written: int) -> None:

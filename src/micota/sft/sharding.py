@@ -80,7 +80,7 @@ def devices(config: TrainerConfig) -> dict[str, Any]:
     environment: ClusterEnvironment = (
         SLURMEnvironment(auto_requeue=False) if "WORLD_SIZE" not in os.environ else TorchElasticEnvironment()
     )
-    ranks = {"devices": config.devices, "num_nodes": config.num_nodes, "plugins": [environment]}
+    ranks = {"devices": config.num_devices, "num_nodes": config.num_nodes, "plugins": [environment]}
     return ranks | {"strategy": Sharding(config)}
 
 

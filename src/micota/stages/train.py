@@ -39,9 +39,9 @@ def check_placement(config: Config, node: Node[TrainSpec]) -> None:
     """
     trainer = config.trainer
     check_device(trainer.accelerator, "trainer")
-    if trainer.accelerator == "gpu" and torch.cuda.device_count() < trainer.devices:
+    if trainer.accelerator == "gpu" and torch.cuda.device_count() < trainer.num_devices:
         raise ConfigError(
-            f"trainer.devices={trainer.devices}, but PyTorch sees {torch.cuda.device_count()} GPUs here; "
+            f"trainer.devices={trainer.num_devices}, but PyTorch sees {torch.cuda.device_count()} GPUs here; "
             "accepted: at most this number"
         )
     check_launch(config)
