@@ -54,7 +54,7 @@ def test_an_error_of_the_tokenizer_is_not_one_of_the_template(tmp_path: Path, ki
             return {}
 
         def apply_chat_template(self, messages: Any, **_: Any) -> str:
-            return "prompt"
+            return "".join(turn["content"] for turn in messages)
 
         def __call__(self, text: str, **_: Any) -> Any:
             raise kind("a bug")

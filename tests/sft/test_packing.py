@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 from micota.data.sources import model_folder
 from micota.errors import ConfigError
 from micota.records import Example
+from micota.sft.data import TokenTable
 from micota.sft.packing import IGNORED, Tokens, borders, collate, fits, micro_batches, pack, tokenise
 
 
@@ -53,6 +54,53 @@ def test_a_thought_that_the_template_opens_is_neither_learnt_twice_nor_left_open
         assert tokenizer.decode(tokens.ids[tokens.num_prompt :]) == "9+3=2.\n</think>\n\\boxed{2}<eos>"
     with pytest.raises(ConfigError, match=r"opens a thought \(<think>\) .* problem '1' does not end one"):
         tokenise(tokenizer, Example(completion="\\boxed{2}", **fields))
+
+
+def conversation(*roles: str, learn_all: bool = True) -> Example:
+    texts = {"user": "Ana has 9 pens:+3 mod 10?", "assistant": "9+3=2.\n\\boxed{2}"}
+    turns = [{"role": role, "content": texts.get(role, "Mia has 3 pens:+4 mod 10?")} for role in roles]
+    answer = "3+4=7.\n\\boxed{7}"
+    return Example(problem_id="1", messages=turns, completion=answer, num_tokens=0, source="x", learn_all=learn_all)
+
+
+def test_all_turns_of_the_assistant_are_learnt_or_the_last() -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+    roles = ("user", "assistant", "user", "assistant", "user")
+    tokens = tokenise(tokenizer, conversation(*roles))
+    labels = collate([tokens], len(tokens.ids))["labels"][0]
+    learnt = tokenizer.decode([label for label in labels.tolist() if label != IGNORED])
+    assert learnt == "9+3=2.\n\\boxed{2}<eos>" * 2 + "3+4=7.\n\\boxed{7}<eos>"
+    assert tokens.num_supervised == (labels != IGNORED).sum() < len(tokens.ids) - tokens.num_prompt
+    last = tokenise(tokenizer, conversation(*roles, learn_all=False))
+    assert last.ids == tokens.ids and last.num_supervised == 11 and last.gaps == ()
+    table = TokenTable.of([last, tokens, last, tokens])
+    assert [table[index] for index in range(4)] == [last, tokens, last, tokens]
+
+
+def test_an_earlier_answer_that_the_template_changes_cannot_be_learnt() -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role[0] + m.content + eos_token }}{% endfor %}{{ 'x' }}"
+    with pytest.raises(ConfigError, match=r"changes an earlier answer of problem '1' .*accepted: data.turns=last"):
+        tokenise(tokenizer, conversation("user", "assistant", "user"))
+
+
+@pytest.mark.parametrize("lost", ["human", "system"])
+def test_a_turn_that_the_template_leaves_out_is_refused(lost: str) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+    known = "{% for m in messages if m.role in ('user', 'assistant') %}{{ m.content | trim + '\n' }}{% endfor %}"
+    tokenizer.chat_template = known
+    tokenise(tokenizer, conversation("user", learn_all=False))
+    with pytest.raises(ConfigError, match=rf"leaves out the turn of '{lost}' .'Mia has 3 pens.* of problem '1'; acc"):
+        tokenise(tokenizer, conversation(lost, "user", learn_all=False))
+
+
+def test_thoughts_that_a_template_drops_from_earlier_answers_are_no_lost_turns() -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content.split('</think>')[-1] + '\n' }}{% endfor %}"
+    example = conversation("user", "assistant", "user", learn_all=False)
+    thinking = example.messages[1]["content"]
+    example.messages[1] = {"role": "assistant", "content": f"<think>9</think>{thinking}"}
+    assert tokenise(tokenizer, example).num_supervised == 11
 
 
 def test_what_is_too_long_is_left_out_whole() -> None:

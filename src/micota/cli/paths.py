@@ -37,7 +37,7 @@ def settle_paths(composed: DictConfig, name: str, overrides: list[str]) -> None:
         overrides: of the command line.
     """
     _settle_generators(composed, overrides)
-    given = any(re.search(r"\bpath[=:]|\bdata\.name=|hydra\.searchpath", override) for override in overrides)
+    given = any(re.search(r"\bpath[=:]|_path_of_|\bdata\.name=|hydra\.searchpath", override) for override in overrides)
     if not given and not any(_sets_paths(Path(source.path)) for source in _folders()):
         return  # the layers would take Hydra a tenth of a second
     layers, options = _layers(name, overrides)

@@ -40,7 +40,7 @@ def show_samples(config: TrainConfig, node: AnyNode) -> None:
     for index in inputs.chosen[: config.show_samples]:
         tokens: Tokens = inputs.tokens[index]
         title = f"problem {inputs.examples[index].problem_id}: {len(tokens.ids)} tokens, "
-        console.rule(Text(title + f"{len(tokens.ids) - tokens.num_prompt} supervised"))
+        console.rule(Text(title + f"{tokens.num_supervised} supervised"))
         console.print(marked(inputs.tokenizer, tokens))
     dropped = len(inputs.examples) - len(inputs.chosen)
     console.print(f"{len(inputs.chosen)} examples, {dropped} too long; supervised: {OPEN}...{CLOSE}")

@@ -18,6 +18,7 @@ from typing import Any, cast, get_args, get_type_hints
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from micota.config.maps import as_given, with_entries
 from micota.config.models import ModelConfig
 from micota.config.running import EngineConfig, TrainerConfig
 from micota.config.schemas import Config
@@ -32,12 +33,13 @@ WITHOUT = re.compile(r"^~(engine|trainer)@([A-Za-z_]+)\.\1$")
 
 
 def for_hydra(overrides: Iterable[str]) -> list[str]:
-    """Overrides with the choices of roles as Hydra takes them: ``ta.trainer=fsdp`` as ``trainer@ta.trainer=fsdp``.
+    """Overrides as Hydra takes them: ``ta.trainer=fsdp`` as ``trainer@ta.trainer=fsdp``, new entries of maps as
+    appended options.
 
     Raises:
         ConfigError: a model that is never fine-tuned is given a trainer.
     """
-    return [NO_CHOICE.sub(r"~\2@\1.\2", TYPED.sub(_group, override)) for override in overrides]
+    return with_entries(NO_CHOICE.sub(r"~\2@\1.\2", TYPED.sub(_group, override)) for override in overrides)
 
 
 def _group(match: re.Match[str]) -> str:
@@ -49,7 +51,7 @@ def _group(match: re.Match[str]) -> str:
 
 def as_typed(overrides: Iterable[str]) -> list[str]:
     """The reverse of :func:`for_hydra`, for the commands that are printed."""
-    return [WITHOUT.sub(r"\2.\1=null", GROUP.sub(r"\1\3.\2=", override)) for override in overrides]
+    return [as_given(WITHOUT.sub(r"\2.\1=null", GROUP.sub(r"\1\3.\2=", override))) for override in overrides]
 
 
 def roles_of(schema: type[Config]) -> list[str]:

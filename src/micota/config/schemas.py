@@ -53,7 +53,7 @@ class Config:
     merge: MergeConfig = part(about="How the TA is merged.")
     merge_sweep: MergeSweepConfig = part(about="Merges measured in memory: sweep=true, and calibration.")
     bench: dict[str, BenchConfig] = part(
-        about="The benchmarks, by name.", accepted="at least one option of its group, as bench=[gsm8k]"
+        about="The benchmarks, by name.", accepted="bench=[gsm8k] or other options, or bench.NAME.path=FILE"
     )
     decontaminate_against: dict[str, BenchConfig] = part(
         about="The benchmarks that training problems are checked against, by name.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,21 +22,31 @@ from micota.errors import ConfigError
 from micota.records import Example
 from micota.sft.packing import IGNORED, Batch, Tokens, micro_batches, tokenise
 
+LAYOUT = "gaps"  # of cached tokens; another name where the arrays change
+
 
 class TokenTable(Sequence[Tokens]):
-    """Tokenised examples as flat arrays: ``ids`` (int32, concatenated), ``ends`` and ``num_prompt``."""
+    """Tokenised examples as flat arrays: ``ids`` (int32, concatenated), ``ends``, ``num_prompt`` and ``gaps``
+    (rows of example, start, end)."""
 
     def __init__(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
         self.arrays = arrays
 
     @classmethod
-    def of(cls, examples: Sequence[Tokens]) -> TokenTable:
-        ids = [np.asarray(tokens.ids, dtype=np.int32) for tokens in examples]
+    def of(cls, examples: Iterable[Tokens]) -> TokenTable:
+        ids: list[np.ndarray[Any, Any]] = []  # of each example an array: a list of ints is nine times as large
+        num_prompt: list[int] = []
+        gaps: list[tuple[int, int, int]] = []
+        for index, tokens in enumerate(examples):
+            ids.append(np.asarray(tokens.ids, dtype=np.int32))
+            num_prompt.append(tokens.num_prompt)
+            gaps += [(index, *gap) for gap in tokens.gaps]
         return cls(
             {
                 "ids": np.concatenate(ids) if ids else np.zeros(0, np.int32),
                 "ends": np.cumsum([len(row) for row in ids], dtype=np.int64),
-                "num_prompt": np.asarray([tokens.num_prompt for tokens in examples], dtype=np.int32),
+                "num_prompt": np.asarray(num_prompt, dtype=np.int32),
+                "gaps": np.asarray(gaps, dtype=np.int64).reshape(-1, 3),
             }
         )
 
@@ -53,7 +63,13 @@ class TokenTable(Sequence[Tokens]):
             return [self[i] for i in range(*index.indices(len(self)))]
         start = int(self.arrays["ends"][index - 1]) if index else 0
         ids = self.arrays["ids"][start : int(self.arrays["ends"][index])].tolist()
-        return Tokens(ids=ids, num_prompt=int(self.arrays["num_prompt"][index]))
+        gaps = self.arrays["gaps"]
+        first, last = np.searchsorted(gaps[:, 0], [index, index + 1])
+        return Tokens(
+            ids=ids,
+            num_prompt=int(self.arrays["num_prompt"][index]),
+            gaps=tuple((start, end) for _, start, end in gaps[first:last].tolist()),
+        )
 
 
 def tokenise_once(tokenizer: Any, examples: Sequence[Example], content: str, cache: Path) -> TokenTable:
@@ -65,11 +81,11 @@ def tokenise_once(tokenizer: Any, examples: Sequence[Example], content: str, cac
     Raises:
         ConfigError: the chat template cannot render the messages of an example.
     """
-    parts = [content, tokenizer_content(tokenizer), versions().get("tokenizers", "")]
+    parts = [content, tokenizer_content(tokenizer), versions().get("tokenizers", ""), LAYOUT]
     path = cache / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]}.safetensors"
     if path.exists():
         return TokenTable(load_file(path))
-    table = TokenTable.of([tokenise(tokenizer, example) for example in examples])
+    table = TokenTable.of(tokenise(tokenizer, example) for example in examples)
     cache.mkdir(parents=True, exist_ok=True)
     # Renamed when complete; concurrent runs write the same content, and the last replaces the others.
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -205,8 +221,8 @@ class Steps(Dataset[Step]):
         rounds = -(-len(batches) // self.world_size)
         mine = batches[self.rank :: self.world_size]
         mine += [_nothing() for _ in range(rounds - len(mine))]
-        # Every token after the prompt is a label: their number divides the loss of the step.
-        supervised = sum(len(tokens.ids) - tokens.num_prompt for tokens in chosen)
+        # The number of labels divides the loss of the step.
+        supervised = sum(tokens.num_supervised for tokens in chosen)
         [seed] = np.random.SeedSequence([self.seed, index, self.rank]).generate_state(1).tolist()
         return Step(self.steps[index], mine, supervised, lengths, seed)
 

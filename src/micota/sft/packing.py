@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +14,25 @@ from micota.data.prompts import prefilled, render, token_ids
 from micota.errors import ConfigError
 from micota.records import Example
 
+_THOUGHT = re.compile(r".*</\w+>", re.DOTALL)
 IGNORED = -100  # label of positions without loss, as in torch.nn.functional.cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """One example: prompt + completion + eos; ``num_prompt`` leading ids carry no loss."""
+    """One example: prompt + completion + eos; ``num_prompt`` leading ids carry no loss.
+
+    ``gaps`` are later spans without loss, as ``(start, end)``: what stands between the learnt turns of a conversation.
+    """
 
     ids: list[int]
     num_prompt: int
+    gaps: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def num_supervised(self) -> int:
+        """The number of ids with loss."""
+        return len(self.ids) - self.num_prompt - sum(end - start for start, end in self.gaps)
 
 
 def tokenise(tokenizer: Any, example: Example) -> Tokens:
@@ -31,9 +42,10 @@ def tokenise(tokenizer: Any, example: Example) -> Tokens:
     template opens in the prompt is removed from the completion.
 
     Raises:
-        ConfigError: the template cannot render the messages, or opens a thought that the completion does not close.
+        ConfigError: the template cannot render the messages, leaves one out, or opens a thought that is not closed.
     """
-    rendered = _rendered(tokenizer, example)
+    rendered = _rendered(tokenizer, example, example.messages)
+    check_turns(rendered, example)
     opened = prefilled(rendered)
     if opened and opened.strip().replace("<", "</") not in example.completion:
         raise ConfigError(
@@ -41,16 +53,75 @@ def tokenise(tokenizer: Any, example: Example) -> Tokens:
             f"{example.problem_id!r} does not end one; accepted: data of a generator that thinks, with "
             "select.thinking=tagged, or a template that does not open one"
         )
-    # Two calls, so that no token spans the border: generation tokenises the prompt alone, too.
+    pieces = _pieces(tokenizer, example, rendered) if example.learn_all else [(rendered, False)]
+    ids: list[int] = []
+    gaps: list[tuple[int, int]] = []
+    # One call for each piece, so that no token spans a border: generation tokenises the prompt alone, too.
     # The rendered text already contains the special tokens.
-    prompt = token_ids(tokenizer, rendered)
-    completion = token_ids(tokenizer, _unopened(example.completion, opened))
-    return Tokens(ids=[*prompt, *completion, tokenizer.eos_token_id], num_prompt=len(prompt))
+    for text, is_learnt in pieces:
+        start = len(ids)
+        ids += token_ids(tokenizer, text)
+        if not is_learnt:
+            gaps.append((start, len(ids)))
+    ids += token_ids(tokenizer, _unopened(example.completion, opened))
+    return Tokens(ids=[*ids, tokenizer.eos_token_id], num_prompt=gaps[0][1], gaps=tuple(gaps[1:]))
 
 
-def _rendered(tokenizer: Any, example: Example) -> str:
+def check_turns(rendered: str, example: Example) -> None:
+    """Refuse messages that the chat template leaves out, as many do with roles that they do not know.
+
+    Raises:
+        ConfigError: the text names the role and the turn.
+    """
+    # Templates trim texts, and drop the thoughts of earlier answers.
+    texts = [turn["content"].strip() for turn in example.messages]
+    shortened = [
+        _THOUGHT.sub("", text).strip() if turn["role"] == "assistant" else text
+        for turn, text in zip(example.messages, texts, strict=True)
+    ]
+    for turn, text, short in zip(example.messages, texts, shortened, strict=True):
+        if not text or rendered.count(text) >= sum(other.count(text) for other in texts):
+            continue
+        # A text may occur in another turn too: as many times as in all of them, it is nowhere left out.
+        if not short or rendered.count(short) < sum(other.count(short) for other in shortened):
+            raise ConfigError(
+                f"the chat template leaves out the turn of {turn['role']!r} ({turn['content'][:60]!r}) of problem "
+                f"{example.problem_id!r}; accepted: roles that it renders, most often system, user and assistant"
+            )
+
+
+def _pieces(tokenizer: Any, example: Example, rendered: str) -> list[tuple[str, bool]]:
+    """The rendered conversation in pieces, each with whether it is learnt: the turns of the assistant, with the end of
+    the turn where the template marks it by eos.
+
+    Raises:
+        ConfigError: the template changes an earlier answer, so that it is not where its own prompt ends.
+    """
+    pieces: list[tuple[str, bool]] = []
+    done = 0
+    for index, turn in enumerate(example.messages):
+        if turn["role"] != "assistant":
+            continue
+        prompt = _rendered(tokenizer, example, example.messages[:index])
+        answer = next(
+            (text for text in (turn["content"], turn["content"].strip()) if rendered.startswith(prompt + text)), None
+        )
+        if answer is None or len(prompt) < done:
+            raise ConfigError(
+                f"the chat template changes an earlier answer of problem {example.problem_id!r} "
+                f"({turn['content'][:60]!r}), as templates that drop thoughts do; accepted: data.turns=last, which "
+                "learns the last answer alone"
+            )
+        end = len(prompt) + len(answer)
+        end += len(tokenizer.eos_token) if rendered.startswith(tokenizer.eos_token, end) else 0
+        pieces += [(rendered[done : len(prompt)], False), (rendered[len(prompt) : end], True)]
+        done = end
+    return [*pieces, (rendered[done:], False)]
+
+
+def _rendered(tokenizer: Any, example: Example, conversation: list[dict[str, str]]) -> str:
     try:
-        return render(tokenizer, example.messages)
+        return render(tokenizer, conversation)
     # Templates fail in many ways: they add texts to numbers or raise errors of jinja. transformers raises ValueErrors.
     except (TemplateError, TypeError, ValueError) as error:
         roles = [message["role"] for message in example.messages]
@@ -123,6 +194,8 @@ def lay_out(sequences: Sequence[Tokens], rows: Sequence[Sequence[int]]) -> Batch
             positions[number, start : start + length] = torch.arange(length)
             # Position t predicts token t + 1: the last prompt token predicts the first of the completion, eos nothing.
             labels[number, start + tokens.num_prompt - 1 : start + length - 1] = span[tokens.num_prompt :]
+            for gap_start, gap_end in tokens.gaps:
+                labels[number, start + gap_start - 1 : start + gap_end - 1] = IGNORED
             start += length
         positions[number, start:] = torch.arange(width - start)
     return {"input_ids": ids, "position_ids": positions, "labels": labels}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from micota.analysis.likelihood import bits_of
 from micota.artifacts.jsonl import read_jsonl
@@ -26,7 +26,8 @@ def likelihood(work: Work[LikelihoodSpec]) -> None:
         raise ArtifactError(f"{data}:{empty}: the completion is empty, so that it has no bits per byte")
     tokenizer = open_tokenizer(work, work.node.inputs["model"])
     model = open_model(work, work.node.inputs["model"])
-    tokens = [tokenise(tokenizer, example) for example in examples]
+    # The likelihood is that of the completion alone, also where training learns earlier turns.
+    tokens = [tokenise(tokenizer, replace(example, learn_all=False)) for example in examples]
 
     def rows_of(batch: list[int]) -> list[ExampleScore]:
         totals = completion_nll(model, [tokens[index] for index in batch])
