@@ -174,6 +174,21 @@ def test_a_stage_makes_its_artifact(
     assert manifest is not None and stages.stage_of(node).headline(node, manifest.counts) == "2 words"
 
 
+# Two whole commands, each in a process of its own: the first steps of a user must not break.
+def test_a_model_rows_and_problems_of_the_user_take_two_commands(run_command: Command, tmp_path: Path) -> None:
+    blocks = section("docs/tutorial.md", "7. Your model and your benchmark")
+    [(_, title, program), (_, _, commands)] = blocks
+    (tmp_path / title).write_text(program, encoding="utf-8")
+    words = [shlex.split(line) for line in commands.splitlines()]
+    assert [line[:2] for line in words] == [["python", title], ["micota", "train"], ["micota", "evaluate"]]
+    subprocess.run([sys.executable, title], cwd=tmp_path, check=True)
+    for _, command, *arguments in words[1:]:
+        finished = run_command(command, *arguments, HF_HUB_OFFLINE="1")
+        assert finished.returncode == 0, finished.stderr
+    [scores] = (tmp_path / "artifacts" / "scores").glob("my-model+chat@exam-*/scores.jsonl")
+    assert len(scores.read_text().splitlines()) == 10
+
+
 @pytest.mark.slow  # seven commands, each in a process of its own
 def test_the_tutorial_ends_in_a_comparison(run_command: Command, tmp_path: Path) -> None:
     blocks = tutorial()

@@ -60,6 +60,8 @@ def test_commands_in_the_docs_plan(run_command: Command, run_tool: Command, tmp_
     if "--config-dir" in arguments:  # the recipe of the tutorial
         write(tutorial(), tmp_path)
         (tmp_path / "rows.jsonl").write_text("{}\n")
+    for name in re.findall(r"path=([\w-]+\.[a-z]+)(?: |$)", " ".join(arguments)):
+        (tmp_path / name).write_text("{}\n")
     before = {entry.name for entry in tmp_path.rglob("*")}
     if any(argument.startswith("hydra/launcher") for argument in arguments):
         arguments = [argument for argument in arguments if argument != "-m"] + ["--cfg", "hydra"]

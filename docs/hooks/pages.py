@@ -6,7 +6,7 @@ MkDocs calls ``on_files`` when it builds the site. Nothing here is written to th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import micota.data.filters
+import micota.data.shapes
 import micota.engines
 import micota.grading.graders
 import micota.stages.registry  # noqa: F401  (entries of all tables)
 from micota.api import compose
 from micota.config import COMMANDS, ENGINES, FILTERS, GRADERS, MERGE_METHODS, TOOLS
 from micota.config.reference import keys_alone, reference, table
+from micota.config.shapes import ALWAYS, SHAPES
 from micota.graph.stage import all_stages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,8 +129,8 @@ def merge_methods() -> str:
 
 
 def tables() -> str:
-    """Filters, graders and engines, from their tables."""
-    text = ["# Filters, graders, engines\n", "## Filters\n"]
+    """Filters, graders, engines and shapes of rows, from their tables."""
+    text = ["# Filters, graders, engines, rows\n", "## Filters\n"]
     text += ["`select.filters` lists filters in their order.\n"]
     text += ["| filter | what it does | settings below `select` | reasons in the manifest |", "|---|---|---|---|"]
     for entry in FILTERS.values():
@@ -142,7 +144,19 @@ def tables() -> str:
     for kind in ENGINES.values():
         cells = [f"`{kind.name}`", quoted(kind.settings), f"`{kind.numerics or kind.name}`", yes(kind.takes_weights)]
         text.append("| " + " | ".join(cells) + " |")
+    text += ["", "## Rows\n", "A row at `data.path` has the first of these shapes whose fields it has."]
+    text += ["A field is in the first of its columns that the row has; `data.columns` names another."]
+    text += [f"Every shape may have {fields_in_words(ALWAYS)}.\n", "| shape | | fields | also |", "|---|---|---|---|"]
+    for shape in SHAPES.values():
+        cells = [shape.name, shape.about, fields_in_words(shape.needs), fields_in_words(shape.takes)]
+        text.append("| " + " | ".join(cells) + " |")
     return "\n".join(text)
+
+
+def fields_in_words(columns: Mapping[str, tuple[str, ...]]) -> str:
+    """Each field, and in brackets the columns that may hold it where they are not just its name."""
+    shown = {name: [column for column in known if column != name] for name, known in columns.items()}
+    return "; ".join(f"`{name}`" + (f" ({quoted(others)})" if others else "") for name, others in shown.items())
 
 
 def quoted(words: Iterable[str]) -> str:

@@ -146,6 +146,8 @@ def _file_sets_paths(path: Path, folder: Path) -> bool:
     changed = path.stat().st_mtime
     if path not in _known or _known[path][0] != changed:
         text = path.read_text(encoding="utf-8", errors="replace")  # Hydra names a file that it cannot read
-        is_option = path.relative_to(folder).parts[0] in OPTIONS and "defaults" not in text
+        group = path.relative_to(folder).parts[0]
+        is_option = group in OPTIONS or (group == "data" and f"name: {path.stem}\n" in text)
+        is_option = is_option and "defaults" not in text
         _known[path] = changed, bool(PATH.search(text)) and not is_option
     return _known[path][1]
