@@ -15,7 +15,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "micota"
 LAYERS = [
     {"errors", "records", "seeding", "machine"},
     {"config"},
-    {"graph", "analysis", "console", "endpoint"},
+    {"graph", "analysis", "console", "endpoint", "limits"},
     {"artifacts"},
     {"grading"},
     {"data"},

@@ -70,6 +70,7 @@ VALUES: dict[str, list[Any]] = {  # where a type does not say what else is accep
     "filters": [["correct", "finished", "length"]],
     "generator": ["teacher", "large"],
     "decontaminate": ["none"],
+    "template_args": [{"a": 1}],
     "thinking": ["cot"],
     "worker_bytes": [2**30],
     "overrides": [["seed=1"]],

@@ -42,7 +42,7 @@ from micota.config import (
     conf_folder,
     parse,
 )
-from micota.config.models import is_row_file
+from micota.config.models import is_row_file, models_of
 from micota.config.roles import as_typed, for_hydra, schema_node
 from micota.console import quieten
 from micota.errors import USER_ERROR, ConfigError
@@ -186,7 +186,27 @@ def prepare(composed: DictConfig, schema: type[Any], call: Call) -> Any:
     if config.select.match != "none":
         config.compared = compared(config)
     fingerprint_inputs(config)
+    read_templates(config)
     return config
+
+
+def read_templates(config: Config) -> None:
+    """Let every model with a file of its chat template know what is in it.
+
+    Raises:
+        ConfigError: there is no such file, or it is no text.
+    """
+    for key, model in models_of(config):
+        if model.chat_template is None:
+            continue
+        try:
+            model.template_text = Path(model.chat_template).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = errors.text_of(error)
+            raise ConfigError(
+                f"{key}.chat_template={model.chat_template!r} cannot be read ({reason}); accepted: a file with a Jinja "
+                "template, in UTF-8"
+            ) from error
 
 
 def fingerprint_inputs(config: Any) -> None:

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from micota import graph
 from micota.config import GenerateConfig
+from micota.data.chat_template import use_template
 from micota.data.prompts import prompt_hash, prompt_text, token_ids
 from micota.data.sources import load_questions, model_folder
 from micota.errors import ConfigError
@@ -36,10 +37,11 @@ def _show(node: AnyNode, number: int, console: Console) -> None:
     spec: CompletionsSpec = node.spec
     generator = node.inputs["model"]
     while not generator.is_source:  # a tuned or merged model keeps the tokenizer of its source
-        generator = generator.inputs["base"] if "base" in generator.inputs else generator.inputs["model"]
+        generator = generator.inputs["tuned"] if "tuned" in generator.inputs else generator.inputs["model"]
     bundled = generator.spec.path.startswith("bundled:")
     revision = None if bundled else generator.spec.revision
     tokenizer = load_tokenizer(model_folder(generator.spec.path), revision)
+    use_template(tokenizer, generator.spec)
     for problem in load_questions(spec.questions)[:number]:
         text = prompt_text(tokenizer, problem.problem, spec.prompt)
         num_tokens = len(token_ids(tokenizer, text))

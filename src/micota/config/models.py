@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 from micota.config.fields import choice, fraction, non_negative, part, plain, positive, slug, where
 from micota.config.running import EngineConfig, TrainerConfig
@@ -221,6 +222,25 @@ class ModelConfig:
         of_path=True,
         internal=True,
     )
+    template_args: dict[str, Any] = where(
+        "a map of names of variables of the chat template, as {enable_thinking: false}",
+        lambda value: all(str(name).isidentifier() for name in value),
+        default_factory=dict,
+        about="Variables of its chat template, in generation, training and evaluation. A trained or merged model is "
+        "written with them set.",
+        results=True,
+    )
+    chat_template: str | None = where(
+        "null, or a file with a Jinja template",
+        lambda value: value is None or bool(value.strip()),
+        None,
+        about="A file with another chat template than that of its tokenizer; its content enters keys.",
+        results=False,
+        of_path=True,
+    )
+    template_text: str | None = plain(
+        None, about="The content of chat_template.", results=True, of_path=True, internal=True
+    )
     sampling: SamplingConfig = part(SamplingConfig, about="How it samples when it generates training data.")
     thinking: ThinkingConfig = part(ThinkingConfig, about="The tags around its thought, before its answer.")
     sft: ModelSftConfig | None = part(default=None, about="How it is fine-tuned; null: it is not.")
@@ -286,3 +306,16 @@ class ReleasedConfig:
         of_path=True,
         internal=True,
     )
+
+
+def models_of(part: Any, key: str = "") -> Iterator[tuple[str, ModelConfig]]:
+    """All models of a config, with their dotted keys: roles first, then models of recipes and of the merge."""
+    if isinstance(part, ModelConfig):
+        yield key, part
+        return
+    inner: list[tuple[str, Any]] = list(part.items()) if isinstance(part, dict) else []
+    if is_dataclass(part):
+        inner = [(item.name, getattr(part, item.name)) for item in fields(part)]
+        inner.sort(key=lambda pair: not isinstance(pair[1], ModelConfig))
+    for name, value in inner:
+        yield from models_of(value, f"{key}.{name}" if key else str(name))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from micota.config import SamplingConfig
-from micota.engines.limits import Account
+from micota.limits import Account
 from micota.pretrained import load_config
 
 
@@ -70,6 +70,13 @@ class WeightLoader(Protocol):
             ValueError: the model has no tensor of a name, or one of another shape.
         """
         ...
+
+
+@runtime_checkable
+class TakesTemplateArgs(Protocol):
+    """An engine that renders prompts itself, with variables of the chat template."""
+
+    template_args: dict[str, Any]
 
 
 @runtime_checkable

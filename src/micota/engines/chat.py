@@ -15,8 +15,8 @@ import httpx
 from micota.config import EngineConfig, SamplingConfig
 from micota.endpoint import Endpoint, RefusedError, UnansweredError, UnavailableError
 from micota.engines.base import Output, Request
-from micota.engines.limits import Account, Pace
 from micota.errors import EndpointError
+from micota.limits import Account, Pace
 
 KEY = "engine.chat"
 ROUTE = "/chat/completions"
@@ -47,6 +47,7 @@ class ChatEngine:
         self.model = config.chat.model or folder
         self.account = Account(config.chat.prompt_price, config.chat.completion_price, config.chat.max_cost)
         self.endpoint = Endpoint(config.chat, KEY)
+        self.template_args: dict[str, Any] = {}
 
     def close(self) -> None:
         """See the protocol."""
@@ -91,7 +92,7 @@ class ChatEngine:
     def _all_refused(self, error: str, number: int) -> str:
         return (
             f"{KEY}.url={self.chat.url!r}: the last {number} requests were refused ({error}); check {KEY}.model and "
-            f"{KEY}.extra_body (null takes a field out of the request), or raise {KEY}.max_errors"
+            f"the fields (+{KEY}.extra_body.FIELD=null takes one out), or raise {KEY}.max_errors"
         )
 
     def _body(self, request: Request, sampling: SamplingConfig) -> dict[str, Any]:
@@ -103,6 +104,8 @@ class ChatEngine:
             "top_p": sampling.top_p,
             "seed": request.seed % 2**31,  # servers differ in how large a seed they take
         }
+        if self.template_args:  # as vLLM and SGLang name them
+            body["chat_template_kwargs"] = self.template_args
         if self.chat.stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         return {name: value for name, value in (body | self.chat.extra_body).items() if value is not None}

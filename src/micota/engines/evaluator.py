@@ -28,12 +28,13 @@ class Rendered:
 
 
 def requests_for(
-    spec: CompletionsSpec, problems: list[Question], engine: Engine
+    spec: CompletionsSpec, problems: list[Question], engine: Engine, *, for_training: bool = False
 ) -> tuple[list[Request], dict[str, Rendered]]:
     """Requests that fit the context, and the prompt of every problem. The engine's model need not be loaded.
 
     Raises:
-        ConfigError: the tokenizer has no chat template, or hides the tags of a thought, or no prompt fits.
+        ConfigError: the tokenizer has no chat template, or hides the tags of a thought, or no prompt fits; or
+            completions ``for_training`` would hold a thought whose tags the config lacks.
         SourceError: the tokenizer does not know a word of a problem.
     """
     if engine.tokenizer is None:
@@ -43,8 +44,10 @@ def requests_for(
     prompts = {}
     for problem in problems:
         text = prompt_text(engine.tokenizer, problem.problem, spec.prompt)
+        opened = prefilled(text, spec.thinking.open)
+        if opened and not spec.thinking.open:
+            opened = _without_tags(engine.tokenizer, opened, for_training)
         ids = token_ids(engine.tokenizer, text)
-        opened = prefilled(text, spec.thinking.open) if spec.thinking.open else ""
         prompts[problem.id] = Rendered(hash=prompt_hash(text), num_tokens=len(ids), prefilled=opened)
         if len(ids) + spec.sampling.max_tokens > engine.context_tokens:
             continue
@@ -75,6 +78,23 @@ def _chat_requests(spec: CompletionsSpec, problems: list[Question]) -> tuple[lis
             seed = seed_of("sample", spec.seed, problem.id, sample)
             requests.append(Request(id=(problem.id, sample), prompt_ids=[], seed=seed, messages=turns))
     return requests, prompts
+
+
+def _without_tags(tokenizer: Any, opened: str, for_training: bool) -> str:
+    """The start of the answer in the prompt of a model that has no thinking tags in its config: it does not count,
+    but a completion to train on would end a thought that it does not begin.
+
+    Raises:
+        ConfigError: the completions are to train on.
+    """
+    if for_training:
+        tag = opened.strip()
+        tags = f"{{open:'{tag}',close:'{tag.replace('<', '</')}'}}"
+        raise ConfigError(
+            f"the chat template of {tokenizer.name_or_path} opens a thought ({tag}), and the model has no tags of it "
+            f'in its config; accepted: tags of its role or recipe, as "teacher.thinking={tags}"'
+        )
+    return ""
 
 
 def _check_tokenizer(tokenizer: Any, spec: CompletionsSpec) -> None:

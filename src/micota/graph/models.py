@@ -57,7 +57,13 @@ def evaluation_prompt(prompt: PromptConfig, bench: BenchConfig) -> Prompt:
 
 def source(model: ModelConfig) -> Node[SourceSpec]:
     """A model that exists before the experiment."""
-    spec = SourceSpec(path=model.path, revision=model.revision, fingerprint=model.fingerprint)
+    spec = SourceSpec(
+        path=model.path,
+        revision=model.revision,
+        fingerprint=model.fingerprint,
+        template=model.template_text,
+        template_args=dict(model.template_args),
+    )
     return Node(name=model.name, spec=spec)
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
 from micota.config import ModelConfig
 
 SCHEMA_VERSION = 3  # of artifacts; part of every key, so that a new layout never meets an old one
+
+
+def added(default: Callable[[], Any]) -> Any:
+    """A field of a spec that is younger than artifacts: with its default it enters no key, so that they keep theirs."""
+    return field(default_factory=default, metadata={"added": default})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +65,7 @@ class Node(Generic[SpecT]):
         return {
             "schema": SCHEMA_VERSION,
             "stage": self.stage,
-            "spec": asdict(self.spec),
+            "spec": _settings(self.spec),
             "inputs": {label: node.key for label, node in self.inputs.items()},
         }
 
@@ -86,3 +91,10 @@ class Node(Generic[SpecT]):
 
 
 AnyNode = Node[Any]
+
+
+def _settings(spec: Spec) -> dict[str, Any]:
+    """The settings that enter a key."""
+    young = {item.name: item.metadata["added"]() for item in fields(spec) if "added" in item.metadata}
+    values = asdict(spec)
+    return {name: value for name, value in values.items() if name not in young or value != young[name]}

@@ -9,12 +9,13 @@ from typing import Any
 
 from micota.config import QuestionsConfig, SamplingConfig, SelectConfig, SftConfig, SourceConfig, ThinkingConfig
 from micota.config.rows import RowsConfig
-from micota.graph.node import Node, Spec
+from micota.graph.node import Node, Spec, added
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec(Spec):
-    """A model that exists before the experiment: on the hub, in a folder, or bundled."""
+    """A model that exists before the experiment: on the hub, in a folder, or bundled. ``template`` replaces the chat
+    template of its tokenizer, ``template_args`` are variables of it."""
 
     stage = "source"
     kind = "source"
@@ -22,6 +23,8 @@ class SourceSpec(Spec):
     path: str
     revision: str | None
     fingerprint: str | None
+    template: str | None = added(lambda: None)
+    template_args: dict[str, Any] = added(dict)
 
 
 @dataclass(frozen=True, kw_only=True)

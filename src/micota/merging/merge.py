@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ def merge_models(
     folder: Path,
     conversation: Conversation,
     shard_bytes: int = SHARD_BYTES,
+    prepare: Callable[[Any], None] = lambda tokenizer: None,
 ) -> dict[str, float]:
     """Merge ``tuned`` into ``base`` and write a checked model with the tokenizer and settings of ``tuned[0]``.
 
@@ -38,6 +39,7 @@ def merge_models(
         tuned: the model after SFT; if the base is the pre-trained model, the model before SFT too.
         folder: an existing folder; the model and ``merge.json`` are written into it.
         conversation: the prompt for a sample of the merged model.
+        prepare: changes the tokenizer of ``tuned[0]`` before it is written, as its chat template.
         shard_bytes: size limit of one weight file; a larger tensor has a file to itself.
 
     Returns:
@@ -50,6 +52,7 @@ def merge_models(
     """
     itemsize = None if spec.dtype == "auto" else OUTPUT[spec.dtype].itemsize
     with open_models([base, *tuned], folder / "scratch", itemsize) as models:
+        prepare(models[1].tokenizer)
         names, dtype = tensor_names(models), output_dtype(spec, models[1].checkpoint)
         check_disk(folder, size_of(models[0], names, dtype))
         write_settings(models[1], dtype, folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 from rich.console import Console
@@ -12,7 +11,8 @@ from rich.text import Text
 
 from micota.artifacts.in_use import InUse
 from micota.artifacts.store import LOG, Build, Manifest, Store
-from micota.config import Config, ModelConfig, command_line
+from micota.config import Config, command_line
+from micota.config.models import models_of
 from micota.console import open_console
 from micota.errors import ArtifactError, MachineError, ModelError, SourceError, text_of
 from micota.graph import needs_no_model, unique
@@ -170,19 +170,6 @@ def follow(config: Config, store: Store, targets: list[AnyNode]) -> None:
     for node in targets:
         if stage_of(node).has_ranks and not store.is_done(node):
             run_stage(Work(placed(config, node), store, node, Build(store.partial(node)), NoRun(), Console(quiet=True)))
-
-
-def models_of(part: Any, key: str = "") -> Iterator[tuple[str, ModelConfig]]:
-    """All models of a config, with their dotted keys: roles first, then models of recipes and of the merge."""
-    if isinstance(part, ModelConfig):
-        yield key, part
-        return
-    inner: list[tuple[str, Any]] = list(part.items()) if isinstance(part, dict) else []
-    if is_dataclass(part):
-        inner = [(item.name, getattr(part, item.name)) for item in fields(part)]
-        inner.sort(key=lambda pair: not isinstance(pair[1], ModelConfig))
-    for name, value in inner:
-        yield from models_of(value, f"{key}.{name}" if key else str(name))
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from micota.artifacts.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from micota.console import progress_bar
 from micota.forward.batches import batches
 from micota.graph.node import AnyNode
-from micota.pretrained import load_model, load_tokenizer
-from micota.runtime.inputs import check_device, close_engine, model_location
+from micota.pretrained import load_model
+from micota.runtime.inputs import check_device, close_engine, model_location, tokenizer_for
 from micota.runtime.work import Work
 from micota.sft.packing import Tokens
 
@@ -33,8 +33,7 @@ Row = TypeVar("Row", bound=Indexed)
 
 def open_tokenizer(work: Work[Any], node: AnyNode) -> Any:
     """The tokenizer of a model."""
-    folder, revision = model_location(work.store, node)
-    return load_tokenizer(folder, revision)
+    return tokenizer_for(work.store, node)
 
 
 def open_model(work: Work[Any], node: AnyNode) -> Any:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from micota.artifacts.store import Store
 from micota.config import EngineConfig
+from micota.data.chat_template import use_template
 from micota.data.sources import model_folder
 from micota.engines import open_engine
-from micota.engines.base import Engine
+from micota.engines.base import Engine, TakesTemplateArgs
 from micota.errors import ArtifactError, ConfigError
+from micota.graph import SourceSpec
 from micota.graph.node import AnyNode
+from micota.pretrained import load_tokenizer
 
 _open: dict[str, Engine] = {}  # at most one: the last model used
 
@@ -35,14 +39,45 @@ def model_location(store: Store, node: AnyNode) -> tuple[str, str | None]:
     return str(input_path(store, node)), None
 
 
+def tokenizer_for(store: Store, node: AnyNode) -> Any:
+    """The tokenizer of a model, with the chat template of its config. Models that were made here have theirs in their
+    folder."""
+    tokenizer: Any = load_tokenizer(*model_location(store, node))
+    template_of(node, tokenizer)
+    return tokenizer
+
+
+def template_of(node: AnyNode, tokenizer: Any) -> None:
+    """Give the tokenizer of a model the chat template of the model's config."""
+    if node.is_source:
+        use_template(tokenizer, node.spec)
+
+
 def engine_for(store: Store, node: AnyNode, config: EngineConfig) -> Engine:
     """The engine with the model of ``node``. An engine of another model is closed first."""
     check_device(config.device, "engine.device")
     name = f"{node.key}-{config}"
     if name not in _open:
         close_engine()
-        _open[name] = open_engine(config, *model_location(store, node))
+        engine = open_engine(config, *model_location(store, node))
+        _open[name] = engine
+        if node.is_source:
+            _use_template(engine, node.spec)
     return _open[name]
+
+
+def _use_template(engine: Engine, spec: SourceSpec) -> None:
+    """Render prompts by the template of a model's config.
+
+    Raises:
+        ConfigError: an endpoint renders them, which takes variables and no template.
+    """
+    if engine.tokenizer is not None:
+        use_template(engine.tokenizer, spec)
+    elif isinstance(engine, TakesTemplateArgs):
+        engine.template_args = dict(spec.template_args)
+        if spec.template is not None:
+            raise ConfigError("chat_template with engine=chat, whose API renders prompts; accepted: template_args")
 
 
 def close_engine() -> None:

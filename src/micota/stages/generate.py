@@ -33,7 +33,7 @@ def generate(work: Work[CompletionsSpec]) -> None:
     appender = JsonlAppender(path)
     done = {(row.problem_id, row.sample): row for row in read_jsonl(path, Completion)}
     engine = engine_for(work.store, work.node.inputs["model"], work.config.engine)
-    requests, prompts = requests_for(spec, problems, engine)
+    requests, prompts = requests_for(spec, problems, engine, for_training=work.node.command == "generate")
     if isinstance(engine, Priced):
         engine.account.start_with(done.values())
     requested = len(problems) * spec.sampling.num_samples

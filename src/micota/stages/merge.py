@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from transformers import AutoTokenizer
 
@@ -10,7 +11,7 @@ from micota.artifacts.jsonl import read_jsonl
 from micota.graph import MergeSpec
 from micota.merging.merge import merge_models
 from micota.records import DATA, Example
-from micota.runtime.inputs import input_path, model_location
+from micota.runtime.inputs import input_path, model_location, template_of
 from micota.runtime.work import Work
 from micota.stages.merge_sweep import calibrated, merge_order
 
@@ -25,7 +26,9 @@ def merge(work: Work[MergeSpec]) -> None:
     if "calibration" in inputs:
         spec = calibrated(spec, input_path(work.store, inputs["calibration"]))
     base, *tuned = (model_location(work.store, inputs[label]) for label in merge_order(inputs))
-    work.build.metrics |= merge_models(spec, base, tuned, work.build.path, _conversation(work))
+    work.build.metrics |= merge_models(
+        spec, base, tuned, work.build.path, _conversation(work), prepare=partial(template_of, inputs["tuned"])
+    )
     logger.info(
         "merged %s with density %s and weight %s: %s", work.node.name, spec.density, spec.weight, work.build.metrics
     )

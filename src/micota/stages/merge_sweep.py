@@ -33,7 +33,7 @@ from micota.merging.models import Model, open_models, tensor_names
 from micota.merging.sweep import Sweep
 from micota.records import COMPLETIONS, POINTS, Completion, MergePoint
 from micota.report.merge_sweep import most_accurate, sweep_page
-from micota.runtime.inputs import check_device, close_engine, model_location
+from micota.runtime.inputs import check_device, close_engine, model_location, template_of
 from micota.runtime.work import Work
 from micota.stages.merge_inputs import check_models
 
@@ -153,6 +153,7 @@ class SweepRunner:
         # The folder of the opened model: an adapter has been applied there.
         engine = open_engine(self._engine_config, str(self._models[1].folder), None, takes_weights=True)
         assert isinstance(engine, WeightLoader), "checked before the stage"
+        template_of(self._node.inputs["tuned"], engine.tokenizer)
         spec = self._spec
         return engine, engine, Evaluator(spec.answers, spec.problems, self._problems, spec.grader, engine)
 

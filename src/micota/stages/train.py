@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from rich.progress import Progress as Progressbar
@@ -16,10 +15,9 @@ from micota.console import progress_bar
 from micota.errors import ConfigError
 from micota.graph import TrainSpec
 from micota.graph.node import AnyNode, Node
-from micota.pretrained import load_tokenizer
 from micota.records import DATA, Example
 from micota.runtime.distributed import check_launch, outer_rank, stop
-from micota.runtime.inputs import check_device, close_engine, input_path, model_location
+from micota.runtime.inputs import check_device, close_engine, input_path, model_location, tokenizer_for
 from micota.runtime.launch import launch, run_rank
 from micota.runtime.work import Work
 from micota.sft.callbacks import StoppedError
@@ -98,7 +96,7 @@ def read_inputs(store: Store, train_node: AnyNode) -> Inputs:
     """
     spec: TrainSpec = train_node.spec
     location = model_location(store, train_node.inputs["model"])
-    tokenizer: Any = load_tokenizer(*location)
+    tokenizer = tokenizer_for(store, train_node.inputs["model"])
     node = train_node.inputs["data"]
     path = input_path(store, node) / DATA
     manifest = store.manifest(node)
