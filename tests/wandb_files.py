@@ -61,3 +61,9 @@ def read_run(folder: Path) -> OfflineRun:
             case "exit":
                 found.exit_code = content.get("exit_code", 0)
     return found
+
+
+def columns(config: dict[str, Any], at: str = "") -> set[str]:
+    """The columns of a config in W&B, where a nested map has a column for each value."""
+    nested = [columns(value, f"{at}{key}.") for key, value in config.items() if isinstance(value, dict)]
+    return {f"{at}{key}" for key, value in config.items() if not isinstance(value, dict)}.union(*nested)

@@ -17,7 +17,7 @@ import hydra
 import pytest
 from conftest import SMALL
 from rich.console import Console
-from wandb_files import OfflineRun, read_runs
+from wandb_files import OfflineRun, columns, read_runs
 from wandb_server import KEY, open_server
 
 from micota import graph
@@ -96,12 +96,6 @@ def test_the_config_holds_what_was_run_and_compares_sweeps(chain: Chain) -> None
     assert config["command"].startswith("micota evaluate role=ta_merged experiment=tiny ")
     [scores] = [made for made in config["made"] if re.match("scores/.*medium", made["artifact"])]
     assert scores["config"]["grader"] == "typed" and scores["inputs"]["completions"]["key"]
-
-
-def columns(config: dict[str, Any], at: str = "") -> set[str]:
-    """The columns of a config in W&B, where a nested map has a column for each value."""
-    nested = [columns(value, f"{at}{key}.") for key, value in config.items() if isinstance(value, dict)]
-    return {f"{at}{key}" for key, value in config.items() if not isinstance(value, dict)}.union(*nested)
 
 
 def test_runs_of_one_kind_have_the_same_columns(chain: Chain) -> None:

@@ -68,6 +68,14 @@ class Build:
     engine: str = ""  # the one that engine=auto stands for
     run: str = ""  # of the tracker
 
+    def clear(self) -> None:
+        """Delete the payload: it is of no use to a next run."""
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif _is_payload(path):
+                path.unlink()
+
     def begin_run(self, identity: str | None) -> None:
         """Note the run of the tracker, so that a build that goes on from here continues it."""
         if identity is not None:

@@ -128,7 +128,9 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
             call_of_job = replace(call, overrides=as_typed(HydraConfig.get().overrides.task))  # one job of a multirun
             config = prepare(composed, command.schema, call_of_job)
             ran.append((config, offline_runs(config)))
-            return function(command.run)(config)  # what a sweeper optimises
+            objective = function(command.run)(config)
+            sweeps.check_objective(objective, config)
+            return objective
         except Exception as error:
             # A SLURM job must return its exception; elsewhere it is printed here, before Hydra adds other lines.
             if wants_traceback or "SUBMITIT_EXECUTOR" in os.environ or not is_users(error):

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
+
+from micota.errors import ConfigError
 
 RECORD = "multirun.yaml"  # of Hydra: the config that all points share
 _record: Path | None = None  # where this sweep writes it anew
@@ -29,7 +33,7 @@ class Points(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Check the points. Hydra composes them all first too, but writes its record before, and parses none."""
         global _record, _is_plan
-        if not str(config.hydra.sweeper["_target_"]).endswith(BasicSweeper.__name__):
+        if not _is_grid(config.hydra.sweeper):
             return  # of a search, whose points are not known yet
         folder = Path(config.hydra.sweep.dir)
         _is_plan = bool(config.plan)
@@ -38,6 +42,28 @@ class Points(Callback):
         [points] = BasicSweeper.split_arguments(overrides, None)
         for check in _checks:
             check(points)
+
+
+def check_objective(value: Any, config: Any) -> None:
+    """Refuse a search over a command that has nothing to optimise.
+
+    Raises:
+        ConfigError: the text has the commands that have an objective.
+    """
+    hydra_config = HydraConfig.get()
+    is_search = hydra_config.mode == RunMode.MULTIRUN and not _is_grid(hydra_config.sweeper)
+    if is_search and value is None:
+        name = hydra_config.job.config_name
+        seen = "plan=true" if config.plan else f"micota {name} with these settings"
+        raise ConfigError(
+            f"hydra/sweeper={hydra_config.runtime.choices['hydra/sweeper']}: {seen} has no objective; accepted: "
+            "pipeline with scores among compare.measures, evaluate, or train with sft.validation_fraction above 0"
+        )
+
+
+def _is_grid(sweeper: Any) -> bool:
+    """Whether a sweeper is Hydra's own, which runs every point of a grid."""
+    return str(sweeper["_target_"]).endswith(BasicSweeper.__name__)
 
 
 @contextmanager

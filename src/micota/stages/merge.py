@@ -8,6 +8,7 @@ from functools import partial
 from transformers import AutoTokenizer
 
 from micota.artifacts.jsonl import read_jsonl
+from micota.errors import is_users
 from micota.graph import MergeSpec
 from micota.merging.merge import merge_models
 from micota.records import DATA, Example
@@ -26,9 +27,13 @@ def merge(work: Work[MergeSpec]) -> None:
     if "calibration" in inputs:
         spec = calibrated(spec, input_path(work.store, inputs["calibration"]))
     base, *tuned = (model_location(work.store, inputs[label]) for label in merge_order(inputs))
-    work.build.metrics |= merge_models(
-        spec, base, tuned, work.build.path, _conversation(work), prepare=partial(template_of, inputs["tuned"])
-    )
+    prepare = partial(template_of, inputs["tuned"])
+    try:
+        work.build.metrics |= merge_models(spec, base, tuned, work.build.path, _conversation(work), prepare=prepare)
+    except Exception as error:
+        if is_users(error):  # a merge begins from the start each time: its files would only take space
+            work.build.clear()
+        raise
     logger.info(
         "merged %s with density %s and weight %s: %s", work.node.name, spec.density, spec.weight, work.build.metrics
     )
