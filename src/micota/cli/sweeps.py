@@ -33,11 +33,11 @@ class Points(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Check the points. Hydra composes them all first too, but writes its record before, and parses none."""
         global _record, _is_plan
-        if not _is_grid(config.hydra.sweeper):
-            return  # of a search, whose points are not known yet
         folder = Path(config.hydra.sweep.dir)
         _is_plan = bool(config.plan)
         _record = None if (folder / RECORD).exists() else folder / RECORD
+        if not _is_grid(config.hydra.sweeper):
+            return  # of a search, whose points are not known yet
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         [points] = BasicSweeper.split_arguments(overrides, None)
         for check in _checks:
@@ -78,7 +78,7 @@ def no_record_of_failures() -> Iterator[None]:
     finally:
         if _record is not None and not made:
             with suppress(OSError):
-                _record.unlink()
+                _record.unlink(missing_ok=True)  # a search has none, and a folder for its results
                 for folder in list(_record.parents)[:2]:
                     folder.rmdir()
         _record = None
