@@ -87,9 +87,7 @@ def test_a_mapping_names_other_columns_and_leaves_fields_out() -> None:
     nested = {"task": {"text": "q"}, "trace": "so 4", "answer": "not a gold", "messages": "not a chat"}
     [mapped] = read(nested, columns={"problem": "task.text", "completion": "trace", "gold": None})
     assert (mapped.questions, mapped.completion, mapped.gold) == (["q"], "so 4", None)
-    with pytest.raises(
-        SourceError, match=r"data.columns=\{problem: nope\}: there is no such column; it has task"
-    ):
+    with pytest.raises(SourceError, match=r"data.columns=\{problem: nope\}: there is no such column; it has task"):
         read(nested, columns={"problem": "nope", "completion": "trace"})
 
 
