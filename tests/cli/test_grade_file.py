@@ -53,14 +53,33 @@ def test_a_file_is_graded_beside_itself(run_command: RunCommand, tmp_path: Path)
     ([{"id": 1, "completion": "x", "answer": float("nan")}], "answer is nan; accepted: a string or a finite number"),
     ([{"id": None, "completion": "x", "answer": "1"}], "id is NoneType; accepted: a string or an integer"),
     ([], "has no rows"),
+    ([{"id": 1, "completion": "x", "answer": float("nan")}], "outputs.jsonl:1: answer is nan; accepted: a string or a"),
+    (['{"id": 1, "completion": "x", "answer": 1e400}'], "outputs.jsonl:1: answer is inf; accepted: a string or a"),
+    ([{"id": 1, "completion": "x", "answer": ""}, {"id": 2, "completion": "x", "answer": "5"},
+      {"id": 3, "completion": "x", "answer": "1.5", "answer_type": "integer"}],
+     "2 bad rows: {folder}/outputs.jsonl:1: answer '' is empty; {folder}/outputs.jsonl:3: answer '1.5' is not of type"),
 ])  # fmt: skip
 def test_a_bad_file_is_one_clear_error(run_command: RunCommand, tmp_path: Path, rows: list[Any], message: str) -> None:
     path = write(tmp_path / "outputs.jsonl", rows)
     done = run_command("evaluate", f"grade={path}")
-    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert (
+        done.returncode == 2 and message.format(folder=tmp_path) in done.stderr and len(done.stderr.splitlines()) == 1
+    ), done.stderr
     assert not (tmp_path / "outputs.scores.jsonl").exists()
 
 
 def test_no_file(run_command: RunCommand) -> None:
     done = run_command("evaluate", "grade=nowhere.jsonl")
     assert done.returncode == 2 and "grade='nowhere.jsonl': there is no such file" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["a=b,c{d}.jsonl", "it's [1] ${x}.jsonl"])
+def test_files_as_other_programs_write_them(run_command: RunCommand, tmp_path: Path, name: str) -> None:
+    row = '{"id": 1, "completion": "\\\\boxed{5}", "answer": %s}'
+    path = tmp_path / name
+    path.write_bytes(
+        b"\xef\xbb\xbf" + "\r\n".join([row % '"5"', row.replace("1", "2", 1) % '["7", 5]', "", ""]).encode()
+    )
+    done = run_command("evaluate", f"grade={path}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["outcomes"] == {"correct": 2}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -9,7 +10,7 @@ from fork_server import ROOT
 
 from micota.artifacts.jsonl import write_jsonl
 from micota.config import SourceConfig
-from micota.data.decontamination import Match, constants, find_matches, normal_form, reasons
+from micota.data.decontamination import Match, constants, find_matches, normal_form, reasons, shingles
 from micota.data.sources import load_problems
 from micota.records import Problem
 
@@ -159,3 +160,19 @@ def test_benchmark_runs_on_a_small_folder(measured: ModuleType, tmp_path: Path, 
     text = capsys.readouterr().out
     assert "micota: 6 dropped" in text and "printed: 30 problems; micota 100.0 %" in text
     assert (tmp_path / "a.jsonl").read_text().count('"exact"') == 60
+
+
+@pytest.mark.parametrize("text", ["[asy]", " ", "^ ", "^{ ", "\n", "{ ", ". write the ", ", "])
+@pytest.mark.parametrize("tail", ["", ",", "x"])
+def test_work_is_linear_in_the_length(text: str, tail: str) -> None:
+    def seconds(count: int) -> float:
+        problem = "^" + text * (count // len(text)) + tail
+        times = []
+        for _ in range(3):
+            start = time.process_time()
+            shingles(problem), constants(problem)
+            times.append(time.process_time() - start)
+        return min(times)
+
+    # Twice the length takes about twice as long; of anything quadratic, eight times the length takes 64 times as long.
+    assert seconds(160_000) < 24 * seconds(20_000) + 0.05

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -13,6 +14,8 @@ from micota.config import COMMANDS, TOOLS, Call
 from micota.config.roles import for_hydra
 from micota.errors import ConfigError
 
+_SPECIAL = re.compile(r"""[=,{}()\[\]:'"\s\\]|\$""")
+_QUOTE, _ESCAPED = re.compile(r"'|\$(?=\{)"), r"\\\g<0>"
 COMPLETION = ("-sc", "--shell-completion")
 
 
@@ -39,8 +42,17 @@ def read(words: Sequence[str], *, as_script: bool) -> tuple[Call, list[str]]:
     if parsed.config_name is not None:
         flags += ["--config-name", parsed.config_name]
     others = [word for word in words if word not in parsed.overrides]
-    call = Call(as_script=as_script, flags=flags, overrides=list(parsed.overrides))
-    return call, [*others, *flags, *for_hydra(parsed.overrides)]  # of a flag given twice, Hydra takes the last
+    overrides = [_quoted_path(word) for word in parsed.overrides]
+    call = Call(as_script=as_script, flags=flags, overrides=overrides)
+    return call, [*others, *flags, *for_hydra(overrides)]  # of a flag given twice, Hydra takes the last
+
+
+def _quoted_path(word: str) -> str:
+    """A word whose value is the path of a file, in quotes if it has signs of Hydra's grammar (``=``, ``,``, ``{``)."""
+    key, _, value = word.partition("=")
+    if not _SPECIAL.search(value) or value[0] in "'\"" or not Path(value).expanduser().exists():
+        return word
+    return f"{key}='{_QUOTE.sub(_ESCAPED, value)}'"
 
 
 def completing(words: Sequence[str]) -> list[str]:

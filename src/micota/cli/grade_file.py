@@ -17,13 +17,13 @@ from micota.config import ANSWER_TYPES, EvaluateConfig, EvaluationConfig
 from micota.console import open_console, progress_bar
 from micota.data.sources import read_rows
 from micota.errors import SourceError
-from micota.grading.gold import GoldError
+from micota.grading.gold import GoldError, joined, listed
 from micota.grading.graders import Submission, gold_for, graders_of
 from micota.grading.judge import add_judged
 from micota.records import Problem, Verdict, outcome_of
 from micota.stages.grade import CHUNK
 
-FORM = '{"id", "completion", "answer"} and, if wanted, "answer_type", "tolerance", "finish_reason", "problem"'
+FORM = '{"id", "completion", "answer"} and, if wanted, "answer_type", "tolerance", "unit", "finish_reason", "problem"'
 
 
 def grade_file(config: EvaluateConfig, console: Console | None = None) -> dict[str, Any]:
@@ -74,44 +74,68 @@ def graded(
 
 
 def _rows(given: Iterable[Any], origin: str) -> Iterator[tuple[Problem, dict[str, Any]]]:
-    """Yield every row with its problem, after checks."""
+    """Yield every row with its problem, after checks of all rows: an error lists every bad one.
+
+    Raises:
+        SourceError: a row lacks a field or has a bad one; the text has the number of each.
+    """
     seen: dict[str, int] = {}
+    bad: list[str] = []
+    rows: list[tuple[Problem, dict[str, Any]]] = []
     for number, row in enumerate(given, start=1):
-        where = f"{origin}:{number}"
-        if not isinstance(row, Mapping):
-            raise SourceError(f"{where}: {type(row).__name__}; a row is {FORM}")
-        for name in ("id", "completion", "answer"):
-            if name not in row:
-                raise SourceError(f"{where}: no {name!r}; a row is {FORM}")
-        if not isinstance(row["completion"], str):
-            raise SourceError(f"{where}: completion is {type(row['completion']).__name__}; accepted: a string")
-        if not isinstance(row["answer"], str | int | float) or isinstance(row["answer"], bool):
-            raise SourceError(f"{where}: answer is {type(row['answer']).__name__}; accepted: a string or a number")
-        if isinstance(row["answer"], float) and not math.isfinite(row["answer"]):
-            raise SourceError(f"{where}: answer is {row['answer']}; accepted: a string or a finite number")
-        if not isinstance(row["id"], str | int) or isinstance(row["id"], bool):
-            raise SourceError(f"{where}: id is {type(row['id']).__name__}; accepted: a string or an integer")
-        if row.get("answer_type") not in (None, *ANSWER_TYPES):
-            raise SourceError(f"{where}: answer_type={row['answer_type']!r}; accepted: {', '.join(ANSWER_TYPES)}")
-        identity = str(row["id"])
-        if identity in seen:
-            raise SourceError(f"{where}: id {identity!r} stands on line {seen[identity]} too; ids must be unique")
-        seen[identity] = number
-        tolerance = row.get("tolerance")
-        problem = Problem(
-            id=identity,
-            problem=str(row.get("problem", "")),
-            answer=str(row["answer"]).strip(),
-            answer_type=row.get("answer_type") or "auto",
-            tolerance=None if tolerance is None else str(tolerance),
-        )
-        try:
-            gold_for(problem)
-        except GoldError as error:
-            raise SourceError(f"{where}: {error}") from None
-        yield problem, dict(row)
-    if not seen:
+        complaint = _complaint(row, seen, number)
+        if complaint is not None:
+            bad.append(f"{origin}:{number}: {complaint}")
+        else:
+            rows.append((_problem(row), dict(row)))
+    if bad:
+        raise SourceError(listed(bad))
+    if not rows:
         raise SourceError(f"{origin} has no rows; a row is {FORM}")
+    yield from rows
+
+
+def _complaint(row: Any, seen: dict[str, int], number: int) -> str | None:
+    """What is wrong with a row, or None; adds its id to ``seen``."""
+    if not isinstance(row, Mapping):
+        return f"{type(row).__name__}; a row is {FORM}"
+    for name in ("id", "completion", "answer"):
+        if name not in row:
+            return f"no {name!r}; a row is {FORM}"
+    if not isinstance(row["completion"], str):
+        return f"completion is {type(row['completion']).__name__}; accepted: a string"
+    answers = row["answer"] if isinstance(row["answer"], list) and row["answer"] else [row["answer"]]
+    for answer in answers:
+        if not isinstance(answer, str | int | float) or isinstance(answer, bool):
+            return f"answer is {type(answer).__name__}; accepted: a string or a number, or a list of right answers"
+        if isinstance(answer, float) and not math.isfinite(answer):
+            return f"answer is {answer}; accepted: a string or a finite number"
+    if not isinstance(row["id"], str | int) or isinstance(row["id"], bool):
+        return f"id is {type(row['id']).__name__}; accepted: a string or an integer"
+    if row.get("answer_type") not in (None, *ANSWER_TYPES):
+        return f"answer_type={row['answer_type']!r}; accepted: {', '.join(ANSWER_TYPES)}"
+    identity = str(row["id"])
+    if identity in seen:
+        return f"id {identity!r} stands on line {seen[identity]} too; ids must be unique"
+    seen[identity] = number
+    try:
+        gold_for(_problem(row))
+    except GoldError as error:
+        return str(error)
+    return None
+
+
+def _problem(row: Mapping[str, Any]) -> Problem:
+    answers = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
+    tolerance = row.get("tolerance")
+    return Problem(
+        id=str(row["id"]),
+        problem=str(row.get("problem", "")),
+        answer=joined([str(answer).strip() for answer in answers]),
+        answer_type=row.get("answer_type") or "auto",
+        tolerance=None if tolerance is None else str(tolerance),
+        unit=None if row.get("unit") is None else str(row["unit"]),
+    )
 
 
 def _outcome(row: dict[str, Any], chosen: Verdict) -> str:

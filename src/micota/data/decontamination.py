@@ -34,7 +34,8 @@ EXACT, NEAR_DUPLICATE, SIMILAR = "exact", "near_duplicate", "similar"
 DROPPED = {"none": (), "exact": (EXACT,), "near_duplicate": (EXACT, NEAR_DUPLICATE)}
 
 _QUOTES_AND_DASHES = str.maketrans("‘’“”‐‑–—−", "''\"\"-----")
-_FIGURE = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
+_FIGURE, _END_OF_FIGURE = "[asy]", "[/asy]"
+_SPACES = re.compile(r"\s+")
 _HINT = re.compile(  # a sentence on the form of the answer
     r"(?:(?<=[.?!$\])])\s*|^|\n)\(?(?:please\s+)?(?:express|write|give|enter|round|leave|simplify)\s+(?:your|the|all)\s+"
     r"(?:final\s+|simplified\s+)?(?:answers?|letter)\b(?:[^.?!]|\.(?=\d))*(?:[.?!]+[)$]*|$)",
@@ -123,12 +124,28 @@ def normal_form(text: str) -> str:
 
 def constants(text: str) -> Counter[str]:
     """Count the numbers, functions and Greek letters of a problem, without those in figures and hints."""
-    text = _HINT.sub(" ", _FIGURE.sub(" ", text))
+    text = _HINT.sub(" ", _without_figures(text))
     text = _one_spelling(text)
     return Counter(_CONSTANT.findall(_NUMBER_WORD.sub(lambda match: _NUMBER_WORDS[match[0]], text)))
 
 
+def _without_figures(text: str) -> str:
+    """A problem without its drawings. By search, since an expression looks for the end of each ``[asy]`` anew: that is
+    quadratic in a text that repeats it without an end."""
+    parts: list[str] = []
+    position = 0
+    while (start := text.find(_FIGURE, position)) >= 0:
+        end = text.find(_END_OF_FIGURE, start)
+        if end < 0:
+            break
+        parts += [text[position:start], " "]
+        position = end + len(_END_OF_FIGURE)
+    return "".join([*parts, text[position:]])
+
+
 def _one_spelling(text: str) -> str:
+    # One space for each run of them: expressions with several optional spaces are quadratic in its length.
+    text = _SPACES.sub(" ", text)
     text = unicodedata.normalize("NFKC", text).translate(_QUOTES_AND_DASHES).lower()
     for pattern, replacement in _SPELLINGS:
         text = pattern.sub(replacement, text)

@@ -87,6 +87,14 @@ def gold_of(
     return Gold(**vars(gold) | {"others": tuple(_one(other, answer_type, tolerance, unit, hints) for other in others)})
 
 
+def listed(complaints: list[str], most: int = 20) -> str:
+    """All complaints about golds on one line, up to ``most`` of them."""
+    if len(complaints) == 1:
+        return complaints[0]
+    rest = f"; and {len(complaints) - most} more" if len(complaints) > most else ""
+    return f"{len(complaints)} bad rows: " + "; ".join(complaints[:most]) + rest
+
+
 def joined(answers: list[str]) -> str:
     """The answer of a problem with several right answers."""
     return " ## ".join(answers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from micota.artifacts.jsonl import visible
 from micota.artifacts.store import Store
 from micota.data.sources import load_problems
 from micota.errors import SourceError
@@ -53,7 +54,7 @@ def _problems(
         {
             "id": identity,
             "problem": texts.get(identity),
-            "gold": golds[identity],
+            "gold": visible(golds[identity]),
             "answers": [
                 _answer(score.get(identity), completion.get(identity))
                 for score, completion in zip(first, texts_by_model, strict=True)
@@ -65,7 +66,10 @@ def _problems(
 
 def _answer(score: Score | None, completion: str | None) -> list[Any] | None:
     """Return an answer for the page; None if the model did not get the prompt."""
-    return [score.outcome, score.prediction, score.num_tokens, completion] if score else None
+    if score is None:
+        return None
+    prediction, text = (None if part is None else visible(part) for part in (score.prediction, completion))
+    return [score.outcome, prediction, score.num_tokens, text]
 
 
 def _texts(node: AnyNode) -> dict[str, str]:
@@ -74,7 +78,7 @@ def _texts(node: AnyNode) -> dict[str, str]:
     A report of finished runs needs no network, so a missing text is no error.
     """
     try:
-        return {problem.id: problem.problem for problem in load_problems(node.spec.problems)}
+        return {problem.id: visible(problem.problem) for problem in load_problems(node.spec.problems)}
     except (OSError, SourceError):
         return {}
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from micota import __version__
 from micota.artifacts.inventory import Inventory, Item
-from micota.artifacts.jsonl import read_jsonl
+from micota.artifacts.jsonl import read_jsonl, visible
 from micota.config import SourceConfig
 from micota.data.sources import load_problems
 from micota.errors import ArtifactError, SourceError
@@ -19,7 +18,6 @@ from micota.report.html import render
 
 MAX_CHATS = 60  # of each benchmark on the page
 MAX_CHARS = 20_000  # of one answer; the middle of a longer one is left out
-NOT_SHOWN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +107,6 @@ def _shortened(text: str) -> str:
         return text
     half = MAX_CHARS // 2
     return f"{text[:half]}\n\n[{len(text) - 2 * half} characters left out]\n\n{text[-half:]}"
-
-
-def visible(text: str) -> str:
-    """Return a text with control characters, and what UTF-8 cannot encode, as escapes."""
-    return NOT_SHOWN.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def _first(item: Item) -> dict[str, Score]:

@@ -15,7 +15,7 @@ from micota.console import progress_bar
 from micota.data.sources import load_labels, load_problems
 from micota.errors import SourceError
 from micota.grading.disagreements import disagreements
-from micota.grading.gold import GoldError
+from micota.grading.gold import GoldError, listed
 from micota.grading.graders import Submission, gold_for, graders_of, submission
 from micota.grading.groups import grouped
 from micota.grading.judge import add_judged
@@ -40,11 +40,14 @@ def check(config: Config, node: AnyNode) -> None:
     spec: ScoresSpec = node.spec
     problems = load_problems(spec.problems)
     _labelled(spec, [])  # a column that is missing is an error before any completion is sampled
+    bad = []
     for problem in problems:
         try:
             gold_for(problem)
         except GoldError as error:
-            raise SourceError(f"{spec.problems.path}: problem {problem.id}: {error}") from None
+            bad.append(f"{spec.problems.path}: problem {problem.id}: {error}")
+    if bad:
+        raise SourceError(listed(bad))
     with graders_of(config.evaluation) as graders:
         unreadable = graders.unreadable(problems)
     for problem in unreadable:

@@ -39,6 +39,7 @@ _LINK = re.compile(
 )
 _MATHS_SIGNS = re.compile(r"\$+|\\[()\[\]]|\\(?:,|;|:|!|quad|qquad|text|mathrm|mbox|textbf)(?![a-zA-Z])|[{}*\\]|\s+")
 _NEW_SENTENCE = re.compile(r"[.!?。](?=\s|$|[A-Z])|\n\s*\n")
+MAX_BOXES = 200  # of one answer
 MAX_BETWEEN = 120  # characters between two boxes of one answer
 _CUT_LEFT = re.compile(
     r"[=<>≤≥≈:,;&]|\\\\|\\(?:leq?|geq?|lt|gt|neq?|approx|sim|simeq|equiv|in|to|rightarrow|Rightarrow|Longrightarrow|implies|iff|therefore|because|"
@@ -133,11 +134,11 @@ def final_boxes(text: str, boxes: list[Box]) -> list[Box]:
     while kept and _TAKEN_BACK.match(text, kept[-1].end, kept[-1].end + 80):
         kept.pop()
     group = kept[-1:]
-    for box in reversed(kept[:-1]):
-        if group[0].start - box.end > MAX_BETWEEN or not _is_linked(text, box, group[0]):
+    for box in reversed(kept[-MAX_BOXES:-1]):
+        if group[-1].start - box.end > MAX_BETWEEN or not _is_linked(text, box, group[-1]):
             break
-        group.insert(0, box)
-    return group
+        group.append(box)
+    return group[::-1]
 
 
 def _is_linked(text: str, left: Box, right: Box) -> bool:

@@ -11,7 +11,8 @@ from micota.grading.reading.characters import END_OF_TURN, repaired
 
 _THOUGHT = "</think>"
 _NEXT_PROBLEM = re.compile(
-    r"\n\s*(?:(?:Problem|Question|Exercise|Q|Human|User|Instruction)\s*\d*\s*:|<\|(?:im_start|start_header_id|user)\|>|###\s*(?:Problem|Question|Instruction)\b)"
+    r"\n[ \t]*(?:(?:Problem|Question|Exercise|Q|Human|User|Instruction)\s*\d*\s*:|"
+    r"<\|(?:im_start|start_header_id|user)\|>|###\s*(?:Problem|Question|Instruction)\b)"
 )
 
 

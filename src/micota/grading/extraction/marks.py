@@ -35,7 +35,7 @@ MARKS = (
     Mark(re.compile(r"####(?!#)\s*"), is_final=True),
     Mark(re.compile(r"【(?:最终)?答案】\s*[:：]?\s*"), is_final=True),
     Mark(re.compile(r"(?:故选|故答案(?:为|是)|因此选|所以选|应选|选择)\s*[:：]?\s*"), is_final=True),
-    Mark(re.compile(r"(?:所以|因此|故)?\s*(?:最终)?答案\s*(?:是|为|[:：])+\s*")),
+    Mark(re.compile(r"(?:最终)?答案\s*(?:是|为|[:：])+\s*")),
     Mark(
         re.compile(
             rf"\banswers?(?:\s+(?:to|of|for)\s+(?:the|this)\s+(?:problem|question|exercise))?(?:{_IS})", re.IGNORECASE
@@ -49,7 +49,7 @@ MARKS = (
         re.compile(r"\b(?:choose|select|pick|mark|option|choice)\s+(?:option\s+|answer\s+)?(?=\(?[A-Z]\)?(?![a-zA-Z]))"),
         is_for_options=True,
     ),
-    Mark(re.compile(r"^\s*(?:\*\*)?A(?:\*\*)?:(?:\*\*)?\s*", re.MULTILINE)),
+    Mark(re.compile(r"^[ \t]*(?:\*\*)?A(?:\*\*)?:(?:\*\*)?\s*", re.MULTILINE)),
 )  # fmt: skip
 _NO_ANSWER = re.compile(
     r"(?:\*|\s)*(?:not\b|n't|in\)?correct\b|wrong\b|correct\b|right\b|as follows|below|above|"
@@ -104,7 +104,7 @@ def option_in(line: str) -> list[str] | None:
     """The option letters at the start of a sentence: "(B) Sphere", "option D", "\\text{C}"."""
     bare = plain(line.replace("$", " ")).strip(" *")
     match = re.match(
-        r"(?:option|choice|answer|letter)?\s*(\(?[A-Z]\)?(?![a-zA-Z])(?:\s*(?:,|and|&|/)\s*\(?[A-Z]\)?(?![a-zA-Z]))*)",
+        r"(?:option|choice|answer|letter)?\s*(\(?[A-Z]\)?(?![a-zA-Z])(?:\s*(?:,|and|or|&|/)\s*\(?[A-Z]\)?(?![a-zA-Z]))*)",
         bare,
         re.IGNORECASE,
     )

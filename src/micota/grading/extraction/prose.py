@@ -36,11 +36,11 @@ _LABELLED = re.compile(
     re.IGNORECASE,
 )
 _NOT_LABELS = re.compile(r"(?:number|in|day|row|round|room|no)s?\b", re.IGNORECASE)
-_ENUMERATION = re.compile(r"^\s*(?:\(?\d+[.)]|\[\d+\]|[-*•])\s+", re.MULTILINE)
+_ENUMERATION = re.compile(r"^[ \t]*(?:\(?\d+[.)]|\[\d+\]|[-*•])\s+", re.MULTILINE)
 _FOOTNOTE = re.compile(r"\[\d+\]")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _CLOSING = re.compile(
-    r"\s*(?:I hope (?:it|this|that) (?:is|was|helps)[^.\n]*\.?|(?:I am|I'm) (?:sure|confident)[^\n]*|"
+    r"(?:I hope (?:it|this|that) (?:is|was|helps)[^.\n]*\.?|(?:I am|I'm) (?:sure|confident)[^\n]*|"
     r"Let me know[^\n]*)\s*$",
     re.IGNORECASE,
 )

@@ -81,24 +81,3 @@ def readable(answer: str) -> str:
 def _vulgar(match: re.Match[str]) -> str:
     top, _, bottom = unicodedata.normalize("NFKC", match[0]).partition("⁄")
     return rf"\frac{{{top}}}{{{bottom}}}"
-
-
-def escaped(text: str, keep: str = "\n\t") -> str:
-    r"""Text for people: control characters and lone surrogates as ``\x1b`` and ``\ud83d``, all else as it is."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character in keep or not _is_unsafe(character) else _escape(character) for character in text
-    )
-
-
-def _is_unsafe(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs") or character in _BIDI
-
-
-_BIDI = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029\ufeff")
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
