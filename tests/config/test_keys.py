@@ -18,7 +18,7 @@ from micota.config.reference import NAME, keys, reference
 from micota.errors import ConfigError
 
 Composed = Callable[..., Any]
-ROLES = ("student", "teacher", "ta", "ta_sft", "ta_merged", "short_generator", "large", "small")
+ROLES = ("student", "teacher", "ta", "ta_sft", "ta_merged", "long_generator", "short_generator", "large", "small")
 MODELS = ("teacher", "ta", "student", "large", "small")
 MODEL = "{path: a/b, name: c, thinking: {open: a, close: b}, sampling: {temperature: 0.6}}"
 # Without a temperature top_p has no effect, as settings of a filter have none without it.
@@ -159,7 +159,7 @@ def places() -> list[tuple[Config, set[tuple[str, str]]]]:
         every = [part for recipe in (config.data, config.ta_data, *config.compared.values()) for part in recipe.each()]
         recipes = [part.model for part in every if part.generator == "model"]
         for model in (
-            *(config.teacher, config.large, config.small, config.short_generator, config.model),
+            *(config.teacher, config.large, config.small, config.long_generator, config.short_generator, config.model),
             *(*merged, *recipes),
         ):
             model.sft = lora

@@ -14,7 +14,7 @@ import pytest
 
 from micota import graph
 from micota.config import Config, SftConfig
-from micota.graph.specs import CompletionsSpec, FilteredSpec, MergeSpec, TrainSpec
+from micota.graph.specs import CompletionsSpec, FilteredSpec, MatchedSpec, MergeSpec, TrainSpec
 
 CasesOf = Callable[[str], list[graph.CaseConfig]]
 QWQ, R1 = "QwQ-32B", "R1-Distill-Qwen-32B"
@@ -117,7 +117,49 @@ def test_mix_distillation_beyond_training(long_vs_short: Recipes) -> None:
 
 
 def generator(config: Config) -> str:
-    return str(graph.data(config, config.data).inputs["completions"].inputs["model"].spec.path)
+    node = graph.data(config, config.data, matched=False)
+    return str(node.inputs["completions"].inputs["model"].spec.path)
+
+
+def test_the_mixtures_are_the_papers(cases_of: CasesOf, composed: Callable[..., Any]) -> None:
+    """Mix-Long of MiCoTA's section 4.2, and the mixtures of Mix Distillation's table 3, one to four (figure 6: 0.2)."""
+
+    def parts(config: Config) -> dict[str, tuple[float, str]]:
+        node = graph.data(config, config.data, matched=False)
+        paths = {label: part.inputs["completions"].inputs["model"].spec.path for label, part in node.inputs.items()}
+        return {label: (config.data.weights[label], paths[label]) for label in node.inputs}
+
+    plain = composed("train", "data=mix_long")
+    assert parts(plain) == {"long": (0.2, "Qwen/QwQ-32B"), "short": (0.8, "Qwen/Qwen2.5-32B-Instruct")}
+    assert trained(composed("train", "data=mix_long", "student=qwen3b")).learning_rate == 1e-5
+    recipes = by_case(cases_of("mix_distillation/mix"))["qwen3b",]
+    assert parts(recipes["mix_long"]) == {
+        "long": (0.2, "Qwen/QwQ-32B-Preview"), "short": (0.8, "Qwen/Qwen2.5-32B-Instruct")
+    }  # fmt: skip
+    assert parts(recipes["mix_large"]) == {
+        "large": (0.2, "Qwen/Qwen2.5-72B-Instruct"), "small": (0.8, "Qwen/Qwen2.5-3B-Instruct")
+    }  # fmt: skip
+    assert generator(recipes["r1_long"]) == "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"
+    sft = trained(recipes["r1_long"])
+    assert (sft.learning_rate, sft.batch_size, sft.epochs) == (1e-5, 8, 2), "table 5, not MiCoTA's for this generator"
+
+
+def test_mix_distillation_compares_recipes_on_the_same_problems(cases_of: CasesOf) -> None:
+    for config in by_case(cases_of("mix_distillation/mix"))["qwen3b",].values():
+        assert config.select.match == "problems"
+        if not config.data.is_untuned:
+            assert isinstance(graph.data(config, config.data).spec, MatchedSpec)
+
+
+def test_the_papers_student_data_have_no_filter_of_correctness(composed: Callable[..., Any]) -> None:
+    config = composed("train", "data=micota_unfiltered", "compat=[paper]")
+    node = graph.data(config, config.data)
+    ta = graph.trained(config, "ta").inputs["data"]
+    assert (node.spec.select.filters, ta.spec.select.filters) == (
+        ["finished", "length"], ["finished", "correct", "length"]
+    )  # fmt: skip
+    filtered = composed("train", "data=micota", "compat=[paper]")
+    assert node.inputs["completions"].key == graph.data(filtered, filtered.data).inputs["completions"].key
 
 
 def test_a_value_set_directly_wins_over_the_table(composed: Callable[..., Any]) -> None:

@@ -233,12 +233,14 @@ def compared(config: Config) -> dict[str, DataConfig]:
     recipes = {}
     for point in config.compare.points("data"):
         option = next(override for override in point.overrides if override.startswith("data="))
-        others = [override for override in point.overrides if override != option]
+        # How a student is tuned does not change its data.
+        tuning = [override for override in point.overrides if override.startswith("student.sft.")]
+        others = [override for override in point.overrides if override != option and override not in tuning]
         strange = [override for override in others if not override.lstrip("+~").startswith("data.")]
         if strange:
             raise ConfigError(
                 f"compare.recipes: {point.label} has {strange[0]}; accepted with select.match={config.select.match}: "
-                "recipes that differ in their data alone"
+                "recipes that differ in their data and in student.sft alone"
             )
         name = option.removeprefix("data=")
         if name not in (options := option_names("data")):

@@ -29,7 +29,7 @@ from micota.config.problems import OtherProblemsConfig
 from micota.config.rows import RowsConfig
 from micota.config.sampling import SamplingConfig
 
-GENERATORS = ("teacher", "ta", "ta_sft", "ta_merged", "short_generator", "large", "small")
+GENERATORS = ("teacher", "ta", "ta_sft", "ta_merged", "long_generator", "short_generator", "large", "small")
 ROLES = ("student", *GENERATORS)
 
 

@@ -38,6 +38,11 @@ class Config:
     teacher: ModelConfig = part(about="The strong model that generates long chains of thought.", unused=GENERATES)
     ta: ModelConfig = part(about="The teaching assistant: fine-tuned on the teacher's data, then merged.")
     student: ModelConfig = part(about="The small model that is fine-tuned and scored.", unused=TUNED)
+    long_generator: OtherModelConfig = part(
+        OtherModelConfig,
+        about="The model that generates the long chains of thought of Mix-Long; path null: the teacher.",
+        unused=GENERATES,
+    )
     short_generator: OtherModelConfig = part(
         OtherModelConfig,
         about="The instruct model that generates short chains of thought; path null: the TA before SFT.",

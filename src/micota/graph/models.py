@@ -77,10 +77,13 @@ def generator_config(config: Config, role: str) -> ModelConfig:
     """The model config of a role; every form of the TA has the settings of the TA."""
     if role in ("ta_sft", "ta_merged"):
         return _tuned_ta(config)
-    if role == "short_generator" and config.short_generator.path is not None:
-        return named(config.short_generator)
+    if role in ("long_generator", "short_generator"):
+        other: OtherModelConfig = getattr(config, role)
+        if other.path is not None:
+            return named(other)
     by_role = {
         "teacher": config.teacher,
+        "long_generator": config.teacher,
         "large": config.large,
         "small": config.small,
         "student": config.student,
