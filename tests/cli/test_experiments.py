@@ -124,7 +124,7 @@ COUNTS = {  # of an experiment: cases, models trained, models merged, sets of an
     "bpc": (5, 1, 1, 5),
     "lengths": (3, 7, 1, 2),
     "merge_sweep": (1, 1, 0, 1),
-    "corrections": (7, 18, 4, 6),
+    "corrections": (7, 16, 4, 6),
     "tiny": (1, 7, 5, 5),
     "mix_distillation/long_vs_short": (10, 20, 0, 2),
     "mix_distillation/large_vs_small": (10, 20, 0, 2),

@@ -162,6 +162,27 @@ def test_the_papers_student_data_have_no_filter_of_correctness(composed: Callabl
     assert node.inputs["completions"].key == graph.data(filtered, filtered.data).inputs["completions"].key
 
 
+# Field, the authors' values for long and short CoT, and for mixtures: model cards and published YAML.
+PUBLISHED_CODE = [
+    ("learning_rate", 1e-5, 1e-5),
+    ("epochs", 2, 2),
+    ("warmup_ratio", 0.0, 0.0),
+    ("weight_decay", 0.0, 0.0),
+    ("batch_size", 4 * 4, 5 * 4 * 4),  # per device, devices, accumulation
+    ("batch_of", "examples", "packs"),
+    ("max_tokens", 8192, 4096),
+    ("overlong", "cut", "cut"),
+    ("validation_fraction", 0.01, 0.01),
+]
+
+
+@pytest.mark.parametrize(("field", "alone", "mixed"), PUBLISHED_CODE)
+def test_the_published_code_of_mix_distillation(cases_of: CasesOf, field: str, alone: object, mixed: object) -> None:
+    recipes = by_case(cases_of("mix_distillation/unmatched"))["qwen3b",]
+    for name, value in {"strong_unmatched": alone, "short_unmatched": alone, "mix_long_unmatched": mixed}.items():
+        assert getattr(trained(recipes[name]), field) == value, name
+
+
 def test_a_value_set_directly_wins_over_the_table(composed: Callable[..., Any]) -> None:
     config = composed("train", "student=qwen3b", "data=strong", "student.sft.learning_rate=3e-6")
     sft = graph.trained(config, "student").spec.sft

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
 
-from micota.config import TrainerConfig
+from micota.config import SftConfig, TrainerConfig
 from micota.data.sources import model_folder
 from micota.errors import ConfigError
 from micota.records import Example
-from micota.sft.data import Steps, TokenTable, check, split, tokenise_once
+from micota.sft.data import SftDataModule, Steps, TokenTable, check, split, tokenise_once
 from micota.sft.packing import IGNORED, Tokens
 
 CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_length=20)
@@ -76,6 +77,29 @@ def test_what_validates_is_not_trained_on() -> None:
     assert split(3, 0.0, seed=0) == ([0, 1, 2], [])
     with pytest.raises(ConfigError, match=r"validation_fraction=0.01 keeps 0 of 20"):
         split(20, 0.01, seed=0)
+
+
+def test_examples_are_cut_where_the_published_code_cuts_them() -> None:
+    rows = [
+        Tokens(ids=[1, 2, 3, 4], num_prompt=1),
+        Tokens(ids=[5, 6], num_prompt=1),
+        Tokens(ids=[7, 8, 9], num_prompt=2),
+    ]
+    assert list(TokenTable.of(rows).cut(2)) == [
+        Tokens(ids=[1, 2], num_prompt=1), Tokens(ids=[5, 6], num_prompt=1), Tokens(ids=[7, 8, 9], num_prompt=2)
+    ]  # fmt: skip
+    assert list(TokenTable.of(rows).cut(4)) == rows
+
+
+def test_a_batch_may_be_of_packs() -> None:
+    """Of 8 sequences of 5 tokens 4 fit a pack of 20: two packs, so one step of two packs has all."""
+    sft = SftConfig(learning_rate=1e-3, batch_size=2, epochs=3, max_tokens=20, batch_of="packs")
+    steps = SftDataModule(tokens(*[5] * 8), sft, CPU, seed=0).steps
+    assert [sorted(step) for step in steps] == [list(range(8))] * 3
+    single = SftDataModule(tokens(*[5] * 8), replace(sft, batch_size=1), CPU, seed=0).steps
+    assert [len(step) for step in single] == [4] * 6
+    plain = SftDataModule(tokens(*[5] * 8), replace(sft, batch_of="examples"), CPU, seed=0).steps
+    assert [len(step) for step in plain] == [2] * 12
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])

@@ -234,13 +234,13 @@ def compared(config: Config) -> dict[str, DataConfig]:
     for point in config.compare.points("data"):
         option = next(override for override in point.overrides if override.startswith("data="))
         # How a student is tuned does not change its data.
-        tuning = [override for override in point.overrides if override.startswith("student.sft.")]
+        tuning = [override for override in point.overrides if override.startswith(("student.sft.", "compat="))]
         others = [override for override in point.overrides if override != option and override not in tuning]
         strange = [override for override in others if not override.lstrip("+~").startswith("data.")]
         if strange:
             raise ConfigError(
                 f"compare.recipes: {point.label} has {strange[0]}; accepted with select.match={config.select.match}: "
-                "recipes that differ in their data and in student.sft alone"
+                "recipes that differ in their data, in student.sft and in compat alone"
             )
         name = option.removeprefix("data=")
         if name not in (options := option_names("data")):

@@ -97,8 +97,24 @@ class SftConfig:
     max_grad_norm: float = positive(1.0, about="Gradients of a larger norm are scaled down to this norm.", results=True)
     max_tokens: int = positive(
         16384,
-        about="Examples of more tokens (prompt, completion and end of sequence) are dropped, never cut.",
+        about="The most tokens of an example: prompt, completion and end of sequence.",
         unit="tokens",
+        results=True,
+    )
+    overlong: str = choice(
+        "drop",
+        "cut",
+        default="drop",
+        about="Examples of more than max_tokens tokens are dropped, or cut at the end, as in the papers' published "
+        "code. One that is cut has no answer and no end of sequence.",
+        results=True,
+    )
+    batch_of: str = choice(
+        "examples",
+        "packs",
+        default="examples",
+        about="What batch_size counts: examples, or packs of examples of max_tokens tokens together, as in the "
+        "published code of Mix Distillation.",
         results=True,
     )
     validation_fraction: float = where(

@@ -184,8 +184,9 @@ def _data_node(
 
 
 def model(config: Config, role: str) -> AnyNode:
-    """The model in a role: ``teacher``, ``ta``, ``ta_sft``, ``ta_merged``, ``long_generator``, ``short_generator``, ``large``,
-    or ``student`` (tuned on ``config.data``, or the student before SFT if that recipe has no data)."""
+    """The model in a role: ``teacher``, ``ta``, ``ta_sft``, ``ta_merged``, ``long_generator``, ``short_generator``,
+    ``large``, ``small``, or ``student`` (tuned on ``config.data``, or the student before SFT if that recipe has no
+    data)."""
     if role == "ta_sft" and config.merge.tuned.path is None:
         return trained(config, "ta")
     if role == "ta_merged":

@@ -20,7 +20,7 @@ from micota.artifacts.provenance import versions
 from micota.config import SftConfig, TrainerConfig
 from micota.errors import ConfigError
 from micota.records import Example
-from micota.sft.packing import IGNORED, Batch, Tokens, micro_batches, tokenise
+from micota.sft.packing import IGNORED, Batch, Tokens, micro_batches, pack, tokenise
 
 LAYOUT = "gaps"  # of cached tokens; another name where the arrays change
 
@@ -54,6 +54,15 @@ class TokenTable(Sequence[Tokens]):
     def lengths(self) -> list[int]:
         lengths: list[int] = np.diff(self.arrays["ends"], prepend=0).tolist()
         return lengths
+
+    def cut(self, max_tokens: int) -> TokenTable:
+        """The examples cut to ``max_tokens``. One whose prompt alone is that long stays whole."""
+        ids, ends, num_prompt = (self.arrays[name] for name in ("ids", "ends", "num_prompt"))
+        lengths = np.diff(ends, prepend=0)
+        kept = np.where(num_prompt < max_tokens, np.minimum(lengths, max_tokens), lengths)
+        positions = np.arange(len(ids)) - np.repeat(ends - lengths, lengths)
+        chosen = ids[positions < np.repeat(kept, lengths)]
+        return TokenTable({"ids": chosen, "ends": np.cumsum(kept, dtype=np.int64), "num_prompt": num_prompt})
 
     def __len__(self) -> int:
         return len(self.arrays["ends"])
@@ -159,7 +168,7 @@ class Inputs:
     """The inputs of a training run.
 
     ``location`` is the folder or hub id of the model, and its revision. ``chosen`` has the indices of the examples that
-    are not too long.
+    are not too long. ``num_cut`` examples were cut.
     """
 
     tokenizer: Any
@@ -167,6 +176,7 @@ class Inputs:
     examples: list[Example]
     tokens: TokenTable
     chosen: list[int]
+    num_cut: int = 0
 
     @property
     def longest(self) -> int:
@@ -270,7 +280,12 @@ class SftDataModule(LightningDataModule):
         self.config = trainer
         self.seed = seed
         kept, validation = ([chosen[i] for i in part] for part in split(len(chosen), sft.validation_fraction, seed))
-        self.steps = [[kept[i] for i in step] for step in schedule(len(kept), sft.batch_size, sft.epochs, seed)]
+        lengths = [len(sequences[i].ids) for i in kept] if sft.batch_of == "packs" else []
+        units = [[kept[i] for i in row] for row in pack(lengths, sft.max_tokens)] if lengths else [[i] for i in kept]
+        self.steps = [
+            [index for unit in step for index in units[unit]]
+            for step in schedule(len(units), sft.batch_size, sft.epochs, seed)
+        ]
         self.validation_steps = [validation[i : i + sft.batch_size] for i in range(0, len(validation), sft.batch_size)]
 
     def train_dataloader(self) -> DataLoader[Step]:

@@ -41,7 +41,8 @@ def _describe_training(node: Node[TrainSpec], counts: Counts) -> str:
     sft = node.spec.sft
     tuned = "full fine-tuning" if sft.lora is None else "LoRA"
     steps = f", {counts['steps']} steps" if "steps" in counts else ""
-    return f"{tuned}, learning rate {sft.learning_rate:g}, batch {sft.batch_size}, epochs {sft.epochs:g}{steps}"
+    batch = f"{sft.batch_size} {sft.batch_of}"
+    return f"{tuned}, learning rate {sft.learning_rate:g}, batch of {batch}, epochs {sft.epochs:g}{steps}"
 
 
 def _describe_merge(node: Node[MergeSpec], counts: Counts) -> str:

@@ -104,10 +104,14 @@ def read_inputs(store: Store, train_node: AnyNode) -> Inputs:
     examples = read_jsonl(path, Example)
     cache = store.root / "cache" / "tokens"
     tokens = tokenise_once(tokenizer, examples, manifest.files[DATA]["sha256"], cache)
+    uncut = tokens
+    if spec.sft.overlong == "cut":
+        tokens = uncut.cut(spec.sft.max_tokens)
+    num_cut = sum(before > after for before, after in zip(uncut.lengths, tokens.lengths, strict=True))
     chosen = fits(tokens.lengths, spec.sft.max_tokens)
     if not chosen:
         raise ConfigError(f"no example fits sft.max_tokens={spec.sft.max_tokens}; raise it")
-    return Inputs(tokenizer, location, examples, tokens, chosen)
+    return Inputs(tokenizer, location, examples, tokens, chosen, num_cut)
 
 
 def fit_here(work: Work[TrainSpec], progress: Progress) -> None:
@@ -116,6 +120,7 @@ def fit_here(work: Work[TrainSpec], progress: Progress) -> None:
     fitted = fit(work.config, work.node, inputs, work.build.path, progress, writes=not outer_rank())
     work.build.counts |= {"examples": fitted.examples, "steps": fitted.steps}
     work.build.counts |= {"dropped_too_long": len(inputs.examples) - len(inputs.chosen)}
+    work.build.counts |= {"cut_too_long": inputs.num_cut} if inputs.num_cut else {}
     work.build.metrics["loss"] = fitted.loss
     if fitted.validation_loss is not None:
         work.build.counts["validation_examples"] = fitted.validation_examples
