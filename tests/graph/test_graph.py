@@ -80,7 +80,7 @@ def test_decontamination_redoes_the_choice_of_data_and_no_completion(composed: C
 
 
 def test_mixtures_share_their_parts_with_the_pure_recipes(composed: Composed) -> None:
-    mixed = composed("train", "data=mix_long", "select.num_examples=10", "model@long_generator=null")
+    mixed = composed("train", "data=mix_long", "select.num_examples=10", "long_generator.path=null")
     strong = composed("train", "data=strong", "select.num_examples=10")
     parts = graph.data(mixed, mixed.data).inputs
     assert set(parts) == {"long", "short"}
@@ -458,7 +458,7 @@ def test_short_chains_of_thought_have_a_generator_of_their_own(composed: Compose
         config = composed("generate", "data=short", *overrides)
         return graph.data(config, config.data).inputs["completions"].inputs["model"].name, graph.merged(config).key
 
-    plain, other = short("model@short_generator=null"), short()
+    plain, other = short("short_generator.path=null"), short()
     assert (plain[0], other[0]) == ("qwen14b", "qwen32b")
     assert plain[1] == other[1], "the TA is another model"
 
