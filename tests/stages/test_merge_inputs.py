@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 import micota
 from micota import graph
+from micota.data.sources import model_folder
 from micota.errors import ConfigError, SourceError
 from micota.graph.stage import function, stage_of
 
@@ -54,3 +56,19 @@ def test_each_merge_of_models_that_exist_is_checked(composed: Callable[..., Any]
     node = graph.merged(composed("merge", *wrong))
     with pytest.raises(SourceError, match=r"merge\.tuned\.path='.*empty': its config\.json cannot be read"):
         function(stage_of(node).check)(composed("merge", *wrong), node)
+
+
+@pytest.mark.slow
+def test_a_student_of_the_merge_of_two_folders(tmp_path: Path) -> None:
+    """No teacher runs and no TA is trained; every later command takes the merge for the merged TA."""
+    folders = [shutil.copytree(model_folder("bundled:ta"), tmp_path / name) for name in ("base", "tuned")]
+    settings = ["experiment=tiny", f"merge.base.path={folders[0]}", f"merge.tuned.path={folders[1]}", "tracker=none",
+                f"artifacts={tmp_path / 'artifacts'}", "problems.limit=8", "select.num_examples=null",
+                "select.filters=[finished]", "bench=[tiny_easy]", "bench.easy.limit=2"]  # fmt: skip
+    merged = micota.merge(folders[0], folders[1], dtype="float32", artifacts=tmp_path / "artifacts")
+    assert graph.merged(micota.compose(settings, "merge")).key in merged.name, "one merge, by path or by config"
+    micota.generate([*settings, "data=micota"])
+    micota.train([*settings, "data=micota"])
+    assert micota.evaluate([*settings, "data=micota"])["easy"]["num_problems"] == 2
+    made = sorted(path.name for path in (tmp_path / "artifacts" / "models").iterdir())
+    assert made[0].startswith("tiny_student+micota") and made[1] == merged.name and len(made) == 2
