@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,12 +13,14 @@ from rich.text import Text
 from micota.artifacts.store import Store
 from micota.config import Config, command_line
 from micota.costs.table import costs_of, show_costs
+from micota.data.sources import model_folder
 from micota.graph import unique
 from micota.graph.node import AnyNode
 from micota.runtime.placing import engine_note
 
 CHANGES_SHOWN = 3  # fields of one artifact
 VALUE_CHARS = 40
+SHOWN_OF_REVISION = 10  # characters
 
 
 @dataclass
@@ -117,6 +120,8 @@ def show_plan(
             else:
                 state = "resume" if store.progress(node) else "make  "
                 console.print(Text(f"  {state}  {node.folder}{why(config, store, node)}", "yellow"))
+        for line in models_read(node for node in task.nodes if node.folder in todo):
+            console.print(Text(f"  model   {line}", "dim"))
         if job is not None:
             wanted = ", ".join(f"{name}={value}" for name, value in job(task).items())
             console.print(Text(f"  job     {wanted or 'no parameters'}", "dim"))
@@ -133,6 +138,30 @@ def _unmade(targets: list[AnyNode], todo: Collection[str]) -> list[tuple[str, li
     """Each command with the nodes that it would make, without commands that would make none."""
     tasks = [(task.command, [node for node in task.nodes if node.folder in todo]) for task in tasks_of(unique(targets))]
     return [(command, nodes) for command, nodes in tasks if nodes]
+
+
+def models_read(nodes: Iterable[AnyNode]) -> list[str]:
+    """The models that exist and that ``nodes`` read, with where they lie."""
+    sources = {child.key: child for node in nodes for child in node.inputs.values() if child.is_source}
+    return [f"{child.name}: {where_it_lies(child)}" for child in sources.values()]
+
+
+def where_it_lies(source: AnyNode) -> str:
+    """The folder of a model that exists, or its id on the hub where it is not on this machine."""
+    path: str = source.spec.path
+    revision: str | None = source.spec.revision
+    folder = Path(model_folder(path))
+    if folder.is_dir():
+        return str(folder.absolute())
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(path, "config.json", revision=revision)
+    except HFValidationError:  # the name of a model behind an API
+        return path
+    at = f"{path} at {revision[:SHOWN_OF_REVISION]}" if revision else path
+    return str(Path(cached).parent) if isinstance(cached, str) else f"{at}, not on this machine"
 
 
 def why(config: Config, store: Store, node: AnyNode) -> str:
