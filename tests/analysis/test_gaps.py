@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from micota.analysis.gaps import LONG_SHORT, distilled, gaps
-from micota.analysis.statistics import PairingError, paired_difference
+from micota.analysis.gaps import LONG_SHORT, distilled, gap_differences, gaps
+from micota.analysis.statistics import PairingError, Suite, paired_difference
 
 
 def suite(rights: str) -> dict[str, dict[str, float]]:
@@ -41,3 +42,37 @@ def test_students_without_both_recipes_have_no_gap() -> None:
 def test_other_problems_are_an_error() -> None:
     with pytest.raises(PairingError, match="problems"):
         gaps({"x": {"strong": suite("01"), "short": {"bench": {"0": 1.0}}}}, LONG_SHORT)
+
+
+def halves(first: int, second: int, num_problems: int = 40) -> dict[str, Suite]:
+    """Two recipes of a student that solve the first problems, up to a number."""
+    return {
+        name: {"a": {str(index): float(index < count) for index in range(num_problems)}}
+        for name, count in {"strong": first, "short": second}.items()
+    }
+
+
+def test_the_difference_of_two_gaps() -> None:
+    suites = {"small": halves(4, 20), "large": halves(30, 26), "same": halves(4, 20)}
+    found = gap_differences(suites, LONG_SHORT, [("small", "large"), ("small", "same")])
+    assert [(one.first, one.second) for one in found] == [("small", "large"), ("small", "same")]
+    assert [one.difference.value for one in found] == pytest.approx([-0.5, 0.0])
+    assert found[0].difference.high < 0 and found[0].difference.label == "worse"
+    assert found[1].difference.low <= 0 <= found[1].difference.high
+    assert found[1].difference.label == "not distinguishable"
+
+
+def test_the_interval_of_a_difference_of_gaps_covers_it() -> None:
+    generator = np.random.default_rng(1)
+    covered = 0
+    for _ in range(200):
+        suites = {
+            student: {
+                recipe: {"a": {str(i): float(right) for i, right in enumerate(generator.random(200) < share)}}
+                for recipe, share in shares.items()
+            }
+            for student, shares in {"one": {"strong": 0.3, "short": 0.5}, "two": {"strong": 0.6, "short": 0.5}}.items()
+        }
+        [found] = gap_differences(suites, LONG_SHORT, [("one", "two")])
+        covered += found.difference.low <= -0.3 <= found.difference.high
+    assert 0.91 <= covered / 200 <= 0.99

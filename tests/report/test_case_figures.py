@@ -7,9 +7,10 @@ from synthetic_store import score
 
 from micota.analysis.statistics import paired_difference
 from micota.artifacts.store import Store
-from micota.report.case_figures import case_figures, case_gaps, published_gap
+from micota.report.case_figures import case_figures, case_gap_differences, case_gaps, published_gap
 from micota.report.collect import CaseReport, Summary
 from micota.report.rows import Row, row
+from micota.report.sizes import family_of, size_of
 
 
 def recipe(name: str, right: int) -> Row:
@@ -77,3 +78,38 @@ def test_published_gaps_stand_beside_ours() -> None:
 
 def test_cases_without_scores_have_no_gaps(finished: tuple[Store, CaseReport]) -> None:
     assert case_figures([case("small"), case("large")]) == {}
+
+
+def test_gaps_over_the_size_of_the_student_by_family() -> None:
+    cases = [
+        replace(case("a", strong=4, short=12), student_path="Qwen/Qwen2.5-0.5B-Instruct"),
+        replace(case("b", strong=16, short=10), student_path="Qwen/Qwen2.5-7B-Instruct"),
+        replace(
+            case("c", strong=8, short=9),
+            student_path="meta-llama/Llama-3.2-1B-Instruct",
+            published={"strong": {"average": 15.8}, "short": {"average": 19.5}},
+        ),
+        replace(case("d", strong=8, short=9), student_path="Qwen/Qwen2.5-7B"),
+    ]
+    figure = case_figures(cases)["gap_by_size"]
+    lines = {trace.name: (list(trace.x), list(trace.y)) for trace in figure.data if trace.showlegend is None}
+    assert lines["Qwen-Instruct, strong minus short"] == ([0.5, 7.0], pytest.approx([-40, 30]))
+    assert lines["Llama-Instruct, strong minus short"][0] == [1.0]
+    [printed] = [trace for trace in figure.data if trace.showlegend is False and len(trace.x)]
+    assert list(printed.x) == [1.0] and list(printed.y) == pytest.approx([-3.7])
+    pairs = [(found.first, found.second) for found in case_gap_differences(cases)]
+    assert pairs == [("b", "d"), ("a", "b")], "one size in two families, smallest and largest of a family"
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "family"),
+    [
+        ("Qwen/Qwen2.5-3B-Instruct", 3.0, "Qwen-Instruct"),
+        ("Qwen/Qwen2.5-Math-1.5B-Instruct", 1.5, "Qwen-Math-Instruct"),
+        ("meta-llama/Llama-3.3-70B-Instruct", 70.0, "Llama-Instruct"),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", 0.135, "SmolLM-Instruct"),
+        ("bundled:student", None, "bundled:student"),
+    ],
+)
+def test_size_and_family_of_a_path(path: str, size: float | None, family: str) -> None:
+    assert (size_of(path), family_of(path)) == (size, family)

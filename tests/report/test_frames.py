@@ -64,5 +64,5 @@ def test_latex_is_a_booktabs_table_without_bare_signs(finished: Finished) -> Non
 def test_files_hold_all_cases(finished: Finished) -> None:
     summary = finished[1].summary
     files = export_files([summary, summary])
-    assert set(files) == {"results.md", "results.tex", "results.csv"}
+    assert set(files) == {"results.md", "results.tex", "results.csv", "relative.csv", "gap_differences.csv"}
     assert files["results.md"].count("## tiny_student") == 2

@@ -84,7 +84,10 @@ def test_page_loads_nothing(html: str) -> None:
 
 def test_every_model_is_shown_in_every_part_of_the_page(html: str) -> None:
     first_cells = [row[0] for row in Reader(html).rows]
-    assert first_cells == ["recipe", *LABELS, "recipe", *LABELS]
+    assert first_cells[: len(LABELS) + 1] == ["recipe", *LABELS], "results"
+    assert first_cells[-len(LABELS) - 1 :] == ["recipe", *LABELS], "outcomes"
+    relative = [row[0] for row in Reader(html).rows if len(row) == 3 and row[1] == "instruct"]
+    assert relative == LABELS[1:7], "relative improvements on the student before SFT"
     shown = payload(html)["answers"][0]["models"]
     assert [model["label"] for model in shown] == LABELS
     assert [model["is_recipe"] for model in shown] == [True] * 7 + [False] * 8

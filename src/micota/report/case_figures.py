@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations, cycle
 
 import plotly.graph_objects as go
 
-from micota.analysis.gaps import BASE, LARGE_SMALL, LONG_SHORT, Gap, distilled, gaps
+from micota.analysis.gaps import BASE, LARGE_SMALL, LONG_SHORT, Gap, GapDifference, distilled, gap_differences, gaps
 from micota.report.collect import Summary
+from micota.report.sizes import family_of, size_of
 from micota.report.style import COLOURS, REFERENCE, SPARE, error_bars, published_mark, styled
 from micota.report.table import verdict
 
@@ -19,10 +21,50 @@ GAP_CAPTION = (
 )
 
 
+SIZE_CAPTION = (
+    "Gaps by the size of the student",
+    "The same gaps over the billions of parameters of the student, a line for each family of models, with 95 % "
+    "intervals. Crosses are published.",
+)
+CASE_CAPTIONS = {"gap": GAP_CAPTION, "gap_by_size": SIZE_CAPTION}
+
+
 def case_figures(summaries: Sequence[Summary]) -> dict[str, go.Figure]:
     """Return all figures over cases by name; empty for a single case."""
     gaps_by_name = case_gaps(summaries) if len(summaries) > 1 else {}
-    return {"gap": gap_figure(summaries, gaps_by_name)} if gaps_by_name else {}
+    figures = {"gap": gap_figure(summaries, gaps_by_name)} if gaps_by_name else {}
+    sizes = {size_of(summary.student_path) for summary in summaries} - {None}
+    return figures | ({"gap_by_size": size_figure(summaries, gaps_by_name)} if figures and len(sizes) > 1 else {})
+
+
+def case_gap_differences(summaries: Sequence[Summary]) -> list[GapDifference]:
+    """Return the differences of gaps between students, over the gaps of :func:`case_gaps`.
+
+    Compared are cases of one student (with two teachers), of one size in different families (a base model and an
+    instruct model, a maths expert and a general model), and the smallest and the largest student of each family.
+    """
+    suites = {summary.case_label: {recipe.name: recipe.means for recipe in summary.recipes} for summary in summaries}
+    pairs = _pairs(summaries)
+    found = case_gaps(summaries) if pairs else {}
+    named = [(gap.recipe, gap.baseline) for gap in (values[0] for values in found.values())]
+    return [difference for recipes in named for difference in gap_differences(suites, recipes, pairs)]
+
+
+def _pairs(summaries: Sequence[Summary]) -> list[tuple[str, str]]:
+    known = [(case, size_of(case.student_path), family_of(case.student_path)) for case in summaries]
+    pairs = [
+        (one.case_label, other.case_label)
+        for (one, size, family), (other, other_size, other_family) in combinations(known, 2)
+        if (one.student_path and one.student_path == other.student_path)
+        or (size is not None and size == other_size and family != other_family)
+    ]
+    for family in dict.fromkeys(family for _, size, family in known if size is not None):
+        sized = sorted(
+            ((size, case) for case, size, other in known if other == family and size), key=lambda one: one[0]
+        )
+        if sized[0][0] < sized[-1][0]:
+            pairs.append((sized[0][1].case_label, sized[-1][1].case_label))
+    return pairs
 
 
 def case_gaps(summaries: Sequence[Summary]) -> dict[str, list[Gap]]:
@@ -79,6 +121,60 @@ def gap_figure(summaries: Sequence[Summary], gaps_by_name: dict[str, list[Gap]])
     figure.update_xaxes(title="difference (points)")
     legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
     return styled(figure, height=150 + len(labels) * max(34, 22 * len(gaps_by_name)), legend=legend)
+
+
+def size_figure(summaries: Sequence[Summary], gaps_by_name: dict[str, list[Gap]]) -> go.Figure:
+    """Plot gaps over the size of the student: a line per family and pair of recipes, a cross per published gap."""
+    figure = go.Figure()
+    cases = {summary.case_label: (index, summary) for index, summary in enumerate(summaries)}
+    symbols = cycle(("circle", "square", "diamond", "triangle-up", "star"))
+    ticks: set[float] = set()
+    for family, symbol in zip(dict.fromkeys(family_of(case.student_path) for case in summaries), symbols, strict=False):
+        for name, values in gaps_by_name.items():
+            points = [(size_of(cases[gap.student][1].student_path), gap) for gap in values]
+            line = sorted(
+                ((size, gap) for size, gap in points if size and _family(cases, gap) == family),
+                key=lambda point: point[0],
+            )
+            if not line:
+                continue
+            ticks |= {size for size, _ in line}
+            colour = COLOURS.get(line[0][1].recipe, SPARE[0])
+            figure.add_scatter(
+                x=[size for size, _ in line],
+                y=[100 * gap.difference.value for _, gap in line],
+                error_y=error_bars([gap.difference for _, gap in line], 1.5),
+                mode="lines+markers",
+                marker={"size": 10, "color": colour, "symbol": symbol},
+                line={"color": colour},
+                name=f"{family}, {name}",
+                text=[f"{gap.student}, {name}: {verdict(gap.difference)}" for _, gap in line],
+                customdata=[_about(gap, cases[gap.student][0]) for _, gap in line],
+                hovertemplate="%{text}<extra></extra>",
+            )
+            known = [(size, published_gap(cases[gap.student][1], gap.recipe, gap.baseline)) for size, gap in line]
+            printed = [(size, value) for size, value in known if value is not None]
+            figure.add_scatter(
+                x=[size for size, _ in printed],
+                y=[value for _, value in printed],
+                mode="markers",
+                marker={"symbol": "x-thin-open", "size": 9, "color": colour},
+                showlegend=False,
+                hovertemplate=f"{family}, {name}: %{{y:+.1f}} published<extra></extra>",
+            )
+    figure.add_hline(y=0, line=REFERENCE)
+    figure.update_xaxes(
+        title="parameters of the student (billions)",
+        type="log",
+        tickvals=sorted(ticks),
+        ticktext=[f"{t:g}" for t in sorted(ticks)],
+    )
+    figure.update_yaxes(title="difference (points)")
+    return styled(figure, height=420, legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"})
+
+
+def _family(cases: dict[str, tuple[int, Summary]], gap: Gap) -> str:
+    return family_of(cases[gap.student][1].student_path)
 
 
 def _about(gap: Gap, case: int) -> dict[str, object]:

@@ -35,7 +35,8 @@ class Summary:
     ``average`` and ``gap_to_instruct``; ``bpc``), ``source`` their table. ``mixes`` is as in :func:`mixes`. ``trials``
     have the gain of each recipe at each seed and the properties of its data, ``token_shifts`` the tokens of each recipe
     over all benchmarks, ``points`` the merges of a merge sweep, ``cells`` the published numbers beside the measured
-    ones, ``judged`` the steps of the judge pipeline at the first seed (empty without a judge).
+    ones, ``judged`` the steps of the judge pipeline at the first seed (empty without a judge),
+    ``student_path`` where the student before SFT is.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Summary:
     points: list[MergePoint] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
+    student_path: str = ""
 
     @property
     def case_label(self) -> str:
@@ -132,6 +134,7 @@ def summarise(
         points=[point for node in merge_sweeps.values() for point in sweep_points(store, node)],
         cells=cells(store, name, labels or {}, comparisons),
         judged=judged(store, first),
+        student_path=_student_path(first),
     )
 
 
@@ -167,6 +170,16 @@ def mixes(comparison: Comparison) -> dict[str, dict[str, float]]:
                 if generator and other.inputs.get("completions") == generator
             }
     return {part: curve for part, curve in curves.items() if len(curve) > 2}
+
+
+def _student_path(comparison: Comparison) -> str:
+    """Return the path of the student before SFT; empty if no recipe has scores with it."""
+    for recipe in sorted(comparison.recipes, key=lambda recipe: recipe.name != BASELINE):
+        for node in recipe.scores.values():
+            model = node.inputs["completions"].inputs["model"]
+            before = model if model.is_source else model.inputs["model"]
+            return str(before.spec.path)
+    return ""
 
 
 def _data_of(recipe: Recipe) -> AnyNode | None:

@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 
 from micota.analysis.intervals import Estimate
+from micota.analysis.relative import relative_improvement
+from micota.report.case_figures import case_gap_differences
 from micota.report.collect import Summary
 from micota.report.rows import Row, ta_title
 from micota.report.style import METHOD
@@ -69,6 +71,48 @@ def published_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
         }
         for summary in summaries
         for cell in summary.cells
+    ]
+    return pd.DataFrame(rows)
+
+
+def relative_improvements(summary: Summary) -> list[tuple[str, str, Estimate]]:
+    """Return each recipe, a recipe that it is compared with (the student before SFT, or the teacher's data) and its
+    relative improvement on it, a fraction with a 95 % interval."""
+    means = {row.name: row.means for row in summary.recipes}
+    return [
+        (recipe, baseline, improvement)
+        for baseline in ("instruct", "strong")
+        for recipe in means
+        if baseline in means and recipe not in (baseline, "instruct")
+        if (improvement := relative_improvement(means[recipe], means[baseline])) is not None
+    ]
+
+
+def relative_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
+    """Return the relative improvements of every case in percent, as the papers print some."""
+    rows = [
+        {"experiment": summary.name, "student": summary.student, **summary.labels, "recipe": recipe}
+        | {"baseline": baseline, "improvement": 100 * found.value, "low": 100 * found.low, "high": 100 * found.high}
+        for summary in summaries
+        for recipe, baseline, found in relative_improvements(summary)
+    ]
+    return pd.DataFrame(rows)
+
+
+def gap_differences_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
+    """Return the differences of gaps between students, in points."""
+    rows = [
+        {
+            "experiment": summaries[0].name,
+            "gap": f"{found.recipe} minus {found.baseline}",
+            "first": found.first,
+            "second": found.second,
+            "difference": 100 * found.difference.value,
+            "low": 100 * found.difference.low,
+            "high": 100 * found.difference.high,
+            "p_value": found.difference.p_value,
+        }
+        for found in case_gap_differences(summaries)
     ]
     return pd.DataFrame(rows)
 
@@ -195,7 +239,12 @@ def to_csv(summaries: Sequence[Summary]) -> str:
 def export_files(summaries: Sequence[Summary]) -> dict[str, str]:
     """Return the files that are written beside the page, by name: all cases in each format."""
     parts = [(summary.case_label, exports(summary)) for summary in summaries]
-    tables = {"published.csv": published_frame(summaries), "judge.csv": judge_frame(summaries)}
+    tables = {
+        "published.csv": published_frame(summaries),
+        "judge.csv": judge_frame(summaries),
+        "relative.csv": relative_frame(summaries),
+        "gap_differences.csv": gap_differences_frame(summaries),
+    }
     return {
         name: table.to_csv(index=False, float_format="%.6g") for name, table in tables.items() if not table.empty
     } | {

@@ -20,10 +20,10 @@ from micota.config import Call
 from micota.graph.node import AnyNode
 from micota.records import OUTCOMES
 from micota.report.answers import MAX_COMPLETION_BYTES, answers
-from micota.report.case_figures import GAP_CAPTION, case_figures
+from micota.report.case_figures import CASE_CAPTIONS, case_figures, case_gap_differences
 from micota.report.collect import BASELINE, CaseReport
 from micota.report.figures import captions, figures
-from micota.report.frames import exports
+from micota.report.frames import exports, relative_improvements
 from micota.report.html import render
 from micota.report.lineage import Steps, trace
 from micota.report.read import manifest_of
@@ -75,10 +75,12 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
                 "models": case_models,
                 "figures": [(key, *text) for key, text in captions(case.summary).items() if key in charts],
                 "exports": exports(case.summary),
+                "relative": relative_improvements(case.summary),
             }
             for case, case_models, charts in zip(cases, models, charts_by_case, strict=True)
         ],
-        overview={"gap": GAP_CAPTION} if overview else {},
+        overview={key: CASE_CAPTIONS[key] for key in overview},
+        gap_differences=case_gap_differences([case.summary for case in cases]),
         method=METHOD,
         baseline=BASELINE,
         reflection=REFLECTION_WORDS,

@@ -1,0 +1,25 @@
+"""Family and size of a model, from its path: names of models have both."""
+
+from __future__ import annotations
+
+import re
+
+SIZE = re.compile(r"(\d+(?:\.\d+)?)([bBmM])")
+
+
+def size_of(path: str) -> float | None:
+    """Return the billions of parameters that a path names, as 3.0 for ``Qwen/Qwen2.5-3B-Instruct``; None without."""
+    for word in _words(path):
+        if found := SIZE.fullmatch(word):
+            return float(found[1]) / (1 if found[2] in "bB" else 1000)
+    return None
+
+
+def family_of(path: str) -> str:
+    """Return the name of a model without its size and version, as ``Qwen-Instruct``."""
+    words = [word for word in _words(path) if not SIZE.fullmatch(word) and not re.fullmatch(r"[\d.]+", word)]
+    return "-".join(re.sub(r"[\d.]+$", "", word) or word for word in words)
+
+
+def _words(path: str) -> list[str]:
+    return path.rstrip("/").rpartition("/")[2].split("-")
