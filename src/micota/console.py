@@ -41,6 +41,8 @@ def quieten() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # its import sets the level of its logger by this
     warnings.filterwarnings("ignore", module="lightning|torch|transformers|mergekit|wandb")
     logging.captureWarnings(True)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it prints each retry of a request to the console

@@ -102,6 +102,17 @@ def test_answers_are_checked_where_rows_have_a_gold(build: Build, tmp_path: Path
     }  # fmt: skip
 
 
+def test_where_no_row_is_left_the_reasons_are_named(build: Build, tmp_path: Path) -> None:
+    rows = [SHAPES["limo"] | {"answer": "5"}, SHAPES["limo"] | {"kind": "other"}]
+    with pytest.raises(SourceError, match=r"no row is left to train on \(rows 1, completions 1, incorrect 1\)"):
+        build(lines(tmp_path / "rows.jsonl", rows[0]))
+    with pytest.raises(SourceError, match=r"rows.jsonl:1: data.only names kind: there is no such column; it has quest"):
+        build(lines(tmp_path / "rows.jsonl", *rows), only={"kind": ["other"]})
+    worked = SHAPES["limo"] | {"answer": "first this\nthen 2", "kind": "other"}
+    manifest, _ = build(lines(tmp_path / "rows.jsonl", worked, worked | {"kind": "x"}), only={"kind": "other"})
+    assert manifest.counts["not_checked"] == manifest.counts["other_rows"] == 1, "a worked solution is no final answer"
+
+
 def test_questions_of_a_benchmark_are_dropped_where_rows_have_a_gold(build: Build, tmp_path: Path) -> None:
     test = json.loads((Path(graph.__file__).parents[1] / "tiny/problems/test_easy.jsonl").read_text().splitlines()[0])
     row = {"problem": test["problem"], "solution": f"\\boxed{{{test['answer']}}}"}
@@ -198,9 +209,11 @@ def test_refused_rows_are_one_line_with_file_row_field_and_value(
     ("rows.jsonl", b'{"prompt": "\xff"}\n', "rows.jsonl:1: not UTF-8 (invalid start byte at byte 12)"),
     ("rows.jsonl", b'{"prompt": "a"\n', "rows.jsonl:1: not valid JSON"),
     ("rows.json", b'[{"prompt": "a"}', "rows.json: not valid JSON"),
+    ("rows.json", b'{\n "data": []\n}', "rows.json: one JSON object over several lines; accepted: a list of objects"),
     ("rows.json", b'["a"]', "rows.json, row 1: expected a JSON object, not str"),
     ("rows.csv", b"prompt,completion\na\n", "rows.csv:2: 1 cells, and the header names 2 columns (prompt, completion)"),
     ("rows.csv", b"prompt,completion\n\xff,b\n", "rows.csv:2: not UTF-8"),
+    ("rows.csv", b"prompt,completion,prompt\na,b,c\n", "rows.csv:1: the header names 'prompt' twice"),
     ("rows.csv", b'prompt,completion\n"a,b\n', "rows.csv:2: not valid CSV"),
     ("rows.parquet", b"PAR1", "rows.parquet: the Parquet file cannot be read"),
     ("rows.jsonl.gz", b"plain", "rows.jsonl.gz: the gzip file is damaged"),

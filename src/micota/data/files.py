@@ -133,10 +133,14 @@ def _json(path: Path) -> Iterator[Numbered]:
     """A list of objects, or JSON lines under another name, as the hub has them."""
     with _open(path) as handle:
         content = handle.read()
-    if not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
-        del content
+    text = content.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not text.startswith(b"["):
+        if text.partition(b"\n")[0].strip() == b"{":
+            raise SourceError(f"{path}: one JSON object over several lines; accepted: a list of objects, or one a line")
+        del content, text
         yield from _json_lines(path)
         return
+    del text
     rows = _parsed(content, str(path))
     del content
     for number, row in enumerate(rows, start=1):
@@ -169,6 +173,8 @@ def _csv(path: Path) -> Iterator[Numbered]:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
             header = next(reader, [])
+            if repeated := {name for name in header if header.count(name) > 1}:
+                raise SourceError(f"{path}:1: the header names {min(repeated)!r} twice; accepted: one column of a name")
             for cells in reader:
                 number = reader.line_num
                 if not cells:

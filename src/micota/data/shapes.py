@@ -248,7 +248,7 @@ SHAPES.add(
     Shape(
         name="prompt and completion",
         about="A prompt and its completion, as texts or as lists of turns.",
-        needs={"prompt": ("prompt",), "completion": ("completion", "response", "output")},
+        needs={"prompt": ("prompt", "query", "input"), "completion": ("completion", "response", "output")},
         takes={"system": ("system",)},
         read=_prompt,
     )

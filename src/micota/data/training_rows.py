@@ -125,8 +125,9 @@ class Fields:
             value = value[0]
         if is_missing(value) or isinstance(value, bool | list | dict):
             return None
-        text = f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
-        return self.whole("gold", text.strip()) or None
+        text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+        # A column of that name that holds worked solutions has no final answers to compare with.
+        return None if "\n" in text else self.whole("gold", text) or None
 
     def count(self) -> int:
         value = self.values.get("num_tokens")

@@ -205,7 +205,8 @@ class TokenCounts:
             revision = None if self._model.path.startswith("bundled:") else self._model.revision
             self._tokenizer = load_tokenizer(model_folder(self._model.path), revision)
         try:
-            batch = self._tokenizer([row.completion for row in rows], add_special_tokens=False)["input_ids"]
+            texts = [row.completion for row in rows]
+            batch = self._tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         except Exception:  # the library tokenizers raises plain ones; a text alone shows which one it is
             return [self._alone(row) for row in rows]
         return [len(ids) for ids in batch]

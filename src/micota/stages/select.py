@@ -17,6 +17,7 @@ from micota.data.filters import Filters, best
 from micota.data.mixtures import choose, match, mixture, most_likely
 from micota.data.prompts import messages, split, target
 from micota.data.sources import load_problems
+from micota.errors import SourceError
 from micota.grading.graders import graders_of, prediction, submission
 from micota.graph import DataSpec, FilteredSpec, MatchedSpec, MixtureSpec, MostLikelySpec, RowsSpec, likelihood_of
 from micota.records import BPC, COMPLETIONS, DATA, Completion, Example, ExampleScore, Problem, Verdict
@@ -99,6 +100,12 @@ def file_rows(work: Work[RowsSpec], problems: list[Problem]) -> Chosen:
     """Rows of a file, a folder or a set of the hub."""
     spec = work.node.spec
     examples = file_examples(work)
+    if not examples:
+        dropped = [f"{name.removeprefix('dropped_')} {count}" for name, count in work.build.counts.items() if count]
+        raise SourceError(
+            f"data.path={spec.rows.path!r}: no row is left to train on ({', '.join(dropped)}); accepted: rows that "
+            f"pass select.filters=[{', '.join(spec.select.filters)}] and data.only"
+        )
     order = {id(example): index for index, example in enumerate(examples)}
     chosen = choose(examples, spec.select.num_examples, spec.seed)
     return Chosen(examples=sorted(chosen, key=lambda example: order[id(example)]))
