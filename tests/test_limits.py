@@ -28,7 +28,7 @@ def test_a_pace_is_even_and_corrected() -> None:
 
 def test_an_account_waits_for_open_requests() -> None:
     async def run() -> list[bool]:
-        account = Account(0, 1e6, 10)
+        account = Account(lambda prompt, completion: completion, 10)
         first = await account.admit(8)
         second = asyncio.create_task(account.admit(8))  # not sure to fit beside the first
         await asyncio.sleep(0)

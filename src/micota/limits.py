@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
-MILLION = 1e6
 RECHECK_S = 1.0  # a wait is looked at again, since replies correct what was taken for them
 
 
@@ -55,12 +54,12 @@ class Account:
     """The cost of the completions of one artifact.
 
     Args:
-        prompt_price, completion_price: of a million tokens.
+        price_of: the price of tokens of prompts and of completions.
         max_cost: no request is sent that is expected to cost more than what is left of it; null: no limit.
     """
 
-    def __init__(self, prompt_price: float, completion_price: float, max_cost: float | None) -> None:
-        self._prices = prompt_price, completion_price
+    def __init__(self, price_of: Callable[[float, float], float], max_cost: float | None) -> None:
+        self._price_of = price_of
         self.max_cost = max_cost
         self.spent = 0.0
         self._num_paid = 0
@@ -87,7 +86,7 @@ class Account:
             while self.max_cost is not None:
                 if self.spent >= self.max_cost:
                     return False
-                expected = self.spent / self._num_paid if self._num_paid else self._cost(0, max_tokens)
+                expected = self.spent / self._num_paid if self._num_paid else self._price_of(0, max_tokens)
                 if not self._open or self.spent + (self._open + 1) * expected <= self.max_cost:
                     break
                 await self._changed.wait()
@@ -103,8 +102,5 @@ class Account:
             self._changed.notify_all()
 
     def _pay(self, num_prompt_tokens: int, num_tokens: int) -> None:
-        self.spent += self._cost(num_prompt_tokens, num_tokens)
+        self.spent += self._price_of(num_prompt_tokens, num_tokens)
         self._num_paid += 1
-
-    def _cost(self, num_prompt_tokens: int, num_tokens: int) -> float:
-        return (self._prices[0] * num_prompt_tokens + self._prices[1] * num_tokens) / MILLION

@@ -254,3 +254,19 @@ def test_what_does_not_fit_is_refused(url: str, tmp_path: Path) -> None:
         generate([*settings, "prompt.generation_as_chat=false"])
     with pytest.raises(ConfigError, match=r"engine\.chat\.url is not set; accepted: the base URL"):
         generate(["data=strong", "engine=chat"])
+
+
+def test_a_plan_has_the_price_of_an_api(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    from micota import graph
+    from micota.artifacts.store import Store
+    from micota.runtime.plan import show_plan
+
+    settings = ["experiment=tiny", "data=strong", "engine=chat", "engine.chat.url=http://localhost:1/v1",
+                "problems.limit=1000", "engine.chat.prompt_price=1000", "engine.chat.completion_price=2000",
+                "cost.prompt_tokens=10", "cost.long_tokens=100", f"artifacts={tmp_path}"]  # fmt: skip
+    config = micota.compose(settings, "generate")
+    console = Console(record=True, width=200, quiet=False, file=(tmp_path / "out").open("w"))
+    show_plan(config, Store(tmp_path), [graph.data(config, config.data)], console)
+    assert "Completions of APIs cost 210 in all" in console.export_text()  # 1000 x (10 x 1000 + 100 x 2000) / 10^6

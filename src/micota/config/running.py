@@ -13,6 +13,7 @@ from micota.config.sampling import SamplingConfig
 
 AUTO = "auto"
 AUTOMATIC = ("hf", "vllm")  # what engine=auto may stand for
+MILLION = 1e6
 URL = "the base URL of an OpenAI-compatible API, as http://localhost:8000/v1"
 
 
@@ -145,6 +146,10 @@ class ChatConfig(EndpointConfig):
     max_errors: int = positive(
         8, about="The run ends after this many refused requests in a row; others are rows with an error.", results=False
     )
+
+    def price_of(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """The price of tokens."""
+        return (self.prompt_price * prompt_tokens + self.completion_price * completion_tokens) / MILLION
 
     def conflicts(self) -> Iterator[str]:
         if self.max_cost is not None and not (self.prompt_price or self.completion_price):

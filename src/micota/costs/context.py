@@ -35,6 +35,7 @@ class Estimate:
     disk: int = 0  # bytes that stay
     scratch: int = 0  # bytes that are needed besides while it runs
     work: float = 0
+    price: float = 0  # of an API, in the currency of its prices
     weights: int = 0
     is_measured: bool = False
     name: str = ""  # of the model that runs

@@ -37,7 +37,8 @@ def _answers(
     machine, config = context.machine, context.config(node)
     engine, generated = config.engine, count * tokens
     if engine.is_elsewhere:
-        return Estimate(generated=generated)
+        price = 0.0 if engine.chat is None else engine.chat.price_of(count * context.cost.prompt_tokens, generated)
+        return Estimate(generated=generated, price=price)
     shape = context.shape(model)
     if shape is None:
         return Estimate(generated=generated, problems=(UNKNOWN,), name=model.name)

@@ -180,6 +180,8 @@ def notes(costs: Costs) -> list[str]:
         f"checkpoints of the largest training ({number(total.peak_disk - total.disk)}B)."
         + (" It is the sum of what fits." if costs.problems else "")
     ]
+    if price := sum(one.price for one in total.estimates):
+        lines.append(f"Completions of APIs cost {price:.3g} in all, by engine.chat.prompt_price and completion_price.")
     if costs.num_measured:
         lines.append(f"Measured on this machine: the speeds of {costs.num_measured} of {stages} stages.")
     if costs.num_measured < stages:

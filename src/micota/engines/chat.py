@@ -45,7 +45,7 @@ class ChatEngine:
         self.chat = config.chat
         self.concurrency = config.rows
         self.model = config.chat.model or folder
-        self.account = Account(config.chat.prompt_price, config.chat.completion_price, config.chat.max_cost)
+        self.account = Account(config.chat.price_of, config.chat.max_cost)
         self.endpoint = Endpoint(config.chat, KEY)
         self.template_args: dict[str, Any] = {}
 
