@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from micota.cli.grade_file import grade_file
+from micota.errors import SourceError
 
 RunCommand = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -83,3 +87,55 @@ def test_files_as_other_programs_write_them(run_command: RunCommand, tmp_path: P
     done = run_command("evaluate", f"grade={path}")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["outcomes"] == {"correct": 2}
+
+
+def several(tmp_path: Path, *rows: dict[str, Any]) -> Path:
+    path = tmp_path / "several.jsonl"
+    path.write_text("".join(json.dumps({"answer": "4", **row}) + "\n" for row in rows))
+    return path
+
+
+def test_several_samples_of_one_problem(tmp_path: Path, composed: Any) -> None:
+    texts = {
+        "a": ["\\boxed{4}", "\\boxed{4.0}", "\\boxed{5}", "none"],
+        "b": ["\\boxed{4}", "\\boxed{7}", "\\boxed{7.0}", "\\boxed{7.0}"],
+    }
+    rows = [
+        {"problem_id": name, "sample": sample, "completion": text}
+        for name, answers in texts.items()
+        for sample, text in enumerate(answers)
+    ]  # fmt: skip
+    path = several(tmp_path, *rows)
+    summary = grade_file(composed("evaluate", f"grade={path}"))
+    assert (summary["rows"], summary["num_problems"], summary["num_samples"]) == (8, 2, 4)
+    assert summary["accuracy"] == 3 / 8 and summary["low"] < 3 / 8 < summary["high"]
+    assert summary["pass_at"]["4"]["value"] == 1 and summary["majority_at"]["4"]["value"] == 0.5
+    scored = [json.loads(line) for line in path.with_name("several.scores.jsonl").read_text().splitlines()]
+    assert [row.get("group") for row in scored] == [0, 0, 1, None, 0, 1, 1, 1]
+    assert scored[1]["problem_id"] == "a" and scored[1]["sample"] == 1
+
+
+def test_unit_and_rule_of_a_row(tmp_path: Path, composed: Any) -> None:
+    rows = [
+        {"id": 1, "completion": "\\boxed{4\\text{ cm}}", "unit": "cm"},
+        {"id": 2, "completion": "so 12 and then 4"},
+        {"id": 3, "completion": "so 12 and then 4", "rule": "gsm8k"},
+    ]
+    path = several(tmp_path, *rows)
+    grade_file(composed("evaluate", f"grade={path}"))
+    scored = [json.loads(line) for line in path.with_name("several.scores.jsonl").read_text().splitlines()]
+    assert scored[0]["correct"] is True
+    assert [row["graders"]["paper_rule"] for row in scored[1:]] == [None, True]
+
+
+@pytest.mark.parametrize(("rows", "text"), [
+    ([{"problem_id": 1, "sample": 0}, {"problem_id": 1, "sample": 0}], "id '1', sample 0, stands on line 1 too"),
+    ([{"problem_id": 1, "sample": -1}], "sample=-1; accepted: a whole number from 0"),
+    ([{"id": 1, "rule": "mine"}], "rule='mine'; accepted: hendrycks, zeros, gsm8k"),
+    ([{"problem_id": 1}, {"problem_id": 1, "sample": 1, "answer": "5"}], "has the answer '5' here, and '4' before"),
+    ([{"problem_id": 1}, {"problem_id": 1, "sample": 1}, {"problem_id": 2}], "problem '2' has 1 samples and others"),
+])  # fmt: skip
+def test_rows_of_samples_that_do_not_fit(tmp_path: Path, composed: Any, rows: list[dict[str, Any]], text: str) -> None:
+    path = several(tmp_path, *[{"completion": "\\boxed{4}", **row} for row in rows])
+    with pytest.raises(SourceError, match=re.escape(text)):
+        grade_file(composed("evaluate", f"grade={path}"))

@@ -5,25 +5,30 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from micota.analysis.intervals import wilson
 from micota.artifacts.jsonl import json_line, write_text
-from micota.config import ANSWER_TYPES, EvaluateConfig, EvaluationConfig
+from micota.config import ANSWER_TYPES, PAPER_RULES, EvaluateConfig, EvaluationConfig
 from micota.console import open_console, progress_bar
 from micota.data.sources import read_rows
 from micota.errors import SourceError
 from micota.grading.gold import GoldError, joined, listed
-from micota.grading.graders import Submission, gold_for, graders_of
+from micota.grading.graders import Graders, Submission, gold_for, graders_of
+from micota.grading.groups import grouped
 from micota.grading.judge import add_judged
-from micota.records import Problem, Verdict, outcome_of
+from micota.grading.scores import summarise
+from micota.records import Problem, Score, Verdict
 from micota.stages.grade import CHUNK
 
-FORM = '{"id", "completion", "answer"} and, if wanted, "answer_type", "tolerance", "unit", "finish_reason", "problem"'
+FORM = (
+    '{"id", "completion", "answer"} and, if wanted, "problem_id", "sample" (several answers to one problem), '
+    '"answer_type", "tolerance", "unit", "rule", "finish_reason", "num_tokens", "problem"'
+)
+Graded = tuple[Problem, dict[str, Any]]  # the problem of a row, and the row
 
 
 def grade_file(config: EvaluateConfig, console: Console | None = None) -> dict[str, Any]:
@@ -38,52 +43,81 @@ def grade_file(config: EvaluateConfig, console: Console | None = None) -> dict[s
     path = Path(config.grade)
     if not path.is_file():
         raise SourceError(f"grade={str(path)!r}: there is no such file; accepted: a .jsonl file with rows {FORM}")
-    scored, outcomes = graded(read_rows(path), str(path), config.evaluation, console)
+    scored, scores = graded(read_rows(path), str(path), config.evaluation, console)
     target = path.with_name(path.name.removesuffix(".jsonl") + ".scores.jsonl")
     write_text(target, "".join(json_line(row) for row in scored))
-    summary = _summary(scored, outcomes, config.evaluation.grader, target)
+    summary = _summary(scores, target)
     print(json.dumps(summary))
     return summary
 
 
 def graded(
     given: Iterable[Mapping[str, Any]], name: str, evaluation: EvaluationConfig, console: Console
-) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """Return the verdicts on answers of any model, a row each, and the number of each outcome.
+) -> tuple[list[dict[str, Any]], list[Score]]:
+    """Return the verdicts on answers of any model: a row each for the user, and as scores.
 
     Raises:
-        SourceError: a row lacks a field; the text has ``name`` and its number.
+        SourceError: a row lacks a field, or problems differ in their number of samples; the text has ``name``, and the
+            number of the row.
     """
     rows = list(_rows(given, name))
+    _check_samples(rows, name)
     verdicts: list[dict[str, Verdict]] = []
     with graders_of(evaluation) as graders, progress_bar(console) as bar:
         task = bar.add_task(f"grade {Path(name).name}", total=len(rows), note="")
         for start in range(0, len(rows), CHUNK):
-            chunk = [
-                Submission(problem, row["completion"], row.get("finish_reason") != "length")
-                for problem, row in rows[start : start + CHUNK]
-            ]
-            verdicts += graders.grade(chunk)
+            verdicts += _verdicts(graders, rows[start : start + CHUNK])
             bar.update(task, completed=len(verdicts), note="")
-    if evaluation.judge.url is not None:
-        for _ in add_judged(verdicts, [problem for problem, _ in rows], evaluation.judge):
-            pass
-    scored = [_scored(row, by, evaluation.grader) for (_, row), by in zip(rows, verdicts, strict=True)]
-    outcomes = Counter(_outcome(row, by[evaluation.grader]) for (_, row), by in zip(rows, verdicts, strict=True))
-    return scored, outcomes
+        if evaluation.judge.url is not None:
+            for _ in add_judged(verdicts, [problem for problem, _ in rows], evaluation.judge):
+                pass
+        scores = [_score(row, by, evaluation.grader) for row, by in zip(rows, verdicts, strict=True)]
+        scores = grouped(scores, {problem.id: problem for problem, _ in rows}, graders)
+    return [_scored(row, score) for (_, row), score in zip(rows, scores, strict=True)], scores
 
 
-def _rows(given: Iterable[Any], origin: str) -> Iterator[tuple[Problem, dict[str, Any]]]:
+def _verdicts(graders: Graders, rows: Sequence[Graded]) -> list[dict[str, Verdict]]:
+    """The verdicts on rows, each by its own published rule."""
+    verdicts: list[dict[str, Verdict]] = [{} for _ in rows]
+    for rule in dict.fromkeys(_rule(row) for _, row in rows):
+        places = [index for index, (_, row) in enumerate(rows) if _rule(row) == rule]
+        chosen = [rows[index] for index in places]
+        submissions = [
+            Submission(problem, row["completion"], row.get("finish_reason") != "length") for problem, row in chosen
+        ]
+        for index, by in zip(places, graders.grade(submissions, rule), strict=True):
+            verdicts[index] = by
+    return verdicts
+
+
+def _rule(row: Mapping[str, Any]) -> str:
+    return row.get("rule") or PAPER_RULES[0]
+
+
+def _check_samples(rows: Sequence[Graded], origin: str) -> None:
+    """Refuse problems with different numbers of samples: an average over them would weigh problems by it."""
+    counts = Counter(problem.id for problem, _ in rows)
+    most = max(counts.values())
+    short = [identity for identity, count in counts.items() if count < most]
+    if short:
+        raise SourceError(
+            f"{origin}: problem {short[0]!r} has {counts[short[0]]} samples and others have {most} ({len(short)} have "
+            "fewer); accepted: the same number of samples of each problem"
+        )
+
+
+def _rows(given: Iterable[Any], origin: str) -> Iterator[Graded]:
     """Yield every row with its problem, after checks of all rows: an error lists every bad one.
 
     Raises:
         SourceError: a row lacks a field or has a bad one; the text has the number of each.
     """
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str, int], int] = {}
+    problems: dict[str, Problem] = {}
     bad: list[str] = []
-    rows: list[tuple[Problem, dict[str, Any]]] = []
+    rows: list[Graded] = []
     for number, row in enumerate(given, start=1):
-        complaint = _complaint(row, seen, number)
+        complaint = _complaint(row) or _complaint_among(row, seen, problems, number)
         if complaint is not None:
             bad.append(f"{origin}:{number}: {complaint}")
         else:
@@ -95,11 +129,11 @@ def _rows(given: Iterable[Any], origin: str) -> Iterator[tuple[Problem, dict[str
     yield from rows
 
 
-def _complaint(row: Any, seen: dict[str, int], number: int) -> str | None:
-    """What is wrong with a row, or None; adds its id to ``seen``."""
+def _complaint(row: Any) -> str | None:
+    """What is wrong with a row alone, or None."""
     if not isinstance(row, Mapping):
         return f"{type(row).__name__}; a row is {FORM}"
-    for name in ("id", "completion", "answer"):
+    for name in ("problem_id" if "problem_id" in row else "id", "completion", "answer"):
         if name not in row:
             return f"no {name!r}; a row is {FORM}"
     if not isinstance(row["completion"], str):
@@ -110,18 +144,44 @@ def _complaint(row: Any, seen: dict[str, int], number: int) -> str | None:
             return f"answer is {type(answer).__name__}; accepted: a string or a number, or a list of right answers"
         if isinstance(answer, float) and not math.isfinite(answer):
             return f"answer is {answer}; accepted: a string or a finite number"
-    if not isinstance(row["id"], str | int) or isinstance(row["id"], bool):
-        return f"id is {type(row['id']).__name__}; accepted: a string or an integer"
-    if row.get("answer_type") not in (None, *ANSWER_TYPES):
-        return f"answer_type={row['answer_type']!r}; accepted: {', '.join(ANSWER_TYPES)}"
-    identity = str(row["id"])
-    if identity in seen:
-        return f"id {identity!r} stands on line {seen[identity]} too; ids must be unique"
-    seen[identity] = number
+    return _complaint_on_options(row)
+
+
+def _complaint_on_options(row: Mapping[str, Any]) -> str | None:
+    """What is wrong with the ids and the optional fields of a row, or None."""
+    for name in ("id", "problem_id"):
+        if name in row and (not isinstance(row[name], str | int) or isinstance(row[name], bool)):
+            return f"{name} is {type(row[name]).__name__}; accepted: a string or an integer"
+    for name in ("sample", "num_tokens"):
+        if name in row and (type(row[name]) is not int or row[name] < 0):
+            return f"{name}={row[name]!r}; accepted: a whole number from 0"
+    for name, accepted in (("answer_type", ANSWER_TYPES), ("rule", PAPER_RULES)):
+        if row.get(name) not in (None, *accepted):
+            return f"{name}={row[name]!r}; accepted: {', '.join(accepted)}"
+    return None
+
+
+def _complaint_among(
+    row: Mapping[str, Any], seen: dict[tuple[str, int], int], problems: dict[str, Problem], number: int
+) -> str | None:
+    """What is wrong with a row's gold, or with the row beside those before it, or None; adds it to them."""
     try:
-        gold_for(_problem(row))
+        problem = _problem(row)
+        gold_for(problem)
     except GoldError as error:
         return str(error)
+    key = problem.id, row.get("sample", 0)
+    if key in seen:
+        of_sample = f", sample {key[1]}," if "sample" in row else ""
+        several = '; or rows of one "problem_id" have a "sample" each' if "sample" not in row else ""
+        return f"id {problem.id!r}{of_sample} stands on line {seen[key]} too; ids must be unique{several}"
+    seen[key] = number
+    first = problems.setdefault(problem.id, problem)
+    if first != problem:
+        return (
+            f"problem {problem.id!r} has the answer {problem.answer!r} here, and {first.answer!r} before; accepted: samples "
+            "of one problem with the same answer, type, unit and tolerance"
+        )
     return None
 
 
@@ -129,7 +189,7 @@ def _problem(row: Mapping[str, Any]) -> Problem:
     answers = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
     tolerance = row.get("tolerance")
     return Problem(
-        id=str(row["id"]),
+        id=str(row.get("problem_id", row.get("id"))),
         problem=str(row.get("problem", "")),
         answer=joined([str(answer).strip() for answer in answers]),
         answer_type=row.get("answer_type") or "auto",
@@ -138,34 +198,41 @@ def _problem(row: Mapping[str, Any]) -> Problem:
     )
 
 
-def _outcome(row: dict[str, Any], chosen: Verdict) -> str:
-    return outcome_of(chosen.correct, chosen.prediction, row.get("finish_reason"), chosen.reason)
-
-
-def _scored(row: dict[str, Any], by: dict[str, Verdict], grader: str) -> dict[str, Any]:
-    """A row of the output."""
+def _score(graded: Graded, by: dict[str, Verdict], grader: str) -> Score:
+    problem, row = graded
     chosen = by[grader]
-    return {
-        "id": row["id"],
-        "prediction": chosen.prediction,
-        "correct": chosen.correct,
-        "reason": "truncated" if _outcome(row, chosen) == "truncated" else chosen.reason,
-        "graders": {name: verdict.correct for name, verdict in by.items()},
+    return Score(
+        problem_id=problem.id,
+        sample=row.get("sample", 0),
+        prediction=chosen.prediction,
+        correct=chosen.correct,
+        reason=chosen.reason,
+        answer=problem.answer,
+        grader=grader,
+        graders={name: verdict.correct for name, verdict in by.items()},
+        finish_reason=row.get("finish_reason") or "stop",
+        num_tokens=row.get("num_tokens", 0),
+    )
+
+
+def _scored(row: dict[str, Any], score: Score) -> dict[str, Any]:
+    """A row of the output: what names it, and its verdict; where problems have several samples, the group of equal
+    answers."""
+    names = {name: row[name] for name in ("id", "problem_id", "sample") if name in row}
+    return names | {
+        "prediction": score.prediction,
+        "correct": score.correct,
+        "reason": "truncated" if score.outcome == "truncated" else score.reason,
+        "graders": score.graders,
+        **({"group": score.group} if score.group is not None else {}),
     }
 
 
-def _summary(scored: list[dict[str, Any]], outcomes: Counter[str], grader: str, target: Path) -> dict[str, Any]:
-    right = sum(row["correct"] is True for row in scored)
-    accuracy = wilson(right, len(scored))
-    return {
-        "file": str(target),
-        "rows": len(scored),
-        "grader": grader,
-        "accuracy": accuracy.value,
-        "low": accuracy.low,
-        "high": accuracy.high,
-        "outcomes": dict(outcomes),
-        "graders": {
-            name: sum(row["graders"][name] is True for row in scored) / len(scored) for name in scored[0]["graders"]
-        },
+def _summary(scores: Sequence[Score], target: Path) -> dict[str, Any]:
+    """The summary of a file: that of a benchmark's scores; costs only where rows have their tokens."""
+    summary = summarise(scores)
+    costs = ("num_tokens", "tokens_per_right")
+    dropped = {"standard_error", "seconds_per_right", *(costs if not summary["num_tokens"] else ())}
+    return {"file": str(target), "rows": len(scores)} | {
+        name: value for name, value in summary.items() if name not in dropped
     }

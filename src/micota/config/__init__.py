@@ -41,7 +41,7 @@ from micota.config.parse import (
     unknown_key,
     without_keys,
 )
-from micota.config.problems import ANSWER_TYPES, BenchConfig, PromptConfig, QuestionsConfig, SourceConfig
+from micota.config.problems import ANSWER_TYPES, PAPER_RULES, BenchConfig, PromptConfig, QuestionsConfig, SourceConfig
 from micota.config.running import (
     ChatConfig,
     EndpointConfig,
@@ -74,6 +74,7 @@ __all__ = [
     "GRADERS",
     "GROUPS",
     "MERGE_METHODS",
+    "PAPER_RULES",
     "PRUNINGS",
     "SCHEMAS",
     "TOOLS",

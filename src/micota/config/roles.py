@@ -20,6 +20,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from micota.config.maps import as_given, with_entries
 from micota.config.models import ModelConfig
+from micota.config.own_bench import with_own_benchmark
 from micota.config.running import EngineConfig, TrainerConfig
 from micota.config.schemas import Config
 from micota.errors import ConfigError
@@ -34,12 +35,13 @@ WITHOUT = re.compile(r"^~(engine|trainer)@([A-Za-z_]+)\.\1$")
 
 def for_hydra(overrides: Iterable[str]) -> list[str]:
     """Overrides as Hydra takes them: ``ta.trainer=fsdp`` as ``trainer@ta.trainer=fsdp``, new entries of maps as
-    appended options.
+    appended options, ``bench.path=mine.jsonl`` as an entry ``mine``.
 
     Raises:
         ConfigError: a model that is never fine-tuned is given a trainer.
     """
-    return with_entries(NO_CHOICE.sub(r"~\2@\1.\2", TYPED.sub(_group, override)) for override in overrides)
+    typed = with_own_benchmark(overrides)
+    return with_entries(NO_CHOICE.sub(r"~\2@\1.\2", TYPED.sub(_group, override)) for override in typed)
 
 
 def _group(match: re.Match[str]) -> str:

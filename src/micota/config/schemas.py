@@ -186,7 +186,9 @@ class EvaluateConfig(Config):
     )
     regrade: bool = plain(False, about="true: grade stored answers again, without a model.", results=False)
     grade: str | None = plain(
-        None, about="A JSONL file of rows {id, completion, answer, answer_type?} to grade instead.", results=False
+        None,
+        about="A JSONL file of rows {id, completion, answer, problem_id?, sample?, ...} to grade instead.",
+        results=False,
     )
     rank_shift: bool = plain(
         False,
