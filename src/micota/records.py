@@ -101,7 +101,8 @@ class Score:
 
     Samples of a problem with equal answers have the same ``group``, null without an answer or with one sample a
     problem. ``seconds`` is the time from the start of the answer to its end; ``level`` and ``subject`` are those of the
-    problem, null where its rows have none.
+    problem, null where its rows have none. ``right_at`` has by token budget whether the answer cut there is right,
+    where that was measured.
     """
 
     problem_id: str
@@ -118,6 +119,7 @@ class Score:
     seconds: float | None = None
     level: str | None = None
     subject: str | None = None
+    right_at: dict[str, bool] | None = None
 
     @property
     def outcome(self) -> str:

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 from synthetic_store import score
 
-from micota.analysis.metrics import by_label, cost, described, flat, majority_at, majority_values, pass_at, shown_ks
+from micota.analysis.metrics import (
+    by_budget,
+    by_label,
+    cost,
+    crossings,
+    described,
+    flat,
+    majority_at,
+    majority_values,
+    pass_at,
+    shown_ks,
+)
 from micota.records import Score
 
 Vote = tuple[int | None, bool]
@@ -78,6 +89,23 @@ def test_metrics_of_a_benchmark() -> None:
 def test_seeds_are_averaged_within_a_problem() -> None:
     one, other = rows({"p": "aaaa", "q": "bbbb"}), rows({"p": "bbbb", "q": "bbbb"})
     assert pass_at([one, other])[4].value == majority_at([one, other])[4].value == pytest.approx(0.25)
+
+
+def test_accuracy_by_token_budget() -> None:
+    scores = [
+        replace(score(name, 0, True), right_at={"8": name == "p", "64": True, "16": name in "pq"}) for name in "pqrs"
+    ]
+    curve = by_budget(scores)
+    assert [(budget, estimate.value) for budget, estimate in curve.items()] == [(8, 0.25), (16, 0.5), (64, 1.0)]
+    assert flat(described(scores))["budget/16"] == 0.5
+
+
+def test_curves_cross_between_budgets() -> None:
+    base = {8: 0.5, 16: 0.5, 64: 0.5}
+    assert crossings({8: 0.2, 16: 0.4, 64: 0.6}, base) == [(pytest.approx(32), True)]
+    assert crossings({8: 0.6, 16: 0.4, 64: 0.4}, base) == [(pytest.approx(8 * 2**0.5), False)]
+    assert crossings({8: 0.2, 16: 0.5, 64: 0.6}, base) == [(pytest.approx(16), True)]
+    assert crossings({8: 0.6, 16: 0.6}, base) == crossings({}, base) == []
 
 
 def test_what_rows_lack_is_left_out() -> None:

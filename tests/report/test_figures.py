@@ -194,3 +194,19 @@ def test_figures_leave_background_and_text_colour_to_the_page(compared: Summary)
         assert not any(
             "color" in axis.get("title", {}).get("font", {}) for axis in layout.values() if isinstance(axis, dict)
         )
+
+
+def test_curves_over_the_token_budget_name_their_crossings() -> None:
+    curves = {"instruct": [0.3, 0.5, 0.58], "micota": [0.1, 0.4, 0.79], "strong": [0.0, 0.1, 0.23]}
+    recipes = [
+        replace(
+            row(name, values[-1], [30]),
+            by_budget={"average": dict(zip((64, 128, 256), (Estimate(v, v / 2, v) for v in values), strict=True))},
+        )
+        for name, values in curves.items()
+    ]
+    made = figures(summary(recipes))["budget"]
+    assert [trace.name for trace in made.data] == list(curves) and list(made.data[1].x) == [64, 128, 256]
+    assert made.data[1].y[2] == pytest.approx(79)
+    text = captions(summary(recipes))["budget"][1]
+    assert "Micota is above it from 160 tokens on." in text and "strong" not in text.lower()

@@ -82,8 +82,11 @@ def bounded_mean(values: Values, alpha: float = ALPHA) -> Estimate:
     scale = 1 + share * q**2 / count
     shift = slope * q**2 / (2 * count) / scale
     half = math.sqrt(shift**2 + share * spread * q**2 / count / scale)
-    low = 0.0 if mean == 0 else max(0.0, mean + shift - half)
-    return Estimate(mean, low, 1.0 if mean == 1 else min(1.0, mean + shift + half))
+    # No values vary more than those that are all or nothing, so neither end goes beyond Wilson's; with a few problems,
+    # Student's quantile would.
+    widest = wilson(mean * count, count, alpha)
+    low = 0.0 if mean == 0 else max(0.0, widest.low, mean + shift - half)
+    return Estimate(mean, low, 1.0 if mean == 1 else min(1.0, widest.high, mean + shift + half))
 
 
 def paired_mean(deltas: Values, alpha: float = ALPHA) -> Estimate:

@@ -7,12 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from micota.analysis.intervals import Estimate
-from micota.analysis.statistics import average_at_k, mean_estimate, num_samples, pass_values
+from micota.analysis.statistics import average_at_k, mean_estimate, num_samples, pass_values, problem_means
 from micota.records import AMBIGUOUS, NOT_PROMPTED, Score
 from micota.seeding import seed_of
 
@@ -138,6 +139,35 @@ def by_label(scores: Iterable[Score], label: str) -> dict[str, Estimate]:
     return {name: average_at_k(rights_of(parts[name])) for name in sorted(parts, key=_order)}
 
 
+def budget_values(scores: Iterable[Score]) -> dict[int, dict[str, float]]:
+    """By token budget, each problem's share of samples that are right when cut there; empty where not measured."""
+    samples: dict[int, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for score in scores:
+        for budget, right in (score.right_at or {}).items():
+            samples[int(budget)][score.problem_id].append(right)
+    return {budget: problem_means(samples[budget]) for budget in sorted(samples)}
+
+
+def by_budget(scores: Iterable[Score]) -> dict[int, Estimate]:
+    """The accuracy of one benchmark by token budget."""
+    return {budget: mean_estimate(values) for budget, values in budget_values(scores).items()}
+
+
+def crossings(curve: Mapping[int, float], other: Mapping[int, float]) -> list[tuple[float, bool]]:
+    """The budgets at which a curve of accuracy by tokens crosses another one, with whether it is above from there on.
+
+    Between two measured budgets both are straight lines over the logarithm of the budget.
+    """
+    shared = sorted(set(curve) & set(other))
+    found = []
+    for left, right in pairwise(shared):
+        before, after = curve[left] - other[left], curve[right] - other[right]
+        if before * after < 0 or (before == 0 and after != 0 and left != shared[0]):
+            share = before / (before - after)
+            found.append((left * (right / left) ** share, after > 0))
+    return found
+
+
 def _order(name: str) -> tuple[float, str]:
     """Numbers by size (``Level 2`` before ``Level 10``), words by the alphabet."""
     digits = "".join(character for character in name if character.isdigit())
@@ -151,6 +181,7 @@ def described(scores: Sequence[Score]) -> dict[str, Any]:
         "majority_at": dict(majority_at([scores])),
         "by_level": dict(by_label(scores, "level")),
         "by_subject": dict(by_label(scores, "subject")),
+        "by_budget": dict(by_budget(scores)),
     }
     plain = {
         name: {str(key): {"value": one.value, "low": one.low, "high": one.high} for key, one in part.items()}
@@ -163,7 +194,13 @@ def described(scores: Sequence[Score]) -> dict[str, Any]:
 
 def flat(described: Mapping[str, Any]) -> dict[str, float]:
     """The same as metrics with names (``pass@8``, ``maj@8``, ``level/3``, ``subject/Algebra``), for trackers."""
-    prefixes = {"pass_at": "pass@", "majority_at": "maj@", "by_level": "level/", "by_subject": "subject/"}
+    prefixes = {
+        "pass_at": "pass@",
+        "majority_at": "maj@",
+        "by_level": "level/",
+        "by_subject": "subject/",
+        "by_budget": "budget/",
+    }
     numbers = {
         f"{prefix}{key}": float(one["value"])
         for part, prefix in prefixes.items()

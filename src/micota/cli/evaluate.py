@@ -79,7 +79,7 @@ def score_tables(store: Store, targets: list[AnyNode]) -> list[WideTable]:
         *([sampled_table(summaries)] if any("pass_at" in summary for summary in summaries.values()) else []),
         *(
             part_table(summaries, part)
-            for part in ("level", "subject")
+            for part in ("level", "subject", "budget")
             if any(f"by_{part}" in summary for summary in summaries.values())
         ),
     ]
@@ -102,7 +102,7 @@ def sampled_table(summaries: Mapping[str, Mapping[str, Any]]) -> WideTable:
 
 
 def part_table(summaries: Mapping[str, Mapping[str, Any]], part: str) -> WideTable:
-    """Accuracy by level or subject."""
+    """Accuracy by level, subject or token budget."""
     table = new_table(f"by {part}, in % with 95 % intervals")
     table.add_column("benchmark", no_wrap=True)
     table.add_column(part, no_wrap=True)

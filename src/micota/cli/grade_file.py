@@ -179,8 +179,8 @@ def _complaint_among(
     first = problems.setdefault(problem.id, problem)
     if first != problem:
         return (
-            f"problem {problem.id!r} has the answer {problem.answer!r} here, and {first.answer!r} before; accepted: samples "
-            "of one problem with the same answer, type, unit and tolerance"
+            f"problem {problem.id!r} has the answer {problem.answer!r} here, and {first.answer!r} before; accepted: "
+            "samples of one problem with the same answer, type, unit and tolerance"
         )
     return None
 

@@ -65,6 +65,15 @@ class EvaluationConfig:
     by_benchmark: bool = plain(
         True, about="false: sampling.num_samples is for all benchmarks, whatever num_samples_of has.", results=True
     )
+    budgets: list[int] = where(
+        "a list of whole numbers above 0",
+        lambda value: all(type(count) is int and count > 0 for count in value),
+        default_factory=list,
+        about="Accuracy also with stored answers cut at these numbers of tokens, as [512, 1024, 2048]; it needs the "
+        "tokenizer of the model.",
+        unit="tokens",
+        results=True,
+    )
     grader: str = one_of(GRADERS, default="typed", about="The grader that is the score.", results=True)
     judge: JudgeConfig = part(JudgeConfig, about="A model that judges answers.")
     num_workers: int | None = positive(
@@ -92,6 +101,8 @@ class EvaluationConfig:
         several = {name: count for name, count in self.num_samples_of.items() if count > 1 and self.by_benchmark}
         if several and self.sampling.temperature == 0:
             yield f"num_samples_of={several} with temperature=0 repeats one answer; set temperature above 0"
+        if self.budgets and GRADERS[self.grader].verdicts is None:
+            yield f"budgets={self.budgets} with grader={self.grader}; accepted: a grader that is a rule, or budgets=[]"
         is_half = (self.judge.url is None) != (self.judge.model is None)
         if is_half or (GRADERS[self.grader].verdicts is None and self.judge.url is None):
             yield "a judge needs both judge.url and judge.model; grader=judge needs a judge"

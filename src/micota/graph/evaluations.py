@@ -42,6 +42,7 @@ def scores(
                 judge=judge.model,
                 level_column=bench.level_column,
                 subject_column=bench.subject_column,
+                budgets=sorted(set(config.evaluation.budgets)),
             ),
             inputs={"completions": answers},
             command="evaluate",

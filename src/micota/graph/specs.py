@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from micota.config import QuestionsConfig, SamplingConfig, SelectConfig, SftConfig, SourceConfig, ThinkingConfig
@@ -250,6 +250,7 @@ class ScoresSpec(Spec):
     judge: str | None
     level_column: str | None = None
     subject_column: str | None = None
+    budgets: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from micota.report.collect import Summary
+from micota.analysis.metrics import crossings
+from micota.report.collect import BASELINE, Summary
 from micota.report.data_figures import gain_figure, gain_in_words, mix_figure, shift_figure
 from micota.report.merge_sweep import sweep_figures
 from micota.report.rows import Row, ta_title
@@ -43,6 +44,11 @@ CAPTIONS = {
         "Boxes span the middle half of the answers, the line in a box is the median, whiskers reach from the 5th to "
         "the 95th percentile. Filled boxes are correct answers, open boxes all others. Diamonds are means of all "
         "answers. The axis is logarithmic. Right: share of completions that reached the token limit without an answer.",
+    ),
+    "budget": (
+        "Accuracy against token budget",
+        "Average accuracy with 95 % interval if stored answers are cut after so many tokens. A cut answer counts where "
+        "it declares a right result before the cut. The axis is logarithmic. Dashed: the student before SFT.",
     ),
     "merge": (
         "The teacher assistant (TA) by merge weight",
@@ -82,6 +88,8 @@ def figures(summary: Summary) -> dict[str, go.Figure]:
     by_name: dict[str, go.Figure] = {}
     if summary.recipes:
         by_name |= {"accuracy": accuracy_figure(summary), "lengths": length_figure(summary)}
+    if any(recipe.by_budget.get("average") for recipe in summary.recipes):
+        by_name["budget"] = budget_figure(summary)
     if summary.curve:
         by_name["merge"] = merge_figure(summary)
     if summary.mixes and summary.recipes:
@@ -98,6 +106,7 @@ def figures(summary: Summary) -> dict[str, go.Figure]:
 def captions(summary: Summary) -> dict[str, tuple[str, str]]:
     """Return title and text of each figure, with remarks on this case."""
     remarks = {"bpc": gain_in_words(summary), "accuracy": "Grey strokes are published." if summary.published else ""}
+    remarks["budget"] = crossings_in_words(summary)
     return {name: (title, f"{text} {remarks.get(name, '')}".rstrip()) for name, (title, text) in CAPTIONS.items()}
 
 
@@ -173,6 +182,46 @@ def length_figure(summary: Summary) -> go.Figure:
     largest = max(100 * truncated_share(recipe) for recipe in summary.recipes)
     figure.update_xaxes(title="truncated (%)", range=[0, max(5, 1.5 * largest)], nticks=3, row=1, col=2)
     return by_recipe(figure, summary)
+
+
+def budget_figure(summary: Summary) -> go.Figure:
+    """Plot the average accuracy of each recipe over the token budget."""
+    figure = go.Figure()
+    colours = recipe_colours([recipe.name for recipe in summary.recipes])
+    for recipe in summary.recipes:
+        curve = recipe.by_budget.get("average", {})
+        line = REFERENCE if recipe.name == BASELINE else {"color": colours[recipe.name], "width": 2}
+        figure.add_scatter(
+            x=list(curve),
+            y=[100 * estimate.value for estimate in curve.values()],
+            error_y=error_bars(list(curve.values()), 1),
+            mode="lines+markers",
+            line=line,
+            marker={"size": 7, "color": line["color"]},
+            name=recipe.name,
+            customdata=[f"{budget} tokens: {interval(estimate)} %" for budget, estimate in curve.items()],
+            hovertemplate=f"{recipe.name}, %{{customdata}}<extra></extra>",
+        )
+    budgets = sorted({budget for recipe in summary.recipes for budget in recipe.by_budget.get("average", {})})
+    figure.update_xaxes(title="token budget", type="log", tickvals=budgets)
+    figure.update_yaxes(title="average accuracy (%)")
+    return styled(figure, height=400)
+
+
+def crossings_in_words(summary: Summary) -> str:
+    """Return where the curve of each recipe crosses that of the student before SFT."""
+    curves = {
+        recipe.name: {budget: estimate.value for budget, estimate in recipe.by_budget.get("average", {}).items()}
+        for recipe in summary.recipes
+    }
+    base = curves.get(BASELINE, {})
+    parts = [
+        f"{name} is {'above' if above else 'below'} it from {budget:.0f} tokens on"
+        for name, curve in curves.items()
+        if name != BASELINE
+        for budget, above in crossings(curve, base)
+    ]
+    return f"{'; '.join(parts)}.".capitalize() if parts else ""
 
 
 def _quantiles(tokens: list[int]) -> dict[str, list[float]]:

@@ -136,6 +136,7 @@ def _metrics(row: Row, bench: str) -> dict[str, Any]:
         "maj@": row.majority_at,
         "level ": row.by_level,
         "subject ": row.by_subject,
+        "tokens <= ": row.by_budget,
     }
     cells: dict[str, Any] = {}
     for prefix, by_bench in parts.items():

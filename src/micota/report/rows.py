@@ -11,7 +11,7 @@ import numpy as np
 
 from micota.analysis.intervals import Estimate
 from micota.analysis.lengths import Lengths
-from micota.analysis.metrics import Cost, by_label, cost, majority_at, pass_at
+from micota.analysis.metrics import Cost, budget_values, by_budget, by_label, cost, majority_at, pass_at
 from micota.analysis.statistics import (
     Difference,
     Discordance,
@@ -40,7 +40,8 @@ class Row:
     ``tokens`` has the tokens of each answer by outcome, ``means`` each problem's share of right answers by benchmark,
     ``lengths`` the statistics of the answers' texts (None if they are no longer stored). By benchmark, ``pass_at`` and
     ``majority_at`` have pass@k and maj@k where problems have several samples, ``costs`` the cost of a right answer
-    (``average``: over all benchmarks), ``by_level`` and ``by_subject`` the accuracy of parts.
+    (``average``: over all benchmarks), ``by_level`` and ``by_subject`` the accuracy of parts, and
+    ``by_budget`` that of answers cut at numbers of tokens (``average``: over benchmarks).
     """
 
     name: str
@@ -60,6 +61,7 @@ class Row:
     costs: dict[str, Cost] = field(default_factory=dict)
     by_level: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     by_subject: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    by_budget: dict[str, dict[int, Estimate]] = field(default_factory=dict)
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -119,6 +121,11 @@ def _metrics(graded: Sequence[Graded]) -> dict[str, Any]:
         "majority_at": {bench: majority_at(seeds) for bench, seeds in by_bench.items()},
         "by_level": {bench: by_label(scores, "level") for bench, scores in pooled.items()},
         "by_subject": {bench: by_label(scores, "subject") for bench, scores in pooled.items()},
+    }
+    curves = {bench: budget_values(scores) for bench, scores in pooled.items()}
+    shared = sorted(set.intersection(*(set(curve) for curve in curves.values())))
+    found["by_budget"] = {bench: by_budget(scores) for bench, scores in pooled.items()} | {
+        "average": {budget: macro_average({b: curve[budget] for b, curve in curves.items()}) for budget in shared}
     }
     kept = {name: {bench: one for bench, one in values.items() if one} for name, values in found.items()}
     everything = [score for scores in pooled.values() for score in scores]

@@ -24,6 +24,7 @@ from micota.graph import ScoresSpec
 from micota.graph.node import AnyNode
 from micota.records import COMPLETIONS, SCORES, Completion, Problem, Score, Verdict
 from micota.runtime.work import Work
+from micota.stages.budgets import at_budgets
 
 SUMMARY = "scores.json"
 DISAGREEMENTS = "disagreements.md"
@@ -82,6 +83,8 @@ def grade(work: Work[ScoresSpec]) -> None:
     if num_samples > 1:
         with graders_of(work.config.evaluation) as graders:
             scores = grouped(scores, problems, graders, spec.problems.paper_rule)
+    if spec.budgets:
+        scores = at_budgets(work, rows, scores, problems)
     write_jsonl(work.build.path / SCORES, scores)
     texts = {(row.problem_id, row.sample): row.completion for row in rows}
     write_text(work.build.path / DISAGREEMENTS, disagreements(rows, verdicts, problems))
