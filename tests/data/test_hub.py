@@ -16,6 +16,7 @@ import yaml
 
 from micota.artifacts.jsonl import write_text
 from micota.artifacts.store import Store
+from micota.cli.merge import merge
 from micota.config import Call, HubConfig, SamplingConfig, SelectConfig, SftConfig, SourceConfig, ThinkingConfig
 from micota.config.rows import RowsConfig
 from micota.data.hub import check_hub, push
@@ -68,7 +69,9 @@ class Hub(BaseHTTPRequestHandler):
             repo = self.server.repos["/".join(self.path.split("/")[3:5])]
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
-                    repo["files"][line["value"]["path"]] = base64.b64decode(line["value"]["content"]).decode()
+                    repo["files"][line["value"]["path"]] = base64.b64decode(line["value"]["content"]).decode(
+                        errors="replace"
+                    )
                 else:
                     repo["message"] = line["value"]["summary"]
             self._reply(
@@ -210,3 +213,18 @@ def test_a_name_that_the_hub_refuses_is_refused_before_the_work(repos: dict[str,
     with pytest.raises(ConfigError, match=r"push_to_hub=lab/a\+b: "):
         check_hub("lab/a+b")
     assert repos == {}
+
+
+def test_the_command_uploads_what_it_made_or_finds(
+    repos: dict[str, Any], tmp_path: Path, composed: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = ["merge.tuned.path=bundled:ta", "merge.base.path=bundled:ta", "merge=linear", "merge.weight=0.5"]
+    words = ["experiment=tiny", "tracker=none", f"artifacts={tmp_path / 'artifacts'}", *models]
+    config = composed("merge", *words, "push_to_hub=lab/merged", "hub.private=false")
+    for _ in range(2):
+        merge(config)
+        assert "uploaded: " in capsys.readouterr().out
+    [model] = (tmp_path / "artifacts" / "models").iterdir()
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= repos["lab/merged"]["files"].keys()
+    assert f"| `models/{model.name}` |" in repos["lab/merged"]["files"]["README.md"]
+    assert repos["lab/merged"]["visibility"] == "public"
