@@ -109,3 +109,10 @@ def test_ranks_share_a_step_without_loss_or_repetition(world_size: int) -> None:
     assert len({len(share.micro_batches) for share in shares}) == 1, "ranks must act as often as each other"
     counted = sum(int((piece["labels"] != IGNORED).sum()) for share in shares for piece in share.micro_batches)
     assert counted == shares[0].num_supervised == sum((9, 14, 11, 8, 6)) - 5 * 2
+
+
+def test_what_is_cut_keeps_its_spans_without_loss_as_far_as_it_goes() -> None:
+    whole = Tokens(ids=list(range(10)), num_prompt=2, gaps=((4, 6), (8, 9)))
+    table = TokenTable.of([whole, whole])
+    assert table.cut(5)[1] == Tokens(ids=list(range(5)), num_prompt=2, gaps=((4, 5),))
+    assert table.cut(7)[0].num_supervised == 3 and table.cut(10)[0] == whole

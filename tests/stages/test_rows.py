@@ -165,14 +165,17 @@ def test_a_folder_is_read_in_the_order_of_its_names_and_by_split(build: Build, t
     assert [example.problem_id for example in build(tmp_path / "set", split="test")[1]] == ["p2"]
 
 
-def test_training_reads_the_rows_itself(config: Any, tmp_path: Path) -> None:
-    path = lines(tmp_path / "mine.jsonl", *SHAPES.values(), {"prompt": MORE[0], "response": MORE[1]})
+def test_training_reads_every_format_and_shape_itself(config: Any, tmp_path: Path) -> None:
+    """A folder with all of them, in one run: no generate before it, and no problems."""
+    folder = tmp_path / "mine"
+    files = formats(folder, [SHAPES["alpaca"], {"instruction": MORE[0], "input": "", "output": MORE[1], "history": []}])
+    lines(folder / "shapes.jsonl", *SHAPES.values(), {"prompt": MORE[0], "response": MORE[1]})
     nowhere = replace(config.problems, path="not/needed")
-    data = replace(config.data, path=str(path))
+    data = replace(config.data, path=str(folder))
     config = replace(config, problems=nowhere, data=data, artifacts=str(tmp_path / "made"))
     execute(config, "train", [graph.trained(config, "student")], Console(quiet=True))
     manifest = Store(config.artifacts).manifest(graph.trained(config, "student"))
-    assert manifest is not None and manifest.counts["examples"] == len(SHAPES) + 1
+    assert manifest is not None and manifest.counts["examples"] == 2 * len(files) + len(SHAPES) + 1
 
 
 @pytest.mark.parametrize(("row", "named"), [

@@ -62,7 +62,11 @@ class TokenTable(Sequence[Tokens]):
         kept = np.where(num_prompt < max_tokens, np.minimum(lengths, max_tokens), lengths)
         positions = np.arange(len(ids)) - np.repeat(ends - lengths, lengths)
         chosen = ids[positions < np.repeat(kept, lengths)]
-        return TokenTable({"ids": chosen, "ends": np.cumsum(kept, dtype=np.int64), "num_prompt": num_prompt})
+        gaps = self.arrays["gaps"].copy()
+        gaps[:, 2] = np.minimum(gaps[:, 2], kept[gaps[:, 0]])
+        gaps = gaps[gaps[:, 1] < gaps[:, 2]]
+        arrays = {"ids": chosen, "ends": np.cumsum(kept, dtype=np.int64), "num_prompt": num_prompt, "gaps": gaps}
+        return TokenTable(arrays)
 
     def __len__(self) -> int:
         return len(self.arrays["ends"])
