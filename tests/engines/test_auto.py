@@ -32,7 +32,7 @@ def test_it_is_vllm_where_both_are_there(monkeypatch: pytest.MonkeyPatch, gpu: b
     config = EngineConfig(name="auto", tensor_parallel=2, dtype="bfloat16")
     found = auto.resolved(config)
     assert (found.name, found.dtype, found.rows) == (name, "bfloat16", 256 if name == "vllm" else 64)
-    assert found.tensor_parallel == (2 if name == "vllm" else 1) and not list(found.conflicts())
+    assert found.tensor_parallel == (2 if name == "vllm" else None) and not list(found.conflicts())
     assert auto.resolved(EngineConfig(name="auto", device="cpu")).name == "hf"
 
 

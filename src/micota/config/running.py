@@ -203,7 +203,12 @@ class EngineConfig:
         results=True,
     )
     device: str = choice("auto", "cpu", "cuda", default="auto", about="The device of hf.", results=False)
-    tensor_parallel: int = positive(1, about="GPUs that share one model in vLLM.", unit="GPUs", results=False)
+    tensor_parallel: int | None = positive(
+        None,
+        about="GPUs that share one model in vLLM; null: as few as the weights need, of those that there are.",
+        unit="GPUs",
+        results=False,
+    )
     memory_fraction: float = where(
         "above 0 and at most 1",
         lambda value: 0 < value <= 1,
@@ -224,6 +229,11 @@ class EngineConfig:
     server: ServerConfig | None = part(default=None, about="The server, with engine=server.")
     chat: ChatConfig | None = part(default=None, about="The API, with engine=chat.")
     ray: RayConfig | None = part(default=None, about="The cluster, with engine=ray.")
+
+    @property
+    def parts(self) -> int:
+        """GPUs that share one model; 1 where their number is still open."""
+        return self.tensor_parallel or 1
 
     @property
     def is_elsewhere(self) -> bool:

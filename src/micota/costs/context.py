@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from micota.artifacts.store import Manifest, Store
-from micota.config import Config, CostConfig, ModelConfig, QuestionsConfig, SourceConfig
+from micota.config import Config, CostConfig, EngineConfig, ModelConfig, QuestionsConfig, SourceConfig
 from micota.config.running import AUTO
 from micota.costs.machine import Machine
 from micota.costs.measured import Measured
 from micota.costs.sizes import known_shapes, shape_of
+from micota.costs.speeds import fewest_parts
 from micota.engines.auto import as_engine
 from micota.errors import ArtifactError
 from micota.graph import MatchedSpec, MixtureSpec, MostLikelySpec, RowsSpec
 from micota.graph.node import AnyNode
+from micota.graph.stage import stage_of
 from micota.sft.memory import Shape, fewest_devices
 
 
@@ -80,7 +82,18 @@ class Context:
         if config.engine.name == AUTO:
             name = "vllm" if self.machine.accelerator == "gpu" and config.engine.device != "cpu" else "hf"
             config = replace(config, engine=as_engine(config.engine, name))
-        return config
+        return replace(config, engine=self._with_parts(config.engine, node))
+
+    def _with_parts(self, engine: EngineConfig, node: AnyNode) -> EngineConfig:
+        """The engine with the number of GPUs for one model, where it is open."""
+        if engine.tensor_parallel is not None or engine.name != "vllm" or not stage_of(node).runs_engine:
+            return engine
+        machine, model = self.machine, node.inputs.get("model")
+        shape = self._shape_config(model) if model is not None and machine.accelerator == "gpu" else None
+        if shape is None:
+            return replace(engine, tensor_parallel=1)
+        parts = fewest_parts(shape, engine, machine.memory_bytes, machine.num_devices)
+        return replace(engine, tensor_parallel=parts)
 
     def shape(self, node: AnyNode) -> Shape | None:
         """The sizes of the model that a node is, runs or makes; None if they are not known."""
@@ -96,6 +109,12 @@ class Context:
         """The sizes of a model that a node trains, with its adapters."""
         sizes = self._shape_config(node)
         return None if sizes is None else Shape.from_config(sizes, node.spec.sft.lora)
+
+    def sized(self, node: AnyNode) -> Config:
+        """The config of a node with every number of GPUs that is open."""
+        config = self.config(node)
+        shape = self.trained_shape(node) if stage_of(node).has_ranks else None
+        return config if shape is None else self.with_devices(config, shape, node.spec.sft.max_tokens)
 
     def with_devices(self, config: Config, shape: Shape, longest: int) -> Config:
         """The config with the number of GPUs of its trainer, where it is open."""

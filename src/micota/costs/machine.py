@@ -42,8 +42,14 @@ class Machine:
         return f"{self.name} ({self.num_devices} x {self.device})"
 
 
-def machine_of(config: Config) -> Machine:
+TYPICAL = "h100x8"  # of clusters
+
+
+def machine_of(config: Config, *, sizing: bool = False) -> Machine:
     """The machine that ``hardware`` names; with ``auto`` this one: its GPUs, or its CPU.
+
+    Args:
+        sizing: for jobs on other machines: where this one has no GPU and ``hardware`` names none, a typical one.
 
     Raises:
         ConfigError: this machine has a GPU that is not known, or the hardware lacks a number.
@@ -59,6 +65,8 @@ def machine_of(config: Config) -> Machine:
             )
         here = _option(device.option)
         hardware = replace(here, num_devices=len(found), memory_gib=found[0].memory_bytes / GIB, name="this machine")
+    elif hardware.name == "auto" and sizing and config.uses_gpu:
+        hardware = replace(_option("h100x1"), name=TYPICAL, num_devices=8)
     elif hardware.name == "auto":
         hardware = replace(_option("cpu"), name="this machine")
     is_here = hardware.name == "this machine" or _same(hardware)

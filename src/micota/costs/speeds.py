@@ -13,10 +13,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from micota.config import EngineConfig, TrainerConfig
+from micota.config import EngineConfig, ShapeConfig, TrainerConfig
 from micota.costs.machine import Machine
 from micota.sft.memory import Shape
 
+ENOUGH, SEQUENCE = 32, 4096  # sequences at a time with which a GPU is used well, and their tokens
 WORKSPACE = 2 * 2**30  # bytes on each GPU besides weights and cache, in an engine
 LOADING = 1.5e9  # bytes of weights a second from disk to device
 TAIL = 3  # the longest completion of a batch is this many times the mean, or the limit
@@ -41,7 +42,7 @@ def generation(
     Args:
         most: the most tokens of a completion.
     """
-    parts = engine.tensor_parallel if machine.accelerator == "gpu" else 1
+    parts = engine.parts if machine.accelerator == "gpu" else 1
     copies = engine.ray.workers if engine.ray is not None else 1
     share = machine.hf if engine.name == "hf" else machine.decode
     stored = 4 if engine.dtype == "float32" or machine.accelerator == "cpu" else 2
@@ -66,6 +67,21 @@ def generation(
     tail = max(0.0, min(most, TAIL * tokens) - tokens) * step(1)  # the last sequences run alone
     prefill = count / copies * prompt * 2 * shape.linear / (machine.peak_flops * parts * machine.prefill)
     return Generation(seconds=decoding + tail + prefill + weights / LOADING, flops=flops, batch=batch, memory=int(one))
+
+
+def fewest_parts(shape: ShapeConfig, engine: EngineConfig, memory: int, most: int) -> int:
+    """The fewest GPUs (1, 2, 4, ... up to ``most``) over which the weights leave space for ``ENOUGH`` sequences of
+    ``SEQUENCE`` tokens, or else the most over which the heads divide.
+
+    Args:
+        memory: bytes of one GPU.
+    """
+    sizes = Shape.from_config(shape)
+    stored = 4 if engine.dtype == "float32" else 2
+    cache = ENOUGH * SEQUENCE * 2 * sizes.num_layers * sizes.key_value * stored
+    counts = [n for n in (1, 2, 4, 8) if n <= most and shape.heads % n == 0] or [1]
+    space = memory * engine.memory_fraction - WORKSPACE
+    return next((n for n in counts if n * space >= sizes.weights * stored + cache), counts[-1])
 
 
 def training_seconds(machine: Machine, trainer: TrainerConfig, flops: float, kind: str) -> float:

@@ -46,7 +46,7 @@ def _answers(
         machine, engine, shape, round(count), context.cost.prompt_tokens, tokens, spec.sampling.max_tokens
     )
     copies = engine.ray.workers if engine.ray is not None else 1
-    devices = engine.tensor_parallel * copies if machine.accelerator == "gpu" else 1
+    devices = engine.parts * copies if machine.accelerator == "gpu" else 1
     problems = []
     if engine.device == "cuda" and machine.accelerator == "cpu":
         problems.append(NO_GPU.format(needs="engine.device=cuda", machine=machine.name))
@@ -65,7 +65,7 @@ def _answers(
 
 def _slow(context: Context, engine: EngineConfig, batch: int, count: float) -> str:
     """A hint where few sequences fit beside the weights, and more would over more GPUs of the machine."""
-    parts = 2 * engine.tensor_parallel
+    parts = 2 * engine.parts
     if engine.name == "hf" or not 0 < batch < min(FEW, count) or parts > context.machine.num_devices:
         return ""
     return f"{batch} completions at a time fit beside the weights; engine.tensor_parallel={parts} would be faster"
@@ -78,7 +78,7 @@ def _no_space(context: Context, engine: EngineConfig, shape: Shape) -> str:
     usable = machine.memory_bytes * engine.memory_fraction
     fitting = [n for n in (2, 4, 8) if n <= machine.num_devices and shape.weights * stored / n < 0.8 * usable]
     way = f"engine=vllm engine.tensor_parallel={fitting[0]}" if fitting else "a machine with more memory, as h200x8"
-    each = f"{engine.tensor_parallel} x " if engine.tensor_parallel > 1 else ""
+    each = f"{engine.parts} x " if engine.parts > 1 else ""
     weights = gib(shape.weights * stored)
     return f"{weights} GiB of weights with a cache need more than {each}{gib(int(usable))} GiB; what would help: {way}"
 

@@ -93,7 +93,7 @@ class RayEngine:
                 "revision": self._revision,
                 "tokenizer_revision": self._revision,
                 "dtype": config.dtype,
-                "tensor_parallel_size": config.tensor_parallel,
+                "tensor_parallel_size": config.parts,
                 "max_num_seqs": config.rows,
                 "max_model_len": self.context_tokens,
                 "gpu_memory_utilization": config.memory_fraction,

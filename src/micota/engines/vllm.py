@@ -40,12 +40,12 @@ class VLLMEngine:
             tokenizer_revision=revision,
             revision=revision,
             dtype=config.dtype,
-            tensor_parallel_size=config.tensor_parallel,
+            tensor_parallel_size=config.parts,
             max_num_seqs=config.rows,
             gpu_memory_utilization=config.memory_fraction,
             enable_prefix_caching=config.prefix_caching,
             enforce_eager=on_cpu,
-            **({"distributed_executor_backend": "uni"} if on_cpu and config.tensor_parallel == 1 else {}),
+            **({"distributed_executor_backend": "uni"} if on_cpu and config.parts == 1 else {}),
         )
         self._vllm: Any = vllm
         self.tokenizer: Any = load_tokenizer(folder, revision)

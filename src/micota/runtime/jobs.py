@@ -6,7 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from micota.artifacts.store import Store
 from micota.config import Config, PipelineConfig
+from micota.costs.context import Context
+from micota.costs.machine import machine_of
 from micota.graph.node import AnyNode
 from micota.graph.stage import stage_of
 from micota.runtime.plan import Task
@@ -15,10 +18,12 @@ LOCAL = ("timeout_min", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_ta
 
 
 def job_parameters(config: PipelineConfig, configs: Mapping[str, Config], task: Task) -> dict[str, Any]:
-    """The parameters of submitit for the job of a task; those of ``launcher`` win over what follows from the config."""
+    """The parameters of submitit for the job of a task; those of ``launcher`` win over what follows from the config. An
+    open number of GPUs is the one that the machine of ``hardware`` needs, by default one with 8 GPUs of 80 GB."""
     needs: dict[str, Any] = {}
+    context = Context(machine_of(config, sizing=True), Store(config.artifacts), config, configs)
     for node in task.nodes:
-        for name, value in _needs(configs[node.folder].placed(node.runs), node).items():
+        for name, value in _needs(context.sized(node), node).items():
             needs[name] = max(value, needs.get(name, 0))
     given = config.launcher.of(task.command)
     if "gres" in given:
@@ -37,7 +42,7 @@ def _needs(config: Config, node: AnyNode) -> dict[str, int]:
     if stage.runs_engine:
         on_gpu = engine.device == "cuda" or (engine.device == "auto" and trainer.accelerator == "gpu")
         copies = engine.ray.workers if engine.ray is not None else 1
-        return {"gpus_per_node": engine.tensor_parallel * copies} if on_gpu and not engine.is_elsewhere else {}
+        return {"gpus_per_node": engine.parts * copies} if on_gpu and not engine.is_elsewhere else {}
     if stage.name in ("likelihood", "rank_shift") and trainer.accelerator == "gpu":
         return {"gpus_per_node": 1}
     return {}

@@ -6,9 +6,10 @@ import os
 from dataclasses import replace
 
 from micota.artifacts.store import ENGINE, Build
-from micota.config import Config
+from micota.config import Config, EngineConfig
 from micota.config.running import AUTO
 from micota.costs.sizes import known_shapes, shape_of
+from micota.costs.speeds import fewest_parts
 from micota.engines.auto import as_engine, choice, resolved
 from micota.errors import StageError
 from micota.graph.node import AnyNode
@@ -30,10 +31,8 @@ def placed(config: Config, node: AnyNode, build: Build | None = None) -> Config:
         StageError: the engine that began the artifact is not to be had on this machine.
     """
     config = _with_devices(config.placed(node.runs), node)
-    if config.engine.name != AUTO:
-        return config
-    if build is None or not stage_of(node).runs_engine:
-        return replace(config, engine=resolved(config.engine))
+    if config.engine.name != AUTO or build is None or not stage_of(node).runs_engine:
+        return replace(config, engine=_with_parts(resolved(config.engine), node))
     note = build.path / ENGINE
     name, why = choice(config.engine)
     begun = note.read_text(encoding="utf-8") if note.exists() else name
@@ -44,7 +43,7 @@ def placed(config: Config, node: AnyNode, build: Build | None = None) -> Config:
         )
     note.write_text(begun, encoding="utf-8")
     build.engine = begun
-    return replace(config, engine=as_engine(config.engine, begun))
+    return replace(config, engine=_with_parts(as_engine(config.engine, begun), node))
 
 
 def _with_devices(config: Config, node: AnyNode) -> Config:
@@ -61,6 +60,17 @@ def _with_devices(config: Config, node: AnyNode) -> Config:
     sizes = Shape.from_config(shape, node.spec.sft.lora)
     count = fewest_devices(sizes, trainer, node.spec.sft.max_tokens, devices[0].memory_bytes, len(devices))
     return replace(config, trainer=replace(trainer, devices=count))
+
+
+def _with_parts(engine: EngineConfig, node: AnyNode) -> EngineConfig:
+    """vLLM with a number of GPUs for one model: as few as its weights need."""
+    if engine.tensor_parallel is not None or engine.name != "vllm":
+        return engine
+    devices, model = gpus(), node.inputs.get("model")
+    shape = shape_of(model, known_shapes([] if node.runs is None else [node.runs])) if model is not None else None
+    if not devices or shape is None:
+        return replace(engine, tensor_parallel=1)
+    return replace(engine, tensor_parallel=fewest_parts(shape, engine, devices[0].memory_bytes, len(devices)))
 
 
 def engine_note(config: Config, node: AnyNode) -> str:

@@ -50,10 +50,10 @@ def check(config: Config, node: AnyNode) -> None:
     """
     check_models(config, node)
     engine = config.engine
-    if not ENGINES[engine.name].takes_weights or engine.tensor_parallel > 1:
+    if not ENGINES[engine.name].takes_weights or engine.parts > 1:
         able = " or ".join(f"engine={name}" for name, kind in ENGINES.items() if kind.takes_weights)
         raise ConfigError(
-            f"engine={engine.name} with engine.tensor_parallel={engine.tensor_parallel} cannot take the weights of one "
+            f"engine={engine.name} with engine.tensor_parallel={engine.parts} cannot take the weights of one "
             f"merge after another; accepted for a merge sweep or a calibration: {able}, on one device"
         )
 
