@@ -273,14 +273,15 @@ def _corrected(difference: Difference, p_value: float, alpha: float) -> Differen
     return replace(difference, low=interval.low, high=interval.high, p_value=p_value)
 
 
-def minimum_detectable_effect(standard_error: float, power: float = POWER) -> float:
+def minimum_detectable_effect(standard_error: float, power: float = POWER, num_comparisons: int = 1) -> float:
     """Return the true difference that a two-sided test at ``ALPHA`` detects with probability ``power``.
 
     It is (z(0.975) + z(power)) standard errors of the observed difference. The smallest observed difference that is
     significant is 1.96 standard errors; a true difference of that size is detected in half of the cases
-    (``power=0.5``).
+    (``power=0.5``). With several comparisons each is at ``ALPHA / num_comparisons`` (Bonferroni).
     """
-    return (Z95 + NormalDist().inv_cdf(power)) * standard_error
+    threshold = Z95 if num_comparisons == 1 else NormalDist().inv_cdf(1 - ALPHA / num_comparisons / 2)
+    return (threshold + NormalDist().inv_cdf(power)) * standard_error
 
 
 def paired_error(num_problems: Mapping[str, int], discordance: Mapping[str, float]) -> float:

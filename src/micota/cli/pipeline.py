@@ -12,6 +12,7 @@ from micota.cli.experiments import cases
 from micota.cli.report import report
 from micota.config import PipelineConfig
 from micota.console import open_console
+from micota.costs.budget import Budget, show_budget
 from micota.graph import CaseConfig, Experiment, experiment, unique
 from micota.runtime.execute import check_first, done_before, in_use, mean_accuracy, showing
 from micota.runtime.jobs import job_parameters
@@ -35,6 +36,9 @@ def pipeline(config: PipelineConfig, every: list[CaseConfig], console: Console |
     if config.plan:
         job = partial(job_parameters, config, made.configs) if config.runner == "submitit" else None
         show_plan(config, store, targets, console, job, made.configs)
+        if config.budget_gpu_hours is not None:
+            console.print()
+            show_budget(Budget(config, every, store), config.budget_gpu_hours, console)
         return None
     todo = pending(store, targets)
     cached = len(unique(targets)) - len(todo)

@@ -27,6 +27,7 @@ class Row:
 
     label: str
     estimates: Sequence[Estimate]
+    on_gpu: bool
 
     @property
     def fits(self) -> bool:
@@ -51,8 +52,8 @@ class Row:
 
     @property
     def device_seconds(self) -> float:
-        """Seconds of one GPU; on a machine without one, of the machine."""
-        return sum(one.seconds * max(1, one.devices) for one in self.estimates)
+        """Seconds of one GPU, without stages on the CPU beside it; on a machine without one, all seconds."""
+        return sum(one.seconds * (one.devices if self.on_gpu else 1) for one in self.estimates)
 
     @property
     def devices(self) -> int:
@@ -84,7 +85,8 @@ class Costs:
     @property
     def total(self) -> Row:
         """The sum, without what does not fit."""
-        return Row("all", [one for row in self.rows for one in row.estimates if not one.problems])
+        fitting = [one for row in self.rows for one in row.estimates if not one.problems]
+        return Row("all", fitting, self.machine.accelerator == "gpu")
 
     @property
     def problems(self) -> dict[str, list[str]]:
@@ -117,7 +119,10 @@ def costs_of(
         ConfigError: the machine is not known.
     """
     context = Context(machine_of(config), store, config, configs)
-    rows = [Row(_label(command, nodes), [estimate(context, node) for node in nodes]) for command, nodes in tasks]
+    on_gpu = context.machine.accelerator == "gpu"
+    rows = [
+        Row(_label(command, nodes), [estimate(context, node) for node in nodes], on_gpu) for command, nodes in tasks
+    ]
     measured = sum(one.is_measured for row in rows for one in row.estimates)
     return Costs(context.machine, rows, measured, context)
 
