@@ -24,7 +24,7 @@ def kinds() -> list[tuple[str, str, bool, str]]:
             kind = line[2:]
         elif line and not line.startswith("#"):
             gold, expected, completion = line.split(" | ", 2)
-            for mark, character in (("^n", "\n"), ("^L", "\x0c"), ("^H", "\x08")):
+            for mark, character in (("⏎", "\n"), ("^L", "\x0c"), ("^H", "\x08")):
                 completion = completion.replace(mark, character)
             rows.append((kind, gold, expected == "T", completion))
     return rows

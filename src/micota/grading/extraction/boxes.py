@@ -28,6 +28,11 @@ _TAKEN_BACK = re.compile(
     r"(?:wrong|incorrect|not (?:right|correct|it|the answer)|a mistake|an error|false|no\b[,.!]|nope\b)",
     re.IGNORECASE,
 )
+_DOUBTED = re.compile(
+    r"(?:[\s$*.,)\]!?]|\\[)\]])*(?:but wait|hmm,? (?:no|but|wait)|wait,? (?:no|but|that)|hold on|"
+    r"but (?:I|that|this) (?:still|is not|was))\b",
+    re.IGNORECASE,
+)
 _TURNS = re.compile(
     r"\b(?:then|so|hence|thus|therefore|wait|actually|no|not|but|instead|however|wrong|incorrect|gives?|get|becomes|mistake|"
     r"rather|correction|corrected|should|check|again|simplif\w+|equals?|now|next|finally|because|since|substitut\w+|if|first|"
@@ -128,9 +133,12 @@ def _is_empty(text: str, box: Box) -> bool:
     return whole and bool(_EMPTY.fullmatch(content) or _PLACEHOLDER.fullmatch(content))
 
 
-def final_boxes(text: str, boxes: list[Box]) -> list[Box]:
-    """The boxes of the final answer: the last that is not taken back, and those that one sentence joins to it."""
+def final_boxes(text: str, boxes: list[Box], *, doubted: bool = False) -> list[Box]:
+    """The boxes of the final answer: the last that is not taken back, and those that one sentence joins to it; none if
+    it is doubted ("But wait"), unless ``doubted``."""
     kept = list(boxes)
+    if kept and not doubted and _DOUBTED.match(text, kept[-1].end, kept[-1].end + 80):
+        return []
     while kept and _TAKEN_BACK.match(text, kept[-1].end, kept[-1].end + 80):
         kept.pop()
     group = kept[-1:]

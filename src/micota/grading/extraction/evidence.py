@@ -32,7 +32,11 @@ class Text:
 
     @cached_property
     def tail(self) -> str:
-        return self.whole[-TAIL_CHARS:]
+        if len(self.whole) <= TAIL_CHARS:
+            return self.whole
+        tail = self.whole[-TAIL_CHARS:]
+        start = re.search(r"[.!?]\s|\n", tail[:500])  # not in the middle of a sentence
+        return tail[start.end() :] if start else tail
 
     @cached_property
     def found(self) -> Boxes:
@@ -64,10 +68,14 @@ Finder = Callable[[Text], "list[str] | None"]
 
 @dataclass(frozen=True)
 class Evidence:
-    """A kind of evidence. ``find`` returns the answers that it sees (several differing ones are ambiguous), or None."""
+    """A kind of evidence. ``find`` returns the answers that it sees (several differing ones are ambiguous), or None.
+
+    ``is_weak`` evidence is no statement of an answer: it does not count in a thought that is over.
+    """
 
     name: str
     find: Finder
+    is_weak: bool = False
 
 
 _BEFORE = re.compile(
@@ -97,6 +105,14 @@ def _named_before(text: Text) -> list[str] | None:
 
 
 # ---------------------------------------------------------------------- boxes
+_SECOND_THOUGHT = re.compile(
+    r"\b(?:wait|hmm|actually|hold on|however|mistake|wrong|incorrect|not right|correction|"
+    r"recompute|recalculate|reconsider|"
+    r"but (?:I|that|this|if|then|maybe)|no,|let me (?:re|double|check|verify))",
+    re.IGNORECASE,
+)
+
+
 def _boxed(text: Text) -> list[str] | None:
     """The final boxes; a statement behind them of another answer is a second answer."""
     if text.found.is_cut or not text.final:
@@ -110,7 +126,14 @@ def _boxed(text: Text) -> list[str] | None:
         return answers
     if text.wanted.is_option and not all(is_option(answer) for answer in answers):
         return behind
+    if _SECOND_THOUGHT.search(text.whole, text.final[-1].end):  # the box was one on the way
+        return behind
     return [*answers, *(answer for answer in behind if answer not in answers)]
+
+
+def _doubted_box(text: Text) -> list[str] | None:
+    """The last box, although the text doubts it ("But wait"), where it comes to nothing else."""
+    return answers_in(text.whole, final_boxes(text.whole, text.found.boxes, doubted=True)) or None
 
 
 def _cut_box(text: Text) -> list[str] | None:
@@ -205,7 +228,7 @@ def _words_alone(text: Text) -> list[str] | None:
 
 
 # The order in which evidence counts.
-EVIDENCE = (
+EVIDENCE: tuple[Evidence, ...] = (
     Evidence("JSON object", _json_object),
     Evidence("box", _boxed),
     Evidence("cut off in a box", _cut_box),
@@ -213,9 +236,10 @@ EVIDENCE = (
     Evidence("answer mark", _marked),
     Evidence("named as the answer", _named_before),
     Evidence("option alone", _whole_option),
-    Evidence("printed output", _printed),
-    Evidence("last mathematics", _last_mathematics),
-    Evidence("words alone", _words_alone),
+    Evidence("printed output", _printed, is_weak=True),
+    Evidence("last mathematics", _last_mathematics, is_weak=True),
+    Evidence("doubted box", _doubted_box),
+    Evidence("words alone", _words_alone, is_weak=True),
 )
 
 

@@ -38,7 +38,7 @@ def extract(completion: str, wanted: Wanted) -> Extraction:
     thought, mark, rest = text.rpartition(_THOUGHT)
     if mark:
         found = _first(rest, wanted)
-        return found if found.answers else _first(thought, wanted)
+        return found if found.answers else _first(thought, wanted, is_over=True)
     return _first(text, wanted)
 
 
@@ -55,9 +55,11 @@ def _own_part(text: str) -> str:
     return text
 
 
-def _first(text: str, wanted: Wanted) -> Extraction:
+def _first(text: str, wanted: Wanted, *, is_over: bool = False) -> Extraction:
     prepared = Text(text, wanted)
     for evidence in EVIDENCE:
+        if is_over and evidence.is_weak:
+            continue
         answers = evidence.find(prepared)
         if answers is not None:
             kept = tuple(answer.strip() for answer in answers if answer.strip())

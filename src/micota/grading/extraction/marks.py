@@ -58,6 +58,8 @@ _NO_ANSWER = re.compile(
     r"need))|between\b|at (?:least|most)\b|more than\b|less than\b|expected\b|supposed\b|required\b|no longer\b)",
     re.IGNORECASE,
 )
+_CONTRAST = re.compile(r"not\b[^.\n]{1,60}?\bbut\s+(?:rather\s+)?", re.IGNORECASE)
+_HYPOTHETICAL = re.compile(r"\b(?:claim|suppose|assume|if|whether|someone|might|could)\b", re.IGNORECASE)
 _BULLET = re.compile(r"\s*(?:[-*•]|\d+[.)]|\([a-z]\))\s+(.+)")
 
 
@@ -70,6 +72,7 @@ def after_mark(text: str, end: int, wanted: Wanted) -> list[str] | None:
             return [", ".join(listed)]
         rest = rest.lstrip(" \t\r\n:*>`")
     rest = re.sub(r"^(?:[ \t:*>`]|\\boxed\{\s*\}|\$\\boxed\{(?:\\ |\s)*\}\$\.?(?:\s*So\b)?)+", "", rest)
+    rest = rest[contrast.end() :] if (contrast := _CONTRAST.match(rest)) else rest
     if _NO_ANSWER.match(rest):
         return None
     line = sentence(rest).strip(" \t*`\"'")
@@ -128,18 +131,19 @@ def _bullets(rest: str) -> list[str]:
     return listed if len(listed) > 1 else []
 
 
-def stated(text: str, wanted: Wanted, start: int = 0, *, final: bool | None = None) -> list[str] | None:
-    """The answer behind the last mark of a text (from ``start`` on) that has one; final marks come before others."""
-    for is_final in (True, False) if final is None else (final,):
+def stated(text: str, wanted: Wanted) -> list[str] | None:
+    """The answer behind the last mark of a text that has one; final marks come before others. What someone could claim
+    the answer to be is none."""
+    for is_final in (True, False):
         matches = sorted(
-            (
-                match.end()
-                for mark in MARKS
-                if mark.is_final == is_final and (wanted.is_option or not mark.is_for_options)
-                for match in mark.pattern.finditer(text, start)
-            ),
+            match.span()
+            for mark in MARKS
+            if mark.is_final == is_final and (wanted.is_option or not mark.is_for_options)
+            for match in mark.pattern.finditer(text)
         )
-        for end in reversed(matches[-8:]):
+        for start, end in reversed(matches[-8:]):
+            if not is_final and _HYPOTHETICAL.search(re.split(r"[.!?\n]", text[max(0, start - 80) : start])[-1]):
+                continue
             answer = after_mark(text, end, wanted)
             if answer is not None:
                 return answer

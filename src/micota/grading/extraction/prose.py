@@ -14,7 +14,7 @@ from micota.grading.reading.parser import read, tidied
 from micota.grading.reading.tokens import UnreadableError
 from micota.grading.reading.words import SCALES, unit_of, word_set
 
-MATHS = re.compile(r"\$\$(.+?)\$\$|\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+MATHS = re.compile(r"\$\$(.+?)\$\$|\$((?:[^$\\]|\\.)+)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _SENTENCE_END = re.compile(
     r"(?<!\bi\.e)(?<!\be\.g)(?<!\bi)(?<!\be)(?<!\bapprox)(?<!\bvs)(?<!\bsq)(?<!\b[ap]\.m)(?<!\\)[.!?](?=\s|$)|[。！？]|\n"
 )

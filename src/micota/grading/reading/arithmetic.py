@@ -94,6 +94,8 @@ class Arithmetic(Atoms):
         sign = 1
         while token := self.take("operator", "+", "-"):
             sign = -sign if token.text == "-" else sign
+        if self.peek().text.lower() in ("negative", "minus") and self.take("word"):
+            sign = -sign
         if token := self.take("operator", "pm", "mp"):
             return Node("plusminus", (number(0), self.power()), name=token.text)
         node = self.power()

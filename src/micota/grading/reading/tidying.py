@@ -6,6 +6,7 @@ import re
 
 from micota.grading.reading.characters import readable
 from micota.grading.reading.tokens import closing_brace
+from micota.grading.reading.words import SCALES, number_word
 
 MAX_CHARS = 2_000
 _SPLIT_THOUSANDS = re.compile(
@@ -14,6 +15,7 @@ _SPLIT_THOUSANDS = re.compile(
 _LABEL = re.compile(
     r"^(?:\*\*)?\s*(?:the )?(?:final )?(?:answer|ans)\b(?:\s+is\b)?\s*[:=]?\s*(?:\*\*)?\s*(?=\S)", re.IGNORECASE
 )
+_SPELT = re.compile(r"(?<=[\d.%}])\s*(?:\\text\s*\{\s*)?\(([a-z -]+)\)\s*\}?\.?$")
 _OR_SO = re.compile(r"\s*(?:\\text\s*\{\s*)?\bor so\b\s*\}?$")
 _END = re.compile(r"(?:(?<!\.)\.|[,;:。]|\\\\|\s)+$")
 
@@ -27,6 +29,9 @@ def tidied(answer: str) -> str:
         text = text.replace("$", "\\$")  # a price, not a formula
     text = re.sub(r"(?<!\\)\$", " ", text).strip()
     text = _OR_SO.sub("", _SPLIT_THOUSANDS.sub(",", text))
+    spelt = _SPELT.search(text)
+    if spelt and all(number_word(word) is not None or word in SCALES or word == "and" for word in spelt[1].split()):
+        text = text[: spelt.start()]  # 5 (five)
     while True:
         before = text
         end = _END.search(text)

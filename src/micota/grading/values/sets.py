@@ -138,6 +138,9 @@ class _Reader:
         names = symbols(left) | symbols(right)
         if len(names) != 1 or sign not in ("<", ">", "<=", ">=", "!="):
             raise NotASetError
+        for side, end, turned in ((left, right, sign), (right, left, _FLIPPED.get(sign, sign))):
+            if side.head == "function" and side.name == "abs" and not symbols(end) and sign != "!=":
+                return self._absolute(side.args[0], turned, end)
         infinite = _infinity()
         for side, end, turned in ((left, right, sign), (right, left, _FLIPPED.get(sign, sign))):
             if side.head == "constant" or (end.head == "constant" and end.name == "infinity"):
@@ -151,6 +154,12 @@ class _Reader:
                 return [_everything()]
         root, slope = _linear(Node("sum", (left, Node("negative", (right,)))), next(iter(names)))
         return _half(root, sign if slope > 0 or sign == "!=" else _FLIPPED[sign])
+
+    def _absolute(self, inside: Node, sign: str, end: Node) -> list[Piece]:
+        """``|x - 1| <= 2`` as both of its bounds; with > as either."""
+        low = self._inequality(inside, _FLIPPED[sign], Node("negative", (end,)))
+        high = self._inequality(inside, sign, end)
+        return _common(low, high) if sign in ("<", "<=") else low + high
 
 
 def _linear(node: Node, name: str) -> tuple[Any, Any]:
