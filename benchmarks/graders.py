@@ -2,8 +2,10 @@ r"""The graders on real benchmarks and real outputs, side by side with Math-Veri
 
     python benchmarks/graders.py [--data ../shared/data] [--repeats 5]
 
-Three parts: golds fed back in five spellings of LaTeX; agreement with verdicts that come with real outputs, by source,
-with every disagreement; accuracy of verdicts and outputs per second of each grader. ``--data`` is a folder with
+Five parts: golds fed back in five spellings of LaTeX; agreement with verdicts that come with real outputs, by source,
+with every disagreement; accuracy of verdicts and outputs per second of each grader; CPU time of fresh processes on
+texts of 60,000 characters; and the test inputs of Math-Verify and of lm-evaluation-harness, rewritten, by each grader.
+``--data`` is a folder with
 ``bench/{aime24,amc23,gsm8k,math500,olympiadbench}.jsonl`` (id, problem, answer, meta) and
 ``grading/real_outputs.jsonl`` (id, source, response, gold, source_correct, meta). lm-evaluation-harness is read, not
 imported: ``pip install --no-deps lm-eval==0.4.13``.
@@ -17,6 +19,8 @@ import json
 import multiprocessing
 import re
 import statistics
+import subprocess
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -28,10 +32,13 @@ from omegaconf import OmegaConf
 from micota.config import SourceConfig
 from micota.data.sources import load_problems
 from micota.grading import paper_rule
-from micota.grading.graders import Graders, Submission, prediction
+from micota.grading.extraction.extract import Extraction
+from micota.grading.graders import Graders, Submission, extraction
 from micota.records import Problem
 
 CONF = Path(__file__).parents[1] / "conf" / "bench"
+PEERS = Path(__file__).with_name("peer_inputs.txt")
+KINDS = Path(__file__).parents[1] / "tests" / "grading" / "kinds.txt"
 BENCHES = ("aime24", "amc23", "gsm8k", "math500", "olympiadbench")
 # Where the columns of a local copy have other names than those of the hub's.
 LOCAL = {
@@ -77,6 +84,8 @@ def main() -> None:
         rows = [json.loads(line) for line in open(options.data / "grading" / "real_outputs.jsonl", encoding="utf-8")]
         agreement(rows, graders)
         side_by_side(rows, graders, options.repeats, options.workers)
+        peer_inputs(graders)
+    from_start()
 
 
 def feed_golds_back(data: Path, graders: Graders) -> None:
@@ -87,6 +96,7 @@ def feed_golds_back(data: Path, graders: Graders) -> None:
     for bench in BENCHES:
         path = data / "bench" / f"{bench}.jsonl"
         settings = OmegaConf.to_container(OmegaConf.load(CONF / f"{bench}.yaml"))[bench] | LOCAL | {"path": str(path)}
+        settings = {name: value for name, value in settings.items() if name in SourceConfig.__dataclass_fields__}
         problems = load_problems(SourceConfig(**settings | (OLYMPIAD if bench == "olympiadbench" else {})))
         metas = [json.loads(line)["meta"] for line in open(path, encoding="utf-8")]
         # The published rule compares with the spelling of the source ($...$, 27.0, 025).
@@ -168,12 +178,86 @@ def side_by_side(rows: list[dict[str, Any]], graders: Graders, repeats: int, wor
         )
 
 
+def peer_inputs(graders: Graders) -> None:
+    """Right verdicts of each grader on the test inputs of its peers, and on the kinds of this project."""
+    harness = lm_eval_rules()
+    graded: dict[str, dict[str, int]] = {}
+    for part, path in (("", PEERS), ("our kinds", KINDS)):
+        for kind, gold, expected, completion in read_inputs(path):
+            row = {"id": "", "source": "", "problem": "", "gold": gold, "response": completion}
+            counts = graded.setdefault(part or kind, Counter())
+            counts["inputs"] += 1
+            counts["typed"] += by_typed([row], graders)[0] == expected
+            counts["Math-Verify"] += by_math_verify(row) == expected
+            counts["lm-evaluation-harness"] += harness is not None and harness(row) == expected
+            answer = paper_rule.extract(completion, "hendrycks")
+            counts["paper_rule"] += (
+                answer is not None and paper_rule.is_correct(answer, gold, "hendrycks")
+            ) == expected
+    print("\n# Right verdicts on test inputs, rewritten\n")
+    names = ("inputs", "typed", "Math-Verify", "lm-evaluation-harness", "paper_rule")
+    print("| from | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
+    for part, counts in graded.items():
+        print(f"| {part} | " + " | ".join(str(counts[name]) for name in names) + " |")
+
+
+def read_inputs(path: Path) -> list[tuple[str, str, bool, str]]:
+    """Rows of a file of inputs: part, gold, whether the completion is right, completion."""
+    rows = []
+    part = ""
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if line.startswith("= "):
+            part = line[2:]
+        elif line and not line.startswith("#"):
+            gold, expected, completion = line.split(" | ", 2)
+            rows.append((part, gold, expected == "T", completion.replace("⏎", "\n")))
+    return rows
+
+
+LONG = r"""
+import resource, sys
+gold = "\\frac{3}{8}"
+text = "<think>" + "Let me see: $x = 3 + 4$ and so on. " * 1_700 + "</think> So \\boxed{\\frac{6}{16}}."
+def typed(count):
+    from micota.grading.graders import Graders, Submission
+    from micota.records import Problem
+    with Graders() as graders:
+        rows = [Submission(Problem(id="", problem="", answer=gold), text + " " * i) for i in range(count)]
+        assert all(by["typed"].correct for by in graders.grade(rows))
+def math_verify(count):
+    from math_verify import parse, verify
+    assert all(verify(parse(f"${gold}$"), parse(text + " " * i)) for i in range(count))
+{"typed": typed, "math_verify": math_verify}[sys.argv[1]](int(sys.argv[2]))
+who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+print(sum(sum(resource.getrusage(which)[:2]) for which in who))
+"""
+
+
+def from_start(counts: tuple[int, ...] = (1, 20, 200)) -> None:
+    """CPU seconds of a fresh process, start-up included, for a number of texts of 60,000 characters."""
+    print("\n# CPU seconds of a fresh process on texts of 60,000 characters\n")
+    print("| texts | typed | Math-Verify | ratio |\n|---|---|---|---|")
+    for count in counts:
+        ours, theirs = (
+            statistics.median(
+                float(
+                    subprocess.run(
+                        [sys.executable, "-c", LONG, name, str(count)], stdout=subprocess.PIPE, check=True
+                    ).stdout
+                )
+                for _ in range(3)
+            )
+            for name in ("typed", "math_verify")
+        )
+        print(f"| {count} | {ours:.2f} | {theirs:.2f} | {theirs / ours:.1f} |")
+
+
 def problem_of(row: dict[str, Any]) -> Problem:
     return Problem(id=row["id"], problem=row["problem"], answer=row["gold"])
 
 
-def prediction_of(row: dict[str, Any]) -> str | None:
-    return prediction(Submission(problem_of(row), row["response"]))
+def prediction_of(row: dict[str, Any]) -> Extraction:
+    return extraction(Submission(problem_of(row), row["response"]))
 
 
 def by_typed(rows: list[dict[str, Any]], graders: Graders) -> list[bool]:

@@ -22,6 +22,7 @@ from micota.grading.reading.tokens import UnreadableError
 from micota.grading.values.exact import exact
 
 ALTERNATIVES = re.compile(r"\s+##\s+")
+_SHAPES = ("tuple", "set", "matrix", "union")
 _STRUCTURED = ("list", "tuple", "interval", "matrix")
 
 
@@ -160,7 +161,7 @@ def _complaint(text: str, node: Node | None, kind: str) -> str | None:
     if kind == "tuple" and (node is None or node.head not in ("tuple", "matrix", "relation")):
         return "expected (a, b, ...)"
     if kind == "interval" and not any(
-        mark in text for mark in ("(", "[", r"\le", r"\ge", "<", ">", r"\{", "mathbb", "real")
+        mark in text for mark in ("(", "[", r"\le", r"\ge", "<", ">", r"\{", "mathbb", "real", "!=", r"\ne")
     ):
         return "expected an interval such as (0, 1]"
     return None
@@ -195,7 +196,7 @@ def inferred(text: str, node: Node | None) -> str:
         return "text" if is_words(text) or re.fullmatch(r"\\(?:text|mbox|textrm)\s*\{[^{}]*\}", text) else "expression"
     if exact(bare(node)) is not None:
         return "number"
-    if node.head == "relation" and node.name == "in":
+    if node.head == "relation" and (node.name == "in" or (node.name == "=" and node.args[1].head in _SHAPES)):
         node = node.args[-1]
     if node.head == "matrix":
         return "matrix"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from micota.grading.equality.names import is_name, named_value, single
+from micota.grading.equality.names import exact_side, is_name, named_value, single
 from micota.grading.equality.rules import Comparison, comparer
 from micota.grading.equality.scalars import same_scalar
 from micota.grading.gold import bare
@@ -14,6 +14,8 @@ from micota.grading.values.sets import pieces, same_pieces
 @comparer("expression")
 def same_expression(gold: Node, node: Node, comparison: Comparison) -> bool | None:
     """The same mathematics; equations up to a factor; factored where the problem wants factors."""
+    if "approx" in node.name.split() and node.head == "relation" and gold.head == "relation":
+        node = exact_side(node)
     if gold.head == "relation" and node.head == "relation":
         verdict = same_equation(gold, node, comparison)
         if verdict is not None:

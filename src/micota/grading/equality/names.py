@@ -50,6 +50,13 @@ def _of_approximation(node: Node, signs: list[str], gold: Node) -> Node | None:
     return values[0]
 
 
+def exact_side(node: Node) -> Node:
+    """What stands before the first sign of approximation."""
+    signs = node.name.split()
+    at = signs.index("approx")
+    return _joined(node.args[: at + 1], signs[:at])
+
+
 def _joined(parts: tuple[Node, ...], signs: list[str]) -> Node:
     return (
         parts[0]

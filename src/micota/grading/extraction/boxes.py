@@ -155,7 +155,7 @@ def _is_linked(text: str, left: Box, right: Box) -> bool:
     words = _MATHS_SIGNS.sub(" ", between).strip()
     if not words:
         return True
-    if _TAKEN_BACK.match(between) or _TURNS.search(re.sub(r"[A-Za-z]\s*=\s*$", "", words)):
+    if _TAKEN_BACK.match(between) or _TURNS.search(re.sub(r"[A-Za-z](?:_\{?\w+\}?)?\s*=\s*$", "", words)):
         return False
     if _NEW_SENTENCE.search(between) and not re.search(
         r"\b(?:other|second|third|another|also)\b|\((?:[a-z0-9]|[ivx]{1,4})\)", between

@@ -56,8 +56,11 @@ class Text:
         dollars = len(re.findall(r"(?<!\\)\$", paragraph.replace("$$", "")))
         opened = paragraph.rfind("\\(") > paragraph.rfind("\\)") or end.rfind("\\[") > end.rfind("\\]")
         is_price = dollars % 2 == 1 and re.search(r"\$\s?\d[^$\\^_={}+*/<>]*$", paragraph) is not None
+        is_price = is_price or re.search(r"\d\s?\$[^$\\^_={}]*$", paragraph) is not None
+        is_open_object = _JSON_START.match(self.whole) is not None and not end.endswith(("}", "`"))
         return (
             opened
+            or is_open_object
             or (dollars % 2 == 1 and not is_price)
             or end.endswith(("=", "+", "\\", "^", "_", "\\cdot", "\\times"))
         )

@@ -155,6 +155,8 @@ def _last_of(line: str, plain: bool) -> str | None:
     masked = _LABELLED.sub(lambda match: match[0] if _NOT_LABELS.match(match[0]) else " " * len(match[0]), line)
     masked = _ENUMERATION.sub(lambda match: " " * len(match[0]), masked)
     spans = [match.span() for match in MATHS.finditer(masked)]
+    if "\\" in MATHS.sub("", masked):  # LaTeX without dollar signs: the whole of it, or nothing
+        return _bare_latex(masked)
     if plain:
         spans += [
             m.span()
@@ -183,6 +185,17 @@ def _last_of(line: str, plain: bool) -> str | None:
     if value is None:
         return whole.strip() if first < len(spans) - 1 else _alone(line, spans[-1])
     return _first_of_restated(value)
+
+
+def _bare_latex(line: str) -> str | None:
+    """The value of a sentence with LaTeX outside formulas: all of it, or what follows "=" or "is"."""
+    if "matrix" not in line and "array" not in line:
+        line = re.sub(r"\\(?:begin|end)\{[a-z]+\*?\}|&", " ", line).rstrip("\\ ").split("\\\\")[-1]
+    for start in (0, *(match.end() for match in re.finditer(r"=|:\s|\bis\s", line))):
+        value = leading_value(line[start:])
+        if value is not None:
+            return value
+    return None
 
 
 def _alone(line: str, span: tuple[int, int]) -> str:
