@@ -276,7 +276,8 @@ def load_results(overrides: Sequence[str] = (), config_dir: str | Path | None = 
     if not by_seed:
         line = shlex.join(config.call.words("pipeline", config.overrides))
         raise ArtifactError(f"there is nothing to read yet; run:  {line}")
-    return Results(store=store, cases=case_reports(store, config.name, by_seed), call=config.call)
+    reports = case_reports(store, config.name, by_seed, config.compare.baseline)
+    return Results(store=store, cases=reports, call=config.call)
 
 
 def _config(settings: Settings, command: str, config_dir: str | Path | None) -> Any:

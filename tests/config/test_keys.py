@@ -68,6 +68,7 @@ VALUES: dict[str, list[Any]] = {  # where a type does not say what else is accep
     "types": [{"word": "text"}],
     "num_samples_of": [{"gsm8k": 3}],
     "budgets": [[512]],
+    "baseline": ["strong", "micota"],
     "extra_body": [{"top_k": 3}],
     "filters": [["correct", "finished", "length"]],
     "generator": ["teacher", "large"],

@@ -14,6 +14,7 @@ from micota.graph import Case, Experiment
 from micota.graph.node import Node
 from micota.records import COMPLETIONS, POINTS, TOKEN_SHIFTS, Completion, MergePoint, TokenShift
 from micota.report.collect import CaseReport, case_reports, mixes, summarise
+from micota.report.table import headline, top_sentence
 
 Finished = tuple[Store, CaseReport]
 
@@ -45,6 +46,19 @@ def test_trials_are_gains_on_the_student_before_sft(finished: Finished) -> None:
     means = [trial.gain for trial in summary.trials if trial.recipe == "micota"]
     difference = next(recipe.difference for recipe in summary.recipes if recipe.name == "micota")
     assert difference is not None and sum(means) / 2 == pytest.approx(difference.value)
+
+
+def test_another_recipe_is_the_baseline(finished: Finished) -> None:
+    store, case = finished
+    against = summarise(store, "tiny", "tiny_student", case.by_seed, baseline="strong")
+    recipes = {recipe.name: recipe for recipe in against.recipes}
+    before = {recipe.name: recipe for recipe in case.summary.recipes}
+    assert recipes["strong"].difference is None and recipes["instruct"].difference is not None
+    found, given = recipes["instruct"].difference.value, before["strong"].difference
+    assert given is not None and found == pytest.approx(-given.value)
+    assert headline(against).endswith(")."), headline(against)
+    assert "above strong;" in headline(against) and "before SFT" not in headline(against)
+    assert top_sentence(against).startswith("The best two")
 
 
 def test_reflection_is_counted_in_what_is_stored(finished: Finished) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from synthetic_store import score
 
-from micota.analysis.statistics import Difference
+from micota.analysis.statistics import Difference, paired_difference
 from micota.records import NOT_PROMPTED
-from micota.report.rows import Row, adjusted, mean_by_problem, row
+from micota.report.rows import Row, adjusted, mean_by_problem, row, top_two
 from micota.report.table import tally, verdict
 
 
@@ -65,3 +65,16 @@ def test_verdicts_name_the_detectable_difference() -> None:
     assert verdict(Difference(0.05, 0.0, 0.1, 0.04, 0.025)) == "+5.0 [+0.0, +10.0], p = 0.040"
     text = verdict(Difference(0.02, -0.03, 0.07, 0.4, 0.025))
     assert text == "+2.0 [-3.0, +7.0], not distinguishable (p = 0.40; detectable: 7.0)"
+
+
+def test_the_top_two_are_corrected_for_all_pairs() -> None:
+    def recipe(name: str, right: int) -> Row:
+        return row(name, [{"a": [score(f"p{i}", 0, i < right) for i in range(40)]}])
+
+    recipes = [recipe("strong", 10), recipe("short", 26), recipe("micota", 33)]
+    top = top_two(recipes)
+    assert top is not None and top[:2] == ("micota", "short")
+    alone = paired_difference(recipes[2].means, recipes[1].means)
+    assert top[2].p_value == pytest.approx(3 * alone.p_value) and top[2].low < alone.low
+    assert (top[2].low > 0) == top[2].is_distinguishable
+    assert top_two(recipes[:1]) is None

@@ -267,6 +267,11 @@ def simultaneous(differences: Mapping[str, Difference]) -> dict[str, Difference]
     }
 
 
+def best_of(difference: Difference, count: int) -> Difference:
+    """Return the difference of two models that were chosen among ``count`` pairs, corrected by Bonferroni for all."""
+    return _corrected(difference, min(1.0, count * difference.p_value), ALPHA / count)
+
+
 def _corrected(difference: Difference, p_value: float, alpha: float) -> Difference:
     wide = combined([paired_mean(delta, alpha) for delta in difference.deltas])
     interval = agreeing(wide, p_value)

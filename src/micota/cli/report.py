@@ -19,7 +19,7 @@ from micota.console import open_console, print_table
 from micota.errors import ArtifactError
 from micota.graph import CaseConfig, Experiment, experiment
 from micota.report.collect import case_reports
-from micota.report.table import comparison_table, judge_table, published_table
+from micota.report.table import comparison_table, judge_table, published_table, top_sentence
 from micota.runtime.plan import pending
 
 SEEDS = "seeds.json"
@@ -52,7 +52,7 @@ def report(config: Config, cases: list[CaseConfig], console: Console | None = No
         raise ArtifactError(f"there is nothing to report yet; run:  {line}")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / SEEDS, json.dumps(sorted(by_seed)) + "\n")
-    reports = case_reports(store, config.name, by_seed)
+    reports = case_reports(store, config.name, by_seed, config.compare.baseline)
     page = folder / PAGE
     write_text(page, render_page(config.name, reports, store, config.seed, config.call))
     for name, text in export_files([case.summary for case in reports]).items():
@@ -60,6 +60,8 @@ def report(config: Config, cases: list[CaseConfig], console: Console | None = No
     summaries = [case.summary for case in reports]
     for summary in summaries:
         print_table(console, comparison_table(summary))
+        if sentence := top_sentence(summary):
+            console.print(Text(sentence))
         if summary.judged:
             print_table(console, judge_table(summary))
     if any(summary.cells for summary in summaries):

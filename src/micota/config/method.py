@@ -459,6 +459,16 @@ class CompareConfig:
         about="The weights at which the merged TA is scored.",
         results=False,
     )
+    baseline: str = plain(
+        "instruct",
+        about="The recipe that the report tests every other one against; instruct: the student before SFT.",
+        results=False,
+    )
+
+    def conflicts(self) -> Iterator[str]:
+        labels = [point.label for point in self.points("data")]
+        if self.baseline not in (*labels, "instruct"):
+            yield f"baseline={self.baseline!r} is no recipe of this comparison; accepted: {', '.join(labels)}"
 
     def points(self, axis: str) -> list[Point]:
         """The points of an axis, or the recipes (``axis="data"``)."""

@@ -44,6 +44,7 @@ class Summary:
     labels: dict[str, str] = field(default_factory=dict)
     seeds: list[int]
     benchmarks: list[str]
+    baseline: str = BASELINE
     recipes: list[Row]
     curve: dict[float, Row]
     teacher: Row | None
@@ -78,8 +79,12 @@ class CaseReport:
     by_seed: Mapping[int, Comparison]
 
 
-def case_reports(store: Store, name: str, by_seed: Mapping[int, Experiment]) -> list[CaseReport]:
+def case_reports(
+    store: Store, name: str, by_seed: Mapping[int, Experiment], baseline: str = BASELINE
+) -> list[CaseReport]:
     """Return every case of the experiment ``name``, summarised over its finished seeds.
+
+    Recipes are tested against the one that is called ``baseline``.
 
     Raises:
         ArtifactError: an artifact is missing or damaged.
@@ -87,7 +92,7 @@ def case_reports(store: Store, name: str, by_seed: Mapping[int, Experiment]) -> 
     reports = []
     for index, case in enumerate(next(iter(by_seed.values())).cases):
         comparisons = {seed: experiment.cases[index].comparison for seed, experiment in by_seed.items()}
-        summary = summarise(store, name, case.student, comparisons, case.labels)
+        summary = summarise(store, name, case.student, comparisons, case.labels, baseline)
         reports.append(CaseReport(summary=summary, by_seed=comparisons))
     return reports
 
@@ -98,6 +103,7 @@ def summarise(
     student: str,
     by_seed: Mapping[int, Comparison],
     labels: Mapping[str, str] | None = None,
+    baseline: str = BASELINE,
 ) -> Summary:
     """Summarise finished comparisons that differ in their seed alone.
 
@@ -116,7 +122,8 @@ def summarise(
         labels=dict(labels or {}),
         seeds=sorted(by_seed),
         benchmarks=list(next((scores for scores in scored if scores), {})),
-        recipes=_recipes(store, comparisons) if first.recipes and first.recipes[0].scores else [],
+        baseline=baseline,
+        recipes=_recipes(store, comparisons, baseline) if first.recipes and first.recipes[0].scores else [],
         curve={weight: _row(store, f"{weight:g}", [c.curve[weight] for c in comparisons]) for weight in first.curve},
         teacher=_row(store, "teacher", [c.teacher for c in comparisons]) if first.teacher else None,
         bits_per_byte={
@@ -196,14 +203,14 @@ def _row(store: Store, name: str, nodes: Sequence[Mapping[str, AnyNode]], **comp
     return replace(made, lengths=lengths_of(store, nodes))
 
 
-def _recipes(store: Store, comparisons: Sequence[Comparison]) -> list[Row]:
-    """Return the recipes' rows, compared with the student before SFT if it is one of them."""
+def _recipes(store: Store, comparisons: Sequence[Comparison], baseline: str) -> list[Row]:
+    """Return the recipes' rows, compared with the baseline if it is one of them."""
     measured = _bpc(store, comparisons)
-    baselines = [load(store, recipe.scores) for c in comparisons for recipe in c.recipes if recipe.name == BASELINE]
+    baselines = [load(store, recipe.scores) for c in comparisons for recipe in c.recipes if recipe.name == baseline]
     recipes = []
     for index, recipe in enumerate(comparisons[0].recipes):
         nodes = [c.recipes[index].scores for c in comparisons]
-        compared = baselines if baselines and recipe.name != BASELINE else None
+        compared = baselines if baselines and recipe.name != baseline else None
         recipes.append(_row(store, recipe.name, nodes, baselines=compared, bpc=measured.get(recipe.name, [])))
     return adjusted(recipes)
 

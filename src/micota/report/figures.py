@@ -94,7 +94,8 @@ def figures(summary: Summary) -> dict[str, go.Figure]:
         by_name["merge"] = merge_figure(summary)
     if summary.mixes and summary.recipes:
         by_name["mix"] = mix_figure(summary)
-    if any(recipe.bits_per_byte is not None for recipe in summary.recipes):
+    # The gain is the difference to the student before SFT.
+    if summary.baseline == BASELINE and any(recipe.bits_per_byte is not None for recipe in summary.recipes):
         by_name["bpc"] = gain_figure(summary)
     if summary.points:
         by_name |= zip(("merge_sweep", "sweep_density", "sweep_surface"), sweep_figures(summary.points), strict=False)

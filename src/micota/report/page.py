@@ -21,7 +21,7 @@ from micota.graph.node import AnyNode
 from micota.records import OUTCOMES
 from micota.report.answers import MAX_COMPLETION_BYTES, answers
 from micota.report.case_figures import CASE_CAPTIONS, case_figures, case_gap_differences
-from micota.report.collect import BASELINE, CaseReport
+from micota.report.collect import CaseReport
 from micota.report.figures import captions, figures
 from micota.report.frames import exports, relative_improvements
 from micota.report.html import render
@@ -29,7 +29,7 @@ from micota.report.lineage import Steps, trace
 from micota.report.read import manifest_of
 from micota.report.rows import Row, ta_title
 from micota.report.style import METHOD, TA_COLOUR, TEACHER_COLOUR, recipe_colours
-from micota.report.table import headline, interval, mark, tally, verdict
+from micota.report.table import headline, interval, mark, tally, top_sentence, verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
         cases=[
             {
                 "summary": case.summary,
-                "headline": headline(case.summary),
+                "headline": " ".join(filter(None, (headline(case.summary), top_sentence(case.summary)))),
                 "models": case_models,
                 "figures": [(key, *text) for key, text in captions(case.summary).items() if key in charts],
                 "exports": exports(case.summary),
@@ -82,7 +82,7 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
         overview={key: CASE_CAPTIONS[key] for key in overview},
         gap_differences=case_gap_differences([case.summary for case in cases]),
         method=METHOD,
-        baseline=BASELINE,
+        baseline=cases[0].summary.baseline,
         reflection=REFLECTION_WORDS,
         outcomes=[name for name in OUTCOMES if any(m.row and m.row.outcomes.get(name) for m in chain(*models))],
         provenance=manifest_of(store, next(iter(cases[0].by_seed.values())).targets()[0]),

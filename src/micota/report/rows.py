@@ -16,6 +16,7 @@ from micota.analysis.statistics import (
     Difference,
     Discordance,
     average_at_k,
+    best_of,
     macro_average,
     mcnemar,
     num_samples,
@@ -142,6 +143,17 @@ def adjusted(recipes: Sequence[Row]) -> list[Row]:
     compared = {recipe.name: recipe.difference for recipe in recipes if recipe.difference is not None}
     corrected = simultaneous(compared)
     return [replace(recipe, difference=corrected.get(recipe.name)) for recipe in recipes]
+
+
+def top_two(recipes: Sequence[Row]) -> tuple[str, str, Difference] | None:
+    """Return the two most accurate recipes and their paired difference, corrected for all pairs that they were chosen
+    from; None for fewer than two."""
+    ranked = sorted((recipe for recipe in recipes if recipe.means), key=lambda recipe: -recipe.average.value)
+    if len(ranked) < 2:
+        return None
+    first, second = ranked[:2]
+    pairs = len(ranked) * (len(ranked) - 1) // 2
+    return first.name, second.name, best_of(paired_difference(first.means, second.means), pairs)
 
 
 def mean_by_problem(graded: Sequence[Graded]) -> dict[str, dict[str, float]]:

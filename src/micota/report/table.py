@@ -9,7 +9,7 @@ from micota.analysis.intervals import Estimate
 from micota.analysis.statistics import Difference, Discordance
 from micota.console import WideTable, new_table
 from micota.report.collect import BASELINE, Summary
-from micota.report.rows import Row, ta_title
+from micota.report.rows import Row, ta_title, top_two
 
 
 def comparison_table(summary: Summary) -> WideTable:
@@ -81,23 +81,39 @@ def judge_table(summary: Summary) -> WideTable:
 
 
 def headline(summary: Summary) -> str:
-    """Return one sentence on the best recipe and whether it is better than the student before SFT; empty without
-    scores."""
+    """Return one sentence on the best recipe and whether it is better than the baseline; empty without scores."""
     if not summary.recipes:
         return ""
     best = max(summary.recipes, key=lambda recipe: recipe.average.value)
     result = f"{100 * best.average.value:.1f} % on average with {best.num_tokens:.0f} tokens per answer"
-    if best.name == BASELINE and len(summary.recipes) > 1:
-        return f"No recipe is better than the student before SFT ({BASELINE}), which is right in {result}."
+    if best.name == summary.baseline and len(summary.recipes) > 1:
+        return f"No recipe is better than {_named(summary.baseline)}, which is right in {result}."
     sentence = f"Of {len(summary.recipes)} recipes, {best.name} is the most accurate: {result}"
     difference = best.difference
     if difference is None:
         return f"{sentence}."
     size = f"{100 * difference.value:.1f} points [{100 * difference.low:.1f}, {100 * difference.high:.1f}]"
-    above = f"{sentence}, {size} above the student before SFT ({BASELINE})"
+    above = f"{sentence}, {size} above {_named(summary.baseline)}"
     if not difference.is_distinguishable:
         return f"{above}; the two cannot be distinguished (p = {difference.p_value:.2f})."
     return f"{above}; the two are distinguishable (p {p_text(difference.p_value)})."
+
+
+def top_sentence(summary: Summary) -> str:
+    """Return one sentence on the two most accurate recipes; empty for fewer than two."""
+    top = top_two(summary.recipes)
+    if top is None:
+        return ""
+    first, second, difference = top
+    size = signed(difference).replace(" [", " points [")
+    tested = f"p {p_text(difference.p_value)}, corrected for all pairs"
+    if difference.is_distinguishable:
+        return f"The best two: {first} is better than {second} by {size}, {tested}."
+    return f"The best two, {first} and {second}, are not distinguishable: {size}, {tested}."
+
+
+def _named(baseline: str) -> str:
+    return f"the student before SFT ({baseline})" if baseline == BASELINE else baseline
 
 
 def _cells(title: str, row: Row, summary: Summary) -> list[str]:
@@ -118,7 +134,7 @@ def _verdict_columns(summary: Summary) -> list[str]:
     differences = [recipe.difference for recipe in summary.recipes if recipe.difference is not None]
     if not differences:
         return []
-    columns = [f"against {BASELINE}, paired", "", "p"]
+    columns = [f"against {summary.baseline}, paired", "", "p"]
     return columns if all(difference.is_distinguishable for difference in differences) else [*columns, "detectable"]
 
 
