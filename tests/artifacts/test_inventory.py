@@ -72,6 +72,7 @@ def test_an_inventory_has_size_state_and_users_of_every_artifact(tmp_path: Path)
     (store.path(whole) / "data.jsonl").write_text("cut")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "tokens").write_text("12345")
+    (tmp_path / "reports" / "tiny-0123456789").mkdir(parents=True)  # no artifact, for all its name
     inventory = take(tmp_path)
     items = {item.name: item for item in inventory.items}
     assert {name: item.state for name, item in items.items()} == {
@@ -80,7 +81,7 @@ def test_an_inventory_has_size_state_and_users_of_every_artifact(tmp_path: Path)
     assert items["part"].needed_by == (whole.folder,) and items["part"].experiments == ("tiny",)
     assert items["part"].num_bytes == sum(path.stat().st_size for path in items["part"].path.iterdir())
     assert "has 3 bytes, its manifest has 7" in items["whole"].problem
-    assert inventory.others == {"cache": 5}
+    assert inventory.others == {"cache": 5, "reports": 0}
 
 
 def test_an_artifact_of_another_schema_is_damaged_and_breaks_no_list(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from micota.artifacts.in_use import cleaning, used
 from micota.artifacts.locks import AT_ONCE, EXCLUSIVE, LOCK, is_locked, locked
 from micota.artifacts.store import DELETED, PARTIAL, Manifest, damage, read_manifest
 from micota.errors import ArtifactError
+from micota.graph.node import Spec
 
 FOLDER = re.compile(rf"(?P<name>.+)-(?P<key>[0-9a-f]{{10}})(?P<suffix>{re.escape(PARTIAL)}|{re.escape(DELETED)})?")
 STATES = ("complete", "partial", "running", "damaged", "deleted")
@@ -103,7 +104,7 @@ def take(root: Path, wanted: Needs | None = None) -> Inventory:
     if not root.is_dir():
         raise ArtifactError(f"artifacts={str(root)!r}: there is no such folder; accepted: the folder of earlier runs")
     busy = used(root)
-    items = [item for kind in sorted(root.iterdir()) if kind.is_dir() for item in _items_of(kind)]
+    items = [item for kind in sorted(kinds()) if (root / kind).is_dir() for item in _items_of(root / kind)]
     users = _users(items)
     items = [
         replace(
@@ -114,9 +115,19 @@ def take(root: Path, wanted: Needs | None = None) -> Inventory:
         )
         for item in items
     ]
-    kinds = {item.kind for item in items}
-    others = {path.name: size_of(path) for path in sorted(root.iterdir()) if path.is_dir() and path.name not in kinds}
+    others = {path.name: size_of(path) for path in sorted(root.iterdir()) if path.is_dir() and path.name not in kinds()}
     return Inventory(root=root, items=items, others=others)
+
+
+def kinds() -> set[str]:
+    """The kinds of artifacts, each a folder; others, as that of reports, have folders of names like theirs."""
+    found: set[str] = set()
+    specs = list(Spec.__subclasses__())
+    while specs:
+        spec = specs.pop()
+        specs += spec.__subclasses__()
+        found.add(getattr(spec, "kind", ""))
+    return found - {"", "source"}
 
 
 def _items_of(kind: Path) -> Iterable[Item]:

@@ -107,7 +107,7 @@ class WandbRun:
 
     @property
     def address(self) -> str:
-        return str(self._run.url or self._id)
+        return self._id if self._run.offline else str(self._run.url)
 
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self._run.log(dict(metrics), step=step)
@@ -263,7 +263,7 @@ def _opened(
         config={"experiment": config.name, "seed": config.seed, "command": steps, **about},
         settings=wandb.Settings(silent=True, console="off"),
     )
-    if show is not None and run.url:
+    if show is not None and not run.offline:
         show(run.url)
     return run
 
