@@ -16,6 +16,7 @@ from synthetic_store import score
 
 from micota import graph
 from micota.analysis.judging import judge_steps
+from micota.cli import experiments
 from micota.cli.pipeline import pipeline
 from micota.config import BenchConfig, Config, ReleasedConfig
 from micota.report.published import tables_of
@@ -61,6 +62,19 @@ def test_every_released_checkpoint_is_evaluated_as_published(cases_of: CasesOf) 
                 (0.0, 16000)
             }
     assert found == {case: f"UWNSL/{name}" for case, name in RELEASED.items()}
+
+
+def test_it_is_priced(composed: Callable[..., Any], tmp_path: Path) -> None:
+    config = composed(
+        "pipeline", "experiment=replication", "student=qwen3b", "hardware=h100x1", "plan=true", f"artifacts={tmp_path}"
+    )
+    said = StringIO()
+    pipeline(config, experiments.cases(config), Console(file=said, width=120))
+    [line] = [
+        line for line in said.getvalue().splitlines() if line.startswith("evaluate Qwen2.5-3B-Instruct_Mix-Long ")
+    ]
+    assert "no fit" not in line and " 1 x " in line
+    assert "does not fit" not in said.getvalue()
 
 
 def stand_in(config: Config, artifacts: Path) -> Config:

@@ -14,7 +14,7 @@ from micota.graph.models import (
     source,
 )
 from micota.graph.node import AnyNode, Node
-from micota.graph.nodes import data, model
+from micota.graph.nodes import data, model, released
 from micota.graph.specs import LikelihoodSpec, RankShiftSpec, ScoresSpec
 
 
@@ -26,6 +26,8 @@ def scores(
     of_role = {"role": role} if role != "student" else {"data": config.data.chosen}
     choose = of_role if subject is None else {}  # another model is named in the overrides of the command
     subject = subject or model(config, role)
+    if role == "student" and config.data.released:
+        generator = generator or released(config)
     generator = generator or generator_config(config, role)
     judge = config.evaluation.judge
     nodes = {}

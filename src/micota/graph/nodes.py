@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from micota.config import MERGE_METHODS, Config, DataConfig, PartConfig, SelectConfig
+from micota.config import MERGE_METHODS, Config, DataConfig, ModelConfig, PartConfig, SelectConfig
 from micota.config.method import MergeConfig
 from micota.config.models import name_of
 from micota.errors import ConfigError
@@ -36,7 +36,6 @@ from micota.graph.specs import (
     MixtureSpec,
     MostLikelySpec,
     RowsSpec,
-    SourceSpec,
     TrainSpec,
     needs_no_model,
 )
@@ -192,14 +191,15 @@ def model(config: Config, role: str) -> AnyNode:
     if role == "ta_merged":
         return merged(config)
     if role == "student" and config.data.released:
-        return released(config)
+        checkpoint = released(config)
+        return replace(source(checkpoint), runs=checkpoint)  # no role of the config has it, so a plan finds it here
     if role == "student" and not config.data.is_untuned:
         return trained(config, "student")
     return source(generator_config(config, role))
 
 
-def released(config: Config) -> Node[SourceSpec]:
-    """The published checkpoint that stands for the student tuned on the recipe.
+def released(config: Config) -> ModelConfig:
+    """The published checkpoint that stands for the student tuned on the recipe, with the settings of the student.
 
     Raises:
         ConfigError: there is none of this student.
@@ -211,8 +211,8 @@ def released(config: Config) -> Node[SourceSpec]:
             f"{', '.join(recipe.released)}"
         )
     found = recipe.released[student.path]
-    spec = SourceSpec(path=found.path, revision=found.revision, fingerprint=found.fingerprint)
-    return Node(name=name_of(found.path), spec=spec)
+    where = {"path": found.path, "revision": found.revision, "fingerprint": found.fingerprint}
+    return replace(student, name=name_of(found.path), **where)
 
 
 def trained(config: Config, role: str) -> Node[TrainSpec]:
