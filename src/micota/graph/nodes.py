@@ -211,8 +211,13 @@ def released(config: Config) -> ModelConfig:
             f"{', '.join(recipe.released)}"
         )
     found = recipe.released[student.path]
-    where = {"path": found.path, "revision": found.revision, "fingerprint": found.fingerprint}
-    return replace(student, name=name_of(found.path), **where)
+    return replace(
+        student,
+        name=name_of(found.path),
+        path=found.path,
+        revision=found.revision,
+        fingerprint=found.fingerprint,
+    )
 
 
 def trained(config: Config, role: str) -> Node[TrainSpec]:
