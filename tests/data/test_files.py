@@ -13,6 +13,7 @@ import pytest
 
 from micota.config.rows import RowsConfig
 from micota.data.files import numbered_rows
+from micota.data.sources import read_rows
 from micota.errors import SourceError
 
 
@@ -64,6 +65,11 @@ def test_cells_may_be_as_long_as_a_chain_of_thought(tmp_path: Path) -> None:
         csv.writer(handle, delimiter="\t").writerows([["prompt", "completion"], ["q", long]])
     [(_, row)] = numbered_rows(RowsConfig(path=str(tmp_path / "rows.tsv")))
     assert row == {"prompt": "q", "completion": long}
+
+
+def test_a_file_of_results_may_have_any_name(tmp_path: Path) -> None:
+    (tmp_path / "outputs").write_text('{"id": 1}\n\n{"id": 2}\n')
+    assert list(read_rows(tmp_path / "outputs")) == [{"id": 1}, {"id": 2}]
 
 
 @pytest.mark.slow  # the library datasets takes seconds to import

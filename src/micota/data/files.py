@@ -91,7 +91,7 @@ def file_rows(path: Path) -> Iterator[Numbered]:
         SourceError: it has no rows, or a row cannot be read.
     """
     kind = Path(path.name.removesuffix(".gz")).suffix
-    readers = {".parquet": _parquet, ".csv": _csv, ".tsv": _csv, ".json": _json, ".jsonl": _json_lines}
+    readers = {".parquet": _parquet, ".csv": _csv, ".tsv": _csv, ".json": _json, ".jsonl": json_lines}
     if kind not in readers:
         raise SourceError(f"{path} is no file of rows; accepted: {FORMATS}")
     number = 0
@@ -120,7 +120,12 @@ def _open(path: Path) -> IO[bytes]:
     return opened  # type: ignore[no-any-return]
 
 
-def _json_lines(path: Path) -> Iterator[Numbered]:
+def json_lines(path: Path) -> Iterator[Numbered]:
+    """Yield the objects of a file with one a line, whatever its name; empty lines are skipped.
+
+    Raises:
+        SourceError: a line is no JSON object.
+    """
     with _open(path) as handle:  # bytes: text mode would raise outside the loop for a line that is not UTF-8
         for number, line in enumerate(handle, start=1):
             if number == 1:
@@ -138,7 +143,7 @@ def _json(path: Path) -> Iterator[Numbered]:
         if text.partition(b"\n")[0].strip() == b"{":
             raise SourceError(f"{path}: one JSON object over several lines; accepted: a list of objects, or one a line")
         del content, text
-        yield from _json_lines(path)
+        yield from json_lines(path)
         return
     del text
     rows = _parsed(content, str(path))

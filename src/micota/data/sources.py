@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from micota.config import QuestionsConfig, SourceConfig
-from micota.data.files import BUNDLED, bundled, file_rows, numbered_rows
+from micota.config.models import is_row_file
+from micota.data.files import BUNDLED, bundled, file_rows, json_lines, numbered_rows
 from micota.data.options import options_of, right_letter, with_options
 from micota.errors import SourceError
 from micota.grading import paper_rule
@@ -169,9 +170,9 @@ def _answer_type(source: SourceConfig, where: str, row: Mapping[str, Any]) -> st
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a file of rows.
+    """Yield the objects of a file of rows; one whose name shows no format has a JSON object a line.
 
     Raises:
         SourceError: a row cannot be read; the text names the file and line.
     """
-    return (row for _, row in file_rows(path))
+    return (row for _, row in (file_rows(path) if is_row_file(path.name) else json_lines(path)))
