@@ -21,12 +21,13 @@ from micota.grading.equality.compare import compare, is_ambiguous
 from micota.grading.extraction.extract import NOTHING, Extraction, extract
 from micota.grading.extraction.marks import Wanted
 from micota.grading.gold import Gold, GoldError, Hints, gold_of, is_settled
-from micota.grading.judge import JUDGE
 from micota.grading.pool import Workers
 from micota.grading.reading.texts import is_option
 from micota.grading.reading.words import counted_things
 from micota.grading.symbolic import is_worth_trying
 from micota.records import AMBIGUOUS, Completion, Problem, Verdict
+
+JUDGE = "judge"  # the grader whose verdicts come from ``judge.py``
 
 
 class Submission(NamedTuple):

@@ -8,6 +8,7 @@ import httpx
 
 from micota.config import JudgeConfig
 from micota.endpoint import Endpoint
+from micota.grading.graders import JUDGE
 from micota.records import Problem, Verdict
 
 QUESTION = """Decide whether a student's final answer to a problem is right.
@@ -20,7 +21,6 @@ Student's answer: {prediction}
 
 The student's answer is right if it is the same as the reference answer, in whatever form it is written.
 Reply with one word: True or False."""
-JUDGE = "judge"  # the grader of that name
 MAX_PREDICTION_CHARS = 1_000
 
 

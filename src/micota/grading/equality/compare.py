@@ -6,6 +6,7 @@ that the caller passes: in the main process it defers the comparison, in a worke
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from micota.grading.equality import equations, lists, scalars, structures
@@ -19,6 +20,8 @@ from micota.grading.reading.tokens import UnreadableError
 # Importing these modules registers their comparers.
 __all__ = ["are_plainly_equal", "compare", "equations", "is_ambiguous", "lists", "no_worker", "scalars", "structures"]
 check_complete()
+_WITH_COMMAS = ("list", "tuple", "interval", "matrix")
+_THOUSANDS, _LEADING_ZERO = re.compile(r"\d,\d{3}(?!\d)"), re.compile(r"(?<![\d.])0\d")
 
 
 def compare(gold: Gold, prediction: str, equivalent: Equivalent) -> bool | None:
@@ -48,7 +51,12 @@ def _compare(gold: Gold, prediction: str, equivalent: Equivalent) -> bool | None
         return None
     if gold.node is None:
         return equivalent(gold.text, text, gold.tolerance) if gold.is_mathematics else None
-    return COMPARERS[gold.kind](gold.node, node, Comparison(gold, text))
+    comparison = Comparison(gold, text)
+    verdict = COMPARERS[gold.kind](gold.node, node, comparison)
+    if verdict is not True and gold.kind in _WITH_COMMAS and _THOUSANDS.search(text) and not _LEADING_ZERO.search(text):
+        other = read(text, thousands=False, extra=gold.hints.things)  # 100,200 as two numbers
+        return COMPARERS[gold.kind](gold.node, other, comparison) or verdict
+    return verdict
 
 
 def are_plainly_equal(answer: str, other: str) -> bool:

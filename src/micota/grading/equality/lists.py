@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from micota.grading.equality.equations import same_expression
 from micota.grading.equality.names import is_name, named_value, single
 from micota.grading.equality.rules import COMPARERS, Comparison, comparer, every
 from micota.grading.equality.scalars import same_scalar
 from micota.grading.reading.nodes import Node, has, name_of, symbols
-from micota.grading.reading.parser import read
-from micota.grading.reading.tokens import UnreadableError
 
 
 @comparer("list")
@@ -18,8 +14,6 @@ def same_list(gold: Node, node: Node, comparison: Comparison) -> bool | None:
     """The same members, each as often, in any order; members with names by their names."""
     wanted = members(gold)
     given = members(node)
-    if len(given) != len(wanted) and re.search(r"\d,\d{3}", comparison.text):
-        given = _without_thousands(comparison, len(wanted)) or given
     if len(given) != len(wanted):
         given = _unwrapped(node, wanted)
     if len(given) != len(wanted):
@@ -34,17 +28,6 @@ def same_list(gold: Node, node: Node, comparison: Comparison) -> bool | None:
             [same_member(value, part, comparison) for value, part in zip(named[0].values(), given, strict=True)]
         )
     return matched(wanted, given, comparison)
-
-
-def _without_thousands(comparison: Comparison, count: int) -> list[Node] | None:
-    """``100,200`` as two numbers, if that makes the right count and no number then begins with a zero."""
-    if re.search(r"(?<![\d.])0\d", comparison.text):
-        return None
-    try:
-        given = members(read(comparison.text, thousands=False))
-    except UnreadableError:
-        return None
-    return given if len(given) == count else None
 
 
 def members(node: Node) -> list[Node]:

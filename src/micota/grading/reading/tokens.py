@@ -36,6 +36,9 @@ from micota.grading.reading.words import (
 MAX_TOKENS = 600
 
 
+_CLOSING, _ONLY_NUMBERS = re.compile(r"\\?[)\]}]"), re.compile(r"[-\d,.\s]+")
+
+
 class UnreadableError(ValueError):
     """Text that is not mathematics as this package reads it; the message says where. ``word`` is an unknown word."""
 
@@ -112,6 +115,8 @@ class Tokens:
             return self._command(text, index, space)
         if character.isdigit() or (character == "." and text[index + 1 : index + 2].isdigit()):
             match = self._number.match(text, index)
+            if match and "," in match["digits"] and _is_in_brackets(text, index, match.end()):
+                match = _PLAIN_NUMBER.match(text, index)  # (2,251,252) has three entries
             if match is None:  # a digit of another script
                 raise UnreadableError(f"character {character!r}")
             is_repeat = (match["repeat"] or ".")[0] != "(" or "." in match["digits"]  # 0.(3), but 100(13) is a product
@@ -298,6 +303,15 @@ class Tokens:
             name = word if word in FUNCTIONS else low
             return "function", RENAMED.get(name, name)
         return ("name", word) if word in GREEK else None
+
+
+def _is_in_brackets(text: str, start: int, end: int) -> bool:
+    """Whether a number stands in a tuple or set of plain numbers: commas then part its entries."""
+    opening = max(text.rfind("(", 0, start), text.rfind("[", 0, start), text.rfind("\\{", 0, start) + 1)
+    closing = _CLOSING.search(text, end)
+    if opening < 0 or closing is None or not _ONLY_NUMBERS.fullmatch(text, opening + 1, closing.start()):
+        return False
+    return not text[:opening].rstrip("\\left ")[-1:].isalnum()  # 2(1,500) is a product
 
 
 def closing_brace(text: str, start: int) -> int:
