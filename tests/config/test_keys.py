@@ -25,7 +25,8 @@ MODEL = "{path: a/b, name: c, thinking: {open: a, close: b}, sampling: {temperat
 HOT = [f"{part}.sampling.temperature=0.6" for part in ("teacher", "ta", "large", "small", "evaluation", "merge_sweep")]
 # With these every field counts somewhere: each place is a few overrides.
 PLACES = [
-    ["data=micota", "merge_sweep.problems.path=a/b", "merge_sweep.problems.name=c"],
+    ["data=micota", "merge_sweep.problems.path=a/b", "merge_sweep.problems.name=c",
+     "teacher.sampling.temperature=0.6", "ta.sampling.temperature=0.6"],
     ["data=released_long", "prompt.per_benchmark=true"],
     ["data=strong", "engine=server", "student.sft.lora.r=4", "ta.sft.lora.r=4"],
     ["data=short", "engine=ray", f"short_generator={MODEL}",
@@ -54,9 +55,15 @@ PLACES = [
      f"'data.parts.short.model={MODEL}']}}]"],
 ]  # fmt: skip
 # Fields that no other value of is right alone: what is set with them.
-WITH = {"select_by": {"select_by": "student_bpc", "weights": {}}}
-NOWHERE = ("ta_data.released.",)  # a TA is tuned here: none is released
+WITH = {
+    "select_by": {"select_by": "student_bpc", "weights": {}},
+    "budget_gpu_hours": {"budget_gpu_hours": 3.0, "plan": True},
+}
+# A TA is tuned here: none is released. Recipes that are made alike have data.
+NOWHERE = ("ta_data.released.", "compared.NAME.released.")
 VALUES: dict[str, list[Any]] = {  # where a type does not say what else is accepted
+    "accelerator": ["cpu", "gpu"],
+    "additional_parameters": [{"constraint": "a100"}],
     "axes": [{"student": ["tiny"]}],
     "recipes": [["strong"]],
     "measures": [["bpc"]],

@@ -101,10 +101,11 @@ def where(
     default: Any = REQUIRED,
     *,
     default_factory: Any = REQUIRED,
+    options: Iterable[str] = (),
     **facts: Unpack[Facts],
 ) -> Any:
-    """A field whose value must pass ``check``; ``accepted`` describes those values."""
-    return _declared(default, default_factory, Declaration(accepted=accepted, check=check, **facts))
+    """A field whose value must pass ``check``; ``accepted`` describes those values, ``options`` are some of them."""
+    return _declared(default, default_factory, Declaration(accepted=accepted, check=check, options=options, **facts))
 
 
 def part(

@@ -186,6 +186,7 @@ class EngineConfig:
     name: str = where(
         Words(lambda: f"one of {AUTO}, " + ", ".join(ENGINES)),
         lambda value: value == AUTO or value in ENGINES,
+        options=ENGINES,
         about="The engine of completions: transformers (hf), vLLM, a server of token ids, an API of chat messages "
         "(chat), or vLLM on a Ray cluster (a way to run vLLM, which shares its keys); auto: vLLM where it is installed "
         "and there is a GPU, else hf.",
@@ -259,6 +260,8 @@ class EngineConfig:
         return dict(endpoint.extra_body) if endpoint else {}
 
     def conflicts(self) -> Iterator[str]:
+        if self.name != AUTO and self.name not in ENGINES:
+            return  # its check names it
         possible = AUTOMATIC if self.name == AUTO else (self.name,)
         for item in fields(self):
             owners = [kind.name for kind in ENGINES.values() if item.name in kind.settings]
