@@ -14,6 +14,8 @@ from micota.config.maps import as_given, with_entries
 @pytest.mark.parametrize(("typed", "for_hydra"), [
     ("data.columns={problem: q}", "++data.columns={problem: q}"),
     ("ta_data.parts.long.only={domain: math}", "++ta_data.parts.long.only={domain: math}"),
+    ("student.template_args.enable_thinking=false", "++student.template_args.enable_thinking=false"),
+    ("engine.chat.extra_body.seed=null", "++engine.chat.extra_body.seed=null"),
     ("bench.mine.path=exam.jsonl", "+_path_of_bench_mine=given"),
     ("data.parts.mine.path=hub:a/b", "+_path_of_data_parts_mine=given"),
 ])  # fmt: skip

@@ -1,4 +1,5 @@
-"""Maps in overrides: ``data.columns={problem: question}`` and ``bench.mine.path=FILE`` add their entries.
+"""Maps in overrides: ``data.columns={problem: question}``, ``student.template_args.enable_thinking=false`` and
+``bench.mine.path=FILE`` add their entries.
 
 Hydra adds an entry to a map of values only with a plus before the key, and never one to a map of typed parts. What
 such a map may hold is open, so that a new entry is no typing error. So values get their plus, and the path of a part
@@ -48,11 +49,11 @@ def _stored(parent: str, name: str, path: str) -> str:
 
 @cache
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """The overrides that give a whole map of values, and those that give the path of an entry in a map of parts."""
+    """The overrides that give a map of values or an entry of it, and those that give the path of a part in a map."""
     keys = list(_maps(Config, ""))
     values = "|".join(key for key, is_part in keys if not is_part)
     parts = "|".join(key for key, is_part in keys if is_part)
-    return re.compile(rf"(?:{values})=\{{"), re.compile(rf"({parts})\.([\w-]+)\.path=(.*)")
+    return re.compile(rf"(?:{values})(?:\.[\w.-]+=|=\{{)"), re.compile(rf"({parts})\.([\w-]+)\.path=(.*)")
 
 
 def _maps(schema: Any, prefix: str) -> Iterator[tuple[str, bool]]:
