@@ -180,11 +180,11 @@ def notes(costs: Costs) -> list[str]:
     """What the numbers mean and which of them are assumed."""
     machine, cost, total = costs.machine, costs.context.cost, costs.total
     stages = sum(len(row.estimates) for row in costs.rows)
-    lines = [
-        f"generate, train: tokens. One stage after the other takes {duration(total.seconds)}. Disk of all is with the "
-        f"checkpoints of the largest training ({number(total.peak_disk - total.disk)}B)."
-        + (" It is the sum of what fits." if costs.problems else "")
-    ]
+    lines = [f"generate, train: tokens. One stage after the other takes {duration(total.seconds)}."]
+    if checkpoints := total.peak_disk - total.disk:
+        lines[0] += f" Disk of all is with the checkpoints of the largest training ({number(checkpoints)}B)."
+    if costs.problems:
+        lines[0] += " The last line of the table is the sum of what fits."
     if price := sum(one.price for one in total.estimates):
         lines.append(f"Completions of APIs cost {price:.3g} in all, by engine.chat.prompt_price and completion_price.")
     if costs.num_measured:
