@@ -108,3 +108,15 @@ def test_other_spellings_of_a_gold_are_accepted(spelling: str) -> None:
         if verdict is None or verdict.correct is not True:
             missed.append((answer, verdict))
     assert missed == []
+
+
+@pytest.mark.skipif(not (DATA / "bench").exists(), reason="needs the benchmarks of shared/data")
+def test_reference_solutions_state_their_answers() -> None:
+    rows = [json.loads(line) for line in (DATA / "bench" / "math500.jsonl").open(encoding="utf-8")]
+    missed = []
+    for row in rows:
+        problem = Problem(id=row["id"], problem=row["problem"], answer=row["answer"])
+        verdict = cheap_verdict(problem, extraction(Submission(problem, row["solution"])))
+        if verdict is None or verdict.correct is not True:
+            missed.append((row["id"], verdict))
+    assert len(rows) == 500 and missed == []

@@ -150,6 +150,7 @@ def extraction(row: Submission) -> Extraction:
         is_option=gold.kind == "text" and is_option(gold.text),
         is_text=gold.kind == "text" or gold.node is None,
         is_finished=row.is_finished,
+        is_coefficient=gold.is_number and "coefficient" in row.problem.problem,
     )
     return extract(row.completion, wanted)
 

@@ -234,15 +234,19 @@ def _in_context(text: str, box: Box, span: tuple[int, int] | None) -> str:
     """What is in a box, with the sign and the factors beside it where they make an answer."""
     content = text[box.content_start : box.content_end].strip()
     if span is None:
-        before = text[max(0, box.start - 3) : box.start]
-        is_negative = re.search(r"(?:^|[\s=(:])[-−]$", before) and not content.startswith(("-", "+"))
+        before = text[max(0, box.start - 6) : box.start]
+        is_negative = re.search(
+            r"(?:^|[=(]\s?|\bis\s)[-−]$", before
+        )  # behind a word it is a dash and not content.startswith(("-", "+"))
         return f"-{_grouped(content)}" if is_negative and _is_readable("-" + _grouped(content)) else content
     left = text[max(span[0], box.start - MAX_CONTEXT) : box.start]
     right = text[box.end : min(span[1], box.end + MAX_CONTEXT)]
     left = _CUT_LEFT.split(left)[-1] if left else ""
     cut = _CUT_RIGHT.search(right)
     is_equation = cut is not None and _RELATION.match(right, cut.start()) is not None
-    right = right[: cut.start()] if cut else right
+    right = "" if right.startswith("_") else right[: cut.start()] if cut else right  # a base is named in the problem
+    if re.search(r"[^\s=(,:]\s*[-+]\s*$", left):  # one term of a sum is boxed
+        return content
     if _ONLY_LOOKS.fullmatch(left) and _ONLY_LOOKS.fullmatch(right):
         return content
     if re.search(r"\d\s*$", left) or (is_equation and not _ONLY_LOOKS.fullmatch(left)):  # a blank in an equation

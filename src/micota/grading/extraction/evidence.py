@@ -121,6 +121,9 @@ def _boxed(text: Text) -> list[str] | None:
     if text.found.is_cut or not text.final:
         return None
     answers = answers_in(text.whole, text.final)
+    if text.wanted.is_coefficient and len(text.final) == 1:
+        box = text.final[0]
+        answers = [text.whole[box.content_start : box.content_end]]
     if len(answers) > 1:
         answers = list(dict.fromkeys(answers))
         answers = [", ".join(answers)] if text.wanted.is_list else answers

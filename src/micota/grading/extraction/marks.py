@@ -11,13 +11,15 @@ from micota.grading.reading.texts import is_option, options, plain
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the gold is: the extraction reads a lone letter only for an option, a number in prose only for a number."""
+    """What the gold is: a lone letter counts only for an option, a number in prose only for a number, and a box without
+    the variables behind it only for a coefficient."""
 
     is_number: bool = False
     is_list: bool = False
     is_option: bool = False
     is_text: bool = False
     is_finished: bool = True
+    is_coefficient: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,12 @@ _NO_ANSWER = re.compile(
     re.IGNORECASE,
 )
 _CONTRAST = re.compile(r"not\b[^.\n]{1,60}?\bbut\s+(?:rather\s+)?", re.IGNORECASE)
-_HYPOTHETICAL = re.compile(r"\b(?:claim|suppose|assume|if|whether|someone|might|could)\b", re.IGNORECASE)
+_HYPOTHETICAL = re.compile(
+    r"\b(?:claim|suppose|assume|if|whether|someone|might|could|check|checking|verify|confirm)\b", re.IGNORECASE
+)
+_NOT_IT = re.compile(
+    r"\s*(?:is|are|was|does|do|can|could|would)?\s*(?:not|n't|cannot|impossible|wrong|incorrect|false|fails)\b"
+)
 _BULLET = re.compile(r"\s*(?:[-*•]|\d+[.)]|\([a-z]\))\s+(.+)")
 
 
@@ -111,6 +118,8 @@ def option_in(line: str) -> list[str] | None:
         bare,
         re.IGNORECASE,
     )
+    if match and _NOT_IT.match(bare, match.end()):
+        return None
     if match and (match[1].strip("()").isupper() or re.fullmatch(r"\([a-z]\)", match[1])):
         return [match[1].upper()]
     named = options(bare)
