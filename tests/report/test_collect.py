@@ -1,6 +1,7 @@
 """From artifacts to summaries: measured values are averaged over seeds, others are left out."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from micota.analysis.lengths import reflections
 from micota.artifacts.jsonl import read_jsonl, write_jsonl
 from micota.artifacts.store import Store
 from micota.errors import ArtifactError
-from micota.graph import Case, Experiment
+from micota.graph import Case, CaseConfig, Experiment, experiment
 from micota.graph.node import Node
 from micota.records import COMPLETIONS, POINTS, TOKEN_SHIFTS, Completion, MergePoint, TokenShift
 from micota.report.collect import CaseReport, case_reports, mixes, summarise
@@ -126,3 +127,12 @@ def test_shifts_and_merge_sweeps_are_read_where_they_were_measured(finished: Fin
     assert summary.token_shifts["strong"] == [
         replace(use, count=12, num_unshifted=3, num_marginal=3, num_shifted=6)  # three benchmarks
     ]
+
+
+def test_the_curve_of_an_experiment_whose_recipes_are_matched(cases_of: Callable[[str], list[CaseConfig]]) -> None:
+    [case] = experiment(cases_of("mix_distillation/mix_curve")).cases
+    curves = mixes(case.comparison)
+    assert curves["long"] == {
+        "short": 0.0, "mix_long": 0.2, "long_0.4": 0.4, "long_0.6": 0.6, "long_0.8": 0.8, "strong": 1.0
+    }  # fmt: skip
+    assert curves["large"]["small"] == 0.0 and curves["large"]["large"] == 1.0 and len(curves["large"]) == 6

@@ -210,13 +210,13 @@ def released(config: Config) -> ModelConfig:
             f"data={recipe.name} has no released checkpoint of {student.path} (student={student.name}); accepted: "
             f"{', '.join(recipe.released)}"
         )
-    found = recipe.released[student.path]
+    checkpoint = recipe.released[student.path]
     return replace(
         student,
-        name=name_of(found.path),
-        path=found.path,
-        revision=found.revision,
-        fingerprint=found.fingerprint,
+        name=name_of(checkpoint.path),
+        path=checkpoint.path,
+        revision=checkpoint.revision,
+        fingerprint=checkpoint.fingerprint,
     )
 
 

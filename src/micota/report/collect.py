@@ -15,7 +15,7 @@ from micota.analysis.statistics import macro_average
 from micota.artifacts.store import Manifest, Store
 from micota.graph import Comparison, Experiment, Recipe
 from micota.graph.node import AnyNode
-from micota.graph.specs import ScoresSpec, weights_of
+from micota.graph.specs import MatchedSpec, ScoresSpec, weights_of
 from micota.records import MergePoint, TokenShift
 from micota.report.published import tables_of
 from micota.report.read import lengths_of, load, manifest_of, sweep_points, token_shifts_of
@@ -147,12 +147,12 @@ def summarise(
 
 def _published(name: str, labels: Mapping[str, str], comparison: Comparison) -> dict[str, dict[str, float]]:
     """Return the papers' values of each model, by the label of the model here."""
-    found: dict[str, dict[str, float]] = {}
+    by_label: dict[str, dict[str, float]] = {}
     for table in tables_of(name):
         for label, known in published_names(comparison).items():
             # Of two tables with one number, the first counts.
-            found[label] = (table.of(labels, known) or {}) | found.get(label, {})
-    return found
+            by_label[label] = (table.of(labels, known) or {}) | by_label.get(label, {})
+    return by_label
 
 
 def mixes(comparison: Comparison) -> dict[str, dict[str, float]]:
@@ -170,13 +170,18 @@ def mixes(comparison: Comparison) -> dict[str, dict[str, float]]:
         curve = curves.setdefault(first, {})
         curve[name] = weights[first]
         for part, share in ((first, 1.0), (second, 0.0)):
-            generator = node.inputs[part].inputs.get("completions")
-            curve |= {
-                alone: share
-                for alone, other in data.items()
-                if generator and other.inputs.get("completions") == generator
-            }
+            generated = _generated(node.inputs[part])
+            curve |= {alone: share for alone, other in data.items() if generated and _generated(other) == generated}
     return {part: curve for part, curve in curves.items() if len(curve) > 2}
+
+
+def _generated(data: AnyNode) -> str | None:
+    """Return the key of the completions that training data are chosen from; None for data of several generators."""
+    if isinstance(data.spec, MatchedSpec):
+        parts = [name for name, share in data.spec.compared[data.spec.compared_as].items() if share]
+        return _generated(data.inputs[parts[0]]) if len(parts) == 1 else None
+    completions = data.inputs.get("completions")
+    return None if completions is None else completions.key
 
 
 def _student_path(comparison: Comparison) -> str:

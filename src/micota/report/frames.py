@@ -92,9 +92,14 @@ def relative_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
     """Return the relative improvements of every case in percent, as the papers print some."""
     rows = [
         {"experiment": summary.name, "student": summary.student, **summary.labels, "recipe": recipe}
-        | {"baseline": baseline, "improvement": 100 * found.value, "low": 100 * found.low, "high": 100 * found.high}
+        | {
+            "baseline": baseline,
+            "improvement": 100 * improvement.value,
+            "low": 100 * improvement.low,
+            "high": 100 * improvement.high,
+        }
         for summary in summaries
-        for recipe, baseline, found in relative_improvements(summary)
+        for recipe, baseline, improvement in relative_improvements(summary)
     ]
     return pd.DataFrame(rows)
 
@@ -104,15 +109,15 @@ def gap_differences_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
     rows = [
         {
             "experiment": summaries[0].name,
-            "gap": f"{found.recipe} minus {found.baseline}",
-            "first": found.first,
-            "second": found.second,
-            "difference": 100 * found.difference.value,
-            "low": 100 * found.difference.low,
-            "high": 100 * found.difference.high,
-            "p_value": found.difference.p_value,
+            "gap": f"{tested.recipe} minus {tested.baseline}",
+            "first": tested.first,
+            "second": tested.second,
+            "difference": 100 * tested.difference.value,
+            "low": 100 * tested.difference.low,
+            "high": 100 * tested.difference.high,
+            "p_value": tested.difference.p_value,
         }
-        for found in case_gap_differences(summaries)
+        for tested in case_gap_differences(summaries)
     ]
     return pd.DataFrame(rows)
 

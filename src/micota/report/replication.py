@@ -53,7 +53,7 @@ def cells(store: Store, name: str, labels: Mapping[str, str], comparisons: Seque
         comparisons: the case at each seed.
     """
     nodes = [scores_by_label(comparison) for comparison in comparisons]
-    found: dict[tuple[str, str, str], Cell] = {}
+    cell_by_key: dict[tuple[str, str, str], Cell] = {}
     for table in tables_of(name):
         rows = {label: table.of(labels, known) for label, known in published_names(comparisons[0]).items()}
         for label, row in rows.items():
@@ -64,9 +64,9 @@ def cells(store: Store, name: str, labels: Mapping[str, str], comparisons: Seque
             for cell in _cells(table, label, row, others, graded, nodes[0][label]):
                 # An average may be in two tables; the one with more models beside it tells more.
                 key = cell.recipe, cell.benchmark, cell.graded_by
-                if key not in found or len(cell.others) > len(found[key].others):
-                    found[key] = cell
-    return list(found.values())
+                if key not in cell_by_key or len(cell.others) > len(cell_by_key[key].others):
+                    cell_by_key[key] = cell
+    return list(cell_by_key.values())
 
 
 def _cells(
