@@ -28,14 +28,15 @@ def test_the_answer_of_a_long_chain_of_thought(graders: Graders) -> None:
     assert missed == []
 
 
+@pytest.mark.parametrize("before", ["", "Final Answer:", "The answer is"])
 @pytest.mark.parametrize("piece", [
     r"\boxed{1},", r"\boxed{1} is wrong. ", r"so $x=\boxed{1}$ and ", "\n", " ", "$", r"\(", "answer is ",
     "####", "</think>",
     '"answer": "', "{", "```output\n", "1 ",
 ])  # fmt: skip
-def test_work_is_linear_in_the_length(piece: str) -> None:
+def test_work_is_linear_in_the_length(piece: str, before: str) -> None:
     def seconds(count: int) -> float:
-        text = piece * (count // len(piece))
+        text = before + piece * (count // len(piece))
         times = []
         for _ in range(2):
             start = time.process_time()
@@ -43,5 +44,6 @@ def test_work_is_linear_in_the_length(piece: str) -> None:
             times.append(time.process_time() - start)
         return min(times)
 
+    assert seconds(1_000) < 24 * seconds(125) + 0.1
     # Of anything quadratic, eight times the length takes 64 times as long.
     assert seconds(160_000) < 24 * seconds(20_000) + 0.1

@@ -82,8 +82,10 @@ class Evidence:
 
 
 _BEFORE = re.compile(
-    r"(?:^|[.!?\n,:;]\s*|\b(?:so|thus|hence|therefore|that|means|option|choice)[,:]?\s+)([^.!?\n,:;]{1,60}?)\s+(?:is|are)\s+(?:the|our|my)\s+"
-    r"(?:final|correct|right)?\s*(?:answers?|option|choice)\b(?!\s+(?:to|of|is))",
+    r"(?:^|[.!?\n,:;]\s{0,3}|\b(?:so|thus|hence|therefore|that|means|option|choice)[,:]?\s{1,3})"
+    r"([^\s.!?,:;][^.!?\n,:;]{0,59}?)"
+    r"\s{1,3}(?:is|are)\s{1,3}(?:the|our|my)\s{1,3}(?:(?:final|correct|right)\s{1,3})?"
+    r"(?:answers?|option|choice)\b(?!\s{1,3}(?:to|of|is))",
     re.IGNORECASE | re.MULTILINE,
 )
 _OPTION_BEFORE = re.compile(

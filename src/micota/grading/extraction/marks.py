@@ -31,13 +31,13 @@ class Mark:
     is_for_options: bool = False
 
 
-_IS = r"\s*\**\s*(?:(?:is|are|was|=|:|：|为|是)(?![a-zA-Z])\s*:?|:)\**\s*"
+_IS = r"\s{0,4}\**\s{0,4}(?:(?:is|are|was|=|:|：|为|是)(?![a-zA-Z])\s{0,4}:?|:)\**\s{0,4}"
 MARKS = (
-    Mark(re.compile(rf"final answers?(?:{_IS}|\**\s*:?\**\s*(?=\n|$))", re.IGNORECASE), is_final=True),
-    Mark(re.compile(r"####(?!#)\s*"), is_final=True),
-    Mark(re.compile(r"【(?:最终)?答案】\s*[:：]?\s*"), is_final=True),
-    Mark(re.compile(r"(?:故选|故答案(?:为|是)|因此选|所以选|应选|选择)\s*[:：]?\s*"), is_final=True),
-    Mark(re.compile(r"(?:最终)?答案\s*(?:是|为|[:：])+\s*")),
+    Mark(re.compile(rf"final answers?(?:{_IS}|\**\s{{0,4}}:?\**\s{{0,4}}(?=\n|$))", re.IGNORECASE), is_final=True),
+    Mark(re.compile(r"####(?!#)\s{0,4}"), is_final=True),
+    Mark(re.compile(r"【(?:最终)?答案】\s{0,4}[:：]?\s{0,4}"), is_final=True),
+    Mark(re.compile(r"(?:故选|故答案(?:为|是)|因此选|所以选|应选|选择)\s{0,4}[:：]?\s{0,4}"), is_final=True),
+    Mark(re.compile(r"(?:最终)?答案\s{0,4}(?:是|为|[:：])+\s{0,4}")),
     Mark(
         re.compile(
             rf"\banswers?(?:\s+(?:to|of|for)\s+(?:the|this)\s+(?:problem|question|exercise))?(?:{_IS})", re.IGNORECASE
@@ -51,7 +51,7 @@ MARKS = (
         re.compile(r"\b(?:choose|select|pick|mark|option|choice)\s+(?:option\s+|answer\s+)?(?=\(?[A-Z]\)?(?![a-zA-Z]))"),
         is_for_options=True,
     ),
-    Mark(re.compile(r"^[ \t]*(?:\*\*)?A(?:\*\*)?:(?:\*\*)?\s*", re.MULTILINE)),
+    Mark(re.compile(r"^[ \t]*(?:\*\*)?A(?:\*\*)?:(?:\*\*)?\s{0,4}", re.MULTILINE)),
 )  # fmt: skip
 _NO_ANSWER = re.compile(
     r"(?:\*|\s)*(?:not\b|n't|in\)?correct\b|wrong\b|correct\b|right\b|as follows|below|above|"
