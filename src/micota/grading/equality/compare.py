@@ -51,6 +51,8 @@ def _compare(gold: Gold, prediction: str, equivalent: Equivalent) -> bool | None
         return None
     if gold.node is None:
         return equivalent(gold.text, text, gold.tolerance) if gold.is_mathematics else None
+    if gold.kind == "list" and _LEADING_ZERO.search(text) and not _LEADING_ZERO.search(gold.text):
+        return False  # 2,05 is no list of 2 and 5
     comparison = Comparison(gold, text)
     verdict = COMPARERS[gold.kind](gold.node, node, comparison)
     if verdict is not True and gold.kind in _WITH_COMMAS and _THOUSANDS.search(text) and not _LEADING_ZERO.search(text):

@@ -37,6 +37,7 @@ MARKS = (
     Mark(re.compile(r"####(?!#)\s{0,4}"), is_final=True),
     Mark(re.compile(r"【(?:最终)?答案】\s{0,4}[:：]?\s{0,4}"), is_final=True),
     Mark(re.compile(r"(?:故选|故答案(?:为|是)|因此选|所以选|应选|选择)\s{0,4}[:：]?\s{0,4}"), is_final=True),
+    Mark(re.compile(r"选择?\s{0,4}[:：]?\s{0,4}(?=[（(]?[A-Z](?![a-zA-Z]))"), is_for_options=True),
     Mark(re.compile(r"(?:最终)?答案\s{0,4}(?:是|为|[:：])+\s{0,4}")),
     Mark(
         re.compile(

@@ -31,8 +31,9 @@ VALUE_WORDS = word_set(
 _CUT_WORDS = frozenset(["not", "rather", "instead"])  # "18, not 19": behind a comma or a bracket these begin an aside
 _BOUNDARY = re.compile(r",\s|\s\(|\s[-–—]\s|;|:\s|\s=\s*$")
 _LABELLED = re.compile(
-    r"\b(?:problem|step|equation|eqn?|line|case|part|figure|fig|page|section|question|exercise|method|theorem|lemma|chapter|example|"
-    r"number|no|task|table|note|ref|reference|day|item|formula|inequality|condition|cell|in|row|round|attempt|approach|horse|room)s?\.?\s*[(#\[]?\d+[)\]]?",
+    r"\b(?:problem|step|equation|eqn?|line|case|part|figure|fig|page|section|question|exercise|method|theorem|lemma|"
+    r"chapter|example|number|no|task|table|note|ref|reference|day|item|formula|inequality|condition|cell|in|row|round|"
+    r"attempt|approach|horse|room)s?\.?\s*[(#\[]?\d+[)\]]?|\b(?:see|by|from|cf\.?|using)\s*\(\d+\)",
     re.IGNORECASE,
 )
 _NOT_LABELS = re.compile(r"(?:number|in|day|row|round|room|no)s?\b", re.IGNORECASE)
