@@ -89,20 +89,24 @@ class Context:
         if engine.tensor_parallel is not None or engine.name != "vllm" or not stage_of(node).runs_engine:
             return engine
         machine, model = self.machine, node.inputs.get("model")
-        shape = self._shape_config(model) if model is not None and machine.accelerator == "gpu" else None
+        shape = self._shape_config(model, node.runs) if model is not None and machine.accelerator == "gpu" else None
         if shape is None:
             return replace(engine, tensor_parallel=1)
         parts = fewest_parts(shape, engine, machine.memory_bytes, machine.num_devices)
         return replace(engine, tensor_parallel=parts)
 
-    def shape(self, node: AnyNode) -> Shape | None:
-        """The sizes of the model that a node is, runs or makes; None if they are not known."""
-        sizes = self._shape_config(node)
+    def shape(self, node: AnyNode, runs: ModelConfig | None = None) -> Shape | None:
+        """The sizes of the model that a node is, runs or makes; None if they are not known.
+
+        Args:
+            runs: the config of the model, where the config of the experiment does not have it.
+        """
+        sizes = self._shape_config(node, runs)
         return None if sizes is None else Shape.from_config(sizes)
 
-    def _shape_config(self, node: AnyNode) -> Any:
+    def _shape_config(self, node: AnyNode, runs: ModelConfig | None = None) -> Any:
         config = self._configs.get(node.folder, self._default)
-        models = [*_models(config), *_models(self._default), *([node.runs] if node.runs else [])]
+        models = [*_models(config), *_models(self._default), *(one for one in (node.runs, runs) if one)]
         return shape_of(node, known_shapes(models))
 
     def trained_shape(self, node: AnyNode) -> Shape | None:

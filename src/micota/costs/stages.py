@@ -39,7 +39,7 @@ def _answers(
     if engine.is_elsewhere:
         price = 0.0 if engine.chat is None else engine.chat.price_of(count * context.cost.prompt_tokens, generated)
         return Estimate(generated=generated, price=price)
-    shape = context.shape(model)
+    shape = context.shape(model, node.runs)
     if shape is None:
         return Estimate(generated=generated, problems=(UNKNOWN,), name=model.name)
     found = generation(
