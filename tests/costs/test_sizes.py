@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from micota.config import LoraConfig, ShapeConfig, conf_folder
-from micota.costs.sizes import config_of_files, shape_in
+from micota.costs.sizes import config_of_files, shape_in, shape_of
 from micota.data.sources import model_folder
+from micota.graph import SourceSpec
+from micota.graph.node import Node
 from micota.sft.memory import Shape
 
 # Weights as the makers' files hold them (elements of all tensors).
@@ -72,3 +74,11 @@ def test_adapters_are_what_is_trained() -> None:
     adapted = Shape.from_config(shape, LoraConfig(r=16, targets=["q_proj", "v_proj"]))
     assert adapted.trained == 28 * 16 * ((3584 + 3584) + (3584 + 512)) == adapted.weights - whole.weights
     assert whole.trained == whole.weights and adapted.linear == whole.linear
+
+
+def test_a_model_named_by_its_path_alone_has_the_sizes_of_its_option() -> None:
+    def source(path: str) -> Node[SourceSpec]:
+        return Node(name="mine", spec=SourceSpec(path=path, revision=None, fingerprint=None))
+
+    assert shape_of(source("Qwen/Qwen2.5-1.5B-Instruct"), {}) == shape_of_option("qwen1.5b")
+    assert shape_of(source("nobody/none"), {}) is None

@@ -1,4 +1,4 @@
-"""The sizes of a model without loading it: from the YAML that names it, or from its config.json on this machine."""
+"""The sizes of a model without loading it: from the YAML that names it or its path, or from its config.json here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from micota.config import ModelConfig, ShapeConfig
+import yaml  # type: ignore[import-untyped]
+
+from micota.config import ModelConfig, ShapeConfig, conf_folder
 from micota.data.sources import model_folder
 from micota.graph import SourceSpec
 from micota.graph.node import AnyNode, Node
@@ -22,7 +24,7 @@ def shape_of(node: AnyNode, known: dict[str, ShapeConfig]) -> ShapeConfig | None
         known: sizes by path, as in the config.
     """
     if node.is_source:
-        return known.get(node.spec.path) or _of_files(node)
+        return known.get(node.spec.path) or _of_files(node) or _of_options().get(node.spec.path)
     below = node.inputs.get("tuned") or node.inputs.get("model")
     return None if below is None else shape_of(below, known)
 
@@ -30,6 +32,13 @@ def shape_of(node: AnyNode, known: dict[str, ShapeConfig]) -> ShapeConfig | None
 def known_shapes(models: list[ModelConfig]) -> dict[str, ShapeConfig]:
     """The sizes that a config has, by path."""
     return {model.path: model.shape for model in models if model.path is not None and model.shape is not None}
+
+
+@cache
+def _of_options() -> dict[str, ShapeConfig]:
+    """The sizes of the models that have an option, by path: for those that are named by their path alone."""
+    options = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in (conf_folder() / "model").glob("*.yaml")]
+    return {one["path"]: ShapeConfig(**one["shape"]) for one in options if one.get("shape")}
 
 
 def _of_files(node: Node[SourceSpec]) -> ShapeConfig | None:

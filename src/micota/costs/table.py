@@ -13,6 +13,7 @@ from micota.config import Config
 from micota.console import new_table, print_table
 from micota.costs.context import Context, Estimate
 from micota.costs.machine import Machine, machine_of
+from micota.costs.stages import UNKNOWN
 from micota.graph.node import AnyNode
 from micota.graph.stage import function, stage_of
 
@@ -32,6 +33,11 @@ class Row:
     @property
     def fits(self) -> bool:
         return not any(one.problems for one in self.estimates)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the sizes of its models are known."""
+        return not any(UNKNOWN in one.problems for one in self.estimates)
 
     @property
     def generated(self) -> float:
@@ -154,7 +160,8 @@ def show_costs(costs: Costs, console: Console) -> None:
     table.add_row("all", *_cells(total, peak=True), style="bold")
     print_table(console, table)
     for text, names in costs.problems.items():
-        console.print(Text(f"does not fit: {', '.join(names)}: {text}", "red"), soft_wrap=False)
+        kind = "no price" if text == UNKNOWN else "does not fit"
+        console.print(Text(f"{kind}: {', '.join(names)}: {text}", "red"), soft_wrap=False)
     slow = dict.fromkeys(
         f"slow: {one.name}: {one.slow}" for row in costs.rows for one in row.estimates if one.slow and not one.problems
     )
@@ -170,7 +177,7 @@ def _cells(row: Row, *, peak: bool = False) -> list[str]:
         number(row.generated),
         number(row.trained),
         number(row.flops),
-        duration(row.device_seconds) if row.fits else "no fit",
+        duration(row.device_seconds) if row.fits else "no fit" if row.is_known else "unknown",
         f"{row.devices or 1} x {row.memory / 2**30:.1f}" if row.memory else "-",
         f"{number(disk)}B" if disk else "-",
     ]
