@@ -220,7 +220,7 @@ def test_refused_rows_are_one_line_with_file_row_field_and_value(
     ("rows.csv", b'prompt,completion\n"a,b\n', "rows.csv:2: not valid CSV"),
     ("rows.parquet", b"PAR1", "rows.parquet: the Parquet file cannot be read"),
     ("rows.jsonl.gz", b"plain", "rows.jsonl.gz: the gzip file is damaged"),
-    ("rows.jsonl.gz", gzip.compress(b"x" * 99)[:-9], "rows.jsonl.gz: the gzip file is damaged"),
+    ("rows.jsonl.gz", gzip.compress(b"x" * 99, mtime=0)[:-9], "rows.jsonl.gz: the gzip file is damaged"),
     ("rows.txt", b"x", "rows.txt is no file of rows; accepted: a file of rows (.jsonl, .json, .parquet, .csv"),
     ("folder/notes.txt", b"x", "has no file of rows (it has notes.txt); accepted:"),
 ])  # fmt: skip
