@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from micota.cli.app import main
 from micota.cli.arguments import read
@@ -78,3 +80,14 @@ def test_bash_completes_commands_options_and_keys(path: str, line: str, expected
     env = os.environ | {"PATH": path}
     done = subprocess.run(["bash", "-c", SHELL, "bash", line], env=env, capture_output=True, text=True, check=False)
     assert done.stdout.split() == expected, done.stderr
+
+
+@pytest.mark.parametrize("name", ["a b.jsonl", "a=b,c.jsonl", "~a.jsonl", "@x#1%;.jsonl", "é.jsonl", "a'b$x{y}.jsonl"])
+def test_paths_of_files_need_no_quotes_for_hydra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).touch()
+    call, _ = read([f"data.path={name}", "x=~/none.jsonl", "y=~nobody/x"], as_script=False)
+    parser = OverridesParser.create()
+    first, second = parser.parse_overrides(call.overrides[:2])
+    assert OmegaConf.create({"path": first.value()}).path == name and second.value() == "~/none.jsonl"
+    assert call.overrides[2] == "y=~nobody/x"

@@ -59,6 +59,35 @@ def test_a_set_that_is_not_on_the_hub_is_one_line() -> None:
     assert text in str(caught.value) and "accepted: a file of rows (.jsonl" in str(caught.value)
 
 
+def test_a_name_that_is_none_of_the_hub_is_not_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("org/name").mkdir(parents=True)
+    for path, named in {
+        "hub:": "is no name of the hub; accepted: a file", "hub:a/b/c": "is no name of the hub",
+        "https://host/datasets/a/b": "is no name of the hub", "hub:../x": "is no name of the hub",
+        "hub:org/name": "there is a folder org/name here; accepted: path=org/name to read it",
+    }.items():  # fmt: skip
+        with pytest.raises(SourceError, match=f"path='{path}'.* ?{named}"):
+            next(numbered_rows(RowsConfig(path=path)))
+
+
+def test_a_file_has_no_subset(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("{}")
+    with pytest.raises(SourceError, match=r"subset=x: .*a.jsonl is no set of the hub; accepted: subset=null"):
+        numbered_rows(RowsConfig(path=str(tmp_path / "a.jsonl"), subset="x"))
+
+
+def test_a_folder_is_read_whole_but_for_other_splits(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b-test.jsonl"):
+        (tmp_path / name).write_text(f'{{"in": "{name}"}}\n')
+    for split, name in {"train": "a.jsonl", "test": "b-test.jsonl"}.items():
+        [(_, row)] = numbered_rows(RowsConfig(path=str(tmp_path), split=split))
+        assert row == {"in": name}
+    (tmp_path / "c.jsonl").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError, match=r"c.jsonl"):
+        list(numbered_rows(RowsConfig(path=str(tmp_path))))
+
+
 def test_cells_may_be_as_long_as_a_chain_of_thought(tmp_path: Path) -> None:
     long = "so, 1\n" * 50_000  # the library's limit is 131,072 characters
     with open(tmp_path / "rows.tsv", "w", newline="") as handle:

@@ -44,6 +44,18 @@ PUBLISHED: dict[str, tuple[dict[str, Any], str, list[str]]] = {
         "gemini_thinking_trajectory": "uh", "gemini_attempt": "five",
     }, "thought and answer", ["<think>\nhm\n</think>\n\n4"]),
     "limo": ({"question": "q", "solution": "so 4", "answer": "4"}, "problem and solution", ["so 4"]),
+    "s1k of one trajectory": ({
+        "question": "q", "solution": "reference", "cot_type": "math", "thinking_trajectories": ["hm"], "attempt": "4",
+    }, "thought and answer", ["<think>\nhm\n</think>\n\n4"]),
+    "gsm8k": ({"question": "q", "answer": "2+2=<<2+2=4>>4\n#### 4"}, "question and worked answer",
+              ["2+2=<<2+2=4>>4\n#### 4"]),
+    "orca-math": ({"question": "q", "answer": "it is 4"}, "question and worked answer", ["it is 4"]),
+    "openmath": ({"problem": "q", "generated_solution": "so 4", "expected_answer": 4, "inference_mode": "cot"},
+                 "problem and solution", ["so 4"]),
+    "openorca": ({"id": "q1", "system_prompt": "Think.", "question": "q", "response": "so 4"}, "problem and solution",
+                 ["so 4"]),
+    "joined": ({"system_prompt": None, "messages": [CHAT[0] | {"role": None}, {"role": "assistant", "value": "a"}]},
+               "conversation", ["a"]),
     "uwnsl_long": ({"problem": "q", "solution": "so 4"}, "problem and solution", ["so 4"]),
 }  # fmt: skip
 
@@ -61,9 +73,9 @@ def test_published_sets_are_known_by_their_columns(name: str) -> None:
     is_chat = shape == "conversation"
     asked = [turn["content"] for turn in rows[0].messages if turn["role"] == "user"]
     assert asked == ["q" if is_chat else "Solve: q"] and rows[0].questions == ["q"]
-    assert rows[0].gold == ("4" if name in ("openr1_math", "limo") else None)
+    assert rows[0].gold == ("4" if name in ("openr1_math", "limo", "gsm8k", "openmath") else None)
     system = [turn["content"] for turn in rows[0].messages if turn["role"] == "system"]
-    assert system == (["Think."] if "system" in row else [] if is_chat else ["Be brief."])
+    assert system == (["Think."] if row.get("system", row.get("system_prompt")) else [] if is_chat else ["Be brief."])
 
 
 def test_recipes_of_published_sets_have_the_revisions_that_are_known() -> None:
@@ -103,6 +115,24 @@ def test_a_conversation_of_several_turns_keeps_them_all(turns: str, learn_all: b
     assert same.learn_all == learn_all
 
 
+@pytest.mark.parametrize(("marks", "learn_all"), [((None, None), True), ((1, 1), True), ((False, True), False)])
+def test_marks_of_turns_choose_what_is_learnt(marks: tuple[Any, Any], learn_all: bool) -> None:
+    turns = [turn | {"weight": mark} for mark in marks for turn in CHAT]
+    [row] = read({"conversations": [{"role": "system", "content": ""}, *turns]})
+    assert (row.learn_all, len(row.messages)) == (learn_all, 3), "an empty system text is none"
+
+
+@pytest.mark.parametrize(("facts", "correct", "reason"), [
+    ({"correct": False}, False, "stop"), ({"is_correct": "True"}, True, "stop"), ({"label": 3}, None, "stop"),
+    ({"correct": "4"}, None, "stop"), ({"finish_reason": "max_tokens"}, None, "length"),
+    ({"stop_reason": "eos"}, None, "stop"), ({"finish_reason": None}, None, "stop"),
+])  # fmt: skip
+def test_every_row_may_have_a_verdict_and_the_reason_of_its_end(facts: Any, correct: Any, reason: str) -> None:
+    for row in ({"problem": "q", "solution": "a"}, {"prompt": "q", "completion": "a"}, {"messages": CHAT}):
+        [answer] = read(row | facts)
+        assert (answer.correct, answer.finish_reason) == (correct, reason)
+
+
 def test_thoughts_of_turns_get_their_tags() -> None:
     answer = {"role": "assistant", "content": "4", "reasoning_content": "hm"}
     [row] = read({"messages": [{"role": "user", "content": "q"}, answer]})
@@ -113,8 +143,22 @@ def test_a_missing_id_is_that_of_the_question_in_every_set() -> None:
     ids = {read(row)[0].problem_id for row in ({"problem": "q", "solution": "a"}, {"question": "q", "output": "b"})}
     assert ids == {content_id(["q"])} == {read({"prompt": "q", "completion": "a"})[0].problem_id}
     assert read({"prompt": "q", "completion": "a", "id": 7})[0].problem_id == "7"
+    assert read({"prompt": "q", "completion": "a", "id": 7.0})[0].problem_id == "7", "pandas makes floats"
+    assert {read({"problem": "q", "solution": "a", "id": "  "})[0].problem_id} == ids
 
 
 def test_verdicts_of_another_number_than_the_answers_judge_none() -> None:
     row = {"problem": "q", "generations": ["a", "b"], "correctness_math_verify": [True], "is_reasoning_complete": []}
     assert [(each.correct, each.finish_reason) for each in read(row)] == [(None, "stop"), (None, "stop")]
+
+
+def test_verdicts_may_be_numbers_or_words() -> None:
+    row = {"problem": "q", "generations": '["a", "b", "c"]', "correctness": [1, "False", None]}
+    assert [each.correct for each in read(row | {"is_reasoning_complete": ["true", "false", True]})] == [
+        True,
+        False,
+        None,
+    ]
+    assert [each.finish_reason for each in read(row | {"finish_reasons": ["STOP", "max_tokens", None]})] == [
+        "stop", "length", "stop",
+    ]  # fmt: skip

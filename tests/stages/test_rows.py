@@ -195,6 +195,16 @@ def test_training_reads_every_format_and_shape_itself(config: Any, tmp_path: Pat
     ({"instruction": "p", "output": "x", "history": [["a"]]}, "history=[['a']]; accepted: a list of pairs"),
     ({"conversations": [HUMAN, GPT], "system": 3}, "system=3; accepted: a text"),
     ({"text": "x"}, "the columns text are of no known shape; accepted: messages|conversations|conversation + com"),
+    ({"prompt": "p", "completion": "x", "id": 1.5}, "id=1.5; accepted: a text or a whole number"),
+    ({"prompt": "p", "completion": "x", "finish_reason": "abort"}, "finish_reason='abort'; accepted: stop, eos"),
+    ({"question": "p", "answer": "5"}, "answer='5'; accepted: a worked answer; data.columns={completion: answer} l"),
+    ({"question": "p", "answer": "is 5", "solution": None}, "solution=None; accepted: a text"),
+    ({"question": "p", "reasoning": "off", "response": "5"}, "reasoning='off'; accepted: a thought; data.columns={th"),
+    ({"problem": "p", "generations": ["x"], "correctness": ["4"]}, "an entry of correctness='4'; accepted: true, fal"),
+    ({"messages": [USER, ASSISTANT | {"tool_calls": [{"id": 1}]}]}, "tool_calls of a turn of messages=[{'id': 1}]; ac"),
+    ({"messages": [USER, ASSISTANT | {"train": False}]}, "the marks (weight, train, loss) of the answers of mes"),
+    ({"messages": [USER, ASSISTANT | {"weight": 0.5}]}, "weight of a turn of messages=0.5; accepted: 0, 1, true"),
+    ({"messages": [{"role": "user", "content": [{"type": "image", "text": "x"}]}, ASSISTANT]}, "the content of a user"),
     ({"prompt": "q", "completion": "x", "id": "1"}, "the id '1' is that of another question ("),
 ])  # fmt: skip
 def test_refused_rows_are_one_line_with_file_row_field_and_value(
@@ -204,6 +214,17 @@ def test_refused_rows_are_one_line_with_file_row_field_and_value(
     with pytest.raises(SourceError) as caught:
         build(path)
     assert f"rows.jsonl:2: {named}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def in_parquet(*names: str) -> bytes:
+    """A file of one row of texts, without compression."""
+    sink = pyarrow.BufferOutputStream()
+    table = pyarrow.table([["q"] for _ in names], names=names)
+    parquet.write_table(table, sink, compression="none", use_dictionary=False)
+    return bytes(sink.getvalue())
+
+
+DAMAGED, TWICE = in_parquet("prompt", "completion"), in_parquet("prompt", "prompt")
 
 
 @pytest.mark.parametrize(("name", "content", "named"), [
@@ -222,6 +243,9 @@ def test_refused_rows_are_one_line_with_file_row_field_and_value(
     ("rows.jsonl.gz", b"plain", "rows.jsonl.gz: the gzip file is damaged"),
     ("rows.jsonl.gz", gzip.compress(b"x" * 99, mtime=0)[:-9], "rows.jsonl.gz: the gzip file is damaged"),
     ("rows.txt", b"x", "rows.txt is no file of rows; accepted: a file of rows (.jsonl, .json, .parquet, .csv"),
+    ("rows.parquet", DAMAGED.replace(b"\x01\x00\x00\x00q", b"\xff\xff\xff\xffq"), "the Parquet file cannot be re"),
+    ("rows.parquet", TWICE, "rows.parquet: it names 'prompt' twice; accepted: one column of a name"),
+    ("folder/test.jsonl", b"{}", "has no files of split=train; accepted: test"),
     ("folder/notes.txt", b"x", "has no file of rows (it has notes.txt); accepted:"),
 ])  # fmt: skip
 def test_refused_files_are_one_line(build: Build, tmp_path: Path, name: str, content: bytes, named: str) -> None:

@@ -202,7 +202,7 @@ def read_templates(config: Config) -> None:
         if model.chat_template is None:
             continue
         try:
-            model.template_text = Path(model.chat_template).expanduser().read_text(encoding="utf-8")
+            model.template_text = Path(os.path.expanduser(model.chat_template)).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = errors.text_of(error)
             raise ConfigError(
@@ -276,7 +276,7 @@ def local_inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         looks_local = where.startswith((".", "/", "~")) or is_row_file(where)
         if not where.startswith(("bundled:", "hub:")) and (looks_local or Path(where).exists()):
             owner: Any = node
-            owner.path = str(Path(where).expanduser()) if where.startswith("~") else where
+            owner.path = where if Path(where).exists() else os.path.expanduser(where)
             yield path.lstrip("."), owner
     for item in fields(node):
         yield from local_inputs(getattr(node, item.name), f"{path}.{item.name}")

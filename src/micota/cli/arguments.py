@@ -14,7 +14,7 @@ from micota.config import COMMANDS, TOOLS, Call
 from micota.config.roles import for_hydra
 from micota.errors import ConfigError
 
-_SPECIAL = re.compile(r"""[=,{}()\[\]:'"\s\\]|\$""")
+_SPECIAL = re.compile(r"[^\w./+-]", re.ASCII)
 _QUOTE, _ESCAPED = re.compile(r"'|\$(?=\{)"), r"\\\g<0>"
 COMPLETION = ("-sc", "--shell-completion")
 
@@ -48,11 +48,22 @@ def read(words: Sequence[str], *, as_script: bool) -> tuple[Call, list[str]]:
 
 
 def _quoted_path(word: str) -> str:
-    """A word whose value is the path of a file, in quotes if it has signs of Hydra's grammar (``=``, ``,``, ``{``)."""
+    """A word whose value is the path of a file, in quotes if it has signs of Hydra's grammar (``=``, ``,``, ``~``)."""
     key, _, value = word.partition("=")
-    if not _SPECIAL.search(value) or value[0] in "'\"" or not Path(value).expanduser().exists():
+    if not _SPECIAL.search(value) or value[0] in "'\"" or not (_at_home(value) or _exists(value)):
         return word
     return f"{key}='{_QUOTE.sub(_ESCAPED, value)}'"
+
+
+def _at_home(value: str) -> bool:
+    return value.startswith("~/") and "," not in value  # with a comma it may be a sweep
+
+
+def _exists(value: str) -> bool:
+    try:
+        return Path(value).exists() or Path(os.path.expanduser(value)).exists()
+    except (OSError, ValueError):  # too long for a name
+        return False
 
 
 def completing(words: Sequence[str]) -> list[str]:

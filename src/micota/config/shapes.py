@@ -20,6 +20,7 @@ class Shape:
         about: what a row is, in one line.
         needs: the fields that a row must have; a row is of the first shape whose fields it has.
         takes: the fields that a row may have beside them, in addition to those of every shape.
+        lacks: columns that no row of the shape has: with one of them, it is of another shape.
         read: of the fields of a row and what the recipe sets, the training rows it holds.
     """
 
@@ -27,6 +28,7 @@ class Shape:
     about: str
     needs: Columns
     takes: Columns = field(default_factory=dict)
+    lacks: tuple[str, ...] = ()
     read: Callable[[Any, Any], Iterable[Any]]
 
 
@@ -37,6 +39,8 @@ ALWAYS: Columns = {
     "id": ("id", "problem_id", "uuid", "unique_id"),
     "gold": ("gold", "answer", "final_answer", "expected_answer"),
     "num_tokens": ("num_tokens",),
+    "verdict": ("correct", "is_correct", "label"),  # booleans alone: such columns also hold answers and classes
+    "finish_reason": ("finish_reason", "stop_reason"),
 }
 
 

@@ -16,7 +16,10 @@ ROLES = {
 }
 ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
 TURNS = 'a list of turns, as [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]'
+_ROLE = ("role", "from")
 _CONTENT = ("content", "value", "text")
+_CALLS = ("tool_calls", "function_call")
+_LEARNT = ("weight", "train", "loss")  # of single turns: whether they are learnt
 _THOUGHT = ("reasoning_content", "reasoning", "thinking")
 
 
@@ -29,26 +32,53 @@ def turns_of(fields: Fields, name: str) -> Turns:
     value = fields.parsed(name)
     if not isinstance(value, list) or not value:
         raise fields.refuse(name, value, TURNS)
-    return [_turn(fields, name, turn) for turn in value]
+    turns = [_turn(fields, name, turn) for turn in value if not _is_empty_system(turn)]
+    if not turns:
+        raise fields.refuse(name, value, TURNS)
+    return turns
+
+
+def _role(turn: Any) -> str | None:
+    """The role of a turn that chat templates know; sets that join several forms have nulls in the names of others."""
+    named = next((turn[key] for key in _ROLE if turn.get(key) is not None), None) if isinstance(turn, Mapping) else None
+    return ROLE_OF.get(named.strip().lower()) if isinstance(named, str) else None
+
+
+def _is_empty_system(turn: Any) -> bool:
+    texts = [turn[key] for key in _CONTENT if turn.get(key) is not None] if isinstance(turn, Mapping) else [None]
+    return _role(turn) == "system" and all(isinstance(text, str) and not text.strip() for text in texts)
 
 
 def _turn(fields: Fields, name: str, turn: Any) -> dict[str, str]:
     if not isinstance(turn, Mapping):
         raise fields.refuse(name, [turn], TURNS)
-    role = turn.get("role", turn.get("from"))
-    known = ROLE_OF.get(role.strip().lower()) if isinstance(role, str) else None
+    known, column = _role(turn), fields.columns.get(name, name)
     if known is None:
-        raise fields.refuse(f"the role of a turn of {fields.columns.get(name, name)}", role, ", ".join(ROLE_OF))
+        role = next((turn[key] for key in _ROLE if turn.get(key) is not None), None)
+        raise fields.refuse(f"the role of a turn of {column}", role, ", ".join(ROLE_OF))
+    for key in _CALLS:
+        if turn.get(key):
+            raise fields.refuse(
+                f"{key} of a turn of {column}", turn[key], "turns of text alone; the call would be lost"
+            )
     content = next((turn[key] for key in _CONTENT if turn.get(key) is not None), None)
     if isinstance(content, list):  # parts, as the API of OpenAI has them
-        texts: list[Any] = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        texts: list[Any] = [_text_of(part) for part in content]
         content = "".join(texts) if texts and all(isinstance(text, str) for text in texts) else content
     if not isinstance(content, str) or not content.strip():
-        raise fields.refuse(f"the content of a {known} turn of {fields.columns.get(name, name)}", content, TEXT)
+        raise fields.refuse(
+            f"the content of a {known} turn of {column}", content, f"{TEXT}, or a list of parts of text"
+        )
     thought = next((turn[key] for key in _THOUGHT if isinstance(turn.get(key), str) and turn[key].strip()), None)
     if known == "assistant" and thought is not None:
         content = tagged(thought, content, fields.thinking)
     return {"role": known, "content": fields.whole(name, content)}
+
+
+def _text_of(part: Any) -> Any:
+    if not isinstance(part, Mapping):
+        return part
+    return part.get("text") if part.get("type") in (None, "text", "input_text", "output_text") else None
 
 
 def with_system(fields: Fields, turns: Turns) -> Turns:
@@ -71,7 +101,33 @@ def answered(fields: Fields, turns: Turns, name: str, **more: Any) -> TrainingRo
         raise fields.refuse(f"the first role of {fields.columns.get(name, name)}", first or "assistant", "user")
     asked = [turn | {"content": retagged(turn["content"], fields.thinking)} for turn in asked]
     several = any(turn["role"] == "assistant" for turn in asked)
-    return fields.row(asked, last["content"], learn_all=several and fields.turns == "all", **more)
+    learns_all = _learns_earlier(fields, name) and several and fields.turns == "all"
+    return fields.row(asked, last["content"], learn_all=learns_all, **more)
+
+
+def _learns_earlier(fields: Fields, name: str) -> bool:
+    """Whether earlier answers are learnt; some sets mark turns.
+
+    Raises:
+        SourceError: the marks are neither for all answers nor for the last alone.
+    """
+    turns = fields.parsed(name)
+    answers = [turn for turn in turns if _role(turn) == "assistant"] if isinstance(turns, list) else []
+    *earlier, last = [_is_learnt(fields, name, turn) for turn in answers] or [True]
+    if not last or len(set(earlier)) > 1:
+        raise fields.refuse(
+            f"the marks ({', '.join(_LEARNT)}) of the answers of {fields.columns[name]}",
+            [*earlier, last],
+            "all answers learnt, or the last alone",
+        )
+    return all(earlier)
+
+
+def _is_learnt(fields: Fields, name: str, turn: Mapping[str, Any]) -> bool:
+    key = next((key for key in _LEARNT if turn.get(key) is not None), None)
+    if key is not None and turn[key] not in (0, 1):
+        raise fields.refuse(f"{key} of a turn of {fields.columns[name]}", turn[key], "0, 1, true, false or null")
+    return key is None or bool(turn[key])
 
 
 def history(fields: Fields) -> Turns:

@@ -27,6 +27,7 @@ FORMATS = f"a file of rows ({', '.join(ROW_FILES)}, each also with .gz), a folde
 Numbered = tuple[str, dict[str, Any]]  # where a row is, and the row
 SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 _SPLIT = re.compile(rf"(?:^|[-_./])({'|'.join(SPLITS)})(?=[-_./]|$)")
+_HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
 _MAX_FIELD = 2**31 - 1  # characters of a CSV cell; the default of 131,072 is too few for a chain of thought
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ def _rows(source: Location, path: str, streaming: bool) -> Iterator[Numbered]:
     if path.startswith(HUB):
         return _hub_rows(source, path.removeprefix(HUB), streaming)
     local = Path(path)
+    if source.subset is not None and local.exists():
+        raise SourceError(f"subset={source.subset}: {path} is no set of the hub; accepted: subset=null")
     if local.is_dir():
         return _folder_rows(local, source.split)
     return file_rows(local) if local.exists() or is_row_file(path) else _hub_rows(source, path, streaming)
@@ -165,7 +168,10 @@ def _parsed(text: bytes, where: str) -> Any:
 
 def _object(row: Any, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise SourceError(f"{where}: expected a JSON object, not {type(row).__name__}")
+        raise SourceError(
+            f"{where}: expected a JSON object, not {type(row).__name__}; accepted: an object a line in .jsonl, a list "
+            "of objects in .json"
+        )
     return row
 
 
@@ -204,12 +210,16 @@ def _parquet(path: Path) -> Iterator[Numbered]:
 
     try:
         with _open(path) as handle, parquet.ParquetFile(handle) as file:
-            number = 0
+            number, names = 0, file.schema_arrow.names
+            if repeated := {name for name in names if names.count(name) > 1}:
+                raise SourceError(f"{path}: it names {min(repeated)!r} twice; accepted: one column of a name")
             for batch in file.iter_batches(batch_size=256):  # rows of long texts: few at a time
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path}, row {number}", row
-    except pyarrow.ArrowException as error:
+    except (FileNotFoundError, PermissionError, gzip.BadGzipFile):
+        raise
+    except (pyarrow.ArrowException, OSError) as error:  # a damaged page is a plain OSError
         raise SourceError(f"{path}: the Parquet file cannot be read ({' '.join(str(error).split())[:200]})") from error
 
 
@@ -218,7 +228,8 @@ def _folder_rows(folder: Path, split: str) -> Iterator[Numbered]:
     if (folder / "dataset_info.json").exists() and any(folder.glob("*.arrow")):
         yield from _saved_rows(folder)
         return
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path, folder)]
+    # A link that leads nowhere is read, too: its rows would be missing without a word.
+    files = [path for path in sorted(folder.rglob("*")) if not path.is_dir() and not _is_hidden(path, folder)]
     chosen = [path for path in files if is_row_file(path.name)]
     if not chosen:
         seen = ", ".join(str(path.relative_to(folder)) for path in files[:5]) or "nothing"
@@ -227,9 +238,11 @@ def _folder_rows(folder: Path, split: str) -> Iterator[Numbered]:
     for path in chosen:
         named = _SPLIT.search(str(path.relative_to(folder)))
         by_split.setdefault(named[1] if named else "", []).append(path)
-    if len(by_split) > 1 and split in by_split:
-        logger.info("%s: the files of split %s, and not those of %s", folder, split, ", ".join(set(by_split) - {split}))
-        chosen = by_split[split]
+    chosen = by_split.get(split) or by_split.get("", [])
+    if not chosen:
+        raise SourceError(f"the folder {folder} has no files of split={split}; accepted: {', '.join(by_split)}")
+    if others := sorted(set(by_split) - {split, ""}):
+        logger.info("%s: the files of split %s, and not those of %s", folder, split, ", ".join(others))
     for path in chosen:
         yield from file_rows(path)
 
@@ -247,6 +260,10 @@ def _saved_rows(folder: Path) -> Iterator[Numbered]:
 
 
 def _hub_rows(source: Location, name: str, streaming: bool) -> Iterator[Numbered]:
+    if not _HUB_NAME.fullmatch(name):
+        raise SourceError(f"path={source.path!r} is no name of the hub; accepted: {FORMATS}")
+    if Path(name).exists():  # the library would read it instead, and nothing would note what is in it
+        raise SourceError(f"path={source.path!r}: there is a folder {name} here; accepted: path={name} to read it")
     import datasets
     import httpx
 

@@ -14,8 +14,11 @@ from micota.config.rows import RowsConfig
 from micota.config.shapes import SHAPES, Shape, fields_of
 from micota.data.conversations import answered, history, turns_of, with_system
 from micota.data.prompts import Prompt, messages
-from micota.data.training_rows import Fields, TrainingRow, Turns, content_id, is_missing, tagged
+from micota.data.training_rows import Fields, TrainingRow, Turns, content_id, is_missing, tagged, truth
 from micota.errors import SourceError
+
+GOLD_MARK = "####"  # GSM8K has the answer after it
+_SWITCHES = ("on", "off", "true", "false", "yes", "no", "none", "low", "medium", "high")  # settings, no thoughts
 
 
 def training_rows(row: Mapping[str, Any], where: str, source: RowsConfig, prompt: Prompt) -> Iterator[TrainingRow]:
@@ -53,7 +56,7 @@ def shape_of(row: Mapping[str, Any], where: str, source: RowsConfig) -> tuple[Sh
         if not set(_given(source)) <= fields_of(shape).keys():
             continue
         columns = _columns(row, shape, source)
-        if shape.needs.keys() <= columns.keys():
+        if shape.needs.keys() <= columns.keys() and not any(column in row for column in shape.lacks):
             fitting.append((shape, columns))
     if not fitting:
         raise SourceError(f"{where}: the columns {_names(row)} are of no known shape; accepted: {accepted_shapes()}")
@@ -74,12 +77,13 @@ def _given(source: RowsConfig) -> dict[str, str]:
 
 def _columns(row: Mapping[str, Any], shape: Shape, source: RowsConfig) -> dict[str, str]:
     given = _given(source)
-    columns = {}
+    columns: dict[str, str] = {}
     for name, known in fields_of(shape).items():
         if name in source.columns and source.columns[name] is None:
             continue
-        # A column that was given for one field is not taken for another by its name.
-        free = (column for column in known if column in row and column not in given.values())
+        # A column that was given for one field, or has one by its name, is not taken for another.
+        taken = {*given.values(), *columns.values()}
+        free = (column for column in known if column in row and column not in taken)
         column = given.get(name) or next(free, None)
         if column is not None:
             columns[name] = column
@@ -147,8 +151,27 @@ def _problem(fields: Fields, shape: Shape) -> Iterator[TrainingRow]:
 
 
 def _thought(fields: Fields, shape: Shape) -> Iterator[TrainingRow]:
-    completion = tagged(fields.text("thought"), fields.text("completion"), fields.thinking)
+    completion = tagged(_thought_of(fields), fields.text("completion"), fields.thinking)
     yield fields.row(_asked(fields), completion, num_tokens=0, **_of_problem(fields))
+
+
+def _thought_of(fields: Fields) -> str:
+    value = fields.parsed("thought", or_text=True)
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) and value[0].strip():
+        return fields.whole("thought", value[0])  # s1K has a list of one
+    text = fields.text("thought")
+    if text.strip().lower() in _SWITCHES:
+        raise fields.refuse("thought", text, "a thought; data.columns={thought: null} leaves the column out")
+    return text
+
+
+def _worked(fields: Fields, shape: Shape) -> Iterator[TrainingRow]:
+    answer = fields.text("completion")
+    if len(answer.split()) < 2:
+        column = fields.columns["completion"]
+        raise fields.refuse("completion", answer, f"a worked answer; data.columns={{completion: {column}}} learns any")
+    marked = answer.rpartition(GOLD_MARK)[2].strip() if GOLD_MARK in answer else None
+    yield fields.row(_asked(fields), answer, gold=fields.gold() or marked or None, **_of_problem(fields))
 
 
 def _of_problem(fields: Fields) -> dict[str, Any]:
@@ -161,20 +184,30 @@ def _generations(fields: Fields, shape: Shape) -> Iterator[TrainingRow]:
     generations = fields.parsed("generations")
     if not isinstance(generations, list) or not generations or not all(isinstance(g, str) for g in generations):
         raise fields.refuse("generations", generations, "a list of at least one text")
-    correct, complete, reasons = (_by_generation(fields, name) for name in ("correct", "complete", "finish_reasons"))
+    correct, complete = (_truths(fields, name) for name in ("correct", "complete"))
+    reasons = [fields.finish("finish_reasons", reason) for reason in _by_generation(fields, "finish_reasons")]
     for index, text in enumerate(generations):
-        reason = reasons[index] if index < len(reasons) and reasons[index] in ("stop", "length") else "stop"
+        reason = reasons[index] if index < len(reasons) else "stop"
         if index < len(complete) and complete[index] is False:
             reason = "length"
         verdict = correct[index] if len(correct) == len(generations) else None  # a shorter list judges none of them
         yield fields.row(
             _asked(fields),
             fields.whole("generations", text),
-            correct=verdict if isinstance(verdict, bool) else None,
+            correct=verdict,
             finish_reason=reason if text.strip() else "error",
             num_tokens=0,
             **_of_problem(fields),
         )
+
+
+def _truths(fields: Fields, name: str) -> list[bool | None]:
+    values = _by_generation(fields, name)
+    truths = [bool(value) if value in (0, 1) else truth(value) for value in values]
+    for value, known in zip(values, truths, strict=True):
+        if known is None and not is_missing(value):
+            raise fields.refuse(f"an entry of {fields.columns[name]}", value, "true, false or null")
+    return truths
 
 
 def _by_generation(fields: Fields, name: str) -> list[Any]:
@@ -188,12 +221,14 @@ def _by_generation(fields: Fields, name: str) -> list[Any]:
 
 PROBLEM = ("problem", "question")
 CHAT = ("messages", "conversations", "conversation")
+SYSTEM = ("system", "system_prompt")
+LEARNT = ("completion", "generation", "generated_solution", "response", "output", "solution")
 SHAPES.add(
     Shape(
         name="chat and completion",
         about="The rows that micota writes: the chat before the answer, and the text to learn.",
         needs={"messages": CHAT, "completion": ("completion",)},
-        takes={"system": ("system",), "source": ("source",)},
+        takes={"system": SYSTEM, "source": ("source",)},
         read=_own,
     )
 )
@@ -206,7 +241,7 @@ SHAPES.add(
             "correct": ("correctness_math_verify", "correctness", "correct"),
             "complete": ("is_reasoning_complete",),
             "finish_reasons": ("finish_reasons",),
-            "system": ("system",),
+            "system": SYSTEM,
         },
         read=_generations,
     )
@@ -218,11 +253,11 @@ SHAPES.add(
         needs={
             "problem": (*PROBLEM, "prompt", "instruction"),
             "thought": ("thought", "deepseek_reasoning", "deepseek_thinking_trajectory", "thinking_trajectory",
-                        "reasoning_content", "reasoning", "thinking"),
+                        "thinking_trajectories", "reasoning_content", "reasoning", "thinking"),
             "completion": ("deepseek_solution", "deepseek_attempt", "attempt", "completion", "response", "output",
                            "solution"),
         },
-        takes={"system": ("system",)},
+        takes={"system": SYSTEM},
         read=_thought,
     )
 )  # fmt: skip
@@ -231,7 +266,7 @@ SHAPES.add(
         name="conversation",
         about="A chat that ends in an answer: role and content, or from and value with human and gpt.",
         needs={"messages": CHAT},
-        takes={"system": ("system",)},
+        takes={"system": SYSTEM},
         read=_chat,
     )
 )
@@ -240,7 +275,7 @@ SHAPES.add(
         name="instruction",
         about="An instruction with its context and output, as Alpaca's; LLaMA-Factory adds system and history.",
         needs={"instruction": ("instruction",), "completion": ("output", "response", "completion")},
-        takes={"input": ("input", "context"), "system": ("system",), "history": ("history",)},
+        takes={"input": ("input", "context"), "system": SYSTEM, "history": ("history",)},
         read=_instruction,
     )
 )
@@ -249,7 +284,7 @@ SHAPES.add(
         name="prompt and completion",
         about="A prompt and its completion, as texts or as lists of turns.",
         needs={"prompt": ("prompt", "query", "input"), "completion": ("completion", "response", "output")},
-        takes={"system": ("system",)},
+        takes={"system": SYSTEM},
         read=_prompt,
     )
 )
@@ -257,8 +292,18 @@ SHAPES.add(
     Shape(
         name="problem and solution",
         about="A problem and one answer, as LIMO and the sets of UWNSL; the prompt of the config is put around it.",
-        needs={"problem": PROBLEM, "completion": ("completion", "generation", "response", "output", "solution")},
-        takes={"system": ("system",)},
+        needs={"problem": PROBLEM, "completion": LEARNT},
+        takes={"system": SYSTEM},
         read=_problem,
+    )
+)
+SHAPES.add(
+    Shape(
+        name="question and worked answer",
+        about="A problem with a worked answer, as GSM8K; what is after the last #### is the gold answer.",
+        needs={"problem": PROBLEM, "completion": ("answer",)},
+        takes={"system": SYSTEM},
+        lacks=LEARNT,
+        read=_worked,
     )
 )

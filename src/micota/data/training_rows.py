@@ -19,6 +19,10 @@ from micota.records import Problem
 TEXT = "a text of at least one character"
 _WORDS = re.compile(r"\s*<\|(begin|end)_of_(thought|solution)\|>\s*")  # how OpenThoughts-114k marks its parts
 _LIST_AS_JSON, _TURNS_AS_JSON = re.compile(r"\s*\["), re.compile(r"\s*\[\s*\{")
+_ENDS = {  # reasons for the end of an answer, as APIs name them
+    "stop": ("stop", "eos", "eos_token", "end_turn", "stop_sequence"),
+    "length": ("length", "max_tokens", "max_new_tokens", "max_length", "model_length"),
+}
 Turns = list[dict[str, str]]
 
 
@@ -78,7 +82,7 @@ class Fields:
     def optional(self, name: str) -> str | None:
         """Return a text that may be missing, null or empty."""
         value = self.values.get(name)
-        return None if is_missing(value) or value == "" else self.text(name)
+        return None if is_missing(value) or (isinstance(value, str) and not value.strip()) else self.text(name)
 
     def whole(self, name: str, text: str) -> str:
         """Refuse a text with half of a character, which UTF-8 and tokenizers cannot have."""
@@ -104,6 +108,8 @@ class Fields:
         facts: dict[str, Any] = {
             "questions": questions,
             "gold": self.gold(),
+            "correct": truth(self.values.get("verdict")),
+            "finish_reason": self.finish("finish_reason", self.values.get("finish_reason")),
             "num_tokens": self.count(),
             "problem_id": self.identity() or content_id(questions),
         }
@@ -113,9 +119,11 @@ class Fields:
 
     def identity(self) -> str | None:
         value = self.values.get("id")
-        if is_missing(value) or value == "":
+        if is_missing(value) or (isinstance(value, str) and not value.strip()):
             return None
-        if isinstance(value, bool | list | dict):
+        if isinstance(value, float) and value.is_integer():  # pandas makes floats of whole numbers beside nulls
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, str | int):
             raise self.refuse("id", value, "a text or a whole number, the same for all answers to one problem")
         return self.whole("id", str(value))
 
@@ -128,6 +136,15 @@ class Fields:
         text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
         # A column of that name that holds worked solutions has no final answers to compare with.
         return None if "\n" in text else self.whole("gold", text) or None
+
+    def finish(self, name: str, value: Any) -> str:
+        """Return why an answer ended: ``length`` where it was cut; without a reason it counts as whole."""
+        if is_missing(value) or value == "":
+            return "stop"
+        reason = next((reason for reason, words in _ENDS.items() if str(value).strip().lower() in words), None)
+        if reason is None:
+            raise self.refuse(name, value, ", ".join(word for words in _ENDS.values() for word in words))
+        return reason
 
     def count(self) -> int:
         value = self.values.get("num_tokens")
@@ -143,6 +160,12 @@ def content_id(questions: list[str]) -> str:
 def is_missing(value: Any) -> bool:
     """Whether a value is null; pandas writes a null as NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def truth(value: Any) -> bool | None:
+    """Return a truth value, which is a word in a CSV file; None for any other value."""
+    word = value.strip().lower() if isinstance(value, str) else ""
+    return value if isinstance(value, bool) else {"true": True, "false": False}.get(word)
 
 
 def tagged(thought: str, answer: str, thinking: ThinkingConfig) -> str:
