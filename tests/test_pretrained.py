@@ -23,6 +23,17 @@ def resized(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(settings | {"hidden_size": 96}))
 
 
+def deeper(folder: Path) -> None:
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"num_hidden_layers": 3}))
+
+
+def own_code(folder: Path) -> None:
+    """A folder with a type of model that comes with its code, which is not run and not asked about."""
+    settings = {"model_type": "zzz", "auto_map": {"AutoConfig": "code.Config"}}
+    (folder / "config.json").write_text(json.dumps(settings))
+
+
 def cut(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
@@ -38,7 +49,9 @@ def model(tmp_path: Path) -> Path:
     (lambda folder: (folder / "config.json").write_text("{broken"), load_config, "not a valid JSON file"),
     (lambda folder: (folder / "config.json").write_text("[]"), load_tokenizer, "tokenizer cannot be read"),
     (lambda folder: (folder / "config.json").write_text('{"model_type": "zzz"}'), load_model, "model type `zzz`"),
-    (resized, load_model, "weights cannot be read"),
+    (resized, load_model, "more of config.json are missing, or have other sizes in the weights"),
+    (deeper, load_model, "model.layers.2.input_layernorm.weight and 8 more of config.json are missing, or"),
+    (own_code, load_config, "contains custom code"),
     (lambda folder: (folder / "model.safetensors").unlink(), load_model, "no file named model.safetensors"),
     (cut, load_model, "file not fully covered"),
     (lambda folder: (folder / "tokenizer.json").unlink(), load_tokenizer, "tokenizer cannot be read"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from micota.errors import ModelError
 
@@ -18,6 +20,7 @@ from micota.errors import ModelError
 FAILURES = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ImportError, SafetensorError)
 ACCEPTED = "a folder with config.json, tokenizer and safetensors, or the id of a model on the hub"
 REASON_CHARS = 200
+logger = getLogger(__name__)
 
 
 @contextmanager
@@ -39,6 +42,17 @@ def reading(path: str | Path, revision: str | None, what: str) -> Iterator[None]
         raise ModelError(f"path={str(path)!r}{at}: {problem}; accepted: {ACCEPTED}", str(path)) from error
 
 
+@contextmanager
+def _no_report() -> Iterator[None]:
+    """Keep back the table of weights that transformers prints, of which one line is made here."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
 def _reason(error: Exception) -> str:
     """The first words of a library's message, which may go on for paragraphs."""
     text = " ".join(str(error).split())
@@ -55,7 +69,7 @@ def load_tokenizer(path: str | Path, revision: str | None = None) -> Any:
         ModelError: it cannot be read.
     """
     with reading(path, revision, "tokenizer"):
-        return AutoTokenizer.from_pretrained(path, revision=revision)
+        return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
 
 
 def load_config(path: str | Path, revision: str | None = None) -> Any:
@@ -65,14 +79,29 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
         ModelError: it cannot be read.
     """
     with reading(path, revision, "config.json"):
-        return AutoConfig.from_pretrained(path, revision=revision)
+        return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
 
 
 def load_model(path: str | Path, revision: str | None = None, **options: Any) -> Any:
     """The causal LM of a folder or hub id; ``options`` are those of ``from_pretrained``.
 
     Raises:
-        ModelError: it cannot be read.
+        ModelError: it cannot be read, or its weights do not fit its config.json.
     """
     with reading(path, revision, "weights"):
-        return AutoModelForCausalLM.from_pretrained(path, revision=revision, **options)
+        with _no_report():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                path,
+                revision=revision,
+                trust_remote_code=False,  # null asks on the terminal whether code of the model may run
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # the check below names them
+                **options,
+            )
+        if unused := sorted(report["unexpected_keys"]):
+            logger.warning("%s: %d weights are no part of the model, as %s", path, len(unused), unused[0])
+        unfit = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
+        if unfit:  # transformers fills them with random numbers
+            more = f" and {len(unfit) - 1} more" if len(unfit) > 1 else ""
+            raise ValueError(f"{unfit[0]}{more} of config.json are missing, or have other sizes in the weights")
+        return model

@@ -42,7 +42,7 @@ from micota.config import (
     conf_folder,
     parse,
 )
-from micota.config.models import is_row_file, models_of
+from micota.config.models import is_row_file, local_path, models_of
 from micota.config.roles import as_typed, for_hydra, schema_node
 from micota.console import quieten
 from micota.errors import USER_ERROR, ConfigError
@@ -202,7 +202,7 @@ def read_templates(config: Config) -> None:
         if model.chat_template is None:
             continue
         try:
-            model.template_text = Path(os.path.expanduser(model.chat_template)).read_text(encoding="utf-8")
+            model.template_text = local_path(model.chat_template).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = errors.text_of(error)
             raise ConfigError(
@@ -276,7 +276,7 @@ def local_inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         looks_local = where.startswith((".", "/", "~")) or is_row_file(where)
         if not where.startswith(("bundled:", "hub:")) and (looks_local or Path(where).exists()):
             owner: Any = node
-            owner.path = where if Path(where).exists() else os.path.expanduser(where)
+            owner.path = str(local_path(where)) if where.startswith("~") else where
             yield path.lstrip("."), owner
     for item in fields(node):
         yield from local_inputs(getattr(node, item.name), f"{path}.{item.name}")

@@ -11,6 +11,7 @@ from typing import NoReturn
 from hydra._internal.utils import get_args_parser
 
 from micota.config import COMMANDS, TOOLS, Call
+from micota.config.models import local_path
 from micota.config.roles import for_hydra
 from micota.errors import ConfigError
 
@@ -61,7 +62,7 @@ def _at_home(value: str) -> bool:
 
 def _exists(value: str) -> bool:
     try:
-        return Path(value).exists() or Path(os.path.expanduser(value)).exists()
+        return local_path(value).exists()
     except (OSError, ValueError):  # too long for a name
         return False
 

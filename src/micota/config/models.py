@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from micota.config.fields import choice, fraction, non_negative, part, plain, positive, slug, where
@@ -13,6 +14,11 @@ from micota.config.sampling import SamplingConfig
 
 OTHER = "other"  # the entry of by_generator for all generators that have none
 ROW_FILES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")  # each also with .gz after it
+
+
+def local_path(value: str) -> Path:
+    """The path that a value names; ``~/`` is the home folder, and any other ``~`` a sign of the name."""
+    return Path(value).expanduser() if value.startswith("~/") else Path(value)
 
 
 def is_row_file(path: str) -> bool:
