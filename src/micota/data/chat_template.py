@@ -41,7 +41,7 @@ def use_template(tokenizer: Any, settings: Templated) -> None:
                 "that it reads, as enable_thinking of Qwen3 and SmolLM3"
             )
     tokenizer.chat_template = with_variables(template, settings.template_args)
-    _check(tokenizer, name)
+    check_template(tokenizer, name)
 
 
 def with_variables(template: str, values: Mapping[str, Any]) -> str:
@@ -60,7 +60,12 @@ def _literal(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _check(tokenizer: Any, name: str) -> None:
+def check_template(tokenizer: Any, name: str) -> None:
+    """Render a question with the chat template of a tokenizer.
+
+    Raises:
+        ConfigError: it cannot.
+    """
     from jinja2 import TemplateError
 
     try:

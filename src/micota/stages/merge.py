@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from transformers import AutoTokenizer
-
 from micota.artifacts.jsonl import read_jsonl
+from micota.data.chat_template import check_template
 from micota.errors import is_users
 from micota.graph import MergeSpec
+from micota.graph.node import AnyNode
 from micota.merging.merge import merge_models
+from micota.pretrained import load_tokenizer
 from micota.records import DATA, Example
 from micota.runtime.inputs import input_path, model_location, template_of
 from micota.runtime.work import Work
@@ -44,14 +45,21 @@ def _conversation(work: Work[MergeSpec]) -> list[dict[str, str]]:
     made_of = work.node.inputs["tuned"].inputs  # empty for a model that was not trained here
     data = work.store.path(made_of["data"]) / DATA if "data" in made_of else None
     if data is None or not data.exists():
-        text = _words(*model_location(work.store, work.node.inputs["tuned"]))
+        text = _words(work.node.inputs["tuned"], *model_location(work.store, work.node.inputs["tuned"]))
         return [{"role": "user", "content": text}]
     return read_jsonl(data, Example)[0].messages
 
 
-def _words(path: str, revision: str | None) -> str:
-    """A question; where the tokenizer lacks a word of it, the first eight tokens of the vocabulary."""
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+def _words(node: AnyNode, path: str, revision: str | None) -> str:
+    """A question; where the tokenizer lacks a word of it, the first eight tokens of the vocabulary.
+
+    Raises:
+        UserError: the tokenizer cannot be read, or its chat template cannot render a question.
+    """
+    tokenizer = load_tokenizer(path, revision)
+    template_of(node, tokenizer)
+    if tokenizer.chat_template is not None:
+        check_template(tokenizer, path)
     try:
         tokenizer(QUESTION)
     except Exception:  # tokenizers raises no narrower class for a missing word
