@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import TemplateError
 
 import micota
 from micota import graph
 from micota.config import ThinkingConfig
 from micota.data.prompts import messages, prefilled, prompt_hash, prompt_text, split, token_ids
-from micota.errors import SourceError
+from micota.errors import ConfigError, SourceError
 from micota.graph import Prompt
 from micota.pretrained import load_tokenizer
 
@@ -32,6 +33,17 @@ def test_a_chat_and_its_bare_text() -> None:
     bare = Prompt(template="{problem}\nStep by step.", system=None, as_chat=False)
     assert prompt_text(Tokenizer(), "1+1", bare) == "1+1\nStep by step."
     assert prompt_hash("a") != prompt_hash("b")
+
+
+def test_a_template_that_refuses_a_role_is_one_line() -> None:
+    class Strict(Tokenizer):
+        name_or_path = "gemma"
+
+        def apply_chat_template(self, conversation: list[dict[str, str]], **_: bool) -> str:  # type: ignore[override]
+            raise TemplateError("System role not supported")
+
+    with pytest.raises(ConfigError, match=r"of gemma cannot .* \['system', 'user'\] \(System role not supported\)"):
+        prompt_text(Strict(), "1+1", Prompt(template="{problem}", system="Be brief."))
 
 
 def test_one_prompt_for_all_unless_the_papers_prompts_are_chosen(composed: Callable[..., Any]) -> None:

@@ -55,6 +55,7 @@ def test_bad_rows_are_one_clear_error(tmp_path: Path, text: str, fields: dict[st
     ({"problem": "p", "final_answer": ["x"]}, "p", "x"),
     ({"problem": "p", "solution": "so \\boxed{3} or\n\\boxed{4}"}, "p", "4"),
     ({"problem": "p", "solution": "5"}, "p", "5"),
+    ({"question": "p", "answer": "2+2=<<2+2=4>>4\n#### 4"}, "p", "4"),
 ])  # fmt: skip
 def test_usual_columns_need_no_setting(tmp_path: Path, row: dict[str, object], problem: str, answer: str) -> None:
     [read] = load_problems(SourceConfig(path=write(tmp_path, json.dumps(row))))

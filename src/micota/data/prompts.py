@@ -7,7 +7,7 @@ import re
 from typing import Any, NamedTuple, Protocol
 
 from micota.artifacts.jsonl import SURROGATE
-from micota.errors import SourceError
+from micota.errors import ConfigError, SourceError
 
 
 class Prompt(Protocol):
@@ -51,9 +51,24 @@ def render(tokenizer: Tokenizer, conversation: list[dict[str, str]]) -> str:
 
 
 def prompt_text(tokenizer: Tokenizer, problem: str, prompt: Prompt) -> str:
-    """Return the exact text of a prompt: a rendered chat, or the plain text if ``prompt.as_chat`` is false."""
+    """Return the exact text of a prompt: a rendered chat, or the plain text if ``prompt.as_chat`` is false.
+
+    Raises:
+        ConfigError: the chat template cannot render the prompt, as that of Gemma 2 with a system text.
+    """
+    from jinja2 import TemplateError
+
     conversation = messages(problem, prompt)
-    return render(tokenizer, conversation) if prompt.as_chat else "\n".join(turn["content"] for turn in conversation)
+    if not prompt.as_chat:
+        return "\n".join(turn["content"] for turn in conversation)
+    try:
+        return render(tokenizer, conversation)
+    except (TemplateError, TypeError, ValueError) as error:
+        name = getattr(tokenizer, "name_or_path", "") or "the model"
+        raise ConfigError(
+            f"the chat template of {name} cannot render a prompt with the roles {[t['role'] for t in conversation]} "
+            f"({error}); accepted: prompts that it renders, as with prompt.system=null, or chat_template=FILE"
+        ) from error
 
 
 def token_ids(tokenizer: Any, text: str) -> list[int]:

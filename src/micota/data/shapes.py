@@ -14,10 +14,9 @@ from micota.config.rows import RowsConfig
 from micota.config.shapes import SHAPES, Shape, fields_of
 from micota.data.conversations import answered, history, turns_of, with_system
 from micota.data.prompts import Prompt, messages
-from micota.data.training_rows import Fields, TrainingRow, Turns, content_id, is_missing, tagged, truth
+from micota.data.training_rows import GOLD_MARK, Fields, TrainingRow, Turns, content_id, is_missing, tagged, truth
 from micota.errors import SourceError
 
-GOLD_MARK = "####"  # GSM8K has the answer after it
 _SWITCHES = ("on", "off", "true", "false", "yes", "no", "none", "low", "medium", "high")  # settings, no thoughts
 
 

@@ -11,6 +11,7 @@ from micota.config import QuestionsConfig, SourceConfig
 from micota.config.models import is_row_file
 from micota.data.files import BUNDLED, bundled, file_rows, json_lines, numbered_rows
 from micota.data.options import options_of, right_letter, with_options
+from micota.data.training_rows import GOLD_MARK
 from micota.errors import SourceError
 from micota.grading import paper_rule
 from micota.grading.extraction.boxes import boxed
@@ -121,8 +122,8 @@ def _answer(source: SourceConfig, where: str, row: Mapping[str, Any]) -> str:
         answer = answer[0]
     is_number = isinstance(answer, int | float) and not isinstance(answer, bool) and math.isfinite(answer)
     text = str(answer) if isinstance(answer, str) or is_number else ""
-    if source.answer_after:
-        text = text.rpartition(source.answer_after)[2]
+    if mark := source.answer_after or (GOLD_MARK if GOLD_MARK in text else None):
+        text = text.rpartition(mark)[2]
     if source.answer_boxed or (column != source.answer_column and column == WORKED):
         # Some solutions have \boxed 5 or \fbox{5}, which the published rule reads.
         in_box = boxed(text) or paper_rule.extract(text, "hendrycks")

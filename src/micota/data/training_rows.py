@@ -16,6 +16,7 @@ from micota.data.prompts import Prompt
 from micota.errors import SourceError
 from micota.records import Problem
 
+GOLD_MARK = "####"  # worked answers of GSM8K have the gold answer after it
 TEXT = "a text of at least one character"
 _WORDS = re.compile(r"\s*<\|(begin|end)_of_(thought|solution)\|>\s*")  # how OpenThoughts-114k marks its parts
 _LIST_AS_JSON, _TURNS_AS_JSON = re.compile(r"\s*\["), re.compile(r"\s*\[\s*\{")
