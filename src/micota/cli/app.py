@@ -50,6 +50,9 @@ from micota.graph.stage import function
 from micota.runtime.distributed import follow_starter
 from micota.tracking import offline_runs, sync_command
 
+# Hydra copies the store of all options for each composition, and again each option that it reads: the second is enough.
+ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
+
 # With its schema below it, a config can be overridden in keys that no YAML mentions, and a typo is found in any.
 for _name, _schema in SCHEMAS.items():
     ConfigStore.instance().store(name=f"{_name}_schema", node=schema_node(_schema))
