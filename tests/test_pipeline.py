@@ -25,6 +25,7 @@ import micota
 from micota.api import load_results
 from micota.artifacts.store import read_manifest
 from micota.errors import ArtifactError
+from micota.records import SECONDS
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 ALL_MEASURES = "compare.measures=[teacher,merges,scores,bpc,rank_shift,merge_sweep]"
@@ -34,7 +35,8 @@ FEW = "compare.recipes=[instruct,strong,mix_long,micota]"
 
 
 def results(artifacts: Path) -> dict[str, Any]:
-    """What a pipeline made, by folder: checksums of all files, and of completions (which hold times) the texts."""
+    """What a pipeline made, by folder: checksums of all files but times, and of completions (which hold times) the
+    texts."""
     found: dict[str, Any] = {}
     for manifest in sorted(artifacts.glob("*/*/manifest.json")):
         folder = str(manifest.parent.relative_to(artifacts))
@@ -42,7 +44,8 @@ def results(artifacts: Path) -> dict[str, Any]:
             rows = [json.loads(line) for line in (manifest.parent / "completions.jsonl").open()]
             found[folder] = sorted((row["problem_id"], row["sample"], row["completion"]) for row in rows)
         else:
-            found[folder] = {name: entry["sha256"] for name, entry in read_manifest(manifest.parent).files.items()}
+            files = read_manifest(manifest.parent).files
+            found[folder] = {name: entry["sha256"] for name, entry in files.items() if name != SECONDS}
     return found
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from micota import graph
-from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.store import Store
 from micota.cli import app as commands
 from micota.cli import experiments
@@ -33,7 +32,6 @@ from micota.config import (
 from micota.errors import ArtifactError, ConfigError
 from micota.graph.node import AnyNode
 from micota.graph.specs import ScoresSpec
-from micota.records import SCORES, Score
 from micota.runtime.execute import execute
 
 if TYPE_CHECKING:
@@ -207,7 +205,7 @@ def evaluate(settings: Settings = (), config_dir: str | Path | None = None) -> d
         >>> 0 <= scores["easy"]["low"] <= scores["easy"]["accuracy"] <= 1
         True
     """
-    from micota.grading.scores import summarise
+    from micota.grading.scores import read_scores, summarise
 
     config = _config(settings, "evaluate", config_dir)
     assert isinstance(config, EvaluateConfig)
@@ -215,7 +213,7 @@ def evaluate(settings: Settings = (), config_dir: str | Path | None = None) -> d
     execute(config, "evaluate", targets, Console(quiet=True))
     store = Store(config.artifacts)
     nodes = [node for node in targets if isinstance(node.spec, ScoresSpec)]
-    return {str(node.benchmark): summarise(read_jsonl(store.path(node) / SCORES, Score)) for node in nodes}
+    return {str(node.benchmark): summarise(read_scores(store.path(node))) for node in nodes}
 
 
 def grade(rows: Iterable[Mapping[str, Any]], *, grader: str = "typed", num_workers: int = 1) -> list[dict[str, Any]]:

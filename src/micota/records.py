@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 # Files of artifacts.
 COMPLETIONS, DATA, SCORES, BPC = "completions.jsonl", "data.jsonl", "scores.jsonl", "bpc.jsonl"
+SECONDS = "seconds.json"  # beside scores.jsonl, which has no times: it is the same whenever it is made
 RANKS, TOKEN_SHIFTS, POINTS = "ranks.jsonl", "token_shifts.jsonl", "points.jsonl"
 NOT_PROMPTED = "not_prompted"  # the finish reason of a problem that does not fit the model's context
 
@@ -100,7 +101,8 @@ class Score:
     has the verdict of every grader.
 
     Samples of a problem with equal answers have the same ``group``, null without an answer or with one sample a
-    problem. ``seconds`` is the time from the start of the answer to its end; ``level`` and ``subject`` are those of the
+    problem. ``seconds`` is the time from the start of the answer to its end, null in the
+    file, which has none (``grading.scores.read_scores`` adds them); ``level`` and ``subject`` are those of the
     problem, null where its rows have none. ``right_at`` has by token budget whether the answer cut there is right,
     where that was measured.
     """

@@ -179,7 +179,6 @@ BAD = [
     ("pipeline", ["compare.measures=[speed]"], ["compare.measures=['speed']", "teacher, merges, merge_sweep"]),
     ("pipeline", ["compare.recipes=[]"], ["compare.recipes=[]", "label"]),
     ("pipeline", ["compare.recipes=[strong,strong]"], ["compare.recipes=['strong', 'strong']", "different"]),
-    ("pipeline", ["compare.axes.student=[tiny]"], ["compare.axes.student", "+compare.axes.student=VALUE"]),
     ("pipeline", ["+compare.axes.student=[{a: [epochs]}]"], ["compare.axes", "epochs", "{label: [overrides]}"]),
     ("pipeline", ["+compare.axes.data=[strong]"], ["compare.axes", "other than data"]),
     ("pipeline", ["compat=[papers]"], ["compat=papers", "paper_grader"]),

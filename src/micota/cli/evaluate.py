@@ -17,10 +17,10 @@ from micota.cli.grade_file import grade_file
 from micota.config import EvaluateConfig, without_keys
 from micota.console import WideTable, new_table, open_console, print_table
 from micota.errors import ArtifactError
-from micota.grading.scores import by_problem, summarise
+from micota.grading.scores import by_problem, read_scores, summarise
 from micota.graph.node import AnyNode
 from micota.graph.specs import ScoresSpec
-from micota.records import OUTCOMES, SCORES, TOKEN_SHIFTS, Score, TokenShift
+from micota.records import OUTCOMES, TOKEN_SHIFTS, Score, TokenShift
 from micota.report.table import interval
 from micota.runtime.execute import execute, mean_accuracy
 
@@ -72,7 +72,7 @@ def forget_scores(config: EvaluateConfig, targets: list[AnyNode]) -> None:
 def score_tables(store: Store, targets: list[AnyNode]) -> list[WideTable]:
     """Accuracy and outcomes by benchmark; where rows have them, pass@k and maj@k, and accuracy by level and subject."""
     graded = [node for node in targets if isinstance(node.spec, ScoresSpec)]
-    rows = {str(node.benchmark): read_jsonl(store.path(node) / SCORES, Score) for node in graded}
+    rows = {str(node.benchmark): read_scores(store.path(node)) for node in graded}
     summaries = {bench: summarise(scores) for bench, scores in rows.items()}
     return [
         results_table(graded, rows, summaries),

@@ -12,7 +12,8 @@ from micota.artifacts.jsonl import read_jsonl, visible
 from micota.config import SourceConfig
 from micota.data.sources import load_problems
 from micota.errors import ArtifactError, SourceError
-from micota.records import COMPLETIONS, SCORES, Completion, Score
+from micota.grading.scores import read_scores
+from micota.records import COMPLETIONS, Completion, Score
 from micota.report.evaluations import Evaluation
 from micota.report.html import render
 
@@ -110,7 +111,7 @@ def _shortened(text: str) -> str:
 
 
 def _first(item: Item) -> dict[str, Score]:
-    return {score.problem_id: score for score in read_jsonl(item.path / SCORES, Score) if score.sample == 0}
+    return {score.problem_id: score for score in read_scores(item.path) if score.sample == 0}
 
 
 def _texts(item: Item, inventory: Inventory | None) -> Mapping[str, str]:

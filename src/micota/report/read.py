@@ -8,8 +8,9 @@ from micota.analysis.lengths import Lengths, lengths, responses
 from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.store import Manifest, Store
 from micota.errors import ArtifactError
+from micota.grading.scores import read_scores
 from micota.graph.node import AnyNode
-from micota.records import COMPLETIONS, POINTS, SCORES, TOKEN_SHIFTS, Completion, MergePoint, Score, TokenShift
+from micota.records import COMPLETIONS, POINTS, TOKEN_SHIFTS, Completion, MergePoint, TokenShift
 from micota.report.rows import Graded
 
 
@@ -30,7 +31,7 @@ def load(store: Store, nodes: Mapping[str, AnyNode]) -> Graded:
     graded = {}
     for bench, node in nodes.items():
         manifest_of(store, node)
-        graded[bench] = read_jsonl(store.path(node) / SCORES, Score)
+        graded[bench] = read_scores(store.path(node))
     return graded
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from micota.analysis.metrics import flat
-from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
+from micota.artifacts.jsonl import read_jsonl, write_text
 from micota.config import Config, EvaluationConfig
 from micota.console import progress_bar
 from micota.data.sources import load_labels, load_problems
@@ -19,10 +19,10 @@ from micota.grading.gold import GoldError, listed
 from micota.grading.graders import Submission, gold_for, graders_of, submission
 from micota.grading.groups import grouped
 from micota.grading.judge import add_judged
-from micota.grading.scores import check_ids, not_prompted, scored, summarise
+from micota.grading.scores import check_ids, not_prompted, scored, summarise, without_seconds, write_scores
 from micota.graph import ScoresSpec
 from micota.graph.node import AnyNode
-from micota.records import COMPLETIONS, SCORES, Completion, Problem, Score, Verdict
+from micota.records import COMPLETIONS, Completion, Problem, Score, Verdict
 from micota.runtime.work import Work
 from micota.stages.budgets import at_budgets
 
@@ -85,10 +85,10 @@ def grade(work: Work[ScoresSpec]) -> None:
             scores = grouped(scores, problems, graders, spec.problems.paper_rule)
     if spec.budgets:
         scores = at_budgets(work, rows, scores, problems)
-    write_jsonl(work.build.path / SCORES, scores)
+    write_scores(work.build.path, scores)
     texts = {(row.problem_id, row.sample): row.completion for row in rows}
     write_text(work.build.path / DISAGREEMENTS, disagreements(rows, verdicts, problems))
-    summary = summarise(scores)
+    summary = summarise(without_seconds(scores))
     write_text(work.build.path / SUMMARY, json.dumps(summary, indent=2) + "\n")
     work.build.counts |= {"scores": len(scores)} | summary["outcomes"]
     work.build.metrics |= {
@@ -97,7 +97,9 @@ def grade(work: Work[ScoresSpec]) -> None:
         "accuracy_high": summary["high"],
         "num_tokens": summary["num_tokens"],
     }
-    work.build.metrics |= {f"accuracy_{name}": value for name, value in summary["graders"].items()} | flat(summary)
+    work.build.metrics |= {f"accuracy_{name}": value for name, value in summary["graders"].items()} | flat(
+        summarise(scores)
+    )
     _track(work, scores, summary, problems, texts)
 
 
