@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from micota import graph
+from micota.artifacts.scores import read_scores
 from micota.artifacts.store import Store
 from micota.cli import app as commands
 from micota.cli import experiments
@@ -205,7 +206,7 @@ def evaluate(settings: Settings = (), config_dir: str | Path | None = None) -> d
         >>> 0 <= scores["easy"]["low"] <= scores["easy"]["accuracy"] <= 1
         True
     """
-    from micota.grading.scores import read_scores, summarise
+    from micota.grading.scores import summarise
 
     config = _config(settings, "evaluate", config_dir)
     assert isinstance(config, EvaluateConfig)

@@ -102,7 +102,7 @@ class Score:
 
     Samples of a problem with equal answers have the same ``group``, null without an answer or with one sample a
     problem. ``seconds`` is the time from the start of the answer to its end, null in the
-    file, which has none (``grading.scores.read_scores`` adds them); ``level`` and ``subject`` are those of the
+    file, which has none (``artifacts.scores.read_scores`` adds them); ``level`` and ``subject`` are those of the
     problem, null where its rows have none. ``right_at`` has by token budget whether the answer cut there is right,
     where that was measured.
     """

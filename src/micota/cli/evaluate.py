@@ -12,12 +12,13 @@ from micota.analysis.intervals import Estimate
 from micota.analysis.shifts import KINDS, most_shifted
 from micota.analysis.statistics import macro_average, problem_means
 from micota.artifacts.jsonl import read_jsonl
+from micota.artifacts.scores import read_scores
 from micota.artifacts.store import Store
 from micota.cli.grade_file import grade_file
 from micota.config import EvaluateConfig, without_keys
 from micota.console import WideTable, new_table, open_console, print_table
 from micota.errors import ArtifactError
-from micota.grading.scores import by_problem, read_scores, summarise
+from micota.grading.scores import by_problem, summarise
 from micota.graph.node import AnyNode
 from micota.graph.specs import ScoresSpec
 from micota.records import OUTCOMES, TOKEN_SHIFTS, Score, TokenShift

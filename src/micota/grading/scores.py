@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from micota.analysis.metrics import described
 from micota.analysis.statistics import average_at_k
-from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
 from micota.errors import ConfigError
-from micota.records import NOT_PROMPTED, SCORES, SECONDS, Completion, Problem, Score, Verdict
+from micota.records import NOT_PROMPTED, Completion, Problem, Score, Verdict
 
 
 def check_ids(rows: Sequence[Completion], problems: dict[str, Problem], where: str, benchmark: str) -> None:
@@ -53,26 +49,6 @@ def scored(
 ) -> list[Score]:
     """Graded completions, each with its verdicts by grader, scored by one of the graders."""
     return [score_of(row, problems[row.problem_id], by, grader) for row, by in zip(rows, verdicts, strict=True)]
-
-
-def without_seconds(scores: Iterable[Score]) -> list[Score]:
-    """The scores without times: what depends on the answers alone."""
-    return [replace(score, seconds=None) for score in scores]
-
-
-def write_scores(folder: Path, scores: Sequence[Score]) -> None:
-    """Write ``scores.jsonl``, which is the same whenever it is made, and beside it the seconds of its rows."""
-    write_jsonl(folder / SCORES, without_seconds(scores))
-    write_text(folder / SECONDS, json.dumps([score.seconds for score in scores]) + "\n")
-
-
-def read_scores(folder: Path) -> list[Score]:
-    """The scores of a folder, with seconds where they are stored."""
-    scores, file = read_jsonl(folder / SCORES, Score), folder / SECONDS
-    if not file.is_file():
-        return scores
-    times = json.loads(file.read_text(encoding="utf-8"))
-    return [replace(score, seconds=time) for score, time in zip(scores, times, strict=True)]
 
 
 def not_prompted(problem: Problem, sample: int, grader: str) -> Score:

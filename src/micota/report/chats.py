@@ -9,10 +9,10 @@ from typing import Any
 from micota import __version__
 from micota.artifacts.inventory import Inventory, Item
 from micota.artifacts.jsonl import read_jsonl, visible
+from micota.artifacts.scores import read_scores
 from micota.config import SourceConfig
 from micota.data.sources import load_problems
 from micota.errors import ArtifactError, SourceError
-from micota.grading.scores import read_scores
 from micota.records import COMPLETIONS, Completion, Score
 from micota.report.evaluations import Evaluation
 from micota.report.html import render

@@ -22,10 +22,10 @@ from micota.analysis.statistics import (
     simultaneous,
 )
 from micota.artifacts.inventory import Inventory, Item
+from micota.artifacts.scores import read_scores
 from micota.artifacts.store import read_manifest
 from micota.data.sources import read_rows
 from micota.errors import ArtifactError, SourceError
-from micota.grading.scores import read_scores
 from micota.records import SCORES
 from micota.report.rows import Graded, samples_by_problem
 

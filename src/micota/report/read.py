@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from micota.analysis.lengths import Lengths, lengths, responses
 from micota.artifacts.jsonl import read_jsonl
+from micota.artifacts.scores import read_scores
 from micota.artifacts.store import Manifest, Store
 from micota.errors import ArtifactError
-from micota.grading.scores import read_scores
 from micota.graph.node import AnyNode
 from micota.records import COMPLETIONS, POINTS, TOKEN_SHIFTS, Completion, MergePoint, TokenShift
 from micota.report.rows import Graded

@@ -10,6 +10,7 @@ from typing import Any
 
 from micota.analysis.metrics import flat
 from micota.artifacts.jsonl import read_jsonl, write_text
+from micota.artifacts.scores import without_seconds, write_scores
 from micota.config import Config, EvaluationConfig
 from micota.console import progress_bar
 from micota.data.sources import load_labels, load_problems
@@ -19,7 +20,7 @@ from micota.grading.gold import GoldError, listed
 from micota.grading.graders import Submission, gold_for, graders_of, submission
 from micota.grading.groups import grouped
 from micota.grading.judge import add_judged
-from micota.grading.scores import check_ids, not_prompted, scored, summarise, without_seconds, write_scores
+from micota.grading.scores import check_ids, not_prompted, scored, summarise
 from micota.graph import ScoresSpec
 from micota.graph.node import AnyNode
 from micota.records import COMPLETIONS, Completion, Problem, Score, Verdict
