@@ -109,7 +109,7 @@ def test_configs_of_the_users_own_are_options_and_every_printed_command_keeps_th
     asked = ["experiment=mine", "data=mine", "--config-dir", "my configs", "tracker=none"]
     plan = micota("train", *asked, "plan=true", folder=tmp_path)
     assert plan.returncode == 0, plan.stderr
-    first, *_, last = [line for line in plan.stdout.splitlines() if not line.startswith(" ")][:-1]
+    first, *_, last = [line for line in plan.stdout.splitlines() if line.startswith("micota ")]
     start = ["micota", "generate", "--config-dir", str(own_configs), "data=mine"]
     assert shlex.split(first)[: len(start)] == start and shlex.split(last)[1] == "train"
     missing = micota("train", *asked, folder=tmp_path)

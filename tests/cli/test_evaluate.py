@@ -58,9 +58,9 @@ ROW = '{"id": "1", "problem": "p", "answer": "ANSWER"}' + "\n"
     (ROW.replace("ANSWER", "1.5"), ["answer_type=integer"], "expected an integer"),
     (ROW.replace("ANSWER", "\\\\frac{1}{"), ["answer_type=expression"], "its braces do not match"),
     (ROW, ["num_rows=2"], "has 1 rows; num_rows is 2"),
-    (ROW.replace("answer", "gold"), [], "row 0 has no column 'answer'; it has gold, id, problem"),
+    (ROW.replace("answer", "mark"), [], ":1: answer_column=answer: there is no such column; it has id, mark"),
     (ROW + '{"id"\n', [], "mine.jsonl:2: not valid JSON"),
-    (ROW, ["type_column=problem", "+types.Even=number"], "row 0 has problem='p'; types has Even"),
+    (ROW, ["type_column=problem", "+types.Even=number"], ":1: problem='p'; accepted: a word of types"),
 ])  # fmt: skip
 def test_a_bad_benchmark_is_one_error_before_any_model_is_loaded(
     run_command: RunCommand, tmp_path: Path, rows: str, overrides: list[str], message: str

@@ -86,7 +86,7 @@ def test_types_lists_units_and_tolerances_come_from_columns(tmp_path: Path) -> N
 
 def test_an_unknown_type_is_one_clear_error(tmp_path: Path) -> None:
     path = write(tmp_path, '{"problem": "p", "answer": "1", "kind": "Odd"}\n')
-    with pytest.raises(SourceError, match=r"rows.jsonl:1: kind='Odd'; types has Even"):
+    with pytest.raises(SourceError, match=r"rows.jsonl:1: kind='Odd'; accepted: a word of types, which has Even"):
         load_problems(SourceConfig(path=path, type_column="kind", types={"Even": "number"}))
 
 

@@ -166,7 +166,8 @@ def _answer_type(source: SourceConfig, where: str, row: Mapping[str, Any]) -> st
         return source.answer_type
     word = str(_column(where, row, source.type_column, "type_column"))
     if word not in source.types:
-        raise SourceError(f"{where}: {source.type_column}={word!r}; types has {', '.join(source.types)}")
+        words = ", ".join(source.types)
+        raise SourceError(f"{where}: {source.type_column}={word!r}; accepted: a word of types, which has {words}")
     return source.types[word]
 
 
