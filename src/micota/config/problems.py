@@ -19,10 +19,10 @@ class QuestionsConfig:
     """Rows of problems to prompt a model with. A column may be a dotted path into nested fields (``meta.unit``)."""
 
     path: str = where(
-        "a hub data set id, a .jsonl file or bundled:NAME.jsonl",
+        "a hub data set id, a file, a folder or bundled:NAME.jsonl",
         bool,
-        about="The location: a data set on the Hugging Face hub, a JSONL file, or bundled:NAME.jsonl of the toy "
-        "setting.",
+        about="The location: a data set on the hub, a file (.jsonl, .json, .parquet, .csv, each also .gz), "
+        "a folder of files, or bundled:NAME.jsonl of the toy setting.",
         results=True,
     )
     revision: str | None = plain(

@@ -22,7 +22,7 @@ _WHOLE = frozenset(["factorial", "binom", "floor", "ceil", "mod", "gcd", "lcm"])
 
 
 def same_value(left: Node, right: Node) -> bool | None:
-    """Whether two expressions are equal; None where that cannot be told."""
+    """Whether two expressions are equal; None where that is undecided."""
     first, second = exact(left), exact(right)
     if first is not None and second is not None:
         return first == second
