@@ -16,13 +16,9 @@ from micota.config.hardware import CostConfig, HardwareConfig
 from micota.config.merge_methods import MERGE_METHODS, PRUNINGS, MergeMethod, PruningKind
 from micota.config.method import CompareConfig, DataConfig, PartConfig, Point, SelectConfig
 from micota.config.models import (
-    GeneratorSftConfig,
-    LoraConfig,
     ModelConfig,
-    ModelSftConfig,
     OtherModelConfig,
     ReleasedConfig,
-    SftConfig,
     ShapeConfig,
     ThinkingConfig,
 )
@@ -65,6 +61,7 @@ from micota.config.schemas import (
     ReportConfig,
     TrainConfig,
 )
+from micota.config.sft import GeneratorSftConfig, LoraConfig, ModelSftConfig, SftConfig
 
 __all__ = [
     "ANSWER_TYPES",
