@@ -11,7 +11,7 @@ from micota.data.sources import model_folder
 from micota.errors import ConfigError
 from micota.records import Example
 from micota.sft.data import TokenTable
-from micota.sft.packing import IGNORED, Tokens, borders, collate, fits, micro_batches, pack, tokenise
+from micota.sft.packing import IGNORED, Tokens, borders, collate, fits, pack, tokenise
 
 
 def sequences(count: int = 9) -> list[Tokens]:
@@ -123,13 +123,6 @@ def test_labels_are_the_completion_and_eos_alone() -> None:
 def test_eos_is_learnt_where_it_is_the_padding_too() -> None:
     batch = collate([Tokens(ids=[5, 0], num_prompt=1), Tokens(ids=[5, 6, 7, 0], num_prompt=1)], 1)
     assert (batch["labels"] == 0).sum() == 2
-
-
-def test_micro_batches_are_the_rows_in_pieces() -> None:
-    whole, pieces = collate(sequences(), 96), micro_batches(sequences(), 96, 1)
-    assert len(pieces) == len(whole["input_ids"]) > 1
-    for row, piece in zip(whole["labels"], pieces, strict=True):
-        torch.testing.assert_close(piece["labels"][0], row[: piece["labels"].shape[1]])
 
 
 def test_borders_are_those_of_every_sequence_and_of_padding() -> None:

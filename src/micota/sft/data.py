@@ -20,7 +20,8 @@ from micota.artifacts.provenance import versions
 from micota.config import SftConfig, TrainerConfig
 from micota.errors import ConfigError
 from micota.records import Example
-from micota.sft.packing import IGNORED, Batch, Tokens, micro_batches, pack, tokenise
+from micota.sft.balancing import balance
+from micota.sft.packing import IGNORED, Batch, Tokens, lay_out, pack, tokenise
 
 LAYOUT = "gaps"  # of cached tokens; another name where the arrays change
 
@@ -227,14 +228,9 @@ class Steps(Dataset[Step]):
     def __getitem__(self, index: int) -> Step:
         chosen = [self.sequences[i] for i in self.steps[index]]
         lengths = [len(tokens.ids) for tokens in chosen]
-        batches = micro_batches(chosen, self.trainer.pack_length, self.trainer.micro_batch_rows)
-        # The largest first: the memory that it frees fits the others. Ranks take them in turn and so work on
-        # micro-batches of similar size at a time, and none waits long.
-        batches.sort(key=lambda batch: -batch["input_ids"].numel())
-        # Rounded up: a rank without a micro-batch in the last round takes part with an empty one.
-        rounds = -(-len(batches) // self.world_size)
-        mine = batches[self.rank :: self.world_size]
-        mine += [_nothing() for _ in range(rounds - len(mine))]
+        rounds = balance(lengths, self.trainer.pack_length, self.trainer.micro_batch_rows, self.world_size)
+        # A rank for which a round has no sequence takes part with an empty micro-batch.
+        mine = [lay_out(chosen, ranks[self.rank]) if ranks[self.rank] else _nothing() for ranks in rounds]
         # The number of labels divides the loss of the step.
         supervised = sum(tokens.num_supervised for tokens in chosen)
         [seed] = np.random.SeedSequence([self.seed, index, self.rank]).generate_state(1).tolist()

@@ -201,14 +201,6 @@ def lay_out(sequences: Sequence[Tokens], rows: Sequence[Sequence[int]]) -> Batch
     return {"input_ids": ids, "position_ids": positions, "labels": labels}
 
 
-def micro_batches(sequences: Sequence[Tokens], capacity: int, micro_batch_rows: int) -> list[Batch]:
-    """Pack sequences into rows, and rows into batches of at most ``micro_batch_rows``."""
-    rows = pack([len(tokens.ids) for tokens in sequences], capacity)
-    return [
-        lay_out(sequences, rows[start : start + micro_batch_rows]) for start in range(0, len(rows), micro_batch_rows)
-    ]
-
-
 def borders(position_ids: torch.Tensor) -> dict[str, Any]:
     """Borders of sequences in concatenated rows, under the names that transformers passes to attention kernels.
 
