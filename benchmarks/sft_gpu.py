@@ -61,7 +61,7 @@ def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
 
     on_gpu = options.device == "cuda"
     config = architecture(size)
-    kernel = attention.choose("auto", options.device, config)
+    kernel = attention.choose("auto", options.device, config, options.precision)
     trainer = TrainerConfig(
         name="benchmark", accelerator="gpu" if on_gpu else "cpu", precision=options.precision,
         pack_length=options.pack_length, activation_checkpointing=options.checkpointing,

@@ -5,9 +5,13 @@ from typing import Any
 import pytest
 import torch
 from packed_models import FAMILIES, model_of, sequences
+from stand_in_gpu import install_kernels
+from transformers import Gemma2Config, MistralConfig, Qwen2Config
+from transformers.models.auto import AutoModelForCausalLM
 
 from micota.errors import ConfigError
-from micota.sft.attention import choose
+from micota.sft import attention
+from micota.sft.attention import choose, implementation
 from micota.sft.losses import softcap, summed_nll, supervised, token_nll
 from micota.sft.packing import borders, collate
 
@@ -79,3 +83,120 @@ def test_the_choice() -> None:
 def test_a_kernel_that_does_not_fit_is_refused(wanted: str, device: str, family: str) -> None:
     with pytest.raises(ConfigError, match=f"trainer.attention='{wanted}'.*(accepted|auto)"):
         choose(wanted, device, FAMILIES[family])
+
+
+# Small models with what kernels must get right: shared heads, windows, a bound.
+SMALL: dict[str, Any] = {
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "pad_token_id": 0,
+}  # fmt: skip
+KERNEL_MODELS: dict[str, Any] = {
+    "qwen2": Qwen2Config(**SMALL),
+    "qwen2 with windows": Qwen2Config(**SMALL, use_sliding_window=True, sliding_window=5, max_window_layers=1),
+    "mistral": MistralConfig(**SMALL, sliding_window=7),
+    "gemma2": Gemma2Config(
+        **SMALL, head_dim=8, attn_logit_softcapping=0.5, sliding_window=6, query_pre_attn_scalar=8
+    ),
+}  # fmt: skip
+WITHOUT_BOUND = [name for name, config in KERNEL_MODELS.items() if not attention.is_capped(config)]
+
+
+@pytest.mark.parametrize("kernel", [*attention.BY_SEQUENCE, *attention.OF_TRANSFORMERS])
+def test_a_model_can_be_built_with_every_kernel(kernel: str) -> None:
+    """transformers takes a name that contains "flash" for a kernel of the hub."""
+    model = AutoModelForCausalLM.from_config(FAMILIES["qwen2"], attn_implementation=implementation(kernel))
+    assert model.config._attn_implementation == implementation(kernel)
+
+
+def states(model: Any, kernel: str, *, autocast: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Final hidden states of packed rows, and the gradients of all weights."""
+    model.set_attn_implementation(implementation(kernel))
+    model.zero_grad()
+    # Sequences of one token too, and two rows.
+    positions = torch.cat([torch.arange(9), torch.arange(1), torch.arange(20), torch.arange(2)])[None].repeat(2, 1)
+    ids = torch.arange(positions.numel()).view_as(positions) * 7 % 63 + 1
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        hidden = model.base_model(
+            input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False, **borders(positions)
+        ).last_hidden_state
+    hidden.float().square().mean().backward()
+    return hidden.detach().float(), torch.cat([w.grad.float().flatten() for w in model.base_model.parameters()])
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+@pytest.mark.parametrize(
+    ("name", "kernel"), [(name, "flash_attn") for name in KERNEL_MODELS] + [(name, "varlen") for name in WITHOUT_BOUND]
+)
+def test_the_kernels_of_a_gpu_get_what_they_accept(
+    name: str, kernel: str, autocast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under autocast queries and keys arrive in float32, values in bfloat16."""
+    kernels, config = install_kernels(monkeypatch), KERNEL_MODELS[name]
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32 if autocast else torch.bfloat16)
+    with torch.no_grad():
+        for layer in model.model.layers:  # scores large enough to meet the bound
+            layer.self_attn.q_proj.weight.mul_(20)
+            layer.self_attn.k_proj.weight.mul_(20)
+    expected = states(model, "sequences", autocast=autocast)
+    outputs = states(model, kernel, autocast=autocast)
+    for seen, wanted in zip(outputs, expected, strict=True):
+        assert float((seen - wanted).norm() / wanted.norm()) < 5e-2
+    assert len(kernels.calls) == config.num_hidden_layers and {called for called, _ in kernels.calls} == {kernel}
+    if kernel == "varlen":  # shared heads are not copied
+        assert all(options["enable_gqa"] for _, options in kernels.calls)
+
+
+def test_an_older_torch_has_another_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = install_kernels(monkeypatch, old_torch=True)
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(KERNEL_MODELS["qwen2"], dtype=torch.bfloat16)
+    expected, seen = states(model, "sequences", autocast=False), states(model, "varlen", autocast=False)
+    assert float((seen[0] - expected[0]).norm() / expected[0].norm()) < 2e-2
+    assert {str(call) for call in kernels.calls} == {"('varlen_2_11', {'is_causal': True})"}
+    with pytest.raises(ConfigError, match=r"no sliding window.*trainer.attention=flex"):
+        states(
+            AutoModelForCausalLM.from_config(KERNEL_MODELS["mistral"], dtype=torch.bfloat16), "varlen", autocast=False
+        )
+
+
+def test_the_choice_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, capped = FAMILIES["qwen2"], FAMILIES["gemma2"]
+    assert choose("auto", "cuda", plain) == "varlen" and choose("auto", "cuda", capped) == "flex"
+    install_kernels(monkeypatch)
+    assert choose("auto", "cuda", plain) == choose("auto", "cuda", capped) == "flash_attn"
+    for precision in ("bf16-mixed", "bf16-true"):
+        assert choose("varlen", "cuda", plain, precision) == "varlen"
+
+
+def test_float32_on_a_gpu_uses_a_kernel_that_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_kernels(monkeypatch)
+    assert choose("auto", "cuda", FAMILIES["qwen2"], "32-true") == "sequences"
+    assert choose("auto", "cuda", FAMILIES["gemma2"], "32-true") == "flex"
+    for kernel in ("flash_attn", "varlen"):
+        with pytest.raises(ConfigError, match=f"trainer.attention='{kernel}' computes in 16 bits.*sequences"):
+            choose(kernel, "cuda", FAMILIES["llama"], "32-true")
+
+
+@pytest.mark.parametrize(("change", "text"), [
+    ({"head_dim": 20}, "no heads of size 20"), ({"head_dim": 320}, "no heads of size 320"),
+    ({"head_dim": 16, "qk_head_dim": 24, "v_head_dim": 16}, "keys of 24 and values of 16"),
+])  # fmt: skip
+def test_heads_that_flash_attention_does_not_take(
+    change: dict[str, int], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_kernels(monkeypatch)
+    config = Qwen2Config(**SMALL, **change)
+    assert choose("auto", "cuda", config) == "sequences"
+    for kernel in ("flash_attn", "varlen"):
+        with pytest.raises(ConfigError, match=text):
+            choose(kernel, "cuda", config)
+
+
+def test_dropout_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Qwen2Config(**SMALL, attention_dropout=0.1)
+    assert choose("auto", "cuda", config) == "sequences"
+    with pytest.raises(ConfigError, match=r"'varlen' has no dropout, and the model has attention_dropout=0\.1"):
+        choose("varlen", "cuda", config)
+    install_kernels(monkeypatch)
+    assert choose("auto", "cuda", config) == "flash_attn"

@@ -16,43 +16,65 @@ from transformers import AttentionInterface
 
 from micota.errors import ConfigError
 
-# The kernels of this module and those of transformers, by their names in transformers.
-BY_SEQUENCE = {"flash_attn": "micota_flash_attn", "varlen": "micota_varlen", "sequences": "micota_sequences"}
+# The kernels of this module and those of transformers, by their names in transformers. No name here contains "flash":
+# transformers takes such a name for a kernel of the hub, and looks for its package.
+BY_SEQUENCE = {"flash_attn": "micota_fa2", "varlen": "micota_varlen", "sequences": "micota_sequences"}
 OF_TRANSFORMERS = {"sdpa": "sdpa", "flex": "flex_attention", "eager": "eager"}
 
 
-def choose(wanted: str, device: str, config: Any) -> str:
+def choose(wanted: str, device: str, config: Any, precision: str = "bf16-mixed") -> str:
     """The kernel to use: ``wanted``, or the fastest available one for ``auto``.
 
     Args:
         wanted: a value of ``trainer.attention``.
         device: ``cpu`` or ``cuda``.
         config: transformers' config of the model.
+        precision: a value of ``trainer.precision``.
 
     Raises:
-        ConfigError: the kernel is not available, or does not support a feature of the model.
+        ConfigError: the kernel is not available, or does not support the precision or a feature of the model.
     """
-    capped = is_capped(config)
-    # FlashAttention-2 and flex can bound the scores; PyTorch's sdpa and varlen cannot, and would ignore the bound.
-    flash = device == "cuda" and find_spec("flash_attn") is not None
     if wanted == "auto":
-        if device == "cpu":
-            return "sequences"
-        return "flash_attn" if flash else "flex" if capped else "varlen"
-    if wanted == "flash_attn" and not flash:
-        raise ConfigError(
-            "trainer.attention='flash_attn' needs a GPU and the package flash-attn; install it, or use auto"
-        )
-    if wanted == "varlen" and device != "cuda":
-        raise ConfigError("trainer.attention='varlen' runs on a GPU only; accepted here: auto, sequences, sdpa, eager")
-    if wanted == "flex" and device != "cuda":
-        raise ConfigError("trainer.attention='flex' trains on a GPU only; accepted here: auto, sequences, sdpa, eager")
-    if wanted in ("sdpa", "varlen") and capped:
-        raise ConfigError(
-            f"trainer.attention={wanted!r} would leave out the bound that {config.model_type} puts on attention scores "
-            "(attn_logit_softcapping); accepted for it: auto, flash_attn, flex, sequences, eager"
-        )
-    return wanted
+        fast: tuple[str, ...] = ("flash_attn", "varlen", "flex") if is_capped(config) else ("flash_attn", "varlen")
+        return next(name for name in (*fast, "sequences") if _objection(name, device, config, precision) is None)
+    objection = _objection(wanted, device, config, precision)
+    if objection is None:
+        return wanted
+    names = [*BY_SEQUENCE, *OF_TRANSFORMERS]
+    accepted = ", ".join(["auto", *(n for n in names if _objection(n, device, config, precision) is None)])
+    raise ConfigError(f"trainer.attention={wanted!r} {objection}; accepted here: {accepted}")
+
+
+def _objection(kernel: str, device: str, config: Any, precision: str) -> str | None:
+    """Why a run cannot use a kernel, or None."""
+    if device != "cuda" and kernel in ("flash_attn", "varlen", "flex"):
+        return "trains on a GPU only"
+    if kernel == "flash_attn" and find_spec("flash_attn") is None:
+        return "needs the package flash-attn"
+    if kernel in ("flash_attn", "varlen"):
+        if precision == "32-true":
+            return "computes in 16 bits, and trainer.precision is '32-true'"
+        if (unfit := _heads_without_flash(config)) is not None:
+            return unfit
+    # FlashAttention-2 and flex can bound the scores; PyTorch's sdpa and varlen cannot, and would ignore the bound.
+    if kernel in ("sdpa", "varlen") and is_capped(config):
+        return f"would leave out the bound that {config.model_type} puts on attention scores (attn_logit_softcapping)"
+    dropout = getattr(config.get_text_config(), "attention_dropout", 0.0)
+    if kernel in ("varlen", "flex") and dropout:
+        return f"has no dropout, and the model has attention_dropout={dropout:g}"
+    return None
+
+
+def _heads_without_flash(config: Any) -> str | None:
+    """Why FlashAttention does not support the heads of a model, or None. It takes sizes of up to 256 that 8 divides,
+    one size for queries, keys and values (the checks of ``mha_varlen_fwd``)."""
+    text = config.get_text_config()
+    keys = getattr(text, "qk_head_dim", None) or getattr(text, "head_dim", None)
+    keys = keys or text.hidden_size // text.num_attention_heads
+    values = getattr(text, "v_head_dim", None) or keys
+    if keys != values:
+        return f"needs heads of one size, and {text.model_type} has keys of {keys} and values of {values}"
+    return f"has no heads of size {keys}; it takes multiples of 8 up to 256" if keys % 8 or keys > 256 else None
 
 
 def is_capped(config: Any) -> bool:
@@ -68,6 +90,21 @@ def implementation(kernel: str) -> str:
 def _rows_as_one(states: torch.Tensor) -> torch.Tensor:
     """rows x heads x width x size -> (rows * width) x heads x size."""
     return states.transpose(1, 2).flatten(0, 1)
+
+
+def _flat(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Queries, keys and values, (rows * width) x heads x size, in one dtype.
+
+    Under autocast rotary tables, and so queries and keys, stay float32 while values are bfloat16. FlashAttention
+    refuses that.
+    """
+    return (
+        _rows_as_one(query.to(value.dtype)),
+        _rows_as_one(key.to(value.dtype)),
+        _rows_as_one(value),
+    )
 
 
 def _shared(states: torch.Tensor, groups: int) -> torch.Tensor:
@@ -97,8 +134,8 @@ def by_sequence(
     groups = heads // key.shape[1]
     # Heads x (rows * width) x size: a sequence is then a slice of dimension 1, without a copy.
     parts = [
-        torch.split_with_sizes(_shared(_rows_as_one(states), count).transpose(0, 1), lengths, dim=1)
-        for states, count in ((query, 1), (key, groups), (value, groups))
+        torch.split_with_sizes(_shared(states, count).transpose(0, 1), lengths, dim=1)
+        for states, count in zip(_flat(query, key, value), (1, groups, groups), strict=True)
     ]
     outputs = [
         _attend(q[None], k[None], v[None], scaling, dropout, sliding_window, softcap)
@@ -158,6 +195,7 @@ def varlen(
 
     rows, heads, width, _size = query.shape
     groups = heads // key.shape[1]
+    query, key, value = _flat(query, key, value)
     known = inspect.signature(varlen_attn).parameters
     # FlashAttention counts keys to the left of the query, transformers those with the query; -1 is no limit.
     window = -1 if sliding_window is None else sliding_window - 1
@@ -166,10 +204,12 @@ def varlen(
     options |= {"window_size": (window, 0)} if "window_size" in known else {"is_causal": True}
     if sliding_window is not None and "window_size" not in known:
         raise ConfigError("this torch has no sliding window in variable-length attention; use trainer.attention=flex")
+    if groups > 1 and "enable_gqa" in known:  # the kernel reads shared heads, without a copy for each query head
+        options["enable_gqa"], groups = True, 1
     output: Any = varlen_attn(
-        _rows_as_one(query),
-        _shared(_rows_as_one(key), groups),
-        _shared(_rows_as_one(value), groups),
+        query,
+        _shared(key, groups),
+        _shared(value, groups),
         cu_seq_lens_q,
         cu_seq_lens_q,
         max_length_q,
@@ -199,9 +239,7 @@ def flash_attn(
 
     rows, heads, width, _size = query.shape
     output = flash_attn_varlen_func(
-        _rows_as_one(query),
-        _rows_as_one(key),
-        _rows_as_one(value),
+        *_flat(query, key, value),
         cu_seq_lens_q,
         cu_seq_lens_q,
         max_length_q,

@@ -61,7 +61,7 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
     path, revision = inputs.location
     settings: Any = load_config(path, revision)
     written = export_dtype(spec, path, revision, settings)  # before a model changes the dtype of its config
-    kernel = attention.choose(config.attention, device_of(config), settings)
+    kernel = attention.choose(config.attention, device_of(config), settings, spec.precision)
     # On the meta device first: the checks need only sizes.
     dtype, implementation = DTYPES[spec.precision], attention.implementation(kernel)
     model = skeleton(path, revision, settings, dtype, implementation)
