@@ -28,7 +28,8 @@ PLACES = [
     ["data=micota", "merge_sweep.problems.path=a/b", "merge_sweep.problems.name=c",
      "teacher.sampling.temperature=0.6", "ta.sampling.temperature=0.6"],
     ["data=released_long", "prompt.per_benchmark=true"],
-    ["data=strong", "engine=server", "student.sft.lora.r=4", "ta.sft.lora.r=4"],
+    ["data=strong", "engine=server", "student.sft.lora.r=4", "ta.sft.lora.r=4",
+     "student.sft.schedule=stable_decay", "ta.sft.schedule=stable_decay"],
     ["data=short", "engine=ray", f"short_generator={MODEL}",
      *(f"{model}.thinking={{open: a, close: b}}" for model in MODELS)],
     ["data=mix_large", *HOT, "data@ta_data=mix_long", "long_generator.sampling.temperature=0.6",
@@ -57,6 +58,7 @@ PLACES = [
 # Fields that no other value of is right alone: what is set with them.
 WITH = {
     "select_by": {"select_by": "student_bpc", "weights": {}},
+    "warmup_steps": {"warmup_steps": 3, "warmup_ratio": 0.0},
     "budget_gpu_hours": {"budget_gpu_hours": 3.0, "plan": True},
 }
 # A TA is tuned here: none is released. Recipes that are made alike have data.
@@ -162,7 +164,7 @@ def places() -> list[tuple[Config, set[tuple[str, str]]]]:
         calls = [Call(overrides=[*small, *place]) for place in PLACES]
         made = [app.prepare(hydra.compose("evaluate", call.overrides), SCHEMAS["evaluate"], call) for call in calls]
     table = {"other": GeneratorSftConfig(learning_rate=1e-5, batch_size=2, epochs=1)}
-    lora = ModelSftConfig(lora=LoraConfig(r=4), by_generator=table)
+    lora = ModelSftConfig(lora=LoraConfig(r=4), schedule="stable_decay", by_generator=table)
     made[0].model.path, made[0].model.thinking = "some/model", ThinkingConfig(open="a", close="b")
     for config in made:  # below a null, nothing can be set on the command line
         merged = config.merge.base, config.merge.tuned, config.merge.instruct

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,8 @@ from micota.config import SftConfig, TrainerConfig
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.callbacks import StepMetrics
 from micota.sft.data import SftDataModule, schedule
-from micota.sft.fit import SftModule, learning_rate_factor
+from micota.sft.fit import SftModule
+from micota.sft.learning_rate import learning_rate_factor
 from micota.sft.losses import Objective
 from micota.sft.memory import Shape
 from micota.sft.packing import Tokens
@@ -107,16 +107,9 @@ def test_the_first_loss_is_the_mean_over_supervised_tokens() -> None:
 def test_the_learning_rate_changes_every_step() -> None:
     _, seen = fit()
     rates = [metrics["train/learning_rate"] for metrics in seen]
-    expected = [SFT.learning_rate * learning_rate_factor(step, 6, 0.2) for step in range(6)]
+    expected = [SFT.learning_rate * learning_rate_factor(step, 6, SFT) for step in range(6)]
     assert rates == pytest.approx(expected)
     assert rates[0] > 0 and rates[1] == pytest.approx(SFT.learning_rate)
-
-
-def test_cosine_shape() -> None:
-    factors = [learning_rate_factor(step, 100, 0.1) for step in range(100)]
-    assert factors[9] == 1.0 and factors[:10] == sorted(factors[:10])
-    assert factors[10:] == sorted(factors[10:], reverse=True)
-    assert factors[55] == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
 
 
 def test_schedule_visits_every_example_once_an_epoch() -> None:
@@ -128,6 +121,33 @@ def test_schedule_visits_every_example_once_an_epoch() -> None:
         == list(range(10))
     )
     assert schedule(10, 4, 2, seed=1) == steps != schedule(10, 4, 2, seed=2)
+
+
+def test_a_part_of_an_epoch_and_a_number_of_steps_end_the_schedule() -> None:
+    whole = schedule(10, 4, 3, seed=1)
+    assert schedule(10, 4, 1.5, seed=1) == whole[:5], "half of three steps is two"
+    assert schedule(10, 4, 1, seed=1, max_steps=2) == whole[:2]
+    assert schedule(10, 4, 1, seed=1, max_steps=7) == whole[:7], "max_steps goes on to the next epochs"
+    assert len(schedule(10, 4, 0.01, seed=1)) == 1
+
+
+def test_betas_and_epsilon_are_those_of_adamw() -> None:
+    """Two steps by the formula of Kingma & Ba 2015 with decoupled decay, against the optimiser of the module."""
+    sft = SftConfig(learning_rate=0.1, batch_size=1, epochs=1, beta1=0.8, beta2=0.95, epsilon=1e-3, weight_decay=0.0)
+    model, _ = fit()
+    module = SftModule(Objective(model), sft, CPU, 2)
+    optimizer = module.configure_optimizers()["optimizer"]
+    weight = next(iter(model.parameters()))
+    expected, mean, square = weight.detach().clone(), torch.zeros(()), torch.zeros(())
+    for step, gradient in enumerate((0.5, -0.25), start=1):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1
+            for other in group["params"]:
+                other.grad = torch.full_like(other, gradient)
+        optimizer.step()
+        mean, square = 0.8 * mean + 0.2 * gradient, 0.95 * square + 0.05 * gradient**2
+        expected -= 0.1 * (mean / (1 - 0.8**step)) / ((square / (1 - 0.95**step)).sqrt() + 1e-3)
+    torch.testing.assert_close(weight.detach(), expected)
 
 
 def test_weight_decay_is_for_matrices_alone() -> None:

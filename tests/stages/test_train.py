@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
@@ -293,6 +294,21 @@ def test_not_a_number_stops_it_and_names_the_examples(prepared: Prepared) -> Non
     report = json.loads((partial / "non_finite.json").read_text())
     assert len(report["problem_ids"]) == 4 and set(report["problem_ids"]) <= {row.problem_id for row in rows()}
     assert not list(partial.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_weights_that_are_not_finite_are_named_at_the_first_step(
+    prepared: Prepared, tmp_path: Path, devices: int
+) -> None:
+    """The learning rate is not to blame for them."""
+    source = tmp_path / "damaged"
+    shutil.copytree(model_folder("bundled:student"), source)
+    model: Any = AutoModelForCausalLM.from_pretrained(source)
+    model.model.layers[0].mlp.up_proj.weight.data[3, 5] = math.nan
+    model.save_pretrained(source)
+    expected = r"at step 0; model.layers.0.mlp.up_proj.weight of the model hold NaN or infinity before the first step"
+    with pytest.raises(UserError, match=expected):
+        fitted(prepared(f"student.path={source}", f"trainer.devices={devices}"))
 
 
 def test_a_bug_within_a_step_keeps_its_traceback(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:

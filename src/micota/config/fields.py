@@ -45,6 +45,7 @@ class Declaration:
         short_for: for a key of one command, the dotted key of all commands that it sets, where it is not null.
         short_sets: what it sets besides, as overrides of keys of all commands.
         same_as: for a part of the config, the part whose keys it repeats, so that the reference lists them once.
+        added: whether it is younger than artifacts: with its default it enters no key, so that they keep theirs.
     """
 
     about: str
@@ -59,6 +60,7 @@ class Declaration:
     short_for: str = ""
     same_as: str = ""
     short_sets: tuple[str, ...] = ()
+    added: bool = False
 
 
 class Facts(TypedDict, total=False):
@@ -71,6 +73,15 @@ class Facts(TypedDict, total=False):
     internal: bool
     short_for: str
     short_sets: tuple[str, ...]
+    added: bool
+
+
+def is_added(item: Field[Any], value: Any) -> bool:
+    """Whether a field of any dataclass is one of a schema that is younger than artifacts, and has its default."""
+    declared = item.metadata.get("declaration")
+    if not (isinstance(declared, Declaration) and declared.added):
+        return False
+    return bool(value == (item.default_factory() if item.default_factory is not REQUIRED else item.default))
 
 
 def declaration(item: Field[Any]) -> Declaration:
@@ -119,6 +130,7 @@ def part(
     of_path: bool = False,
     internal: bool = False,
     same_as: str = "",
+    added: bool = False,
 ) -> Any:
     """A field that is a dataclass or a map of dataclasses, whose fields have declarations too."""
     declared = Declaration(
@@ -129,6 +141,7 @@ def part(
         of_path=of_path,
         internal=internal,
         same_as=same_as,
+        added=added,
     )
     return _declared(default, default_factory, declared)
 

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from micota.config.fields import choice, fraction, non_negative, part, positive, where
+from micota.config.fields import choice, fraction, non_negative, one_of, part, positive, where
+from micota.config.schedules import SCHEDULES
 
 OTHER = "other"  # the entry of by_generator for all generators that have none
+EPOCHS = "Passes over the examples, also a part of one, as 0.5."
+BETA = "a number from 0 to below 1"
+
+
+def is_beta(value: float) -> bool:
+    """Whether a value can be the decay of a moving average."""
+    return 0 <= value < 1
+
+
+def _default(schema: type[Any], name: str) -> Any:
+    return next(item.default for item in fields(schema) if item.name == name)
 
 
 @dataclass(kw_only=True)
@@ -47,11 +60,55 @@ class LoraConfig:
 class SftConfig:
     """Supervised fine-tuning."""
 
-    learning_rate: float = positive(about="The learning rate after warm-up; it then falls to 0.", results=True)
+    learning_rate: float = positive(about="The learning rate after warm-up, where it is highest.", results=True)
     batch_size: int = positive(about="Examples of one optimiser step, over all devices.", unit="examples", results=True)
-    epochs: int = positive(about="Passes over the examples.", results=True)
+    epochs: float = positive(about=EPOCHS, results=True)
+    max_steps: int | None = positive(
+        None,
+        about="The number of optimiser steps, in place of epochs: an epoch may end early, and more may begin; null: as "
+        "many as epochs has.",
+        unit="steps",
+        results=True,
+        added=True,
+    )
+    schedule: str = one_of(
+        SCHEDULES,
+        default="cosine",
+        about="How the learning rate changes after warm-up; stable_decay: constant, then linear over the last "
+        "decay_ratio of the steps.",
+        results=True,
+        added=True,
+    )
+    min_learning_rate_ratio: float = fraction(
+        0.0,
+        about="The learning rate falls to this share of the highest.",
+        results=True,
+        added=True,
+    )
+    decay_ratio: float = where(
+        "above 0 and at most 1",
+        lambda value: 0 < value <= 1,
+        0.2,
+        about="The share of the steps after warm-up in which the learning rate of stable_decay falls.",
+        results=True,
+        added=True,
+    )
     warmup_ratio: float = fraction(
         0.0, about="The share of steps in which the learning rate rises from 0.", results=True
+    )
+    warmup_steps: int | None = non_negative(
+        None,
+        about="The steps in which the learning rate rises from 0, in place of warmup_ratio=0; null: as warmup_ratio.",
+        unit="steps",
+        results=True,
+        added=True,
+    )
+    beta1: float = where(BETA, is_beta, 0.9, about="The decay of AdamW's mean of gradients.", results=True, added=True)
+    beta2: float = where(
+        BETA, is_beta, 0.999, about="The decay of AdamW's mean of squared gradients.", results=True, added=True
+    )
+    epsilon: float = positive(
+        1e-8, about="What AdamW adds to the root of that mean before it divides by it.", results=True, added=True
     )
     weight_decay: float = non_negative(0.01, about="The decoupled weight decay of AdamW.", results=True)
     max_grad_norm: float = positive(1.0, about="Gradients of a larger norm are scaled down to this norm.", results=True)
@@ -95,22 +152,43 @@ class SftConfig:
     )
     lora: LoraConfig | None = part(LoraConfig, about="Adapters instead of full fine-tuning.")
 
+    def conflicts(self) -> Iterator[str]:
+        if self.warmup_steps is not None and self.warmup_ratio:
+            yield (
+                f"warmup_steps={self.warmup_steps} with warmup_ratio={self.warmup_ratio:g}; accepted: warmup_ratio=0 "
+                "with it, or warmup_steps=null"
+            )
+        schedule = SCHEDULES.get(self.schedule)
+        if schedule is None:
+            return  # its check names it
+        if self.min_learning_rate_ratio and not schedule.falls:
+            yield (
+                f"min_learning_rate_ratio={self.min_learning_rate_ratio:g} with schedule={schedule.name}, which does "
+                f"not fall; accepted: 0, or schedule={', '.join(n for n, s in SCHEDULES.items() if s.falls)}"
+            )
+        if not schedule.has_decay and self.decay_ratio != _default(SftConfig, "decay_ratio"):
+            owners = ", ".join(name for name, entry in SCHEDULES.items() if entry.has_decay)
+            yield f"decay_ratio={self.decay_ratio:g} is of schedule={owners}, and this is {schedule.name}"
+
     def settled(self) -> SftConfig:
         """Return the settings in one spelling, so that equal settings compare equal: ``lora`` is null without a rank,
-        else its alpha is set and its targets are sorted."""
+        else its alpha is set and its targets are sorted; epochs that do not count are 1, and a whole number of them has
+        no point."""
+        epochs = 1 if self.max_steps is not None else self.epochs
+        whole = replace(self, epochs=int(epochs) if epochs == int(epochs) else epochs)
         if self.lora is None or self.lora.r is None:
-            return replace(self, lora=None)
+            return replace(whole, lora=None)
         alpha, targets = self.lora.alpha or 2 * self.lora.r, sorted(set(self.lora.targets))
-        return replace(self, lora=replace(self.lora, alpha=alpha, targets=targets))
+        return replace(whole, lora=replace(self.lora, alpha=alpha, targets=targets))
 
 
 @dataclass(kw_only=True)
 class GeneratorSftConfig:
     """Hyper-parameters for the data of one generator."""
 
-    learning_rate: float = positive(about="The learning rate after warm-up.", results=True)
+    learning_rate: float = positive(about="The learning rate after warm-up, where it is highest.", results=True)
     batch_size: int = positive(about="Examples of one optimiser step, over all devices.", unit="examples", results=True)
-    epochs: int = positive(about="Passes over the examples.", results=True)
+    epochs: float = positive(about=EPOCHS, results=True)
 
 
 @dataclass(kw_only=True)
@@ -118,7 +196,7 @@ class ModelSftConfig(SftConfig):
     """The fine-tuning of a model. What is null follows the generator of the data; a value set here wins."""
 
     learning_rate: float | None = positive(  # type: ignore[assignment]
-        None, about="The learning rate after warm-up; it then falls to 0. Null: as in by_generator.", results=True
+        None, about="The learning rate after warm-up, where it is highest; null: as in by_generator.", results=True
     )
     batch_size: int | None = positive(  # type: ignore[assignment]
         None,
@@ -126,8 +204,8 @@ class ModelSftConfig(SftConfig):
         unit="examples",
         results=True,
     )
-    epochs: int | None = positive(  # type: ignore[assignment]
-        None, about="Passes over the examples; null: as in by_generator.", results=True
+    epochs: float | None = positive(  # type: ignore[assignment]
+        None, about="Passes over the examples, also a part of one; null: as in by_generator.", results=True
     )
     by_generator: dict[str, GeneratorSftConfig] = part(
         default_factory=dict,
@@ -136,6 +214,7 @@ class ModelSftConfig(SftConfig):
     )
 
     def conflicts(self) -> Iterator[str]:
+        yield from super().conflicts()
         for name in _BY_GENERATOR:
             if getattr(self, name) is None and OTHER not in self.by_generator:
                 yield f"{name} is not set; accepted: a number above 0, or by_generator.{OTHER}"

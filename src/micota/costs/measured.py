@@ -87,8 +87,11 @@ def work_of(manifest: Mapping[str, Any], data_tokens: float, prompt_tokens: floa
         case "generate":
             return float(counts.get("requested", 0) * metrics.get("num_tokens", 0))
         case "train":
-            epochs = manifest["config"]["sft"]["epochs"]
-            return float(counts.get("examples", 0) * epochs * (data_tokens + prompt_tokens))
+            sft = manifest["config"]["sft"]
+            passes = counts.get("examples", 0) * sft["epochs"]
+            if sft.get("max_steps") is not None:
+                passes = sft["max_steps"] * sft["batch_size"]
+            return float(passes * (data_tokens + prompt_tokens))
         case "select":
             return float(counts.get("completions", counts.get("examples", 0)))
         case "grade":

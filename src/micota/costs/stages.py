@@ -97,7 +97,8 @@ def train(context: Context, node: AnyNode) -> Estimate:
     machine, spec, made = context.machine, node.spec, context.examples(node.inputs["data"])
     shape = context.trained_shape(node)
     each = min(spec.sft.max_tokens, made.tokens + context.cost.prompt_tokens)
-    passes = made.count * spec.sft.epochs
+    steps = spec.sft.max_steps
+    passes = made.count * spec.sft.epochs if steps is None else steps * spec.sft.batch_size
     if shape is None:
         return Estimate(trained=passes * each, problems=(UNKNOWN,), name=node.inputs["model"].name)
     longest = spec.sft.max_tokens

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
 from micota.config import ModelConfig
+from micota.config.fields import is_added
 
 SCHEMA_VERSION = 3  # of artifacts; part of every key, so that a new layout never meets an old one
 
@@ -94,7 +95,19 @@ AnyNode = Node[Any]
 
 
 def _settings(spec: Spec) -> dict[str, Any]:
-    """The settings that enter a key."""
+    """The settings that enter a key, for JSON."""
     young = {item.name: item.metadata["added"]() for item in fields(spec) if "added" in item.metadata}
-    values = asdict(spec)
-    return {name: value for name, value in values.items() if name not in young or value != young[name]}
+    values = {item.name: getattr(spec, item.name) for item in fields(spec)}
+    return {name: _plain(value) for name, value in values.items() if name not in young or value != young[name]}
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it. Fields of a config that are younger than artifacts are left out with their default."""
+    if is_dataclass(value):
+        pairs = [(item, getattr(value, item.name)) for item in fields(value)]
+        return {item.name: _plain(inner) for item, inner in pairs if not is_added(item, inner)}
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value

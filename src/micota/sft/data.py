@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -156,16 +157,20 @@ def split(num_examples: int, fraction: float, seed: int) -> tuple[list[int], lis
     return sorted(order[count:].tolist()), sorted(order[:count].tolist())
 
 
-def schedule(num_examples: int, batch_size: int, epochs: int, seed: int) -> list[list[int]]:
+def schedule(
+    num_examples: int, batch_size: int, epochs: float, seed: int, max_steps: int | None = None
+) -> list[list[int]]:
     """The indices of the examples of every optimiser step. Each epoch is a permutation, and ends with a short step if
-    the batch size does not divide it."""
+    the batch size does not divide it. ``max_steps``, or a part of an epoch rounded up to steps, ends the last one."""
+    starts = range(0, num_examples, batch_size)
+    total = math.ceil(epochs * len(starts)) if max_steps is None else max_steps
     # One generator over all epochs: each epoch has another order, and the seed fixes all of them.
     generator = np.random.default_rng(seed)
     steps: list[list[int]] = []
-    for _ in range(epochs):
+    while len(steps) < total:
         order = generator.permutation(num_examples).tolist()
-        steps += [order[start : start + batch_size] for start in range(0, num_examples, batch_size)]
-    return steps
+        steps += [order[start : start + batch_size] for start in starts]
+    return steps[:total]
 
 
 @dataclass(frozen=True)
@@ -284,7 +289,7 @@ class SftDataModule(LightningDataModule):
         units = [[kept[i] for i in row] for row in pack(lengths, sft.max_tokens)] if lengths else [[i] for i in kept]
         self.steps = [
             [index for unit in step for index in units[unit]]
-            for step in schedule(len(units), sft.batch_size, sft.epochs, seed)
+            for step in schedule(len(units), sft.batch_size, sft.epochs, seed, sft.max_steps)
         ]
         self.validation_steps = [validation[i : i + sft.batch_size] for i in range(0, len(validation), sft.batch_size)]
 

@@ -35,7 +35,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,12 @@ from micota.sft.checkpoints import Checkpoints, trained_state
 from micota.sft.cpu_kernels import use_cpu_kernels
 from micota.sft.data import Inputs, SftDataModule, Step
 from micota.sft.eval_during_training import EvalDuringTraining
+from micota.sft.learning_rate import learning_rate_factor
 from micota.sft.loading import Loaded, device_of, load
 from micota.sft.memory import Shape, peak_flops
 from micota.sft.packing import Batch, borders
 from micota.sft.progress import Progress
-from micota.sft.sharding import devices, shard, whole
+from micota.sft.sharding import devices, local, shard, whole
 
 CHECKPOINTS = "checkpoints"
 NON_FINITE = "non_finite.json"
@@ -156,7 +157,7 @@ def fit(
 
 
 class SftModule(LightningModule):
-    """Loss on response tokens, AdamW, cosine schedule with warm-up. One training step is one optimiser step."""
+    """Loss on response tokens, AdamW, learning-rate schedule with warm-up. One training step is one optimiser step."""
 
     def __init__(
         self,
@@ -197,11 +198,13 @@ class SftModule(LightningModule):
         optimizer = torch.optim.AdamW(
             [group for group in groups if group["params"]],
             lr=self.sft.learning_rate,
+            betas=(self.sft.beta1, self.sft.beta2),
+            eps=self.sft.epsilon,
             weight_decay=self.sft.weight_decay,
             fused=True,
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, self.num_steps, self.sft.warmup_ratio)
+            optimizer, lambda step: learning_rate_factor(step, self.num_steps, self.sft)
         )
         # Per step: Lightning's default is per epoch, and all epochs are one here.
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -227,7 +230,8 @@ class SftModule(LightningModule):
         # g <- g * min(1, max_norm / |g|), over all trained weights and ranks (Pascanu et al. 2013, arXiv 1211.5063).
         norm = float(whole(torch.nn.utils.clip_grad_norm_(self._trained(), self.sft.max_grad_norm)))
         if not (math.isfinite(norm) and math.isfinite(loss_value)):
-            raise NonFiniteError(self.global_step, loss_value, norm, batch.examples)
+            weights = self._non_finite_weights() if self.global_step == 0 else []
+            raise NonFiniteError(self.global_step, loss_value, norm, batch.examples, weights)
         self.last_loss.fill_(loss_value)
         # The rate of this step; scheduler.step sets that of the next.
         learning_rate = optimizer.param_groups[0]["lr"]
@@ -250,6 +254,13 @@ class SftModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = trained_state(self, checkpoint["state_dict"])
 
+    def _non_finite_weights(self) -> list[str]:
+        """The names of weights that are NaN or infinite somewhere, on any rank. Every rank must call this function."""
+        named = [*self.objective.model.named_parameters()]
+        flags = [bool((~local(weight.detach()).isfinite()).any()) for _, weight in named]
+        counts = sum_over_ranks(torch.tensor(flags, dtype=torch.float32, device=self._compute_device))
+        return [name for (name, _), count in zip(named, counts.tolist(), strict=True) if count]
+
     def _trained(self) -> list[torch.nn.Parameter]:
         return [weight for weight in self.objective.parameters() if weight.requires_grad]
 
@@ -259,19 +270,23 @@ class SftModule(LightningModule):
         return self.trainer.strategy.root_device
 
 
-def learning_rate_factor(step: int, total: int, warmup_ratio: float) -> float:
-    """Linear warm-up from above 0, then a cosine that would reach 0 after the last step (Loshchilov & Hutter 2017)."""
-    warmup = math.ceil(total * warmup_ratio)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
 class NonFiniteError(Exception):
-    """The loss or the gradient is not a finite number. ``examples`` has the indices of the examples in the step."""
+    """The loss or the gradient is not a finite number.
 
-    def __init__(self, step: int, loss: float, norm: float, examples: list[int]) -> None:
-        super().__init__(f"the loss is {loss:g} and the gradient {norm:g} at step {step}; lower the learning rate")
+    Args:
+        examples: the indices of the examples in the step.
+        weights: before the first step, the names of weights that are not finite themselves.
+    """
+
+    def __init__(self, step: int, loss: float, norm: float, examples: list[int], weights: Sequence[str] = ()) -> None:
+        cause = "lower the learning rate"
+        if weights:
+            others = f" and {len(weights) - 1} other weights" if len(weights) > 1 else ""
+            cause = (
+                f"{weights[0]}{others} of the model hold NaN or infinity before the first step: its files are damaged, "
+                "or its values do not fit the dtype; use another copy of the model"
+            )
+        super().__init__(f"the loss is {loss:g} and the gradient {norm:g} at step {step}; {cause}")
         self.step, self.loss, self.norm, self.examples = step, loss, norm, examples
 
     def write(self, path: Path, inputs: Inputs) -> None:

@@ -109,6 +109,11 @@ def shard(objective: Any, mesh: DeviceMesh, trainer: TrainerConfig) -> None:
     fully_shard(objective, mesh=mesh, mp_policy=policy, offload_policy=offload)
 
 
+def local(value: torch.Tensor) -> torch.Tensor:
+    """This rank's part of a weight."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
 def whole(value: torch.Tensor) -> torch.Tensor:
     """A whole weight from its shards; every rank must call this function."""
     return value.full_tensor() if isinstance(value, DTensor) else value

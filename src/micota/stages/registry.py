@@ -41,8 +41,10 @@ def _describe_training(node: Node[TrainSpec], counts: Counts) -> str:
     sft = node.spec.sft
     tuned = "full fine-tuning" if sft.lora is None else "LoRA"
     steps = f", {counts['steps']} steps" if "steps" in counts else ""
+    epochs = "" if sft.max_steps is not None else f", epochs {sft.epochs:g}"
+    steps = steps or (f", {sft.max_steps} steps" if sft.max_steps is not None else "")
     batch = f"{sft.batch_size} {sft.batch_of}"
-    return f"{tuned}, learning rate {sft.learning_rate:g}, batch of {batch}, epochs {sft.epochs:g}{steps}"
+    return f"{tuned}, learning rate {sft.learning_rate:g}, batch of {batch}{epochs}{steps}"
 
 
 def _describe_merge(node: Node[MergeSpec], counts: Counts) -> str:
