@@ -97,7 +97,7 @@ BAD = [
     ("evaluate", ["model=qwen7"], ["model=qwen7: no such option; did you mean 'qwen7b'?"]),
     ("train", ["studnt=qwen7b"], ["studnt", "did you mean 'student'"]),
     ("train", ["student.sft.learning_rat=1"], ["student.sft.learning_rat", "did you mean 'learning_rate'"]),
-    ("train", ["student.sft.epochs=many"], ["student.sft.epochs", "many", "int"]),
+    ("train", ["student.sft.epochs=many"], ["student.sft.epochs", "many", "float"]),
     ("train", ["student.sft.epochs=0"], ["student.sft.epochs=0", "above 0"]),
     ("train", ["student.sft.learning_rate=-1e-5"], ["student.sft.learning_rate", "above 0"]),
     ("train", ["student.sft.learning_rate=inf"], ["student.sft.learning_rate", "above 0"]),
