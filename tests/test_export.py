@@ -72,6 +72,16 @@ def test_eos_is_in_every_file(tmp_path: Path) -> None:
         assert json.loads((tmp_path / file).read_text())["eos_token_id"] == tokenizer.eos_token_id
 
 
+def test_the_end_of_a_turn_ends_generation(tmp_path: Path) -> None:
+    model, tokenizer = model_and_tokenizer("gemma2, tied")
+    tokenizer.add_tokens(["<end_of_turn>"], special_tokens=True)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}<end_of_turn>\n{% endfor %}"
+    export(model, tokenizer, tmp_path)
+    ends = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end_of_turn>")]
+    for file in ("config.json", "generation_config.json"):
+        assert json.loads((tmp_path / file).read_text())["eos_token_id"] == ends
+
+
 def test_a_rehearsal_removes_its_files(tmp_path: Path) -> None:
     model, tokenizer = model_and_tokenizer("llama, untied")
     rehearse(model, tokenizer, tmp_path / "rehearsal")

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from micota.checkpoint import SHARD_BYTES, CheckpointWriter, Form
+from micota.data.turns import end_of_turn
 from micota.errors import ExportError
 from micota.model_files import Location, write_config, write_generation_config, write_tokenizer
 
@@ -32,7 +33,8 @@ class Weight:
 def export(
     model: Any, tokenizer: Any, folder: Path, source: Location | None = None, dtype: torch.dtype | None = None
 ) -> None:
-    """Write weights, configs and the tokenizer with its chat template, with the tokenizer's eos in every file.
+    """Write weights, configs and the tokenizer with its chat template; both configs name the tokenizer's eos and the
+    end of a turn.
 
     Args:
         source: where the model was loaded from: its configs and tokenizer are kept as they are there.
@@ -162,12 +164,11 @@ def export_settings(
 
 
 def settle(config: Any, generation_config: Any, tokenizer: Any) -> None:
-    """Set eos and padding of both configs to those of the tokenizer."""
-    eos = [tokenizer.eos_token_id]
+    """Set eos and padding of both configs to those of the tokenizer, with the end of a turn, at which generation then
+    stops."""
     known = generation_config.eos_token_id
-    eos += [
-        token for token in (known if isinstance(known, list) else [known]) if token is not None and token not in eos
-    ]
+    every = [tokenizer.eos_token_id, end_of_turn(tokenizer).id, *(known if isinstance(known, list) else [known])]
+    eos = [token for token in dict.fromkeys(every) if token is not None]
     generation_config.eos_token_id = eos if len(eos) > 1 else eos[0]
     generation_config.pad_token_id = tokenizer.pad_token_id
     config.eos_token_id = generation_config.eos_token_id

@@ -71,12 +71,22 @@ def test_a_vocabulary_larger_than_the_embedding_is_refused() -> None:
 
 
 def test_what_validates_is_not_trained_on() -> None:
-    kept, validation = split(20, 0.25, seed=0)
+    kept, validation = split(range(20), 0.25, seed=0)
     assert len(validation) == 5 and sorted(kept + validation) == list(range(20))
-    assert split(20, 0.25, seed=0) == (kept, validation) != split(20, 0.25, seed=1)
-    assert split(3, 0.0, seed=0) == ([0, 1, 2], [])
-    with pytest.raises(ConfigError, match=r"validation_fraction=0.01 keeps 0 of 20"):
-        split(20, 0.01, seed=0)
+    assert split(range(20), 0.25, seed=0) == (kept, validation) != split(range(20), 0.25, seed=1)
+    assert split(range(3), 0.0, seed=0) == ([0, 1, 2], [])
+    with pytest.raises(ConfigError, match=r"validation_fraction=0.01 keeps 0 of 20 problems"):
+        split(range(20), 0.01, seed=0)
+
+
+def test_no_sample_of_a_problem_that_validates_is_trained_on() -> None:
+    problems = [f"p{number % 8}" for number in range(40)]
+    sft = SftConfig(learning_rate=1e-3, batch_size=4, epochs=1, validation_fraction=0.25)
+    module = SftDataModule(tokens(*[5] * 40), sft, CPU, 0, list(range(1, 40)), problems)
+    trained, validated = ({problems[index] for step in steps for index in step}
+                          for steps in (module.steps, module.validation_steps))  # fmt: skip
+    assert len(validated) == 2 and len(trained) == 6 and not trained & validated
+    assert sum(map(len, [*module.steps, *module.validation_steps])) == 39
 
 
 def test_examples_are_cut_where_the_published_code_cuts_them() -> None:

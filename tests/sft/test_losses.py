@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional
-from transformers import LlamaConfig
+from transformers import CohereConfig, GraniteConfig, LlamaConfig
 from transformers.models.auto import AutoModelForCausalLM
 
 from micota.errors import ConfigError
-from micota.sft.losses import choose, summed_nll, token_nll
-from micota.sft.packing import IGNORED, Tokens, collate
+from micota.sft.losses import Objective, choose, summed_nll, token_nll
+from micota.sft.packing import IGNORED, Tokens, borders, collate
+
+SHAPE = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "pad_token_id": 0}
 
 
 def plain(hidden: Any, weight: Any, bias: Any, labels: Any, divisor: float, cap: float | None) -> torch.Tensor:
@@ -75,10 +77,33 @@ def test_nothing_to_learn_is_a_loss_of_zero() -> None:
 
 def test_nll_equals_that_of_the_plain_model() -> None:
     torch.manual_seed(0)
-    shape = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-    model: Any = AutoModelForCausalLM.from_config(LlamaConfig(**shape, num_attention_heads=2, pad_token_id=0))
+    model: Any = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE, num_attention_heads=2))
     tokens = Tokens(ids=torch.randint(2, 64, (30,)).tolist(), num_prompt=3)
     ids = torch.tensor([tokens.ids])
     labels = ids.clone()
     labels[:, : tokens.num_prompt] = IGNORED
     torch.testing.assert_close(token_nll(model, collate([tokens], 64)).mean(), model(input_ids=ids, labels=labels).loss)
+
+
+@pytest.mark.parametrize("config", [
+    GraniteConfig(**SHAPE, num_attention_heads=2, logits_scaling=8.0),
+    CohereConfig(**SHAPE, num_attention_heads=2, logit_scale=0.0625),
+], ids=lambda config: config.model_type)  # fmt: skip
+def test_factors_on_logits_are_in_loss_and_gradient(config: Any) -> None:
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    ids = torch.randint(2, 64, (1, 30))
+    batch = collate([Tokens(ids=ids[0].tolist(), num_prompt=1)], 64)
+    with torch.no_grad():
+        for weight in model.parameters():  # logits of about 1
+            weight.mul_(8)
+    expected = model(input_ids=ids, labels=ids).loss
+    expected.backward()
+    gradients = [weight.grad.clone() for weight in model.parameters()]
+    model.zero_grad()
+    torch.testing.assert_close(token_nll(model, batch).mean(), expected)
+    loss = Objective(model)(batch, borders(batch["position_ids"]), 29)
+    loss.backward()
+    torch.testing.assert_close(loss, expected)
+    for gradient, weight in zip(gradients, model.parameters(), strict=True):
+        torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=2e-5)

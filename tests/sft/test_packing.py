@@ -48,12 +48,31 @@ def test_a_thought_that_the_template_opens_is_neither_learnt_twice_nor_left_open
         "num_tokens": 0,
         "source": "strong",
     }
-    for completion in ("<think>\n9+3=2.\n</think>\n\\boxed{2}", "9+3=2.\n</think>\n\\boxed{2}"):
+    thought = "<think>\n9+3=2.\n</think>\n\\boxed{2}"
+    for completion in (thought, f"\n{thought}", f" {thought}", thought.removeprefix("<think>\n")):
         tokens = tokenise(tokenizer, Example(completion=completion, **fields))
         assert tokenizer.decode(tokens.ids[: tokens.num_prompt]).rstrip().endswith("<think>")
         assert tokenizer.decode(tokens.ids[tokens.num_prompt :]) == "9+3=2.\n</think>\n\\boxed{2}<eos>"
     with pytest.raises(ConfigError, match=r"opens a thought \(<think>\) .* problem '1' does not end one"):
         tokenise(tokenizer, Example(completion="\\boxed{2}", **fields))
+
+
+@pytest.mark.parametrize("completion", ["9+3=2.", "9+3=2.<end_of_turn>", "9+3=2.<end_of_turn>\n", "9+3=2.<eos>"])
+@pytest.mark.parametrize("learn_all", [False, True])
+def test_turns_end_in_the_token_of_the_template_once(completion: str, learn_all: bool) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+    tokenizer.add_tokens(["<end_of_turn>"], special_tokens=True)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}<end_of_turn>\n{% endfor %}"
+    turns = [{"role": role, "content": completion if role == "assistant" else "9"} for role in ("user", "assistant")]
+    example = Example(
+        problem_id="1", messages=[*turns, turns[0]], completion=completion, num_tokens=0, source="x",
+        learn_all=learn_all,
+    )  # fmt: skip
+    tokens = tokenise(tokenizer, example)
+    assert tokenizer.decode(tokens.ids) == "9<end_of_turn>\n9+3=2.<end_of_turn>\n9<end_of_turn>\n9+3=2.<end_of_turn>"
+    labels = collate([tokens], len(tokens.ids))["labels"][0].tolist()
+    learnt = tokenizer.decode([label for label in labels if label != IGNORED])
+    assert learnt == "9+3=2.<end_of_turn>" * (2 if learn_all else 1)
 
 
 def conversation(*roles: str, learn_all: bool = True) -> Example:

@@ -138,7 +138,7 @@ class SftConfig:
         "a number from 0 to below 1",
         lambda value: 0 <= value < 1,
         0.0,
-        about="The share of examples that are not trained on, for the validation loss.",
+        about="The share of problems whose examples are not trained on, for the validation loss.",
         results=True,
     )
     export_dtype: str = choice(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from micota.records import Example
 from micota.sft.balancing import balance
 from micota.sft.packing import IGNORED, Batch, Tokens, lay_out, pack, tokenise
 
-LAYOUT = "gaps"  # of cached tokens; another name where the arrays change
+LAYOUT = "gaps, ends of turns"  # of cached tokens; another name where the arrays or the tokens change
 
 
 class TokenTable(Sequence[Tokens]):
@@ -138,23 +138,35 @@ def check(tokens: Sequence[Tokens], examples: Sequence[Example], vocabulary: int
             )
 
 
-def split(num_examples: int, fraction: float, seed: int) -> tuple[list[int], list[int]]:
+def split(problems: Sequence[Hashable], fraction: float, seed: int) -> tuple[list[int], list[int]]:
     """Indices of the training and of the validation examples.
+
+    Problems are divided, not examples: other samples of a problem that is trained on would not show whether the model
+    generalises.
+
+    Args:
+        problems: the problem of each example.
+        fraction: the share of problems for validation.
 
     Raises:
         ConfigError: one of them would be empty.
     """
     if fraction == 0:
-        return list(range(num_examples)), []
-    count = round(num_examples * fraction)
-    if not 0 < count < num_examples:
+        return list(range(len(problems))), []
+    distinct = list(dict.fromkeys(problems))
+    count = round(len(distinct) * fraction)
+    if not 0 < count < len(distinct):
         raise ConfigError(
-            f"sft.validation_fraction={fraction:g} keeps {count} of {num_examples} examples for validation; "
-            "accepted: a share that keeps at least one example on either side"
+            f"sft.validation_fraction={fraction:g} keeps {count} of {len(distinct)} problems for validation; "
+            "accepted: a share that keeps at least one problem on either side"
         )
     # A separate random stream, so that the split and the order of training do not depend on each other.
-    order = np.random.default_rng([seed, 1]).permutation(num_examples)
-    return sorted(order[count:].tolist()), sorted(order[:count].tolist())
+    order = np.random.default_rng([seed, 1]).permutation(len(distinct)).tolist()
+    held = {distinct[index] for index in order[:count]}
+    return (
+        [index for index, problem in enumerate(problems) if problem not in held],
+        [index for index, problem in enumerate(problems) if problem in held],
+    )
 
 
 def schedule(
@@ -187,6 +199,11 @@ class Inputs:
     tokens: TokenTable
     chosen: list[int]
     num_cut: int = 0
+
+    @property
+    def problems(self) -> list[str]:
+        """The problem of each example."""
+        return [example.problem_id for example in self.examples]
 
     @property
     def longest(self) -> int:
@@ -277,14 +294,18 @@ class SftDataModule(LightningDataModule):
         trainer: TrainerConfig,
         seed: int,
         chosen: Sequence[int] | None = None,
+        problems: Sequence[Hashable] | None = None,
     ) -> None:
-        """``chosen`` has the indices of the sequences to use; by default all."""
+        """``chosen`` has the indices of the sequences to use; by default all. ``problems`` has the problem of each
+        sequence; by default each has its own."""
         super().__init__()
         self.sequences = sequences
         chosen = range(len(sequences)) if chosen is None else chosen
         self.config = trainer
         self.seed = seed
-        kept, validation = ([chosen[i] for i in part] for part in split(len(chosen), sft.validation_fraction, seed))
+        problems = range(len(sequences)) if problems is None else problems
+        parts = split([problems[i] for i in chosen], sft.validation_fraction, seed)
+        kept, validation = ([chosen[i] for i in part] for part in parts)
         lengths = [len(sequences[i].ids) for i in kept] if sft.batch_of == "packs" else []
         units = [[kept[i] for i in row] for row in pack(lengths, sft.max_tokens)] if lengths else [[i] for i in kept]
         self.steps = [

@@ -25,6 +25,8 @@ from micota.sft.packing import IGNORED, Batch
 def supervised(model: Any, batch: Batch, borders: Mapping[str, Any] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Final hidden states of labelled positions (tokens x hidden), row by row, and their labels (tokens).
 
+    The states include the factor of :func:`logit_factor`, so that the output head gives the model's logits.
+
     ``attention_mask`` must be absent and the cache off: only then do transformers' models read restarting position ids
     as the borders of packed sequences. ``borders`` (of ``packing.borders``) are for kernels that work by sequence.
     """
@@ -37,7 +39,22 @@ def supervised(model: Any, batch: Batch, borders: Mapping[str, Any] | None = Non
     ).last_hidden_state
     # The head works on each position alone, so that positions without a label can be dropped before it.
     labelled = batch["labels"] != IGNORED
-    return hidden[labelled], batch["labels"][labelled]
+    states, factor = hidden[labelled], logit_factor(model)
+    return states if factor == 1 else states * factor, batch["labels"][labelled]
+
+
+def logit_factor(model: Any) -> float:
+    """The number by which a model multiplies the product of hidden states and output head: 1 for most.
+
+    Granite divides by ``logits_scaling`` and HyperCLOVA X multiplies by it; Cohere multiplies by ``logit_scale``,
+    Falcon-H1 by ``lm_head_multiplier``. Before training ``sft.agreement`` compares the loss with transformers' logits,
+    so that a model with another rule is refused.
+    """
+    config = model.config.get_text_config()
+    if (scaling := getattr(config, "logits_scaling", None)) is not None:
+        return float(scaling) if config.model_type.startswith("hyperclovax") else 1 / float(scaling)
+    factors = (getattr(config, name, None) for name in ("logit_scale", "lm_head_multiplier"))
+    return next((float(factor) for factor in factors if isinstance(factor, int | float)), 1.0)
 
 
 def softcap(model: Any) -> float | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jinja2 import TemplateError
 
 from micota.data.prompts import prefilled, render, token_ids
+from micota.data.turns import TurnEnd, end_of_turn, without_end
 from micota.errors import ConfigError
 from micota.records import Example
 
@@ -20,7 +21,7 @@ IGNORED = -100  # label of positions without loss, as in torch.nn.functional.cro
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """One example: prompt + completion + eos; ``num_prompt`` leading ids carry no loss.
+    """One example: prompt + completion + end of turn; ``num_prompt`` leading ids carry no loss.
 
     ``gaps`` are later spans without loss, as ``(start, end)``: what stands between the learnt turns of a conversation.
     """
@@ -36,14 +37,16 @@ class Tokens:
 
 
 def tokenise(tokenizer: Any, example: Example) -> Tokens:
-    """The ids of a training example: the prompt as rendered for generation, the completion, and eos.
+    """The ids of a training example: the prompt as rendered for generation, the completion, and the end of its turn.
 
-    The mask covers a span, not token ids, so that eos is learnt even if it is the padding token. A tag that the
-    template opens in the prompt is removed from the completion.
+    The mask covers a span, not token ids, so that the end is learnt even if it is the padding token. A tag that the
+    template opens in the prompt, and an end that the completion has, are removed from the completion.
 
     Raises:
         ConfigError: the template cannot render the messages, leaves one out, or opens a thought that is not closed.
     """
+    end = end_of_turn(tokenizer)
+    example = _without_ends(tokenizer, example, end)
     rendered = _rendered(tokenizer, example, example.messages)
     check_turns(rendered, example)
     opened = prefilled(rendered)
@@ -53,7 +56,7 @@ def tokenise(tokenizer: Any, example: Example) -> Tokens:
             f"{example.problem_id!r} does not end one; accepted: data of a generator that thinks, with "
             "select.thinking=tagged, or a template that does not open one"
         )
-    pieces = _pieces(tokenizer, example, rendered) if example.learn_all else [(rendered, False)]
+    pieces = _pieces(tokenizer, example, rendered, end) if example.learn_all else [(rendered, False)]
     ids: list[int] = []
     gaps: list[tuple[int, int]] = []
     # One call for each piece, so that no token spans a border: generation tokenises the prompt alone, too.
@@ -64,7 +67,16 @@ def tokenise(tokenizer: Any, example: Example) -> Tokens:
         if not is_learnt:
             gaps.append((start, len(ids)))
     ids += token_ids(tokenizer, _unopened(example.completion, opened))
-    return Tokens(ids=[*ids, tokenizer.eos_token_id], num_prompt=gaps[0][1], gaps=tuple(gaps[1:]))
+    return Tokens(ids=[*ids, end.id], num_prompt=gaps[0][1], gaps=tuple(gaps[1:]))
+
+
+def _without_ends(tokenizer: Any, example: Example, end: TurnEnd) -> Example:
+    """An example whose answers have no end of turn, which the template and training write."""
+    turns = [
+        turn | {"content": without_end(turn["content"], tokenizer, end)} if turn["role"] == "assistant" else turn
+        for turn in example.messages
+    ]
+    return replace(example, messages=turns, completion=without_end(example.completion, tokenizer, end))
 
 
 def check_turns(rendered: str, example: Example) -> None:
@@ -90,7 +102,7 @@ def check_turns(rendered: str, example: Example) -> None:
             )
 
 
-def _pieces(tokenizer: Any, example: Example, rendered: str) -> list[tuple[str, bool]]:
+def _pieces(tokenizer: Any, example: Example, rendered: str, end: TurnEnd) -> list[tuple[str, bool]]:
     """The rendered conversation in pieces, each with whether it is learnt: the turns of the assistant, with the end of
     the turn where the template marks it by eos.
 
@@ -112,10 +124,10 @@ def _pieces(tokenizer: Any, example: Example, rendered: str) -> list[tuple[str, 
                 f"({turn['content'][:60]!r}), as templates that drop thoughts do; accepted: data.turns=last, which "
                 "learns the last answer alone"
             )
-        end = len(prompt) + len(answer)
-        end += len(tokenizer.eos_token) if rendered.startswith(tokenizer.eos_token, end) else 0
-        pieces += [(rendered[done : len(prompt)], False), (rendered[len(prompt) : end], True)]
-        done = end
+        stop = len(prompt) + len(answer)
+        stop += len(end.text) if rendered.startswith(end.text, stop) else 0
+        pieces += [(rendered[done : len(prompt)], False), (rendered[len(prompt) : stop], True)]
+        done = stop
     return [*pieces, (rendered[done:], False)]
 
 
@@ -134,9 +146,9 @@ def _rendered(tokenizer: Any, example: Example, conversation: list[dict[str, str
 def _unopened(completion: str, opened: str) -> str:
     """A completion without the opening tag at the end of the prompt, and without the white space after it."""
     tag = opened.strip()
-    if not tag or not completion.startswith(tag):
+    if not tag or not completion.lstrip().startswith(tag):
         return completion
-    after = completion.removeprefix(tag)
+    after = completion.lstrip().removeprefix(tag)
     white = opened.removeprefix(tag)
     return after.removeprefix(white)
 

@@ -8,6 +8,7 @@ from micota.analysis.shifts import KINDS, token_shifts
 from micota.artifacts.jsonl import read_jsonl, write_jsonl
 from micota.data.prompts import prompt_text
 from micota.data.sources import load_questions
+from micota.data.turns import end_of_turn
 from micota.forward.token_ranks import token_ranks
 from micota.graph import CompletionsSpec
 from micota.graph.specs import RankShiftSpec
@@ -51,7 +52,7 @@ def rank_shift(work: Work[RankShiftSpec]) -> None:
 
 
 def tokens_of(tokenizer: Any, spec: CompletionsSpec, rows: list[Completion]) -> list[Tokens]:
-    """Prompt and completion as token ids, with eos after a completion that the model ended.
+    """Prompt and completion as token ids, with the end of its turn after a completion that the model ended.
 
     Completions are stored as text and tokenised again. The tokens are nearly always those that were sampled.
     """
@@ -64,6 +65,6 @@ def tokens_of(tokenizer: Any, spec: CompletionsSpec, rows: list[Completion]) -> 
     sequences = []
     for row in rows:
         prompt = plain(prompt_text(tokenizer, problems[row.problem_id], spec.prompt))
-        end = [tokenizer.eos_token_id] if row.finish_reason == "stop" else []
+        end = [end_of_turn(tokenizer).id] if row.finish_reason == "stop" else []
         sequences.append(Tokens(ids=[*prompt, *plain(row.completion), *end], num_prompt=len(prompt)))
     return sequences
