@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from micota.config import ANSWER_TYPES
 from micota.grading.reading.lexicon import ORDER
+from micota.grading.reading.moments import CLOCK
 from micota.grading.reading.nodes import Node, has
 from micota.grading.reading.numerals import decimal
 from micota.grading.reading.parser import read
-from micota.grading.reading.texts import CLOCK, is_option, is_words, plain
+from micota.grading.reading.texts import is_option, is_words, plain
 from micota.grading.reading.tidying import tidied
 from micota.grading.reading.tokens import UnreadableError
 from micota.grading.values.exact import exact

@@ -22,7 +22,8 @@ from micota.grading.extraction.extract import NOTHING, Extraction, extract
 from micota.grading.extraction.marks import Wanted
 from micota.grading.gold import Gold, GoldError, Hints, gold_of, is_settled
 from micota.grading.pool import Workers
-from micota.grading.reading.texts import is_option
+from micota.grading.reading.moments import CLOCK
+from micota.grading.reading.texts import is_option, plain
 from micota.grading.reading.words import counted_things
 from micota.grading.symbolic import is_worth_trying
 from micota.records import AMBIGUOUS, Completion, Problem, Verdict
@@ -149,6 +150,7 @@ def extraction(row: Submission) -> Extraction:
         is_list=gold.kind == "list",
         is_option=gold.kind == "text" and is_option(gold.text),
         is_text=gold.kind == "text" or gold.node is None,
+        is_time=CLOCK.match(plain(gold.text)) is not None,
         is_finished=row.is_finished,
         is_coefficient=gold.is_number and "coefficient" in row.problem.problem,
     )

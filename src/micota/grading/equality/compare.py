@@ -11,11 +11,14 @@ from fractions import Fraction
 
 from micota.grading.equality import equations, lists, scalars, structures
 from micota.grading.equality.rules import COMPARERS, Comparison, Equivalent, check_complete
-from micota.grading.gold import Gold, GoldError, gold_of
+from micota.grading.gold import Gold, GoldError, bare, gold_of
+from micota.grading.reading.nodes import symbols
 from micota.grading.reading.parser import read
+from micota.grading.reading.separators import other_readings
 from micota.grading.reading.texts import compact, is_option, option_text, options, same_options, same_words
 from micota.grading.reading.tidying import MAX_CHARS, tidied
 from micota.grading.reading.tokens import UnreadableError
+from micota.grading.values.exact import exact
 
 # Importing these modules registers their comparers.
 __all__ = ["are_plainly_equal", "compare", "equations", "is_ambiguous", "lists", "no_worker", "scalars", "structures"]
@@ -41,6 +44,27 @@ def _compare(gold: Gold, prediction: str, equivalent: Equivalent) -> bool | None
         return None
     if gold.kind == "text":
         return same_text(gold, text)
+    return _same_as_number(gold, text) or _same_mathematics(gold, text, equivalent)
+
+
+def _same_as_number(gold: Gold, text: str) -> bool:
+    """Whether another reading of an answer is the gold, where the gold is one number (see ``separators``)."""
+    value = None if gold.node is None else exact(bare(gold.node))
+    if gold.node is None or (value is None and symbols(gold.node)):
+        return False
+    if value is None and ";" not in text and gold.kind not in ("number", "expression"):
+        return False
+    for other in other_readings(text, is_whole=value is not None and value.denominator == 1):
+        try:
+            node = read(other, extra=gold.hints.things)
+        except UnreadableError:
+            continue
+        if COMPARERS[gold.kind](gold.node, node, Comparison(gold, other)):
+            return True
+    return False
+
+
+def _same_mathematics(gold: Gold, text: str, equivalent: Equivalent) -> bool | None:
     try:
         node = read(text, extra=gold.hints.things)
     except UnreadableError as error:
@@ -98,6 +122,7 @@ def is_ambiguous(gold: Gold, prediction: str) -> bool:
     if gold.kind == "text":
         return (
             is_option(gold.text)
+            and len(options(gold.text)) == 1
             and len(options(tidied(prediction))) > 1
             and set(options(gold.text)) < set(options(tidied(prediction)))
         )

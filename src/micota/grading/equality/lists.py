@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from micota.grading.equality.equations import same_expression
 from micota.grading.equality.names import is_name, named_value, single
 from micota.grading.equality.rules import COMPARERS, Comparison, comparer, every
@@ -14,10 +16,11 @@ def same_list(gold: Node, node: Node, comparison: Comparison) -> bool | None:
     """The same members, each as often, in any order; members with names by their names."""
     wanted = members(gold)
     given = members(node)
-    if len(given) != len(wanted):
+    if len(given) != len(wanted) and wanted:  # the empty set has no member to wrap
         given = _unwrapped(node, wanted)
     if len(given) != len(wanted):
         return False
+    given = _without_indices(wanted, given)
     named = by_name(wanted), by_name(given)
     if named[0] is not None and named[1] is not None and named[0].keys() == named[1].keys():
         return every([same_member(named[0][name], named[1][name], comparison) for name in named[0]])
@@ -88,6 +91,25 @@ def _unwrapped(node: Node, wanted: list[Node]) -> list[Node]:
     if node.head == "set" and len(node.args) == 1:
         return _unwrapped(node.args[0], wanted)
     return []
+
+
+def _without_indices(wanted: list[Node], given: list[Node]) -> list[Node]:
+    """``x_1 = 1, x_2 = 2`` as values of x, where the gold has no such names."""
+    sides = [part.args[0] for part in given if part.head == "relation" and part.name == "="]
+    if len(sides) < len(given) or not all(side.head == "symbol" and re.search(r"_\d+$", side.name) for side in sides):
+        return given
+    letters = {side.name.partition("_")[0] for side in sides}
+    if len(letters) > 1 or len({side.name for side in sides}) < len(sides):
+        return given
+    if any("_" in name for part in wanted for name in symbols(part)):
+        return given
+    if any(part.head == "relation" and part.args[0].name not in letters for part in wanted):
+        return given
+    return [part.args[-1] if not any(p.head == "relation" for p in wanted) else _named(letters, part) for part in given]
+
+
+def _named(letters: set[str], part: Node) -> Node:
+    return part._replace(args=(Node("symbol", name=next(iter(letters))), *part.args[1:]))
 
 
 def by_name(parts: list[Node]) -> dict[str, Node] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from micota.grading.gold import bare
 from micota.grading.reading.nodes import Node, symbols, walk
+from micota.grading.reading.units import same_unit
 from micota.grading.values.exact import exact
 
 
@@ -24,8 +25,20 @@ def single(node: Node, gold: Node) -> Node | None:
     if node.head == "set":
         return single(node.args[0], gold) if len(node.args) == 1 else None
     if node.head == "list":
-        return None
+        return node.args[0] if node.name == "or" and _is_restated(node) else None
     return None if node.head == "plusminus" else node
+
+
+def _is_restated(node: Node) -> bool:
+    """Whether all alternatives are one value: ``12, or a dozen``, ``5 km or 5000 m``."""
+    first, *others = node.args
+    value = exact(bare(first))
+    for other in others:
+        scale = same_unit(first, other)
+        second = exact(bare(other))
+        if value is None or second is None or scale is None or value != second * scale:
+            return False
+    return True
 
 
 def _of_chain(node: Node) -> Node | None:

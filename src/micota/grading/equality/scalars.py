@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from micota.grading.equality.names import single
 from micota.grading.equality.rules import COMPARERS, Comparison, comparer
 from micota.grading.gold import Gold, bare
 from micota.grading.reading.nodes import Node, has, number
-from micota.grading.reading.parser import read
+from micota.grading.reading.numerals import decimal
 from micota.grading.reading.units import same_unit
 from micota.grading.values.exact import exact
 from micota.grading.values.numeric import numeric, same_value
@@ -20,7 +19,7 @@ def same_number(gold: Node, node: Node, comparison: Comparison) -> bool | None:
     """One value; ``integer`` takes only what is written as one."""
     other = single(node, gold)
     if other is None:
-        return decimal_comma(gold, node, comparison)
+        return False
     if comparison.gold.kind == "integer":
         value = exact(bare(other))
         return value is not None and value == exact(bare(gold)) and not has(other, "function", "base")
@@ -35,6 +34,8 @@ def same_scalar(gold: Node, node: Node, comparison: Comparison) -> bool | None:
     if gold.head == "base":  # the digits may stand without their base, which the problem names
         digits = node.name if node.head == "base" else _digits(node)
         return digits == gold.name and (node.head != "base" or node.value == gold.value)
+    if node.head == "base" and node.value == 10:
+        node = number(decimal(node.name))
     if node.head in ("base", "set", "list", "tuple", "named", "union") or has(node, "plusminus"):
         return False
     if gold.head == "ratio" or node.head == "ratio":
@@ -87,16 +88,3 @@ def _same_ratio(gold: Node, node: Node) -> bool | None:
         for left, right in zip(first[1:], second[1:], strict=True)
     ]
     return False if False in verdicts else None if None in verdicts else True
-
-
-def decimal_comma(gold: Node, node: Node, comparison: Comparison) -> bool | None:
-    """``1,5`` for 1.5, where it cannot be a list: two whole numbers without a space, for a gold that is not whole."""
-    value = exact(bare(gold))
-    if (
-        node.head == "list"
-        and value is not None
-        and value.denominator != 1
-        and re.fullmatch(r"-?\d+,\d{1,2}", comparison.text)
-    ):
-        return same_number(gold, read(comparison.text.replace(",", ".")), comparison)
-    return False

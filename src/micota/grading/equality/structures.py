@@ -40,6 +40,17 @@ def _without_name(node: Node) -> Node:
         node = node.args[1]
     if node.head == "set" and len(node.args) == 1 and node.args[0].head in ("tuple", "matrix"):
         return node.args[0]
+    return _point(node)
+
+
+def _point(node: Node) -> Node:
+    """The coordinates of ``P(1, -2)``: a capital letter names a point."""
+    if node.head == "call" and node.name[0].isupper() and len(node.args) > 1:
+        return Node("tuple", node.args, name="()")
+    if node.head == "product" and node.args[1].head == "tuple":
+        name = node.args[0]
+        if name.head == "symbol" and name.name[0].isupper():
+            return node.args[1]
     return node
 
 

@@ -28,6 +28,8 @@ _TAKEN_BACK = re.compile(
     r"(?:wrong|incorrect|not (?:right|correct|it|the answer)|a mistake|an error|false|no\b[,.!]|nope\b)",
     re.IGNORECASE,
 )
+# Words before a box that is not the answer: "\\boxed{7}, not \\boxed{6}".
+_REFUSED = re.compile(r"\b(?:not|rather than|instead of|never|isn't|instead of)\s*(?:\$+|\\[(\[])?\s*$")
 _DOUBTED = re.compile(
     r"(?:[\s$*.,)\]!?]|\\[)\]])*(?:but wait|hmm,? (?:no|but|wait)|wait,? (?:no|but|that)|hold on|"
     r"but (?:I|that|this) (?:still|is not|was))\b",
@@ -136,7 +138,7 @@ def _is_empty(text: str, box: Box) -> bool:
 def final_boxes(text: str, boxes: list[Box], *, doubted: bool = False) -> list[Box]:
     """The boxes of the final answer: the last that is not taken back, and those that one sentence joins to it; none if
     it is doubted ("But wait"), unless ``doubted``."""
-    kept = list(boxes)
+    kept = [box for box in boxes if not _REFUSED.search(text, max(0, box.start - 40), box.start)]
     if kept and not doubted and _DOUBTED.match(text, kept[-1].end, kept[-1].end + 80):
         return []
     while kept and _TAKEN_BACK.match(text, kept[-1].end, kept[-1].end + 80):

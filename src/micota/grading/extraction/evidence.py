@@ -17,6 +17,7 @@ from itertools import islice
 from micota.grading.extraction.boxes import Box, Boxes, answers_in, final_boxes, find_boxes
 from micota.grading.extraction.marks import Wanted, option_in, stated
 from micota.grading.extraction.prose import MATHS, last_values, leading_value
+from micota.grading.reading.moments import LAST_CLOCK
 from micota.grading.reading.texts import is_option, plain
 
 TAIL_CHARS = 4_000  # without a box, only the end of a completion is searched
@@ -61,11 +62,13 @@ class Text:
         return (
             opened
             or is_open_object
+            or _OPEN_GROUP.search(end[-200:]) is not None
             or (dollars % 2 == 1 and not is_price)
             or end.endswith(("=", "+", "\\", "^", "_", "\\cdot", "\\times"))
         )
 
 
+_OPEN_GROUP = re.compile(r"\\[a-zA-Z]+(?:\{[^{}]*\})*\{[^{}]*$")  # a text that ends in \\frac{1}{
 Finder = Callable[[Text], "list[str] | None"]
 
 
@@ -198,13 +201,55 @@ def _marked(text: Text) -> list[str] | None:
     return stated(text.tail, text.wanted)
 
 
+_TAGGED = re.compile(r"<answer>(.{0,2000}?)</answer>|\[ANSWER\](.{0,2000}?)\[/ANSWER\]", re.DOTALL)
+
+
+def _tagged(text: Text) -> list[str] | None:
+    """What the last pair of answer tags holds, unless that is a box or prose."""
+    if "</answer>" not in text.tail and "[/ANSWER]" not in text.tail:
+        return None
+    match = list(_TAGGED.finditer(text.tail))[-1:]
+    content = (match[0][1] or match[0][2] or "").strip() if match else ""
+    if not content or "\\boxed" in content:
+        return None
+    if text.wanted.is_option:
+        return option_in(content)
+    inner = Text(content, text.wanted)
+    return _marked(inner) or ([content] if text.wanted.is_text else _value_in_tag(content, text.wanted))
+
+
+def _value_in_tag(content: str, wanted: Wanted) -> list[str]:
+    value = leading_value(content) or last_values(content, plain=wanted.is_number)
+    return [value if value is not None else content]
+
+
+_EMPHASISED = re.compile(r"\*\*([^*\n]{1,60})\*\*")
+
+
+def _emphasised(text: Text) -> list[str] | None:
+    """The words in bold of the last line, as in: It falls on a **Tuesday**."""
+    if not text.wanted.is_text or text.wanted.is_option or text.is_cut:
+        return None
+    lines = text.tail.strip().rsplit("\n", 1)
+    words = _EMPHASISED.findall(lines[-1])
+    return [words[0].strip(" .:")] if len(words) == 1 and not words[0].rstrip().endswith(":") else None
+
+
+def _time_of_day(text: Text) -> list[str] | None:
+    """The last time of day of the last line."""
+    if not text.wanted.is_time or text.is_cut:
+        return None
+    times = list(LAST_CLOCK.finditer(text.tail.strip().rsplit("\n", 1)[-1]))
+    return [times[-1][0]] if times else None
+
+
 def _whole_option(text: Text) -> list[str] | None:
     """A completion, or its last line, that is an option letter alone."""
     if not text.wanted.is_option:
         return None
     lines = text.tail.strip().rsplit("\n", 1)
     bare = plain(lines[-1].replace("$", " ")).strip(" .*")
-    return [bare] if re.fullmatch(r"\(?[A-Z]\)?|\([a-z]\)", bare) else None
+    return [bare.upper()] if re.fullmatch(r"\(?[A-Z]\)?|\(?[a-z]\)", bare) else None
 
 
 def _printed(text: Text) -> list[str] | None:
@@ -238,6 +283,7 @@ def _words_alone(text: Text) -> list[str] | None:
 # The order in which evidence counts.
 EVIDENCE: tuple[Evidence, ...] = (
     Evidence("JSON object", _json_object),
+    Evidence("answer tag", _tagged),
     Evidence("box", _boxed),
     Evidence("cut off in a box", _cut_box),
     Evidence("JSON field", _json_field),
@@ -247,6 +293,8 @@ EVIDENCE: tuple[Evidence, ...] = (
     Evidence("printed output", _printed, is_weak=True),
     Evidence("last mathematics", _last_mathematics, is_weak=True),
     Evidence("doubted box", _doubted_box),
+    Evidence("time of day", _time_of_day, is_weak=True),
+    Evidence("emphasis", _emphasised, is_weak=True),
     Evidence("words alone", _words_alone, is_weak=True),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from micota.grading.extraction.prose import MATHS, last_values, leading_value, sentence
+from micota.grading.extraction.prose import MATHS, apart, last_values, leading_value, sentence, unemphasised
 from micota.grading.reading.texts import is_option, options, plain
 
 
@@ -18,6 +18,7 @@ class Wanted:
     is_list: bool = False
     is_option: bool = False
     is_text: bool = False
+    is_time: bool = False
     is_finished: bool = True
     is_coefficient: bool = False
 
@@ -32,12 +33,26 @@ class Mark:
 
 
 _IS = r"\s{0,4}\**\s{0,4}(?:(?:is|are|was|=|:|：|为|是)(?![a-zA-Z])\s{0,4}:?|:)\**\s{0,4}"
+# "The answer is" of other languages.
+_ANSWER_WORDS = (
+    r"respuesta(?: correcta| final)?|réponse(?: correcte| finale)?|(?:richtige |korrekte |endgültige )?antwort|lösung|"
+    r"ergebnis|resposta(?: correta| final)?|risposta(?: corretta| finale)?|(?:правильный |окончательный )?ответ|答え|"
+    r"正解|解答|정답|답|đáp án|odpowiedź|odpověď|cevap|yanıt|svar|vastaus|antwoord|răspuns|válasz|απάντηση|الإجابة|"
+    r"الجواب|उत्तर|जवाब|תשובה"
+)
+_IS_ELSEWHERE = (
+    r"\**\s{0,4}(?:(?:es|est|ist|lautet|beträgt|é|è|to|je|är|er|on|is|este|là|هي|هو|है|это)(?!\w)|[—은는はが：:])"
+    r"\s{0,4}[:：]?\**\s{0,4}"
+)
 MARKS = (
     Mark(re.compile(rf"final answers?(?:{_IS}|\**\s{{0,4}}:?\**\s{{0,4}}(?=\n|$))", re.IGNORECASE), is_final=True),
     Mark(re.compile(r"####(?!#)\s{0,4}"), is_final=True),
     Mark(re.compile(r"【(?:最终)?答案】\s{0,4}[:：]?\s{0,4}"), is_final=True),
     Mark(re.compile(r"(?:故选|故答案(?:为|是)|因此选|所以选|应选|选择)\s{0,4}[:：]?\s{0,4}"), is_final=True),
     Mark(re.compile(r"选择?\s{0,4}[:：]?\s{0,4}(?=[（(]?[A-Z](?![a-zA-Z]))"), is_for_options=True),
+    Mark(re.compile(rf"(?<!\w)(?:{_ANSWER_WORDS}){_IS_ELSEWHERE}", re.IGNORECASE)),
+    Mark(re.compile(r"^[#*\s]{0,8}answer[*\s]{0,4}$", re.IGNORECASE | re.MULTILINE)),
+    Mark(re.compile(r"正确(?:答案|选项)\s{0,4}(?:是|为|[:：])+\s{0,4}")),
     Mark(re.compile(r"(?:最终)?答案\s{0,4}(?:是|为|[:：])+\s{0,4}")),
     Mark(
         re.compile(
@@ -61,7 +76,9 @@ _NO_ANSWER = re.compile(
     r"need))|between\b|at (?:least|most)\b|more than\b|less than\b|expected\b|supposed\b|required\b|no longer\b)",
     re.IGNORECASE,
 )
-_CONTRAST = re.compile(r"not\b[^.\n]{1,60}?\bbut\s+(?:rather\s+)?", re.IGNORECASE)
+_CONTRAST = re.compile(
+    r"not\b[^.\n]{1,60}?(?:\bbut\s+(?:rather\s+)?|[;,]\s*(?:it(?:'s| is)|rather|instead)\s+)", re.IGNORECASE
+)
 _HYPOTHETICAL = re.compile(
     r"\b(?:claim|suppose|assume|if|whether|someone|might|could|check|checking|verify|confirm)\b", re.IGNORECASE
 )
@@ -83,7 +100,8 @@ def after_mark(text: str, end: int, wanted: Wanted) -> list[str] | None:
     rest = rest[contrast.end() :] if (contrast := _CONTRAST.match(rest)) else rest
     if _NO_ANSWER.match(rest):
         return None
-    line = sentence(rest).strip(" \t*`\"'")
+    # The mark may have taken the stars that open the answer.
+    line = re.sub(r"^([^*\n]{1,60})\*\*(?!\*|[\d(])", r"\1", unemphasised(sentence(rest))).strip(" \t*`\"'")
     if not line:
         return None
     if wanted.is_option:
@@ -99,7 +117,7 @@ def after_mark(text: str, end: int, wanted: Wanted) -> list[str] | None:
 def _value_of(line: str, wanted: Wanted) -> str | None:
     """The value at the start of a sentence, or the last in it where prose comes first ("that she has 5 apples")."""
     line = re.sub(r"^(?:\$\s*\$|=|≈|\\approx)\s*", "", line)
-    value = leading_value(line)
+    value = leading_value(apart(line) if wanted.is_number else line)
     if value is not None:
         return value
     formulas = [match[0] for match in MATHS.finditer(line)]
@@ -114,14 +132,17 @@ def _value_of(line: str, wanted: Wanted) -> str | None:
 def option_in(line: str) -> list[str] | None:
     """The option letters at the start of a sentence: "(B) Sphere", "option D", "\\text{C}"."""
     bare = plain(line.replace("$", " ")).strip(" *")
+    small = re.fullmatch(r"\(?([a-z])[).]?", bare)
+    if small:
+        return [small[1].upper()]
     match = re.match(
-        r"(?:option|choice|answer|letter)?\s*(\(?[A-Z]\)?(?![a-zA-Z])(?:\s*(?:,|and|or|&|/)\s*\(?[A-Z]\)?(?![a-zA-Z]))*)",
+        r"(?i:option|choice|answer|letter)?\s*"
+        r"(\(?[A-Z]\)?(?![a-zA-Z])(?:\s*(?:,|and|or|&|/)\s*\(?[A-Z]\)?(?![a-zA-Z]))*|\([a-z]\))",
         bare,
-        re.IGNORECASE,
     )
     if match and _NOT_IT.match(bare, match.end()):
         return None
-    if match and (match[1].strip("()").isupper() or re.fullmatch(r"\([a-z]\)", match[1])):
+    if match:
         return [match[1].upper()]
     named = options(bare)
     return [", ".join(named)] if named else None

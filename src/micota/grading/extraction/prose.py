@@ -28,7 +28,9 @@ VALUE_WORDS = word_set(
     twice pairs fold percent-less
     """
 )
-_CUT_WORDS = frozenset(["not", "rather", "instead"])  # "18, not 19": behind a comma or a bracket these begin an aside
+_CUT_WORDS = frozenset(
+    ["not", "no", "rather", "instead"]
+)  # "18, not 19": behind a comma or a bracket these begin an aside
 _BOUNDARY = re.compile(r",\s|\s\(|\s[-–—]\s|;|:\s|\s=\s*$")
 _LABELLED = re.compile(
     r"\b(?:problem|step|equation|eqn?|line|case|part|figure|fig|page|section|question|exercise|method|theorem|lemma|"
@@ -39,6 +41,9 @@ _LABELLED = re.compile(
 _NOT_LABELS = re.compile(r"(?:number|in|day|row|round|room|no)s?\b", re.IGNORECASE)
 _ENUMERATION = re.compile(r"^[ \t]*(?:\(?\d+[.)]|\[\d+\]|[-*•])\s+", re.MULTILINE)
 _FOOTNOTE = re.compile(r"\[\d+\]")
+_EMPHASIS = re.compile(r"(?<![\w)*}])(\*\*|__)(?=[^\s*_])([^\n]{0,200}?[^\s*_]|[^\s*_])\1(?![\w(*])")
+_FENCED_VALUE = re.compile(r"```[a-z]*\n([-+\d.,/ %$]{1,60})\n```\s*$")
+_ATTACHED = re.compile(r"^([-+]?\s?[\d.,]*\d)(?=[mgsLh](?![\w(*/^²³]))")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _CLOSING = re.compile(
     r"(?:I hope (?:it|this|that) (?:is|was|helps)[^.\n]*\.?|(?:I am|I'm) (?:sure|confident)[^\n]*|"
@@ -51,7 +56,7 @@ _ATOM = (
     r"(?:sqrt|pi|sin|cos|tan|log|ln|exp|infinity)(?![a-zA-Z]))"
 )
 _NEXT = rf"(?:\s*(?:[-+*/^=:<>×·÷−,]|\*\*|<=|>=)\s*{_ATOM}|(?<=\d)\s\d+\s?/\s?\d+|(?<=\d){_ATOM})"
-_PLAIN = re.compile(rf"(?<![\w.'\\])(?:[\[(]\s*)?{_ATOM}{_NEXT}{{0,40}}(?:\s*[\])])?")
+_PLAIN = re.compile(rf"(?<![^\Wぁ-ヿ一-鿿가-힣])(?<![.'\\^])(?:[\[(]\s*)?{_ATOM}{_NEXT}{{0,40}}(?:\s*[\])])?")
 MAX_SENTENCE = 600
 
 
@@ -124,9 +129,19 @@ def _shortened(text: str, word: str) -> str | None:
     return text[: boundaries[-1].start()].strip() or None if boundaries else None
 
 
+def apart(text: str) -> str:
+    """Prose with a space before a letter that is a unit: ``10m``, which is a product in a formula."""
+    return _ATTACHED.sub(r"\1 ", text)
+
+
+def unemphasised(text: str) -> str:
+    """The text without the stars and underscores of Markdown around its words and numbers."""
+    return _EMPHASIS.sub(r"\2", text) if "**" in text or "__" in text else text
+
+
 def last_values(text: str, *, plain: bool) -> str | None:
     """The last value of the last sentence that has one; ``plain`` also takes numbers outside formulas."""
-    text = _CLOSING.sub("", _CODE.sub(" ", text))
+    text = _CLOSING.sub("", _CODE.sub(" ", _FENCED_VALUE.sub(r"\1", unemphasised(text))))
     text = _FOOTNOTE.sub(" ", text) if plain else text
     for line in _sentences_from_the_end(text):
         value = _last_of(line, plain)
@@ -182,7 +197,7 @@ def _last_of(line: str, plain: bool) -> str | None:
         re.IGNORECASE,
     ):
         return None
-    value = leading_value(whole)
+    value = leading_value(whole if whole.startswith(("$", "\\")) else apart(whole))
     if value is None:
         return whole.strip() if first < len(spans) - 1 else _alone(line, spans[-1])
     return _first_of_restated(value)

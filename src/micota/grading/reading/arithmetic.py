@@ -6,7 +6,7 @@ import re
 
 from micota.grading.reading.atoms import Atoms
 from micota.grading.reading.cursor import MAX_DEPTH
-from micota.grading.reading.nodes import Node, number
+from micota.grading.reading.nodes import Node, number, transposed
 from micota.grading.reading.tokens import UnreadableError
 from micota.grading.reading.units import UnitReader
 
@@ -115,6 +115,8 @@ class Arithmetic(Atoms):
         degrees = self._degree_sign()
         if degrees:
             return self._degrees(base)
+        if base.head in ("matrix", "tuple") and self._transposes():
+            return transposed(base)
         if (self.peek().text in ("T", "*", "'", "prime", "top", "+")) and self.peek().kind in (
             "name",
             "operator",
@@ -122,6 +124,14 @@ class Arithmetic(Atoms):
         ):
             raise UnreadableError("a transpose or conjugate", is_mathematics=True)
         return Node("power", (base, self.script()))
+
+    def _transposes(self) -> bool:
+        """Whether the exponent that follows is the sign of a transposed matrix; it is consumed then."""
+        width = 3 if self.peek().text == "{" and self.peek(2).text == "}" else 1
+        if self.peek(width // 2).text not in ("T", "top"):
+            return False
+        self.position += width
+        return True
 
     def _degree_sign(self) -> bool:
         if self.take("operator", "circ", "degree"):

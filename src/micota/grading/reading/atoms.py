@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from micota.grading.reading.cursor import NOTHING
 from micota.grading.reading.functions import Functions
 from micota.grading.reading.nodes import Node, number
 from micota.grading.reading.numerals import decimal, in_base
 from micota.grading.reading.tokens import Token, UnreadableError
-from micota.grading.reading.words import SCALES, number_word
+from micota.grading.reading.words import SCALES, number_word, part_of_one
 
 MAX_DIGITS = 1_000
 _CALLED = frozenset("fghpqFGHPQTS")
@@ -22,6 +24,9 @@ class Atoms(Functions):
         self.position += 1
         if token.kind == "number":
             return self._number(token)
+        if token.text in ("a", "an") and self._counts_one():
+            self.position -= 1
+            return self._number_words()
         if token.kind in ("name", "constant"):
             return self._name(token)
         if token.kind == "function":
@@ -36,7 +41,7 @@ class Atoms(Functions):
             return self._environment(token.text)
         if token.kind == "command":
             return self._command(token.text)
-        if token.kind == "word" and (number_word(token.text) is not None or token.text.lower() in SCALES):
+        if token.kind == "word" and _is_number_word(token.text.lower()):
             if self.depth > 1:
                 raise UnreadableError("a number in words in brackets", token.text)
             self.position -= 1
@@ -101,27 +106,73 @@ class Atoms(Functions):
         self.position = start
         return None
 
+    def _counts_one(self) -> bool:
+        """Whether an article that was just read stands for 1: "a dozen", "a half"."""
+        token = self.peek()
+        return token.kind == "word" and (token.text in SCALES or part_of_one(token.text) is not None)
+
     def _number_words(self) -> Node:
-        """``two hundred and five``, ``twenty-one``: the value of a run of words."""
+        """``two hundred and five``, ``twenty-one``, ``two thirds``, ``three and a half``: the value of a run of
+        words."""
+        start = self.position
+        part = self.fraction_words()
+        if part is not None:
+            return number(part)
+        total = Fraction(self._whole_words())
+        if self.position == start:
+            raise UnreadableError("a fraction without a numerator", self.peek().text)
+        if self.peek().text == "and":
+            self.position += 1
+            part = self.fraction_words()
+            if part is None:
+                self.position -= 1
+            total += part or 0
+        return number(total)
+
+    def _whole_words(self) -> int:
         total = current = 0
-        while (token := self.peek()).kind == "word" or (token.text == "and" and self.peek(1).kind == "word"):
-            if token.text == "and":
-                if (not current and not total) or number_word(self.peek(1).text) is None:
-                    break
-                self.position += 1
-                continue
+        while (token := self.peek()).kind == "word" or token.text in ("and", "a"):
             low = token.text.lower()
             value = number_word(low)
-            if value is not None:
+            if low == "and":
+                if (not current and not total) or number_word(self.peek(1).text) is None or self._is_fraction_next():
+                    break
+            elif low == "a":
+                if total or current or self.peek(1).text not in SCALES:
+                    break
+            elif value is not None:
                 current += value
-            elif low in SCALES and low == "hundred":
+            elif low == "hundred":
                 current = max(current, 1) * 100
             elif low in SCALES:
                 total, current = total + max(current, 1) * SCALES[low], 0
             else:
                 break
             self.position += 1
-        return number(total + current)
+        return total + current
+
+    def _is_fraction_next(self) -> bool:
+        start = self.position
+        self.position += 1
+        is_fraction = self.fraction_words() is not None
+        self.position = start
+        return is_fraction
+
+    def fraction_words(self) -> Fraction | None:
+        """``half``, ``a quarter``, ``two thirds``, ``three-fourths``, consumed; else None."""
+        low, behind = self.peek().text.lower(), part_of_one(self.peek(1).text)
+        top, _, bottom = low.rpartition("-")
+        count = 1 if low in ("a", "an") else number_word(low)
+        if low == "half":
+            self.position += 1
+            return Fraction(1, 2)
+        if top and number_word(top) is not None and part_of_one(bottom) is not None:
+            self.position += 1
+            return Fraction(number_word(top) or 0, part_of_one(bottom) or 1)
+        if count is None or behind is None or self.peek(1).kind != "word":
+            return None
+        self.position += 2
+        return Fraction(count, behind)
 
     def _named(self, name: str) -> Node:
         sign = ""
@@ -180,3 +231,12 @@ class Atoms(Functions):
         self.expect("operator", "|")
         self.bars = bars - 1
         return Node("function", (node,), name="abs")
+
+
+def _is_number_word(low: str) -> bool:
+    return (
+        number_word(low) is not None
+        or low in SCALES
+        or part_of_one(low) is not None
+        or part_of_one(low.rpartition("-")[2]) is not None
+    )

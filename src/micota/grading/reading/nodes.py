@@ -38,6 +38,14 @@ def matrix(rows: list[list[Node]]) -> Node:
     return Node("matrix", tuple(cell for row in rows for cell in row), name=f"{len(rows)}x{len(rows[0])}")
 
 
+def transposed(node: Node) -> Node:
+    """A matrix with its rows as columns; a tuple is a row."""
+    if node.head == "tuple":
+        return matrix([[part] for part in node.args])
+    rows, columns = map(int, node.name.split("x"))
+    return matrix([[node.args[row * columns + column] for row in range(rows)] for column in range(columns)])
+
+
 def walk(node: Node) -> Iterator[Node]:
     """The node and all nodes below it."""
     waiting = [node]

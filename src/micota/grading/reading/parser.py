@@ -18,14 +18,17 @@ from functools import lru_cache
 from micota.grading.reading.arithmetic import Arithmetic
 from micota.grading.reading.cursor import NOTHING
 from micota.grading.reading.nodes import Node, number
+from micota.grading.reading.texts import plain
 from micota.grading.reading.tidying import MAX_CHARS, tidied
 from micota.grading.reading.tokens import Tokens, UnreadableError
 from micota.grading.reading.units import UnitReader
 from micota.grading.reading.words import BASES, HARMLESS
 
 _BASED = re.compile(
-    r"^\(?\s*([0-9A-Z]{1,60})\s*\)?\s*_\s*\{?\s*(?:\\(?:text|mathrm)\s*\{)?\s*(\d{1,2}|[a-z]{3,11})\s*\}{0,2}$"
+    r"^\(?\s*(?:\\(?:text|mathrm|mathtt)\s*\{)?([0-9A-Za-z]{1,60})\}?\s*\)?\s*_\s*\{?\s*(?:\\(?:text|mathrm)\s*\{)?\s*(\d{1,2}|[a-z]{3,11})\s*\}{0,2}$"
 )
+_BASE_IN_WORDS = re.compile(r"([0-9A-Z]{1,60})\s*(?:in |\()?base[ -](\d{1,2}|[a-z]{3,11})\)?")
+_PREFIXED = re.compile(r"0([bBoOxX])([0-9a-fA-F]{1,60})")
 _REALS = re.compile(
     r"^(?:[a-z]\s*\\in\s*)?(?:the set of )?(?:all|any|every)?\s*(?:the )?(?:real numbers?|reals?|"
     r"real values?(?: of [a-z])?)(?:\s+[a-z](?=\s|$))?\s*(?:(?:except|other than|besides|but not|excluding|"
@@ -37,6 +40,7 @@ _EMPTY = re.compile(
     r"\\\{\s*\\\})$",
     re.IGNORECASE,
 )
+_TURNED = re.compile(r"([\[\]])([^\[\]()]*)([\[\]])")
 _UNWRAP = re.compile(r"\\(?:text|mbox|textrm|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
 _CLOSING = frozenset(["close", "cell", "row", "end", "operator", "relation"])
 
@@ -53,6 +57,7 @@ def read(text: str, *, thousands: bool = True, extra: frozenset[str] = frozenset
     plain = re.fullmatch(r"[-+]?\d{1,30}", text)
     if plain:
         return number(int(text))
+    text = _turned_brackets(text)
     special = _special(text)
     if special is not None:
         return special
@@ -66,13 +71,43 @@ def read(text: str, *, thousands: bool = True, extra: frozenset[str] = frozenset
     return node
 
 
+def _in_base(text: str) -> Node | None:
+    """``2A_{16}``, ``1010 \\text{ base } 2``, ``0b1010``; None where no base is named."""
+    prefixed = _PREFIXED.fullmatch(text)
+    if prefixed:
+        return _digits_in(prefixed[2].upper(), {"b": 2, "o": 8, "x": 16}[prefixed[1].lower()])
+    match = _BASED.match(text) or _BASE_IN_WORDS.fullmatch(plain(text))
+    if match is None or not (match[2].isdigit() or match[2] in BASES):
+        return None
+    base = int(match[2]) if match[2].isdigit() else BASES[match[2]]
+    # Small letters are digits only of base 16: 2a_{11} may be twice a term of a sequence.
+    digits = match[1].upper() if base == 16 else match[1]
+    return _digits_in(digits, base) if any(digit.isdigit() for digit in digits) else None
+
+
+def _digits_in(digits: str, base: int) -> Node | None:
+    if not 2 <= base <= 36 or re.search("[a-z]", digits) or any(int(digit, 36) >= base for digit in digits):
+        return None
+    return Node("base", name=digits.lstrip("0") or "0", value=Fraction(base))
+
+
+def _turned_brackets(text: str) -> str:
+    """Open ends of intervals as ``(`` and ``)``, where they are written as turned brackets: ``]1, 3[``."""
+    return _TURNED.sub(_straight, text) if "]" in text or text.count("[") > 1 else text
+
+
+def _straight(match: re.Match[str]) -> str:
+    ends = [part.strip() for part in re.split("[,;]", match[2])]
+    if len(ends) < 2 or not all(ends):
+        return match[0]
+    return ("(" if match[1] == "]" else "[") + match[2] + (")" if match[3] == "[" else "]")
+
+
 def _special(text: str) -> Node | None:
     """Numbers in another base with letters, and sets in words."""
-    based = _BASED.match(text)
-    if based and (based[2].isdigit() or based[2] in BASES) and any(digit.isdigit() for digit in based[1]):
-        base = int(based[2]) if based[2].isdigit() else BASES[based[2]]
-        if 2 <= base <= 36 and all(int(digit, 36) < base for digit in based[1]):
-            return Node("base", name=based[1].lstrip("0") or "0", value=Fraction(base))
+    based = _in_base(text)
+    if based is not None:
+        return based
     if not re.search(r"real|solution|empty|varnothing|\\\{\s*\\\}", text):
         return None
     words = " ".join(_UNWRAP.sub(r" \1 ", text.replace("\\ ", " ")).split()).strip(" .,")
@@ -162,7 +197,7 @@ class Parser(Arithmetic):
 
     def ratio(self) -> Node:
         parts = [self.quantity()]
-        while not self.in_set and self.take("operator", ":"):
+        while not self.in_set and (self.take("operator", ":") or self.take("word", "to")):
             parts.append(self.quantity())
         return parts[0] if len(parts) == 1 else Node("ratio", tuple(parts))
 

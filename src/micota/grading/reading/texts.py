@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from micota.grading.reading.moments import same_moment
+
 _FONT = re.compile(
     r"\\(?:text|mbox|textrm|textbf|textit|textnormal|textsf|texttt|mathrm|mathbf|mathit|mathsf|hbox|operatorname|emph)\s*\{([^{}]*)\}"
 )
@@ -12,11 +14,6 @@ _LOOKS = re.compile(r"\\(?:left|right|displaystyle|bf|rm|it|[bB]igg?[lr]?)(?![a-
 _SPELLINGS = ((re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"), (re.compile(r"\\(?:leq|"
     r"leqslant)(?![a-zA-Z])"), r"\\le"),
               (re.compile(r"\\(?:geq|geqslant)(?![a-zA-Z])"), r"\\ge"))  # fmt: skip
-_HALF = r"([ap])\.?\s*m\b\.?"
-CLOCK = re.compile(
-    rf"^([01]?\d|2[0-4])\s*(?::|\.(?=\d\d\s*[ap]))\s*([0-5]\d)(?:\s*:\s*(\d\d))?\s*(?:{_HALF})?$|^(\d{{1,2}})\s*{_HALF}$",
-    re.IGNORECASE,
-)
 _LETTER = r"\(?\s*([A-Z])\s*\)?"
 _OPTION = re.compile(rf"^{_LETTER}\s*[.:)]?$")
 _OPTION_WITH_TEXT = re.compile(r"^(?:\(([A-Z])\)|([A-Z])[.:)])\s*(\S.*)$", re.DOTALL)
@@ -92,28 +89,11 @@ def same_options(gold: str, answer: str) -> bool:
 
 
 def same_words(gold: str, answer: str) -> bool:
-    """The same words, whatever their case, an article before them, quotes and full stops; or the same time of day."""
+    """The same words, whatever their case, an article before them, quotes and full stops; or the same time or date."""
     left, right = _words(gold), _words(answer)
-    return left == right or left.replace(" ", "") == right.replace(" ", "") or same_time(plain(gold), plain(answer))
+    return left == right or left.replace(" ", "") == right.replace(" ", "") or same_moment(plain(gold), plain(answer))
 
 
 def _words(text: str) -> str:
     bare = re.sub(r"[^\w\s:/+'-]", " ", plain(text)).casefold()
     return _ARTICLE.sub("", " ".join(bare.split())).strip(" .")
-
-
-def same_time(gold: str, answer: str) -> bool:
-    """4:30 p.m. is 4:30 pm, and 4:30 where the answer names no half of the day."""
-    times = [_time(text) for text in (gold, answer)]
-    if times[0] is None or times[1] is None:
-        return False
-    return times[0][:3] == times[1][:3] and times[1][3] in (times[0][3], "")
-
-
-def _time(text: str) -> tuple[int, int, int, str] | None:
-    match = CLOCK.match(text.replace(" ", " ").strip(" ."))
-    if match is None:
-        return None
-    if match[5]:
-        return int(match[5]), 0, 0, match[6].lower()
-    return int(match[1]), int(match[2]), int(match[3] or 0), (match[4] or "").lower()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from micota.grading.reading.characters import readable
+from micota.grading.reading.separators import joined_groups
 from micota.grading.reading.tokens import closing_brace
 from micota.grading.reading.words import SCALES, number_word
 
@@ -15,7 +16,12 @@ _SPLIT_THOUSANDS = re.compile(
 _LABEL = re.compile(
     r"^(?:\*\*)?\s*(?:the )?(?:final )?(?:answer|ans)\b(?:\s+is\b)?\s*[:=]?\s*(?:\*\*)?\s*(?=\S)", re.IGNORECASE
 )
-_SPELT = re.compile(r"(?<=[\d.%}])\s*(?:\\text\s*\{\s*)?\(([a-z -]+)\)\s*\}?\.?$")
+_SPELT = re.compile(r"(?<=[\d.%}])\s*(?:\\text\s*\{\s*)?\(([a-z -]+)\)\s*\}?(?:\.?$|(?=\s[a-z]{2}))")
+_PER_CENT = re.compile(r"\bper cent\b", re.IGNORECASE)
+_SIGNS = {"rs": "₹", "inr": "₹", "usd": r"\$", "eur": "€", "gbp": "£"}
+_CURRENCY_CODE = re.compile(
+    r"^(?:(?:US|AU|CA|HK|NZ|A|C|S)\s?(?=\\?\$\s?\d)|(Rs|INR|USD|EUR|GBP)\b\.?\s?(?=\d))", re.IGNORECASE
+)
 _OR_SO = re.compile(r"\s*(?:\\text\s*\{\s*)?\bor so\b\s*\}?$")
 _END = re.compile(r"(?:(?<!\.)\.|[,;:。]|\\\\|\s)+$")
 
@@ -29,9 +35,12 @@ def tidied(answer: str) -> str:
         text = text.replace("$", "\\$")  # a price, not a formula
     text = re.sub(r"(?<!\\)\$", " ", text).strip()
     text = _OR_SO.sub("", _SPLIT_THOUSANDS.sub(",", text))
+    text = joined_groups(_PER_CENT.sub("percent", text).replace("+/-", r"\pm "))
+    text = re.sub(r"(?<=\d)''", '"', text)  # inches
+    text = _CURRENCY_CODE.sub(lambda match: _SIGNS[match[1].lower()] if match[1] else "", text)
     spelt = _SPELT.search(text)
-    if spelt and all(number_word(word) is not None or word in SCALES or word == "and" for word in spelt[1].split()):
-        text = text[: spelt.start()]  # 5 (five)
+    if spelt and all(map(_is_number_word, spelt[1].split())):
+        text = text[: spelt.start()] + text[spelt.end() :]  # 5 (five), 12 (a dozen) eggs
     while True:
         before = text
         end = _END.search(text)
@@ -51,6 +60,10 @@ def tidied(answer: str) -> str:
             text = text[label.end() :]
         if text == before:
             return text
+
+
+def _is_number_word(word: str) -> bool:
+    return number_word(word) is not None or word in SCALES or word in ("and", "a")
 
 
 def _has_comma(text: str) -> bool:

@@ -30,6 +30,7 @@ from micota.grading.reading.words import (
     SHORT_WORDS,
     is_short_unit,
     number_word,
+    part_of_one,
     unit_of,
 )
 
@@ -76,9 +77,10 @@ _NUMBER = re.compile(
 _PLAIN_NUMBER = re.compile(
     r"(?P<digits>\d+\.\d+|\.\d+|\d+\.?)(?P<repeat>\s*\\(?:overline|bar)\s*(?:\{\d+\}|\d))?(?P<power>[eE][-+]?\d+(?![\d.]))?"
 )
-_LETTERS = re.compile(r"[a-zA-Z°€£¥₹₽¢一-鿿]+(?:[-'][a-zA-Z]+)*\.?(?:[a-zA-Z]\.)?")
+_LETTERS = re.compile(r"[a-zA-Z°€£¥₹₽¢ぁ-ヿ一-鿿가-힣]+(?:[-'][a-zA-Z]+)*\.?(?:[a-zA-Z]\.)?")
 _SIGN = re.compile(r"\*\*|<=|>=|=<|!=|==|[-+*^/!=<>_|'%,;:&()\[\]{}.?\"`#@]")
 _CURRENCY = "$€£¥₹₽"
+_JOINT = re.compile(r"(or|and)[a-zA-Z]")
 _LOG_BASE = re.compile(r"(log)(2|10)$")
 _ORDINAL = re.compile(r"\s*(?:\^\s*)?\{?\s*(?:\\(?:text|mathrm|textrm|mbox)\s*\{\s*)?(?:st|nd|rd|th)\b\s*\}{0,2}")
 
@@ -232,9 +234,13 @@ class Tokens:
         word = run
         if word.endswith(".") and not re.search(r"[a-zA-Z]\.[a-zA-Z]\.$", word):
             word = word[:-1]
-        if "-" in word and not is_text and number_word(word) is None:
+        if "-" in word and not is_text and number_word(word) is None and not _is_fraction_word(word):
             word = run = word.partition("-")[0]
         low = word.lower().rstrip(".")
+        joint = _JOINT.fullmatch(word)
+        if joint and not space and self.tokens and self.tokens[-1].kind in ("number", "close"):
+            self._add("separator", joint[1], space)  # x=1orx=2
+            return len(joint[1])
         known = self._known_word(word, low, space, is_text)
         if known is not None:
             self._add(*known, space, is_text)
@@ -289,12 +295,14 @@ class Tokens:
         if number_word(low) is not None or low in SCALES:
             return "word", low
         divides = last is not None and last.text == "/" and len(self.tokens) > 1 and self.tokens[-2].kind == "unit"
-        if follows_value and not (len(word) == 1 and not (space or is_text or divides)):
+        if follows_value and not (len(word) == 1 and word.isascii() and not (space or is_text or divides)):
             unit = unit_of(word, self._extra)
-            if unit is not None and (len(word) > 1 or is_text or divides or self._is_apart(word)):
+            if unit is not None and (len(word) > 1 or not word.isascii() or is_text or divides or self._is_apart(word)):
                 return "unit", unit
         if is_text and len(word) > 1 and unit_of(word, self._extra) is not None and low not in SHORT_WORDS:
             return "unit", unit_of(word, self._extra) or word
+        if part_of_one(low) is not None or _is_fraction_word(low):
+            return "word", low
         if low in BASES and is_text and last is not None and last.text == "_":
             return "word", low
         if word in CONSTANTS or (low in CONSTANTS and len(low) > 2):
@@ -303,6 +311,12 @@ class Tokens:
             name = word if word in FUNCTIONS else low
             return "function", RENAMED.get(name, name)
         return ("name", word) if word in GREEK else None
+
+
+def _is_fraction_word(word: str) -> bool:
+    """Whether this is one word for a fraction: "two-thirds"."""
+    top, _, bottom = word.rpartition("-")
+    return bool(top) and number_word(top) is not None and part_of_one(bottom) is not None
 
 
 def _is_in_brackets(text: str, start: int, end: int) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from micota.grading.reading.nodes import Node, number
 from micota.grading.reading.tokens import UnreadableError
-from micota.grading.reading.words import ADJECTIVES, POWERS, SCALES, is_short_unit
+from micota.grading.reading.words import ADJECTIVES, POWERS, SCALES, TRAILING, is_short_unit
 
 if TYPE_CHECKING:
     from micota.grading.reading.arithmetic import Arithmetic
@@ -35,11 +35,22 @@ class UnitReader:
         price = self._price()
         if price is not None:
             return price
-        node = self._scaled(self.parser.sum())
+        node = self._with_part(self._scaled(self.parser.sum()))
         unit = self._unit()
         if unit:
             node = self._compound(Node("quantity", (node,), name=unit))
         return node
+
+    def _with_part(self, node: Node) -> Node:
+        """``5 and a half``: a whole number and a part in words."""
+        if node.head != "number" or self.parser.peek().text != "and":
+            return node
+        self.parser.position += 1
+        part = self.parser.fraction_words()
+        if part is None:
+            self.parser.position -= 1
+            return node
+        return Node("sum", (node, number(part)))
 
     def _price(self) -> Node | None:
         parser = self.parser
@@ -89,8 +100,12 @@ class UnitReader:
                     raise UnreadableError(
                         "a unit is missing", parser.peek().text if parser.peek().kind == "word" else ""
                     )
-            elif parser.peek().text == "*" and parser.peek(1).kind == "unit":
+            elif parser.peek().text == "*" and (
+                parser.peek(1).kind == "unit" or (parser.peek(1).is_text and is_short_unit(parser.peek(1).text))
+            ):
                 parser.position += 1
+        if powers and parser.peek().kind == "word" and parser.peek().text.lower() in TRAILING:
+            parser.position += 1
         if not powers and parser.peek().kind == "name" and self._is_letter() and parser.peek().is_text:
             return ""
         return "*".join(name if power == 1 else f"{name}^{power}" for name, power in sorted(powers.items()) if power)
@@ -107,7 +122,7 @@ class UnitReader:
         if (
             (token.kind == "unit" and token.text not in CURRENCIES)
             or (token.kind == "unit" and parser.position > 0)
-            or (self._is_letter() and parser.position and parser.tokens[parser.position - 1].text in ("/", "per"))
+            or (self._is_letter() and parser.position and parser.tokens[parser.position - 1].text in ("/", "per", "*"))
         ):
             parser.position += 1
         else:

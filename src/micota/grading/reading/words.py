@@ -18,22 +18,24 @@ def word_set(text: str) -> frozenset[str]:
 
 # canonical name: its spellings. Plurals are found by rule.
 _UNITS = """
-m: metre meter; km: kilometre kilometer kms; cm: centimetre centimeter cms; mm: millimetre millimeter; nm: nanometer
+m: metre meter 米; km: kilometre kilometer kms 千米 公里; cm: centimetre centimeter cms 厘米; mm: millimetre millimeter
+nm: nanometer
 um: micrometer; in: inch "; ft: foot feet '; yd: yard; mi: mile; ly: lightyear; au
-g: gram gm gms; kg: kilogram kilo kgs; mg: milligram; ton: tonne; lb: pound lbs; oz: ounce
-s: second sec secs; ms: millisecond; min: minute mins; h: hour hr hrs; day; week wk; month; year yr yrs; century; decade
+g: gram gm gms 克; kg: kilogram kilo kgs 千克 公斤; mg: milligram; ton: tonne; lb: pound lbs; oz: ounce
+s: second sec secs 秒; ms: millisecond; min: minute mins 分钟;
+h: hour hr hrs 小时; day: 天; week wk; month; year yr yrs; century; decade
 L: litre liter l; mL: millilitre milliliter ml; gal: gallon gals; qt: quart; pt: pint; cup; tbsp: tablespoon; tsp:
 teaspoon
 cc; acre; hectare ha; bushel; barrel
 mph; kmh: kph kmph; rpm; knot
 N: newton; J: joule; kJ: kilojoule; cal: calorie; kcal: kilocalorie; W: watt; kW: kilowatt; kWh; V: volt; A: ampere amp
-Pa: pascal; kPa; Hz: hertz; kHz; MHz; GHz; K: kelvin; mol; C: coulomb; ohm: \\Omega; F: farad; T: tesla; eV
+Pa: pascal; kPa; Hz: hertz; kHz; MHz; GHz; K: kelvin; mol; C: coulomb; ohm; F: farad; T: tesla; eV
 bit; byte; KB; MB; GB
 $: dollar usd buck; cent: ¢ c penny pennies; €: euro eur; £: gbp quid; ¥: yen yuan rmb cny jpy 元; ₹: rupee inr rs; ₽:
 ruble rouble
 peso; franc; krona; won; shekel; nickel; dime; shilling; lira
 %: percent pct percentage 百分; °: degree deg degs; rad: radian; °C: celsius; °F: fahrenheit
-u: unit; mol; point: pt pts; people: person persons
+u: unit 个 只 本 条 张 次 种 块 枚 名 位 件 棵 支 人; mol; point: pt pts; people: person persons
 """
 _SHORT = frozenset("mgshLlNJWV")  # single letters: units only behind a space, or in a text command
 _ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
@@ -41,7 +43,22 @@ _ONES = """zero one two three four five six seven eight nine ten eleven twelve t
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 NUMBER_WORDS = {word: value for value, word in enumerate(_ONES.split())}
 NUMBER_WORDS |= {word: 10 * value for value, word in enumerate(_TENS.split(), start=2)}
-SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+SCALES = {
+    "hundred": 100,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "dozen": 12,
+    "lakh": 10**5,
+    "crore": 10**7,
+}
+# Parts of one: "two thirds", "three-fourths", "a half".
+PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4} | {
+    word + plural: value
+    for value, word in enumerate(["third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"], start=3)
+    for plural in ("", "s")
+}
 BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
          "twelve": 12, "sixteen": 16, "binary": 2, "octal": 8, "decimal": 10, "hexadecimal": 16, "hex": 16}  # fmt: skip
 AND, OR = ("and", "和", "与", "及", "&"), ("or", "或", "或者", "U")
@@ -62,6 +79,7 @@ SHORT_WORDS = word_set(
     end etc ever far few fit fix fly fun gas get give go gone got had hat hen hit hot ice job key kid law led left
     less let lie lot low made man map may men met mix nor nut off oil only onto ours out own paid pay pen pet pie
     pig put ran red rid row run sad same saw say sea see sell set sit sky son soon sum sun tea ten tie tip top try
+    es los las une und ist sie der die das que por con les des est son
     use via wait want war way wet who whom why win won work yet
     """
 )
@@ -77,6 +95,8 @@ ADJECTIVES = word_set(
     distinct different possible right total whole positive such ordered unordered integer
     """
 )
+# Words behind a unit that change nothing: "10 years old".
+TRAILING = word_set("old long tall high wide deep away apart remaining altogether")
 POWERS = {"square": 2, "sq": 2, "sq.": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 
 
@@ -130,6 +150,11 @@ def _singulars(word: str) -> list[str]:
 def is_short_unit(word: str) -> bool:
     """Whether this is a letter that is a unit only where it stands apart from a number."""
     return len(word) == 1 and word in _SHORT
+
+
+def part_of_one(word: str) -> int | None:
+    """The denominator that a word stands for: 3 of "thirds"."""
+    return PARTS.get(word.lower())
 
 
 def number_word(word: str) -> int | None:

@@ -5,6 +5,7 @@ Two of them are equal if their pieces are: the same ends (to 35 digits) and the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from micota.grading.reading.nodes import Node, number, symbols
@@ -64,8 +65,8 @@ class _Reader:
             return [Piece(low, node.name[0] == "[", high, node.name[1] == "]")]
         if head == "set":
             return [Piece(end, True, end, True) for end in map(self._end, node.args)]
-        if head == "named" and node.name == "R":
-            return [_everything()]
+        if head == "named" and node.name in _RAYS:
+            return _RAYS[node.name]()
         if head == "union":
             return self.pieces(node.args[0]) + self.pieces(node.args[1])
         if head == "intersection":
@@ -90,8 +91,13 @@ class _Reader:
 
     def _list(self, node: Node) -> list[Piece]:
         """``x < 1 or x > 2``, ``x < 2 and x >= 1``; behind a comma, both if they can hold at once."""
-        if not all(part.head == "relation" or part.head in ("union", "such") for part in node.args) and not (
-            node.name in ("or", "and") and all(part.head in ("tuple", "set", "relation", "union") for part in node.args)
+        if (
+            not all(part.head == "relation" or part.head in ("union", "such") for part in node.args)
+            and not (
+                node.name in ("or", "and")
+                and all(part.head in ("tuple", "set", "relation", "union") for part in node.args)
+            )
+            and not all(part.head == "tuple" for part in node.args)
         ):
             raise NotASetError
         parts = [_merged(self.pieces(part)) for part in node.args]
@@ -189,6 +195,13 @@ def _infinity() -> Any:
 
 def _everything() -> Piece:
     return Piece(-_infinity(), False, _infinity(), False)
+
+
+_RAYS: dict[str, Callable[[], list[Piece]]] = {
+    "R": lambda: [_everything()],
+    "R+": lambda: [Piece(real(number(0)), False, _infinity(), False)],
+    "R-": lambda: [Piece(-_infinity(), False, real(number(0)), False)],
+}
 
 
 def _common(left: list[Piece], right: list[Piece]) -> list[Piece]:
