@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, Qwen2Config
 from transformers.models.auto import AutoModelForCausalLM
 
-from micota.config import SftConfig, TrainerConfig
+from micota.config import LoraConfig, SftConfig, ShapeConfig, TrainerConfig
 from micota.errors import ConfigError
 from micota.sft.losses import Objective
 from micota.sft.memory import KINDS, Shape, check_disk, check_memory, memory_bytes, most_tokens
@@ -130,3 +130,14 @@ def test_too_little_disk_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"checkpoints and export need 184.4 GiB and 100.0 GiB are free.*artifacts="):
         check_disk(tmp_path, qwen7b(), GPU, 100 * GIB, written=2)
     check_disk(tmp_path, qwen7b(), GPU, 200 * GIB, written=2)
+
+
+@pytest.mark.parametrize(("targets", "dora", "expected"), [
+    (["all-linear"], False, 28 * 16 * (4 * 3584 + 2 * (3584 + 512) + 3 * (3584 + 18944))),
+    (["q_proj"], False, 28 * 16 * 2 * 3584),
+    ([r".*layers\.(0|1)\.mlp\.up_proj"], True, 2 * (16 * (3584 + 18944) + 18944)),
+])  # fmt: skip
+def test_a_plan_counts_the_weights_of_adapters(targets: list[str], dora: bool, expected: int) -> None:
+    sizes = ShapeConfig(layers=28, hidden=3584, intermediate=18944, heads=28, kv_heads=4, vocab=152064)
+    lora = LoraConfig(r=16, alpha=32, targets=targets, dora=dora)
+    assert Shape.from_config(sizes, lora).trained == expected

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -325,12 +326,14 @@ def test_a_bug_within_a_step_keeps_its_traceback(prepared: Prepared, monkeypatch
     assert not isinstance(caught.value, UserError)
 
 
-def test_adapters_are_saved_and_merged(prepared: Prepared) -> None:
+@pytest.mark.parametrize("kind", [{}, {"rslora": True}, {"dora": True, "targets": [".*mlp.*", "q_proj"]}])
+def test_adapters_are_saved_and_merged(prepared: Prepared, kind: dict[str, Any]) -> None:
     import peft
 
     config = prepared()
     assert config.student.sft is not None
-    config.student.sft = replace(config.student.sft, lora=LoraConfig(r=4, alpha=8, dropout=0.1), learning_rate=1e-2)
+    lora = LoraConfig(r=4, alpha=8, dropout=0.1, **kind)
+    config.student.sft = replace(config.student.sft, lora=lora, learning_rate=1e-2)
     folder, curve = fitted(config)
     assert curve.losses[-1] < curve.losses[0]
     base = train.model_location(Store(config.artifacts), graph.trained(config, "student").inputs["model"])[0]
@@ -363,6 +366,25 @@ def test_an_unknown_layer_for_adapters_is_named(prepared: Prepared) -> None:
     config.student.sft = replace(config.student.sft, lora=LoraConfig(r=4, alpha=8, targets=["q_prj"]))
     with pytest.raises(ConfigError, match=r"'q_prj' is no linear layer; accepted: .*'q_proj'"):
         fitted(config)
+
+
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_frozen_weights_stay_to_the_bit(prepared: Prepared, devices: int) -> None:
+    frozen = r"['model.embed_tokens', 'model\.layers\.[01]\.self_attn\..*']"
+    folder, _ = fitted(prepared(f"student.sft.freeze={frozen}", f"trainer.devices={devices}"))
+    before = weights(Path(model_folder("bundled:student")))
+    changed = {name for name, values in weights(folder).items() if not torch.equal(values, before[name])}
+    kept = {name for name in before if re.match(r"model.embed_tokens|model.layers.[01].self_attn|lm_head", name)}
+    assert changed == before.keys() - kept and any("layers.0.mlp" in name for name in changed)
+
+
+@pytest.mark.parametrize(("frozen", "complaint"), [
+    ("[model.embed]", r"'model.embed' matches no weight; accepted: modules or weights, as 'model.embed_tokens.weight'"),
+    ("['.*']", r"leaves no weight to train"),
+])  # fmt: skip
+def test_what_freezes_nothing_or_everything_is_refused(prepared: Prepared, frozen: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        fitted(prepared(f"student.sft.freeze={frozen}"))
 
 
 def test_tokens_are_cached_by_content(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,13 +447,14 @@ def test_a_checkpoint_of_another_run_is_refused(prepared: Prepared) -> None:
         fitted(prepared("student.sft.epochs=41", "trainer.devices=2"))
 
 
+@pytest.mark.parametrize("dora", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_adapters_over_two_processes_equal_those_of_one(
-    prepared: Prepared, elsewhere: Callable[[Config, str], Config]
+    prepared: Prepared, elsewhere: Callable[[Config, str], Config], dora: bool
 ) -> None:
     configs = [prepared(), elsewhere(prepared("trainer.devices=2"), "two")]
     for config in configs:
         assert config.student.sft is not None
-        config.student.sft = replace(config.student.sft, lora=LoraConfig(r=4, alpha=8), learning_rate=1e-2)
+        config.student.sft = replace(config.student.sft, lora=LoraConfig(r=4, alpha=8, dora=dora), learning_rate=1e-2)
     (alone, first), (sharded, second) = map(fitted, configs)
     assert first.losses[-1] < first.losses[0] and second.losses == pytest.approx(first.losses, abs=1e-4)
     assert_same(sharded, alone, tolerance=2e-4)

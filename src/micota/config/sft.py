@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from micota.config.fields import choice, fraction, non_negative, one_of, part, positive, where
+from micota.config.fields import choice, fraction, non_negative, one_of, part, plain, positive, where
 from micota.config.schedules import SCHEDULES
 
 OTHER = "other"  # the entry of by_generator for all generators that have none
 EPOCHS = "Passes over the examples, also a part of one, as 0.5."
+ALL_LINEAR = "all-linear"
 BETA = "a number from 0 to below 1"
 
 
 def is_beta(value: float) -> bool:
     """Whether a value can be the decay of a moving average."""
     return 0 <= value < 1
+
+
+def are_patterns(values: Iterable[str]) -> bool:
+    """Whether all values are regular expressions, as plain names are."""
+    try:
+        return all(bool(value) and re.compile(value) is not None for value in values)
+    except re.error:
+        return False
+
+
+def is_at(pattern: str, name: str) -> bool:
+    """Whether a full name ends with the name ``pattern``, or is matched whole by the regular expression."""
+    return f".{name}".endswith(f".{pattern}") or re.fullmatch(pattern, name) is not None
 
 
 def _default(schema: type[Any], name: str) -> Any:
@@ -42,12 +57,30 @@ class LoraConfig:
         results=True,
     )
     targets: list[str] = where(
-        "a list of names of linear layers, or [all-linear]",
-        bool,
-        default_factory=lambda: ["all-linear"],
-        about="The linear layers with adapters, in any order; all-linear: all but the output layer.",
+        "a list of names of linear layers or of regular expressions of their full names, or [all-linear]",
+        lambda value: bool(value) and are_patterns(value),
+        default_factory=lambda: [ALL_LINEAR],
+        about="The linear layers with adapters, in any order: names, as q_proj; ends of full names, as mlp.up_proj; "
+        "regular expressions of full names; all-linear: all but the output layer.",
         results=True,
     )
+    rslora: bool = plain(
+        False,
+        about="true: adapters are scaled by alpha over the root of the rank (rsLoRA, arXiv 2312.03732).",
+        results=True,
+        added=True,
+    )
+    dora: bool = plain(
+        False,
+        about="true: the lengths of the rows of adapted weights are trained apart from their directions (DoRA, arXiv "
+        "2402.09353).",
+        results=True,
+        added=True,
+    )
+
+    def covers(self, name: str) -> bool:
+        """Whether the linear layer of this full name, as ``model.layers.0.mlp.up_proj``, has an adapter."""
+        return any(target == ALL_LINEAR or is_at(target, name) for target in self.targets)
 
     def conflicts(self) -> Iterator[str]:
         for item in fields(self):
@@ -150,6 +183,15 @@ class SftConfig:
         about="The type of the weights that are written; auto: that of the model before fine-tuning.",
         results=True,
     )
+    freeze: list[str] = where(
+        "a list of names of weights or modules, or of regular expressions of full names of weights",
+        are_patterns,
+        default_factory=list,
+        about="The weights that are not trained: those of modules, as model.embed_tokens or model.layers.0, or those "
+        "whose full name a regular expression matches.",
+        results=True,
+        added=True,
+    )
     lora: LoraConfig | None = part(LoraConfig, about="Adapters instead of full fine-tuning.")
 
     def conflicts(self) -> Iterator[str]:
@@ -157,6 +199,11 @@ class SftConfig:
             yield (
                 f"warmup_steps={self.warmup_steps} with warmup_ratio={self.warmup_ratio:g}; accepted: warmup_ratio=0 "
                 "with it, or warmup_steps=null"
+            )
+        if self.freeze and self.lora is not None and self.lora.r is not None:
+            yield (
+                f"freeze={self.freeze} with lora.r={self.lora.r}, which trains adapters alone; accepted: freeze=[], or "
+                "lora.r=null"
             )
         schedule = SCHEDULES.get(self.schedule)
         if schedule is None:
@@ -175,7 +222,7 @@ class SftConfig:
         else its alpha is set and its targets are sorted; epochs that do not count are 1, and a whole number of them has
         no point."""
         epochs = 1 if self.max_steps is not None else self.epochs
-        whole = replace(self, epochs=int(epochs) if epochs == int(epochs) else epochs)
+        whole = replace(self, epochs=int(epochs) if epochs == int(epochs) else epochs, freeze=sorted(set(self.freeze)))
         if self.lora is None or self.lora.r is None:
             return replace(whole, lora=None)
         alpha, targets = self.lora.alpha or 2 * self.lora.r, sorted(set(self.lora.targets))

@@ -29,6 +29,7 @@ from micota.model_files import Location
 from micota.pretrained import load_config, load_model, reading
 from micota.sft import attention, lora, memory
 from micota.sft.data import Inputs, check
+from micota.sft.freezing import freeze
 
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.float32, "bf16-true": torch.bfloat16}
 logger = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
     chosen = [inputs.examples[index] for index in inputs.chosen]
     check([inputs.tokens[i] for i in inputs.chosen], chosen, len(model.get_input_embeddings().weight))
     adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
+    freeze(model, spec.sft.freeze)
     shape = memory.Shape.of(model)
     most_tokens = memory.most_tokens(shape, config, inputs.longest)
     memory.check_memory(shape, spec.sft, config, inputs.longest, most_tokens)
@@ -83,6 +85,7 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
         return Loaded(model, adapted, most_tokens, fill_later, inputs.location, written)
     model = load_model(path, revision, dtype=dtype, attn_implementation=implementation)
     adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
+    freeze(model, spec.sft.freeze)
     return Loaded(model, adapted, most_tokens, None, inputs.location, written)
 
 
@@ -119,6 +122,8 @@ def _fill(model: Any, location: tuple[str, str | None], dtype: torch.dtype, seed
     read_base = rows_of(*location, names, dtype)
 
     def read(name: str, start: int, stop: int) -> torch.Tensor:
+        if lora.LENGTHS in name:
+            return lora.lengths(read_base(lora.base_of(name).replace(lora.BASE, ""), start, stop))
         if lora.is_adapter(name):
             return lora.initial(name, model.get_parameter(name).shape, seed)[start:stop]
         return read_base(name.replace(lora.BASE, ""), start, stop)

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from micota.config import LoraConfig
+from micota.config.sft import ALL_LINEAR, is_at
 from micota.errors import ConfigError
 from micota.export import Weight, add_adapter, form_of, named_weights
 
-ALL_LINEAR = "all-linear"
 ADAPTER = "default"  # peft's name of the first adapter
 BASE, DOWN, UP = ".base_layer", f".lora_A.{ADAPTER}", f".lora_B.{ADAPTER}"  # in the names of weights
+LENGTHS = f".lora_magnitude_vector.{ADAPTER}"  # of DoRA: one number for each row of a weight
 
 
 def adapt(model: Any, lora: LoraConfig, seed: int) -> Any:
@@ -30,20 +31,45 @@ def adapt(model: Any, lora: LoraConfig, seed: int) -> Any:
     """
     import peft
 
-    targets: Any = ALL_LINEAR if lora.targets == [ALL_LINEAR] else list(lora.targets)
-    known = sorted({name.rsplit(".", 1)[-1] for name, _ in model.base_model.named_modules() if _is_linear(_)})
-    unknown = [name for name in lora.targets if name not in (*known, ALL_LINEAR)]
-    if unknown:
-        raise ConfigError(f"sft.lora.targets={lora.targets}: {unknown[0]!r} is no linear layer; accepted: {known}")
     settings = peft.LoraConfig(
-        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=_targets(model, lora),
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        task_type="CAUSAL_LM",
     )
     adapted = peft.get_peft_model(model, settings)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if is_adapter(name) and not weight.is_meta:
+            if LENGTHS in name:
+                weight.data = lengths(model.get_parameter(base_of(name)))
+            elif is_adapter(name) and not weight.is_meta:
                 weight.copy_(initial(name, weight.shape, seed))
     return adapted
+
+
+def _targets(model: Any, lora: LoraConfig) -> Any:
+    """The linear layers with adapters, in the words of peft: names as they are, and full names for other patterns.
+
+    Raises:
+        ConfigError: an entry covers no linear layer.
+    """
+    if lora.targets == [ALL_LINEAR]:
+        return ALL_LINEAR
+    inside = {id(module) for module in model.base_model.modules()}  # without the output layer
+    linear = [name for name, module in model.named_modules() if _is_linear(module) and id(module) in inside]
+    known = sorted({name.rsplit(".", 1)[-1] for name in linear})
+    for target in lora.targets:
+        if target != ALL_LINEAR and not any(is_at(target, name) for name in linear):
+            raise ConfigError(
+                f"sft.lora.targets={lora.targets}: {target!r} is no linear layer; accepted: {known}, or regular "
+                f"expressions of full names, as {linear[0]!r}"
+            )
+    if set(lora.targets) <= set(known):
+        return list(lora.targets)
+    return [name for name in linear if lora.covers(name)]
 
 
 def _is_linear(module: Any) -> bool:
@@ -52,7 +78,24 @@ def _is_linear(module: Any) -> bool:
 
 def is_adapter(name: str) -> bool:
     """Whether a weight of this name belongs to an adapter."""
-    return DOWN in name or UP in name
+    return DOWN in name or UP in name or LENGTHS in name
+
+
+def base_of(name: str) -> str:
+    """The name of the weight that an adapter of this name changes, in a model with adapters."""
+    for part in (DOWN, UP, LENGTHS):
+        name = name.replace(f"{part}.weight", f"{BASE}.weight")
+    return name
+
+
+def lengths(weight: torch.Tensor) -> torch.Tensor:
+    """The Euclidean lengths of the rows of a weight, in float32: m of DoRA before training (arXiv 2402.09353, 4.1).
+
+    Args:
+        weight: (rows, columns), or some of the rows.
+    """
+    norms: torch.Tensor = torch.linalg.vector_norm(weight.detach().float(), dim=1)
+    return norms
 
 
 def initial(name: str, shape: torch.Size, seed: int) -> torch.Tensor:
@@ -90,7 +133,9 @@ def merged_weights(
         read = partial(whole, weight.detach())
         if is_base and rest == ".weight":
             pair = [everything[f"{module}{part}.weight"].detach() for part in (UP, DOWN)]
-            read = partial(_adapted, whole, weight.detach(), pair, modules[module].scaling[ADAPTER], dtype)
+            rows = everything.get(f"{module}{LENGTHS}.weight")
+            trained = None if rows is None else rows.detach()
+            read = partial(_adapted, whole, weight.detach(), pair, trained, modules[module].scaling[ADAPTER], dtype)
         weights.append(Weight(module + rest, form_of(weight), read))
     return weights
 
@@ -99,9 +144,13 @@ def _adapted(
     whole: Callable[[torch.Tensor], torch.Tensor],
     weight: torch.Tensor,
     pair: list[torch.Tensor],
+    rows: torch.Tensor | None,
     scale: float,
     dtype: torch.dtype | None,
 ) -> torch.Tensor:
-    """A weight with its adapter added."""
+    """A weight with its adapter added; ``rows`` are the trained lengths of its rows with DoRA."""
     up, down = (whole(part).float() for part in pair)
-    return add_adapter(whole(weight), up, down, scale).to(dtype or weight.dtype)
+    merged = add_adapter(whole(weight), up, down, scale)
+    if rows is not None:  # W' = m (W + s B A) / |W + s B A|, by rows (arXiv 2402.09353, equation 5)
+        merged *= (whole(rows).float() / lengths(merged))[:, None]
+    return merged.to(dtype or weight.dtype)

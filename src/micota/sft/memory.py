@@ -87,8 +87,12 @@ class Shape:
         weights = linear + vectors + outside
         trained = weights
         if lora is not None and lora.r is not None:
-            adapted = sides if lora.targets == ["all-linear"] else {n: sides[n] for n in lora.targets if n in sides}
-            trained = shape.layers * lora.r * sum(inner + outer for inner, outer in adapted.values())
+            trained = sum(
+                lora.r * (inner + outer) + outer * lora.dora  # DoRA trains a length for each row
+                for layer in range(shape.layers)
+                for name, (inner, outer) in sides.items()
+                if lora.covers(f"model.layers.{layer}.{'self_attn' if name[0] in 'qkvo' else 'mlp'}.{name}")
+            )
             weights += trained
         return cls(
             weights=weights,
