@@ -58,6 +58,7 @@ PLACES = [
 # Fields that no other value of is right alone: what is set with them.
 WITH = {
     "select_by": {"select_by": "student_bpc", "weights": {}},
+    "freeze": {"freeze": ["more"], "lora": None},
     "warmup_steps": {"warmup_steps": 3, "warmup_ratio": 0.0},
     "budget_gpu_hours": {"budget_gpu_hours": 3.0, "plan": True},
 }
