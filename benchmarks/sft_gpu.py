@@ -30,6 +30,7 @@ from micota.sft.data import SftDataModule
 from micota.sft.fit import SftModule
 from micota.sft.memory import Shape, most_tokens, peak_flops, peak_memory_bytes
 from micota.sft.packing import Tokens
+from micota.sft.sharding import devices
 
 SIZES: dict[str, dict[str, Any]] = {  # hidden, intermediate, layers, heads, heads for keys and values, vocabulary, tied
     "tiny": dict(zip("hilakvt", (64, 128, 2, 2, 1, 512, True), strict=True)),
@@ -82,9 +83,8 @@ def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
     objective = losses.Objective(model, loss, ActivationCheckpointing(model, most))
     module = SftModule(objective, sft, trainer, len(data.steps))
     loop = Trainer(
-        accelerator=trainer.accelerator, devices=1, precision=options.precision, max_epochs=1, logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        callbacks=[Times()],
+        accelerator=trainer.accelerator, max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[Times()], **devices(trainer),
     )  # fmt: skip
     loop.fit(module, data)
     counted = [i for step in data.steps[WARM_UP:] for i in step]

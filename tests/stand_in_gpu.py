@@ -168,3 +168,16 @@ def install_kernels(patch: pytest.MonkeyPatch, *, flash_attn: bool = True, old_t
     if flash_attn:
         patch.setitem(sys.modules, "flash_attn", package)
     return kernels
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> Kernels:
+    """``trainer.accelerator=gpu`` on a CPU: every choice is that of a GPU (placement, precision, kernels, shards), and
+    tensors lie in the machine's memory. flash-attn is not installed."""
+    from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
+
+    monkeypatch.setattr(_AcceleratorConnector, "_choose_gpu_accelerator_backend", staticmethod(lambda: "cpu"))
+    monkeypatch.setattr("micota.sft.memory.device_bytes", lambda trainer: 80 * 2**30)
+    monkeypatch.setattr("micota.sft.sharding.backend", lambda trainer: "gloo")
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: self)  # for copies to a GPU
+    monkeypatch.setattr("micota.sft.fit.peak_flops", lambda trainer: None)
+    return install_kernels(monkeypatch, flash_attn=False)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,67 +22,21 @@ import fork_server
 import pytest
 import torch
 from fork_server import ROOT, Command
-from rich.console import Console
 from safetensors.torch import load_file
 from torch.distributed.checkpoint import FileSystemReader
+from training import Prepared, assert_same, fitted, rows, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from micota import graph
 from micota.artifacts.jsonl import read_jsonl, write_jsonl
 from micota.artifacts.store import Store
-from micota.config import Call, Config, LoraConfig
+from micota.config import Config, LoraConfig
 from micota.data.sources import model_folder
 from micota.errors import ConfigError, StageError, UserError
 from micota.graph.node import AnyNode
 from micota.records import Example
-from micota.runtime.execute import perform
-from micota.runtime.launch import launch
-from micota.runtime.plan import tasks_of
-from micota.runtime.work import Work
 from micota.sft import data, loading, losses, memory
 from micota.stages import train
-from micota.tracking import NoRun
-
-TRAINING = [
-    "experiment=tiny", "tracker=none", "data=strong", "select.num_examples=null", "select.filters=[]",
-    "student.sft.batch_size=4", "student.sft.epochs=2", "student.sft.learning_rate=1e-3",
-    "trainer.pack_length=64", "trainer.micro_batch_rows=1", "trainer.attention=auto", "trainer.checkpoint_every=1",
-]  # fmt: skip
-Prepared = Callable[..., Config]
-
-
-class Curve:
-    """Records the progress that it receives."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self.metrics: list[dict[str, float]] = []
-
-    def begin(self, total: int) -> None:
-        self.total = total
-
-    def step(self, metrics: Mapping[str, float], step: int) -> None:
-        self.metrics.append(dict(metrics))
-
-    @property
-    def losses(self) -> list[float]:
-        return [metrics["train/loss"] for metrics in self.metrics if "train/loss" in metrics]
-
-
-def rows(count: int = 40) -> list[Example]:
-    generator = random.Random(0)
-    return [
-        Example(
-            problem_id=f"p{number}",
-            messages=[{"role": "user", "content": f"Ana has {number % 10} pens:+{number % 7} mod 10?"}],
-            completion="\n".join(
-                f"{number % 10}+{step}={(number + step) % 10}." for step in range(generator.randrange(1, 6))
-            ),
-            num_tokens=0,
-            source="strong",
-        )
-        for number in range(count)
-    ]
 
 
 @pytest.fixture(autouse=True)
@@ -92,68 +46,12 @@ def _ranks_are_forks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("micota.runtime.launch.subprocess", SimpleNamespace(**names, Popen=fork_server.Rank))
 
 
-@pytest.fixture
-def prepared(composed: Callable[..., Any], tmp_path: Path) -> Prepared:
-    """A config of train.py whose data is there already, as rows of the user."""
-    write_jsonl(tmp_path / "rows.jsonl", rows())
-
-    def prepare(*overrides: str) -> Config:
-        paths = [f"data.path={tmp_path / 'rows.jsonl'}", f"artifacts={tmp_path / 'artifacts'}"]
-        config: Config = composed("train", *TRAINING, *paths, *overrides)
-        node = graph.trained(config, "student").inputs["data"]
-        store = Store(config.artifacts)
-        if not store.is_done(node):
-            perform(config, store, tasks_of([node])[0], Console(quiet=True))
-        return config
-
-    return prepare
-
-
 def start(config: Config, **how: Any) -> Command:
     return Command(str(ROOT / "train.py"), config.overrides, os.environ, **how)
 
 
 def finish(config: Config) -> subprocess.CompletedProcess[str]:
     return fork_server.run(str(ROOT / "train.py"), config.overrides, os.environ)
-
-
-def fitted(config: Config) -> tuple[Path, Curve]:
-    """The model of ``config``, made in this process or by several ranks, and the curve of its loss."""
-    node, store, curve = graph.trained(config, "student"), Store(config.artifacts), Curve()
-    with store.build(node, config.seed) as build:
-        assert build is not None
-        if config.trainer.world_size > 1:
-            launch(config, node, build, curve, "micota.stages.train")
-        else:
-            train.fit_here(Work(config, store, node, build, NoRun(), Console(quiet=True)), curve)
-    return store.path(node), curve
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    model: Any = AutoModelForCausalLM.from_pretrained(folder)
-    state: dict[str, torch.Tensor] = model.state_dict()
-    return state
-
-
-def assert_same(first: Path, second: Path, tolerance: float = 0.0) -> None:
-    left, right = weights(first), weights(second)
-    assert left.keys() == right.keys()
-    for name in left:
-        torch.testing.assert_close(left[name], right[name], rtol=0, atol=tolerance)
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path) -> Callable[[Config, str], Config]:
-    """The same run with another folder of artifacts, in which the data is there too."""
-
-    def move(config: Config, name: str) -> Config:
-        target = tmp_path / name
-        (target / "data").parent.mkdir(parents=True, exist_ok=True)
-        (target / "data").symlink_to(Path(config.artifacts) / "data")
-        overrides = [item for item in config.overrides if not item.startswith("artifacts=")]
-        return replace(config, artifacts=str(target), call=Call(overrides=[*overrides, f"artifacts={target}"]))
-
-    return move
 
 
 def test_two_processes_equal_one(prepared: Prepared, elsewhere: Callable[[Config, str], Config]) -> None:
@@ -443,7 +341,7 @@ def test_a_checkpoint_of_another_run_is_refused(prepared: Prepared) -> None:
     (folders[0] / "checkpoints").rename(folders[1] / "checkpoints")
     with pytest.raises(ConfigError, match="holds a checkpoint of another run"):
         fitted(other)
-    with pytest.raises(StageError, match=r"was written by one of trainer.devices, and this run has several"):
+    with pytest.raises(StageError, match=r"is one file, and this run writes shards: .* set trainer.accelerator"):
         fitted(prepared("student.sft.epochs=41", "trainer.devices=2"))
 
 

@@ -380,6 +380,13 @@ class TrainerConfig:
     def world_size(self) -> int:
         return self.num_devices * self.num_nodes
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether FSDP2 holds the weights: over several devices, and on one GPU too. It computes in bfloat16 with
+        float32 weights without autocast, which casts each weight at each use and leaves some inputs of attention in
+        float32; and every GPU run takes the same path."""
+        return self.accelerator == "gpu" or self.world_size > 1
+
     def conflicts(self) -> Iterator[str]:
         if self.cpu_offload and self.accelerator == "cpu":
             yield "cpu_offload=True with accelerator=cpu, where everything is there already; use trainer=gpu"

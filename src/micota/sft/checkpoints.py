@@ -38,14 +38,15 @@ class Checkpoints(Callback):
         """The checkpoint with the most steps; a run that was killed while it replaced one leaves two.
 
         Raises:
-            ConfigError: one process cannot resume from the shards of several, nor several from one file.
+            ConfigError: one CPU process cannot resume from shards, nor a sharded run from one file.
         """
         paths = sorted(self.folder.glob("step=*.ckpt"), key=_step_of)
         if paths and paths[-1].is_dir() != self.sharded:
-            seen, wanted = ("several", "one") if paths[-1].is_dir() else ("one", "several")
+            seen, wanted = ("in shards", "one file") if paths[-1].is_dir() else ("one file", "shards")
             raise ConfigError(
-                f"{paths[-1]} was written by {seen} of trainer.devices, and this run has {wanted}; set trainer.devices "
-                f"as before, or delete {self.folder} to start over"
+                f"{paths[-1]} is {seen}, and this run writes {wanted}: a GPU or several processes have shards, and one "
+                "process on a CPU has a file; set trainer.accelerator and trainer.devices as before, or delete "
+                f"{self.folder} to start over"
             )
         return str(paths[-1]) if paths else None
 

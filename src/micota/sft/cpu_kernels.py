@@ -33,7 +33,7 @@ def use_cpu_kernels(model: Any, trainer: TrainerConfig) -> None:
             _replace(module, _mlp)
     # Not in shards: FSDP2 collects gradients from autograd, and this function bypasses autograd.
     embedding = model.get_input_embeddings()
-    if trainer.world_size == 1 and type(embedding) is torch.nn.Embedding:
+    if not trainer.is_sharded and type(embedding) is torch.nn.Embedding:
         _replace(embedding, _embed)
 
 

@@ -16,6 +16,7 @@ from micota.graph.node import AnyNode
 from micota.graph.specs import ScoresSpec
 from micota.sft import attention
 from micota.sft.callbacks import StepMetrics
+from micota.sft.sharding import gathered
 
 
 class EvalDuringTraining(Callback):
@@ -41,7 +42,8 @@ class EvalDuringTraining(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if self._every and trainer.global_step % self._every == 0:
-            with self._metrics.in_eval_mode(trainer, pl_module) as metrics:
+            in_eval_mode = self._metrics.in_eval_mode(trainer, pl_module)
+            with in_eval_mode as metrics, gathered(pl_module.objective):
                 metrics.update(self.evaluate())
 
     def evaluate(self) -> dict[str, float]:

@@ -23,7 +23,9 @@ from the defaults of Lightning, the reason is here:
   ranks run already, and the same command resumes a stopped run.
 - **The process group is destroyed at the end.** Lightning does so for NCCL alone, and threads of gloo that are alive
   when the process exits can abort it.
-- **``bf16-true`` is ``32-true`` for Lightning on one device**: the weights are loaded as bfloat16, and Lightning would
+- **One GPU is a mesh of one** (:attr:`micota.config.TrainerConfig.is_sharded`): weights, checkpoints and export take
+  the path of several GPUs.
+- **``bf16-true`` is ``32-true`` for Lightning on one CPU**: the weights are loaded as bfloat16, and Lightning would
   cast the float32 adapters too. In shards, a policy of FSDP2 sets the mixed precision.
 - **Autocast runs without its cache**, which would keep a copy of all weights until the step ends.
 - **Batches stay on the CPU** (``transfer_batch_to_device``): micro-batches move one at a time, and kernels need the
@@ -114,7 +116,7 @@ def fit(
     validation = Validation(metrics, data, trainer_config.validate_every)
     signals = StopOnSignal()
     checkpoints = Checkpoints(
-        folder / CHECKPOINTS, trainer_config.checkpoint_every, node.key, sharded=trainer_config.world_size > 1
+        folder / CHECKPOINTS, trainer_config.checkpoint_every, node.key, sharded=trainer_config.is_sharded
     )
     callbacks = [metrics, validation, signals, checkpoints]  # checkpoints last: they save the state of the others
     if trainer_config.evaluate_every:
@@ -181,7 +183,7 @@ class SftModule(LightningModule):
 
     def configure_model(self) -> None:
         """Shard the model, and read this rank's rows of its weights."""
-        if self.config.world_size > 1:
+        if self.config.is_sharded:
             mesh = self.device_mesh
             assert mesh is not None
             shard(self.objective, mesh["data_parallel"], self.config)
@@ -251,6 +253,13 @@ class SftModule(LightningModule):
             value: torch.Tensor = self.objective(inputs, edges, divisor)
         return value
 
+    def teardown(self, stage: str) -> None:
+        # Before Lightning moves them to the machine's memory, and before the export needs memory.
+        for optimizer in self.trainer.optimizers:
+            optimizer.state.clear()
+        for weight in self._trained():
+            weight.grad = None
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = trained_state(self, checkpoint["state_dict"])
 
@@ -303,7 +312,7 @@ def write_model(loaded: Loaded, tokenizer: Any, folder: Path, config: TrainerCon
         lora.save(loaded.adapted, folder / "adapter", whole, writes=writes)
         weights = lora.merged_weights(loaded.adapted, whole, dtype)
         export_streamed(model, tokenizer, folder, weights, writes=writes, source=source, dtype=dtype)
-    elif config.world_size > 1:
+    elif config.is_sharded:
         weights = whole_weights(model, whole)
         export_streamed(model, tokenizer, folder, weights, writes=writes, source=source, dtype=dtype)
     else:

@@ -1,4 +1,4 @@
-"""Load the model to train: checks first, then its weights, whole on one device or sharded over ranks.
+"""Load the model to train: checks first, then its weights, whole on one CPU or sharded over ranks.
 
 A sharded model is built without weights, sharded, and filled from the files. Each rank reads only its rows of each
 tensor, and no rank ever holds the whole model. safetensors maps files into memory, so unread rows cost nothing.
@@ -80,7 +80,7 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
         memory.memory_bytes(shape, config, inputs.longest, most_tokens),
     )  # fmt: skip
     # No rank reads the whole of a sharded model.
-    if config.world_size > 1:
+    if config.is_sharded:
         fill_later = partial(_fill, model, inputs.location, dtype, spec.seed)
         return Loaded(model, adapted, most_tokens, fill_later, inputs.location, written)
     model = load_model(path, revision, dtype=dtype, attn_implementation=implementation)

@@ -7,16 +7,21 @@ streamed export would each need a workaround.
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.load import _METADATA_FILENAME as METADATA
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import distributed
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -33,18 +38,24 @@ from micota.sft.checkpoints import StreamedCheckpoints, trained_state
 
 
 class Sharding(ModelParallelStrategy):
-    """Lightning's strategy on running ranks; offloaded weights stay on the CPU."""
+    """Lightning's strategy on running ranks, or on this process alone; offloaded weights stay on the CPU."""
 
     def __init__(self, trainer: TrainerConfig) -> None:
-        # Offloaded gradients are summed and saved on the CPU, which NCCL does not support.
-        backend = "gloo" if trainer.accelerator == "cpu" else "cpu:gloo,cuda:nccl" if trainer.cpu_offload else None
         super().__init__(
             data_parallel_size=trainer.world_size,
             tensor_parallel_size=1,
             save_distributed_checkpoint=True,
-            process_group_backend=backend,
+            process_group_backend=backend(trainer),
         )
         self._offloads = trainer.cpu_offload
+        self._is_alone = trainer.world_size == 1
+
+    def setup_environment(self) -> None:
+        if self._is_alone and not distributed.is_initialized():
+            # Lightning would take a port, and leave its number in the environment for the next command.
+            store = distributed.HashStore()  # type: ignore[attr-defined]
+            distributed.init_process_group(self._get_process_group_backend(), store=store, rank=0, world_size=1)
+        super().setup_environment()
 
     def model_to_device(self) -> None:
         if not self._offloads:
@@ -73,15 +84,54 @@ class Sharding(ModelParallelStrategy):
 
 
 def devices(config: TrainerConfig) -> dict[str, Any]:
-    """Settings of Lightning's Trainer for one device, or for the running ranks."""
-    if config.world_size == 1:
+    """Settings of Lightning's Trainer for one CPU process, for one GPU, or for the running ranks."""
+    if not config.is_sharded:
         precision = config.precision if config.precision == "bf16-mixed" else "32-true"
         return {"devices": 1, "precision": precision, "plugins": [StreamedCheckpoints()]}
-    environment: ClusterEnvironment = (
-        SLURMEnvironment(auto_requeue=False) if "WORLD_SIZE" not in os.environ else TorchElasticEnvironment()
-    )
+    environment: ClusterEnvironment
+    if config.world_size == 1:
+        environment = OneProcess()
+    else:
+        is_slurm = "WORLD_SIZE" not in os.environ
+        environment = SLURMEnvironment(auto_requeue=False) if is_slurm else TorchElasticEnvironment()
     ranks = {"devices": config.num_devices, "num_nodes": config.num_nodes, "plugins": [environment]}
     return ranks | {"strategy": Sharding(config)}
+
+
+def backend(trainer: TrainerConfig) -> str | None:
+    """The backend of the process group; None is Lightning's choice for the device."""
+    if trainer.accelerator == "cpu":
+        return "gloo"
+    # Offloaded gradients are summed and saved on the CPU, which NCCL does not support.
+    return "cpu:gloo,cuda:nccl" if trainer.cpu_offload else None
+
+
+@contextmanager
+def in_this_process(trainer: TrainerConfig) -> Iterator[None]:
+    """Leave nothing of a training run of one process to what the command does next, however training ends: neither a
+    process group nor memory of the GPU, which another engine may want whole."""
+    try:
+        yield
+    finally:
+        if trainer.world_size == 1:
+            if distributed.is_initialized():
+                distributed.destroy_process_group()
+            gc.collect()  # Lightning's trainer and module refer to each other
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                torch.cuda.empty_cache()
+
+
+class OneProcess(LightningEnvironment):
+    """The environment of one process without ranks. Lightning's own would set the variables of ranks for good."""
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    def local_rank(self) -> int:
+        return 0
+
+    def teardown(self) -> None: ...
 
 
 def layers(model: Any) -> list[torch.nn.Module]:
@@ -112,6 +162,27 @@ def shard(objective: Any, mesh: DeviceMesh, trainer: TrainerConfig) -> None:
 def local(value: torch.Tensor) -> torch.Tensor:
     """This rank's part of a weight."""
     return value.to_local() if isinstance(value, DTensor) else value
+
+
+@contextmanager
+def gathered(objective: Any) -> Iterator[None]:
+    """Hold whole weights, in the dtype of computation, for calls of the model without its loss (generation).
+
+    Outside of this block FSDP2 gathers the embedding and the output head for calls of ``objective`` alone. Every rank
+    must enter it, after the first training step.
+    """
+    units = [module for module in objective.modules() if isinstance(module, FSDPModule)]
+    for unit in units:
+        unit.unshard()
+    for layer in units[1:]:  # the first is the objective, which has the weights outside of layers
+        layer.set_reshard_after_forward(False, recurse=False)
+    try:
+        yield
+    finally:
+        for layer in units[1:]:
+            layer.set_reshard_after_forward(True, recurse=False)
+        for unit in units:
+            unit.reshard()
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:

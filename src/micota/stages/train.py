@@ -25,6 +25,7 @@ from micota.sft.data import Inputs, tokenise_once
 from micota.sft.fit import fit
 from micota.sft.packing import fits
 from micota.sft.progress import Progress
+from micota.sft.sharding import in_this_process
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +118,8 @@ def read_inputs(store: Store, train_node: AnyNode) -> Inputs:
 def fit_here(work: Work[TrainSpec], progress: Progress) -> None:
     """Train in this process (one rank of a distributed run) and export the model."""
     inputs = read_inputs(work.store, work.node)
-    fitted = fit(work.config, work.node, inputs, work.build.path, progress, writes=not outer_rank())
+    with in_this_process(work.config.trainer):
+        fitted = fit(work.config, work.node, inputs, work.build.path, progress, writes=not outer_rank())
     work.build.counts |= {"examples": fitted.examples, "steps": fitted.steps}
     work.build.counts |= {"dropped_too_long": len(inputs.examples) - len(inputs.chosen)}
     work.build.counts |= {"cut_too_long": inputs.num_cut} if inputs.num_cut else {}
