@@ -21,8 +21,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PRELOAD = [
@@ -144,6 +147,12 @@ class Rank:
         self.send_signal(signal.SIGKILL)
 
 
+def start_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks that this process starts need no seconds for imports; those that a command starts are processes as ever."""
+    names = {name: getattr(subprocess, name) for name in ("PIPE", "DEVNULL", "TimeoutExpired")}
+    monkeypatch.setattr("micota.runtime.launch.subprocess", SimpleNamespace(**names, Popen=Rank))
+
+
 def _leave_coverage() -> None:
     """Measure no coverage: its data file would grow beyond the limit too, and it would print that."""
     coverage = sys.modules.get("coverage")
@@ -166,7 +175,9 @@ def _run(
     os.chdir(cwd)
     sys.argv = [script, *arguments]
     is_module = os.sep not in script
-    if not is_module:
+    if is_module:
+        sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    else:
         sys.path.insert(0, str(Path(script).parent))
     if max_file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, resource.RLIM_INFINITY))

@@ -8,6 +8,12 @@ import signal
 USER_ERROR = 2  # the exit code of a process that ends with a user error
 ERROR = "error: "  # before the one line that a command prints for a user error
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+# In texts of RuntimeErrors: of PyTorch's allocator on CPU, of cuBLAS, and of CUDA itself.
+MEMORY_IS_FULL = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",
+)
 LINES_SHOWN = 200  # of what a failed process printed, the last ones
 
 
@@ -65,6 +71,14 @@ def is_users(error: BaseException) -> bool:
         # Of a file, not of a socket. A write to a full disk names no file.
         return error.filename is not None or error.errno in DISK_IS_FULL
     return isinstance(error, UserError)
+
+
+def is_full_memory(error: BaseException) -> bool:
+    """Whether an exception is about the memory of a device or a process, by its type or its text."""
+    # By name, since torch is not imported here: torch.OutOfMemoryError, which is a RuntimeError.
+    if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in MEMORY_IS_FULL)
 
 
 def text_of(error: BaseException) -> str:

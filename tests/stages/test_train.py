@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import fork_server
@@ -41,9 +40,7 @@ from micota.stages import train
 
 @pytest.fixture(autouse=True)
 def _ranks_are_forks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ranks that this process starts need no seconds for imports; those that a command starts are processes as ever."""
-    names = {name: getattr(subprocess, name) for name in ("PIPE", "DEVNULL", "TimeoutExpired")}
-    monkeypatch.setattr("micota.runtime.launch.subprocess", SimpleNamespace(**names, Popen=fork_server.Rank))
+    fork_server.start_ranks(monkeypatch)
 
 
 def start(config: Config, **how: Any) -> Command:

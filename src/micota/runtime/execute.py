@@ -14,11 +14,12 @@ from micota.artifacts.store import LOG, Build, Manifest, Store
 from micota.config import Config, command_line
 from micota.config.models import models_of
 from micota.console import open_console
-from micota.errors import ArtifactError, MachineError, ModelError, SourceError, text_of
+from micota.errors import ArtifactError, ModelError, SourceError
 from micota.graph import needs_no_model, unique
 from micota.graph.node import AnyNode
 from micota.graph.stage import function, stage_of
 from micota.runtime.distributed import outer_rank
+from micota.runtime.full_memory import explained
 from micota.runtime.placing import engine_note, placed
 from micota.runtime.plan import Task, finished, missing, pending, show_plan, tasks_of
 from micota.runtime.work import Work
@@ -198,8 +199,8 @@ def run_stage(work: Work[Any]) -> None:
     try:
         with naming_keys(work.config):
             stage(work)
-    except torch.OutOfMemoryError as error:
-        raise MachineError(
-            f"{work.node.stage} {work.node.name}: the memory of the GPU is full ({text_of(error)[:200]}); lower "
-            "trainer.micro_batch_rows or trainer.pack_length, engine.batch_size or engine.memory_fraction"
-        ) from error
+    except (RuntimeError, MemoryError) as error:
+        trains = stage_of(work.node).has_ranks
+        if (cause := explained(error, work.config, work.node, trains=trains, rank=outer_rank())) is error:
+            raise
+        raise cause from error

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,15 +28,18 @@ from rich.console import Console
 from micota.artifacts.store import Build, Store
 from micota.config import Config
 from micota.console import quieten
-from micota.errors import ERROR, USER_ERROR, ChildError, StageError, failure, is_users, text_of
+from micota.errors import ERROR, LINES_SHOWN, USER_ERROR, ChildError, StageError, failure, is_users, text_of
 from micota.graph.node import AnyNode
 from micota.runtime.distributed import end_with_parent, stop
+from micota.runtime.full_memory import explained, full_memory, ways
 from micota.runtime.work import Work
 from micota.sft.callbacks import StoppedError, stop_signals
+from micota.sft.failures import PATIENCE_S, RECORDS, Failure, record, recorded
 from micota.sft.progress import Progress
 from micota.tracking import NoRun
 
 HANDOVER = "ranks.pickle"
+FAILURES = "ranks.failed.jsonl"
 MARK = "micota-event "  # before each event on the stdout of rank 0
 
 
@@ -47,10 +51,11 @@ def launch(config: Config, node: AnyNode, build: Build, progress: Progress, modu
         module: the main program of each process; it calls ``run_rank``.
 
     Raises:
-        StageError: a rank failed with a user error, or was killed.
-        ChildError: a rank failed with another exception; the text has its traceback.
+        StageError: the rank that failed first did so with a user error, or was killed.
+        ChildError: it failed with another exception; the text has its traceback.
     """
-    handover = build.path / HANDOVER
+    handover, failures = build.path / HANDOVER, build.path / FAILURES
+    failures.unlink(missing_ok=True)  # of a run that failed before
     handover.write_bytes(pickle.dumps((config, node)))
     with ExitStack() as stack:
         errors = [
@@ -69,7 +74,7 @@ def launch(config: Config, node: AnyNode, build: Build, progress: Progress, modu
                 _take(json.loads(line.removeprefix(MARK)), build, progress)
         codes = [process.wait() for process in processes]
         if any(codes):
-            _fail(codes, errors, first.result())
+            _fail(config, node, codes, errors, first.result(), recorded(failures))
     for file in [handover, *(build.path / f"rank{rank}.txt" for rank in range(config.trainer.num_devices))]:
         file.unlink()
 
@@ -84,6 +89,7 @@ def _start(config: Config, handover: Path, errors: list[Any], module: str) -> It
         "MASTER_PORT": str(port),
         "WORLD_SIZE": str(world),
         "LOCAL_WORLD_SIZE": str(world),
+        RECORDS: str(handover.with_name(FAILURES)),
     }
     common["OMP_NUM_THREADS"] = str(config.num_threads or os.environ.get("OMP_NUM_THREADS", 1))
     for rank in range(world):
@@ -115,9 +121,11 @@ def _end_with_the_first_that_fails(processes: list[subprocess.Popen[str]], first
     for rank, process in enumerate(processes):
         threading.Thread(target=wait_for, args=(rank, process), daemon=True).start()
     first.result()
+    deadline = time.monotonic() + PATIENCE_S
     for process in processes:
         try:
-            process.wait(timeout=10)  # it may fail for the same reason and print its error
+            # It may fail for the same reason, and print its error.
+            process.wait(timeout=max(0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             process.kill()
 
@@ -158,27 +166,42 @@ def _take(event: dict[str, Any], build: Build, progress: Progress) -> None:
         build.metrics |= event["metrics"]
 
 
-def _fail(codes: list[int], errors: list[Any], first: int) -> NoReturn:
-    """Raise the error of ranks that failed: the user error of one, or the tracebacks of all.
+def _fail(
+    config: Config, node: AnyNode, codes: list[int], errors: list[Any], first: int, failures: list[Failure]
+) -> NoReturn:
+    """Raise the error of the rank that failed first.
+
+    Args:
+        errors: of each rank the file of its stderr.
+        first: the rank that ended first of those that failed.
+        failures: records of the ranks that left one, the first failure first.
 
     Raises:
-        StageError: a rank failed with a user error, or was killed.
-        ChildError: a rank failed with another exception.
+        StageError: the rank failed with a user error, or was killed.
+        MachineError: its memory was full.
+        ChildError: it failed with another exception; the text has its traceback.
     """
     printed = []
     for file in errors:
         file.seek(0)
         printed.append(file.read())
-    for code, text in zip(codes, printed, strict=True):
+    for text in printed:
         for line in text.splitlines():
-            if code == USER_ERROR and line.startswith(ERROR):
-                raise StageError(line.removeprefix(ERROR))
             if line.startswith("stopped by "):
                 stop(128 + int(line.rsplit(" ", 1)[1]), line.rsplit(",", 1)[0])
     if codes[first] < 0:  # killed, for want of memory or by a user: errors of the others say that they lost it
         raise failure(f"training process {first}", codes[first], "")
-    failed = [(rank, code) for rank, code in enumerate(codes) if code > 0]  # those killed waited for one that failed
-    raise ChildError("\n".join(str(failure(f"training process {rank}", code, printed[rank])) for rank, code in failed))
+    failed = failures[0].rank if failures else first
+    if failures and failures[0].full_memory:
+        raise full_memory(failures[0].full_memory, node, ways(config.trainer), failed)
+    for line in printed[failed].splitlines():
+        if codes[failed] == USER_ERROR and line.startswith(ERROR):
+            raise StageError(line.removeprefix(ERROR))
+    text = printed[failed]
+    if failures and failures[0].text.strip().splitlines()[-1] not in text:  # it had to be ended before it printed that
+        text = failures[0].text
+    lines = "\n".join(text.strip().splitlines()[-LINES_SHOWN:])
+    raise ChildError(f"training process {failed} failed before the others:\n{lines}")
 
 
 class Events:
@@ -213,8 +236,11 @@ def run_rank(fit: Callable[[Work[Any], Events], None]) -> None:
         print(f"{stopped}, {int(stopped.signum)}", file=sys.stderr)
         sys.exit(128 + stopped.signum)
     except Exception as error:
-        if not is_users(error):
+        cause = explained(error, config, node, trains=True, rank=events.rank)
+        if not is_users(cause):
+            record(error)
             raise
-        print(ERROR + text_of(error), file=sys.stderr)
+        print(ERROR + text_of(cause), file=sys.stderr, flush=True)
+        record(cause)
         sys.exit(USER_ERROR)
     events.send(counts=build.counts, metrics=build.metrics)

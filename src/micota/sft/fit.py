@@ -59,6 +59,7 @@ from micota.sft.checkpoints import Checkpoints, trained_state
 from micota.sft.cpu_kernels import use_cpu_kernels
 from micota.sft.data import Inputs, SftDataModule, Step
 from micota.sft.eval_during_training import EvalDuringTraining
+from micota.sft.failures import RecordFailure
 from micota.sft.learning_rate import learning_rate_factor
 from micota.sft.loading import Loaded, device_of, load
 from micota.sft.memory import Shape, peak_flops
@@ -118,9 +119,15 @@ def fit(
     checkpoints = Checkpoints(
         folder / CHECKPOINTS, trainer_config.checkpoint_every, node.key, sharded=trainer_config.is_sharded
     )
-    callbacks = [metrics, validation, signals, checkpoints]  # checkpoints last: they save the state of the others
+    callbacks = [
+        RecordFailure(),
+        metrics,
+        validation,
+        signals,
+        checkpoints,
+    ]  # checkpoints last: they save the state of the others
     if trainer_config.evaluate_every:
-        callbacks.insert(2, EvalDuringTraining(metrics, config, node, loaded.model, inputs.tokenizer))
+        callbacks.insert(3, EvalDuringTraining(metrics, config, node, loaded.model, inputs.tokenizer))
 
     progress.begin(len(data.steps))
     trainer = Trainer(
