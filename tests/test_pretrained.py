@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import SMALL
+from transformers import Gemma3TextConfig, MambaConfig, Phi3Config
 
 from micota.data.sources import model_folder
 from micota.errors import ModelError, SourceError
-from micota.pretrained import ACCEPTED, load_config, load_model, load_tokenizer, reading
+from micota.pretrained import ACCEPTED, context_of, load_config, load_model, load_tokenizer, reading, rope_border
 from micota.runtime.execute import naming_keys
 
 
@@ -103,3 +104,12 @@ def test_commands_print_the_error_on_one_line(
     key = next(override for override in overrides if ".path=" in override).partition("=")[0]
     assert finished.stderr.startswith(f"error: {key}='does/not-exist'")
     assert finished.stderr.count("\n") == 1 and ACCEPTED in finished.stderr
+
+
+def test_the_context_and_the_border_of_longrope_are_those_of_the_config() -> None:
+    factors = [1.0] * 48
+    rope = {"rope_type": "longrope", "short_factor": factors, "long_factor": factors, "rope_theta": 1e4}
+    long = Phi3Config(max_position_embeddings=131072, original_max_position_embeddings=4096, rope_parameters=rope)
+    assert (context_of(long), rope_border(long)) == (131072, 4096)
+    assert (context_of(Phi3Config(max_position_embeddings=4096)), rope_border(Phi3Config())) == (4096, None)
+    assert rope_border(Gemma3TextConfig()) is None and context_of(MambaConfig()) is None

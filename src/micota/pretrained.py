@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
@@ -80,6 +80,24 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
     """
     with reading(path, revision, "config.json"):
         return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+
+
+def context_of(settings: Any) -> int | None:
+    """The longest sequence of a model in tokens, by its config as transformers has it; None without such a limit."""
+    longest = getattr(settings.get_text_config(), "max_position_embeddings", None)
+    return None if longest is None else int(longest)
+
+
+def rope_border(settings: Any) -> int | None:
+    """The length in tokens above which longrope (arXiv 2402.13753) uses its other factors; None for other models.
+
+    transformers takes the factors of the longest sequence for all of a batch, so that one on the other side of the
+    border would get positions that it never has alone.
+    """
+    rope = getattr(settings.get_text_config(), "rope_parameters", None) or {}
+    every = rope.values() if rope and all(isinstance(value, Mapping) for value in rope.values()) else [rope]
+    borders = [kind.get("original_max_position_embeddings") for kind in every if kind.get("rope_type") == "longrope"]
+    return next((int(border) for border in borders if border is not None), None)
 
 
 def load_model(path: str | Path, revision: str | None = None, **options: Any) -> Any:

@@ -46,6 +46,18 @@ def test_a_template_that_refuses_a_role_is_one_line() -> None:
         prompt_text(Strict(), "1+1", Prompt(template="{problem}", system="Be brief."))
 
 
+def test_a_prompt_of_which_the_template_leaves_out_a_text_is_refused() -> None:
+    class Silent(Tokenizer):
+        def apply_chat_template(self, conversation: list[dict[str, str]], **_: Any) -> str:
+            return "".join(turn["content"] for turn in conversation if turn["role"] == "user")
+
+    assert prompt_text(Silent(), "1+1", Prompt(template="{problem}", system=None)) == "1+1"
+    with pytest.raises(
+        ConfigError, match=r"leaves out the text of 'system' \('Be brief.'\); accepted: .*prompt.system"
+    ):
+        prompt_text(Silent(), "1+1", Prompt(template="{problem}", system="Be brief."))
+
+
 def test_one_prompt_for_all_unless_the_papers_prompts_are_chosen(composed: Callable[..., Any]) -> None:
     chat, plain = composed("generate"), composed("generate", "prompt=paper")
     for config, is_one in ((chat, True), (plain, False)):

@@ -20,6 +20,12 @@ def test_a_sequence_longer_than_a_batch_is_a_batch() -> None:
     assert batches([], 10) == []
 
 
+def test_no_batch_has_lengths_on_both_sides_of_a_border() -> None:
+    lengths = [5, 12, 11, 10, 9, 2]
+    assert batches(lengths, 100) == [[1, 2, 3, 4, 0, 5]]
+    assert batches(lengths, 100, border=10) == [[1, 2], [3, 4, 0, 5]]
+
+
 def test_one_sequence_a_row_with_the_prompt_and_the_padding_unlabelled() -> None:
     batch = batch_of([Tokens(ids=[7, 8, 9], num_prompt=1), Tokens(ids=[5, 6], num_prompt=1)], torch.device("cpu"))
     assert batch["input_ids"].tolist() == [[7, 8, 9], [5, 6, 0]]

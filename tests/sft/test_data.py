@@ -12,7 +12,7 @@ from micota.data.sources import model_folder
 from micota.errors import ConfigError
 from micota.records import Example
 from micota.sft.data import SftDataModule, Steps, TokenTable, check, split, tokenise_once
-from micota.sft.packing import IGNORED, Tokens
+from micota.sft.packing import IGNORED, Tokens, borders
 
 CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_length=20)
 
@@ -110,6 +110,22 @@ def test_a_batch_may_be_of_packs() -> None:
     assert [len(step) for step in single] == [4] * 6
     plain = SftDataModule(tokens(*[5] * 8), replace(sft, batch_of="examples"), CPU, seed=0).steps
     assert [len(step) for step in plain] == [2] * 12
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_no_micro_batch_has_lengths_on_both_sides_of_a_border(world_size: int) -> None:
+    """Longrope takes the factors of the largest position of a batch, padding too."""
+    sequences = tokens(9, 14, 11, 8, 6, 10, 19, 3)
+    trainer = replace(CPU, micro_batch_rows=2)
+    shares = [Steps(sequences, [[*range(8)]], trainer, 0, (rank, world_size), border=10)[0]
+              for rank in range(world_size)]  # fmt: skip
+    assert len({len(share.micro_batches) for share in shares}) == 1
+    sides: dict[bool, list[int]] = {False: [], True: []}
+    for batch in (batch for share in shares for batch in share.micro_batches):
+        ids = batch["input_ids"].flatten().split(borders(batch["position_ids"])["lengths"])
+        learnt = [len(row) for row in ids if row.any()]
+        sides[int(batch["position_ids"].max()) >= 10] += learnt
+    assert sorted(sides[False]) == [3, 6, 8, 9, 10] and sorted(sides[True]) == [11, 14, 19]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])

@@ -11,7 +11,7 @@ from micota.data.sources import model_folder
 from micota.errors import ConfigError
 from micota.records import Example
 from micota.sft.data import TokenTable
-from micota.sft.packing import IGNORED, Tokens, borders, collate, fits, pack, tokenise
+from micota.sft.packing import IGNORED, Tokens, borders, collate, fits, lay_out, pack, tokenise
 
 
 def sequences(count: int = 9) -> list[Tokens]:
@@ -152,3 +152,8 @@ def test_borders_are_those_of_every_sequence_and_of_padding() -> None:
     edges = borders(batch["position_ids"])
     assert edges["lengths"] == [6, 3, 4, 5] and edges["max_length_q"] == 6
     assert edges["cu_seq_lens_q"].tolist() == [0, 6, 9, 13, 18] and edges["cu_seq_lens_q"].dtype == torch.int32
+
+
+def test_positions_of_padding_are_no_larger_than_those_of_sequences() -> None:
+    batch = lay_out([Tokens(ids=[1] * 4, num_prompt=1) for _ in range(4)], [[0, 1, 2], [3]])
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3] * 3] * 2

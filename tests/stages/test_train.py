@@ -295,6 +295,37 @@ def test_tokens_are_cached_by_content(prepared: Prepared, monkeypatch: pytest.Mo
     assert data.tokenizer_content(tokenizer) != before
 
 
+def test_what_the_model_has_no_positions_for_is_dropped_and_counted(
+    prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(model_folder("bundled:student"), source)
+    settings = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(settings | {"max_position_embeddings": 40}))
+    config = prepared(f"student.path={source}")
+    inputs = train.read_inputs(Store(config.artifacts), graph.trained(config, "student"))
+    assert inputs.longest <= 40 and 0 < inputs.num_beyond_context == 40 - len(inputs.chosen)
+    assert f"{inputs.num_beyond_context} examples are longer than the model's context of 40 tokens" in caplog.text
+    cut = prepared(f"student.path={source}", "student.sft.overlong=cut")
+    inputs = train.read_inputs(Store(cut.artifacts), graph.trained(cut, "student"))
+    assert inputs.longest == 40 and len(inputs.chosen) == 40 and inputs.num_cut and not inputs.num_beyond_context
+    (source / "config.json").write_text(json.dumps(settings | {"max_position_embeddings": 8}))
+    config = prepared(f"student.path={source}")
+    with pytest.raises(ConfigError, match="no example fits the 8 tokens of the model's context"):
+        train.read_inputs(Store(config.artifacts), graph.trained(config, "student"))
+
+
+def test_a_tokenizer_that_loses_texts_is_refused_before_training(prepared: Prepared, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(model_folder("bundled:student"), source)
+    content = json.loads((source / "tokenizer.json").read_text())
+    content["normalizer"] = {"type": "Replace", "pattern": {"String": "9"}, "content": "8"}
+    (source / "tokenizer.json").write_text(json.dumps(content))
+    config = prepared(f"student.path={source}")
+    with pytest.raises(ConfigError, match=rf"tokenizer of {source} .* does not give texts back"):
+        train.read_inputs(Store(config.artifacts), graph.trained(config, "student"))
+
+
 def change_rows(config: Config, change: Callable[[Example], Example]) -> None:
     """Rewrite the data artifact, as a user with another file would."""
     [path] = Path(config.artifacts).glob("data/*/data.jsonl")

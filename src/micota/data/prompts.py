@@ -7,6 +7,7 @@ import re
 from typing import Any, NamedTuple, Protocol
 
 from micota.artifacts.jsonl import SURROGATE
+from micota.data.turns import left_out
 from micota.errors import ConfigError, SourceError
 
 
@@ -54,7 +55,8 @@ def prompt_text(tokenizer: Tokenizer, problem: str, prompt: Prompt) -> str:
     """Return the exact text of a prompt: a rendered chat, or the plain text if ``prompt.as_chat`` is false.
 
     Raises:
-        ConfigError: the chat template cannot render the prompt, as that of Gemma 2 with a system text.
+        ConfigError: the chat template cannot render the prompt, as that of Gemma 2 with a system text, or leaves out a
+            text of it.
     """
     from jinja2 import TemplateError
 
@@ -62,13 +64,20 @@ def prompt_text(tokenizer: Tokenizer, problem: str, prompt: Prompt) -> str:
     if not prompt.as_chat:
         return "\n".join(turn["content"] for turn in conversation)
     try:
-        return render(tokenizer, conversation)
+        rendered = render(tokenizer, conversation)
     except (TemplateError, TypeError, ValueError) as error:
         name = getattr(tokenizer, "name_or_path", "") or "the model"
         raise ConfigError(
             f"the chat template of {name} cannot render a prompt with the roles {[t['role'] for t in conversation]} "
             f"({error}); accepted: prompts that it renders, as with prompt.system=null, or chat_template=FILE"
         ) from error
+    if (turn := left_out(rendered, conversation)) is not None:
+        name = getattr(tokenizer, "name_or_path", "") or "the model"
+        raise ConfigError(
+            f"the chat template of {name} leaves out the text of {turn['role']!r} ({turn['content'][:60]!r}); "
+            "accepted: prompts that it renders, as with prompt.system=null, or chat_template=FILE"
+        )
+    return rendered
 
 
 def token_ids(tokenizer: Any, text: str) -> list[int]:

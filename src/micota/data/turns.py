@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from micota.errors import ConfigError
 
+_THOUGHT = re.compile(r".*</\w+>", re.DOTALL)
 ANSWER = "Vq7 Zk3"  # a text that no template has; its place shows what the template writes after an answer
 
 
@@ -58,6 +61,25 @@ def _after_answer(tokenizer: Any) -> str:
     except (TemplateError, TypeError, ValueError, LookupError, AttributeError):
         return ""
     return rendered.rpartition(ANSWER)[2] if ANSWER in rendered else ""
+
+
+def left_out(rendered: str, conversation: Sequence[Mapping[str, str]]) -> Mapping[str, str] | None:
+    """The first message whose content a rendered conversation lacks; None if it has all of them.
+
+    Templates may trim texts, and drop the thoughts of earlier answers.
+    """
+    texts = [turn["content"].strip() for turn in conversation]
+    shortened = [
+        _THOUGHT.sub("", text).strip() if turn["role"] == "assistant" else text
+        for turn, text in zip(conversation, texts, strict=True)
+    ]
+    for turn, text, short in zip(conversation, texts, shortened, strict=True):
+        if not text or rendered.count(text) >= sum(other.count(text) for other in texts):
+            continue
+        # A text may occur in another turn too: as many times as in all of them, it is nowhere left out.
+        if not short or rendered.count(short) < sum(other.count(short) for other in shortened):
+            return turn
+    return None
 
 
 def without_end(text: str, tokenizer: Any, end: TurnEnd) -> str:

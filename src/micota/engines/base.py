@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from micota.config import SamplingConfig
 from micota.limits import Account
-from micota.pretrained import load_config
+from micota.pretrained import context_of, load_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,4 +88,6 @@ class Priced(Protocol):
 
 def context_tokens(folder: str, revision: str | None) -> int:
     """The longest prompt + completion in tokens, by the config of the model."""
-    return int(load_config(folder, revision).get_text_config().max_position_embeddings)
+    longest = context_of(load_config(folder, revision))
+    assert longest is not None, f"{folder}: its config has no max_position_embeddings"
+    return longest

@@ -9,13 +9,18 @@ import torch
 from micota.sft.packing import Batch, Tokens, lay_out
 
 
-def batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Indices by length, longest first, in batches of at most ``max_tokens`` positions with padding (or of one row)."""
+def batches(lengths: Sequence[int], max_tokens: int, border: int | None = None) -> list[list[int]]:
+    """Indices by length, longest first, in batches of at most ``max_tokens`` positions with padding (or of one row).
+
+    Args:
+        border: of :func:`micota.pretrained.rope_border`: no batch has lengths on both sides of it.
+    """
     result: list[list[int]] = []
     width = 0
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        crosses = border is not None and lengths[index] <= border < width
         # The first of a batch is its longest, and all others are padded to it.
-        if result and width * (len(result[-1]) + 1) <= max_tokens:
+        if result and not crosses and width * (len(result[-1]) + 1) <= max_tokens:
             result[-1].append(index)
         else:
             result.append([index])

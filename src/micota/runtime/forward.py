@@ -56,6 +56,7 @@ def read_sequences(
     row_type: Callable[..., Row],
     sequences: Sequence[Tokens],
     rows_of: Callable[[list[int]], list[Row]],
+    border: int | None = None,
 ) -> list[Row]:
     """The rows of all sequences, in their order. They are also written to ``file`` of the artifact.
 
@@ -65,6 +66,7 @@ def read_sequences(
 
     Args:
         rows_of: returns the rows of one batch for the indices of its sequences.
+        border: of :func:`micota.pretrained.rope_border`, for the model of the forward passes.
     """
     path, trainer = work.build.path / file, work.config.trainer
     appender = JsonlAppender(path)
@@ -76,7 +78,7 @@ def read_sequences(
     began, tokens = time.perf_counter(), 0
     with progress_bar(work.console, work.build.path) as bar:
         task = bar.add_task(work.node.name, total=len(sequences), completed=len(rows), note="")
-        for batch in batches(lengths, max_tokens):
+        for batch in batches(lengths, max_tokens, border):
             missing = {index for index in batch if index not in rows}
             if not missing:
                 continue

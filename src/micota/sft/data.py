@@ -190,7 +190,8 @@ class Inputs:
     """The inputs of a training run.
 
     ``location`` is the folder or hub id of the model, and its revision. ``chosen`` has the indices of the examples that
-    are not too long. ``num_cut`` examples were cut.
+    are not too long. ``num_cut`` examples were cut; ``num_beyond_context`` were dropped since the model has positions
+    for fewer tokens, although ``max_tokens`` admits them. ``border`` is that of :func:`micota.pretrained.rope_border`.
     """
 
     tokenizer: Any
@@ -199,6 +200,8 @@ class Inputs:
     tokens: TokenTable
     chosen: list[int]
     num_cut: int = 0
+    num_beyond_context: int = 0
+    border: int | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -236,13 +239,16 @@ class Steps(Dataset[Step]):
         trainer: TrainerConfig,
         seed: int,
         ranks: tuple[int, int] = (0, 1),
+        border: int | None = None,
     ) -> None:
-        """``ranks``: the index of this rank and the number of ranks."""
+        """``ranks``: the index of this rank and the number of ranks. ``border``: of ``pretrained.rope_border``; no
+        micro-batch has lengths on both sides of it."""
         self.sequences = sequences
         self.steps = steps
         self.trainer = trainer
         self.seed = seed
         self.rank, self.world_size = ranks
+        self.border = border
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -250,13 +256,25 @@ class Steps(Dataset[Step]):
     def __getitem__(self, index: int) -> Step:
         chosen = [self.sequences[i] for i in self.steps[index]]
         lengths = [len(tokens.ids) for tokens in chosen]
-        rounds = balance(lengths, self.trainer.pack_length, self.trainer.micro_batch_rows, self.world_size)
+        rounds = self._rounds(lengths)
         # A rank for which a round has no sequence takes part with an empty micro-batch.
         mine = [lay_out(chosen, ranks[self.rank]) if ranks[self.rank] else _nothing() for ranks in rounds]
         # The number of labels divides the loss of the step.
         supervised = sum(tokens.num_supervised for tokens in chosen)
         [seed] = np.random.SeedSequence([self.seed, index, self.rank]).generate_state(1).tolist()
         return Step(self.steps[index], mine, supervised, lengths, seed)
+
+    def _rounds(self, lengths: list[int]) -> list[list[list[list[int]]]]:
+        """The rows of every round and rank, as indices of sequences."""
+        sides: dict[bool, list[int]] = {}
+        for index, length in enumerate(lengths):
+            sides.setdefault(self.border is not None and length > self.border, []).append(index)
+        return [
+            [[[side[place] for place in row] for row in rows] for rows in ranks]
+            for _, side in sorted(sides.items(), reverse=True)  # the longest first, as in balance
+            for ranks in balance([lengths[index] for index in side], self.trainer.pack_length,
+                                 self.trainer.micro_batch_rows, self.world_size)
+        ]  # fmt: skip
 
 
 def _nothing() -> Batch:
@@ -295,14 +313,16 @@ class SftDataModule(LightningDataModule):
         seed: int,
         chosen: Sequence[int] | None = None,
         problems: Sequence[Hashable] | None = None,
+        border: int | None = None,
     ) -> None:
         """``chosen`` has the indices of the sequences to use; by default all. ``problems`` has the problem of each
-        sequence; by default each has its own."""
+        sequence; by default each has its own. ``border``: as for :class:`Steps`."""
         super().__init__()
         self.sequences = sequences
         chosen = range(len(sequences)) if chosen is None else chosen
         self.config = trainer
         self.seed = seed
+        self.border = border
         problems = range(len(sequences)) if problems is None else problems
         parts = split([problems[i] for i in chosen], sft.validation_fraction, seed)
         kept, validation = ([chosen[i] for i in part] for part in parts)
@@ -331,4 +351,4 @@ class SftDataModule(LightningDataModule):
     def _of_this_rank(self, steps: list[list[int]]) -> Steps:
         assert self.trainer is not None
         ranks = self.trainer.global_rank, self.trainer.world_size
-        return Steps(self.sequences, steps, self.config, self.seed, ranks)
+        return Steps(self.sequences, steps, self.config, self.seed, ranks, self.border)

@@ -101,7 +101,9 @@ def fit(
     seed_everything(spec.seed, verbose=False)
 
     # Checks of data, memory and disk come before the weights are read, and the export is rehearsed before step 1.
-    data = SftDataModule(inputs.tokens, spec.sft, trainer_config, spec.seed, inputs.chosen, inputs.problems)
+    data = SftDataModule(
+        inputs.tokens, spec.sft, trainer_config, spec.seed, inputs.chosen, inputs.problems, inputs.border
+    )
     loaded = load(inputs, spec, trainer_config, folder)
     use_cpu_kernels(loaded.model, trainer_config)
     if writes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,11 +10,10 @@ import torch
 from jinja2 import TemplateError
 
 from micota.data.prompts import prefilled, render, token_ids
-from micota.data.turns import TurnEnd, end_of_turn, without_end
+from micota.data.turns import TurnEnd, end_of_turn, left_out, without_end
 from micota.errors import ConfigError
 from micota.records import Example
 
-_THOUGHT = re.compile(r".*</\w+>", re.DOTALL)
 IGNORED = -100  # label of positions without loss, as in torch.nn.functional.cross_entropy
 
 
@@ -85,21 +83,12 @@ def check_turns(rendered: str, example: Example) -> None:
     Raises:
         ConfigError: the text names the role and the turn.
     """
-    # Templates trim texts, and drop the thoughts of earlier answers.
-    texts = [turn["content"].strip() for turn in example.messages]
-    shortened = [
-        _THOUGHT.sub("", text).strip() if turn["role"] == "assistant" else text
-        for turn, text in zip(example.messages, texts, strict=True)
-    ]
-    for turn, text, short in zip(example.messages, texts, shortened, strict=True):
-        if not text or rendered.count(text) >= sum(other.count(text) for other in texts):
-            continue
-        # A text may occur in another turn too: as many times as in all of them, it is nowhere left out.
-        if not short or rendered.count(short) < sum(other.count(short) for other in shortened):
-            raise ConfigError(
-                f"the chat template leaves out the turn of {turn['role']!r} ({turn['content'][:60]!r}) of problem "
-                f"{example.problem_id!r}; accepted: roles that it renders, most often system, user and assistant"
-            )
+    turn = left_out(rendered, example.messages)
+    if turn is not None:
+        raise ConfigError(
+            f"the chat template leaves out the turn of {turn['role']!r} ({turn['content'][:60]!r}) of problem "
+            f"{example.problem_id!r}; accepted: roles that it renders, most often system, user and assistant"
+        )
 
 
 def _pieces(tokenizer: Any, example: Example, rendered: str, end: TurnEnd) -> list[tuple[str, bool]]:
@@ -194,7 +183,9 @@ def lay_out(sequences: Sequence[Tokens], rows: Sequence[Sequence[int]]) -> Batch
     width = max(sum(len(sequences[index].ids) for index in row) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     labels = torch.full((len(rows), width), IGNORED, dtype=torch.long)
-    # The padding at the end of a row is a separate sequence, so that nothing attends to it.
+    # The padding at the end of a row is separate sequences, so that nothing attends to it. None is longer than the
+    # longest sequence: rotary embeddings may depend on the largest position (longrope).
+    longest = max(len(sequences[index].ids) for row in rows for index in row)
     positions = torch.zeros(len(rows), width, dtype=torch.long)
     for number, row in enumerate(rows):
         start = 0
@@ -209,7 +200,7 @@ def lay_out(sequences: Sequence[Tokens], rows: Sequence[Sequence[int]]) -> Batch
             for gap_start, gap_end in tokens.gaps:
                 labels[number, start + gap_start - 1 : start + gap_end - 1] = IGNORED
             start += length
-        positions[number, start:] = torch.arange(width - start)
+        positions[number, start:] = torch.arange(width - start) % longest
     return {"input_ids": ids, "position_ids": positions, "labels": labels}
 
 

@@ -9,6 +9,7 @@ from micota.artifacts.jsonl import read_jsonl
 from micota.errors import ArtifactError
 from micota.forward.nll import completion_nll
 from micota.graph.specs import LikelihoodSpec
+from micota.pretrained import rope_border
 from micota.records import BPC, DATA, Example, ExampleScore
 from micota.runtime.forward import open_model, open_tokenizer, read_sequences
 from micota.runtime.inputs import input_path
@@ -45,7 +46,7 @@ def likelihood(work: Work[LikelihoodSpec]) -> None:
             num_tokens=len(tokens[index].ids) - tokens[index].num_prompt,
         )
 
-    rows = read_sequences(work, BPC, ExampleScore, tokens, rows_of)
+    rows = read_sequences(work, BPC, ExampleScore, tokens, rows_of, rope_border(model.config))
     work.build.counts["examples"] = len(rows)
     work.build.metrics |= asdict(bits_of(rows))
     work.run.log({"data/bits_per_byte": work.build.metrics["bits_per_byte"]})

@@ -12,6 +12,7 @@ from micota.data.turns import end_of_turn
 from micota.forward.token_ranks import token_ranks
 from micota.graph import CompletionsSpec
 from micota.graph.specs import RankShiftSpec
+from micota.pretrained import rope_border
 from micota.records import COMPLETIONS, RANKS, TOKEN_SHIFTS, Completion, RankedResponse
 from micota.runtime.forward import open_model, open_tokenizer, read_sequences
 from micota.runtime.inputs import input_path
@@ -41,7 +42,7 @@ def rank_shift(work: Work[RankShiftSpec]) -> None:
             ranks=ranks,
         )
 
-    ranked = read_sequences(work, RANKS, RankedResponse, tokens, rows_of)
+    ranked = read_sequences(work, RANKS, RankedResponse, tokens, rows_of, rope_border(model.config))
     shifts = token_shifts(ranked, lambda token: str(tokenizer.decode([token])))
     write_jsonl(work.build.path / TOKEN_SHIFTS, shifts)
     total = sum(row.count for row in shifts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from rich.progress import Progress as Progressbar
@@ -12,9 +12,11 @@ from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.store import Store
 from micota.config import Config
 from micota.console import progress_bar
+from micota.data.round_trip import check_round_trip
 from micota.errors import ConfigError
 from micota.graph import TrainSpec
 from micota.graph.node import AnyNode, Node
+from micota.pretrained import context_of, load_config, rope_border
 from micota.records import DATA, Example
 from micota.runtime.distributed import check_launch, outer_rank, stop
 from micota.runtime.inputs import check_device, close_engine, input_path, model_location, tokenizer_for
@@ -27,6 +29,7 @@ from micota.sft.packing import fits
 from micota.sft.progress import Progress
 from micota.sft.sharding import in_this_process
 
+CHECKED = 32  # first examples whose texts the tokenizer must give back
 logger = logging.getLogger(__name__)
 
 
@@ -105,14 +108,30 @@ def read_inputs(store: Store, train_node: AnyNode) -> Inputs:
     examples = read_jsonl(path, Example)
     cache = store.root / "cache" / "tokens"
     tokens = tokenise_once(tokenizer, examples, manifest.files[DATA]["sha256"], cache)
+    settings = load_config(*location)
+    # A model has no positions beyond its context, or such that it was never trained on.
+    context = context_of(settings)
+    longest = min(spec.sft.max_tokens, context or spec.sft.max_tokens)
     uncut = tokens
     if spec.sft.overlong == "cut":
-        tokens = uncut.cut(spec.sft.max_tokens)
+        tokens = uncut.cut(longest)
     num_cut = sum(before > after for before, after in zip(uncut.lengths, tokens.lengths, strict=True))
-    chosen = fits(tokens.lengths, spec.sft.max_tokens)
+    chosen = fits(tokens.lengths, longest)
+    num_beyond = len(fits(tokens.lengths, spec.sft.max_tokens)) - len(chosen)
+    if not chosen and longest < spec.sft.max_tokens:
+        raise ConfigError(f"no example fits the {longest} tokens of the model's context; accepted: shorter examples")
     if not chosen:
         raise ConfigError(f"no example fits sft.max_tokens={spec.sft.max_tokens}; raise it")
-    return Inputs(tokenizer, location, examples, tokens, chosen, num_cut)
+    if num_beyond:
+        logger.warning("%d examples are longer than the model's context of %d tokens: dropped", num_beyond, longest)
+    check_round_trip(tokenizer, _texts(examples[index] for index in chosen[:CHECKED]))
+    return Inputs(tokenizer, location, examples, tokens, chosen, num_cut, num_beyond, rope_border(settings))
+
+
+def _texts(examples: Iterable[Example]) -> Iterator[str]:
+    for example in examples:
+        yield from (turn["content"] for turn in example.messages)
+        yield example.completion
 
 
 def fit_here(work: Work[TrainSpec], progress: Progress) -> None:
@@ -122,6 +141,8 @@ def fit_here(work: Work[TrainSpec], progress: Progress) -> None:
         fitted = fit(work.config, work.node, inputs, work.build.path, progress, writes=not outer_rank())
     work.build.counts |= {"examples": fitted.examples, "steps": fitted.steps}
     work.build.counts |= {"dropped_too_long": len(inputs.examples) - len(inputs.chosen)}
+    if inputs.num_beyond_context:
+        work.build.counts["dropped_beyond_context"] = inputs.num_beyond_context
     work.build.counts |= {"cut_too_long": inputs.num_cut} if inputs.num_cut else {}
     work.build.metrics["loss"] = fitted.loss
     if fitted.validation_loss is not None:
