@@ -43,7 +43,7 @@ def _compare(gold: Gold, prediction: str, equivalent: Equivalent) -> bool | None
     if len(prediction) > MAX_CHARS or not text:
         return None
     if gold.kind == "text":
-        return same_text(gold, text)
+        return same_text(gold, text.upper() if re.fullmatch("[a-z]", text) and is_option(gold.text) else text)
     return _same_as_number(gold, text) or _same_mathematics(gold, text, equivalent)
 
 

@@ -17,7 +17,7 @@ def same_list(gold: Node, node: Node, comparison: Comparison) -> bool | None:
     wanted = members(gold)
     given = members(node)
     if len(given) != len(wanted) and wanted:  # the empty set has no member to wrap
-        given = _unwrapped(node, wanted)
+        given = _unwrapped(node, wanted, opens="[" if gold.head == "set" else "([")
     if len(given) != len(wanted):
         return False
     given = _without_indices(wanted, given)
@@ -83,13 +83,19 @@ def _with_sign(node: Node, sign: int) -> Node:
     return node._replace(args=tuple(_with_sign(part, sign) for part in node.args))
 
 
-def _unwrapped(node: Node, wanted: list[Node]) -> list[Node]:
-    """``(1, 2, 3)`` or ``[1, 2, 3]`` as a list, where the gold's members are no tuples."""
+def _unwrapped(node: Node, wanted: list[Node], opens: str) -> list[Node]:
+    """``(1, 2, 3)`` or ``[1, 2, 3]`` as a list, where the gold's members are no tuples; in one of the brackets
+    ``opens``."""
     node = named_value(node) or node if node.head == "relation" else node
-    if node.head == "tuple" and node.name in ("()", "[]") and not any(part.head == "tuple" for part in wanted):
+    if (
+        node.head == "tuple"
+        and node.name in ("()", "[]")
+        and node.name[0] in opens
+        and not any(part.head == "tuple" for part in wanted)
+    ):
         return [member for part in node.args for member in members(part)]
     if node.head == "set" and len(node.args) == 1:
-        return _unwrapped(node.args[0], wanted)
+        return _unwrapped(node.args[0], wanted, opens)
     return []
 
 

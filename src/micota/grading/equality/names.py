@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from micota.grading.gold import bare
-from micota.grading.reading.nodes import Node, symbols, walk
+from micota.grading.reading.nodes import Node, number, symbols, walk
 from micota.grading.reading.units import same_unit
 from micota.grading.values.exact import exact
+from micota.grading.values.numeric import real
 
 
 def single(node: Node, gold: Node) -> Node | None:
@@ -18,7 +19,7 @@ def single(node: Node, gold: Node) -> Node | None:
         if set(signs) <= {"to"}:
             return node.args[-1]
         if set(signs) <= {"=", "equiv"}:
-            return node if gold.head == "relation" else _of_chain(node)
+            return node if gold.head == "relation" else _of_chain(node, gold)
         if signs == ["in"] and node.args[1].head in ("set", "tuple"):
             return single(node.args[1], gold)
         return None
@@ -36,19 +37,38 @@ def _is_restated(node: Node) -> bool:
     for other in others:
         scale = same_unit(first, other)
         second = exact(bare(other))
-        if value is None or second is None or scale is None or value != second * scale:
+        is_same = value is not None and second is not None and scale is not None and value == second * scale
+        if not is_same and not is_rounded(other, first):
             return False
     return True
 
 
-def _of_chain(node: Node) -> Node | None:
+def is_rounded(node: Node, value: Node) -> bool:
+    """Whether a decimal or a percentage is what rounding leaves of another value: 1.67 of 5/3, 50% of 0.5."""
+    rounded, exact_value = exact(bare(node)), real(bare(value))
+    if rounded is None or exact_value is None:
+        return False
+    is_percent = node.head == "quantity" and node.name == "%" and value.head != "quantity"
+    digits = next((count for count in range(12) if (rounded * 10**count).denominator == 1), None)
+    if digits is None or (digits == 0 and not is_percent):
+        return False
+    scale = 100 if is_percent else 1
+    return bool(2 * abs(exact_value * scale - real(number(rounded))) * 10**digits <= 1)
+
+
+def _of_chain(node: Node, gold: Node) -> Node | None:
     """The value at the end of ``x = 5``, ``3 + 4 = 7``, ``2 = x``; an equation such as ``5x - 17 = 0`` has none."""
     last, first = node.args[-1], node.args[0]
     if last.head in ("symbol", "call") and not symbols(first):
         return first
     if exact(last) == 0 and not is_name(first) and symbols(first):
         return None
-    return last if last.head != "list" else None
+    if last.head == "list":
+        return None
+    before = node.args[-2]
+    if is_rounded(last, before) and exact(bare(last)) != exact(bare(gold)):
+        return _of_chain(node._replace(args=node.args[:-1]), gold) if len(node.args) > 2 else before
+    return last
 
 
 def _of_approximation(node: Node, signs: list[str], gold: Node) -> Node | None:

@@ -87,12 +87,12 @@ class Evidence:
 _BEFORE = re.compile(
     r"(?:^|[.!?\n,:;]\s{0,3}|\b(?:so|thus|hence|therefore|that|means|option|choice)[,:]?\s{1,3})"
     r"([^\s.!?,:;][^.!?\n,:;]{0,59}?)"
-    r"\s{1,3}(?:is|are)\s{1,3}(?:the|our|my)\s{1,3}(?:(?:final|correct|right)\s{1,3})?"
+    r"\s{1,3}(?:is|are)\s{1,3}(?:the|our|my)\s{1,3}(?:(?:final|correct|right|best)\s{1,3})?"
     r"(?:answers?|option|choice)\b(?!\s{1,3}(?:to|of|is))",
     re.IGNORECASE | re.MULTILINE,
 )
 _OPTION_BEFORE = re.compile(
-    r"(?:\b(?:option|choice|answer)\s+)?\(?\b([A-Z])\b\)?\s+(?:is|are)\s+(?:the\s+)?(?:correct|right)\b"
+    r"(?:\b(?:option|choice|answer)\s+)?\(?\b([A-Z](?:(?:,|\s+and|\s+or)\s+[A-Z])*)\b\)?\s+(?:is|are)\s+(?:the\s+)?(?:correct|right)\b"
 )
 
 
@@ -274,9 +274,24 @@ def _last_mathematics(text: Text) -> list[str] | None:
     return [value] if value is not None else None
 
 
+_YES_OR_NO = re.compile(r"(yes|no|true|false)\b[,.!;]", re.IGNORECASE)
+_COPULA = re.compile(
+    r"\b(?:is|are|was|will be|must be|be)\s+(?:on\s+)?"
+    r"(?:an?\s+|the\s+)?((?!not\b)[\w'-]{2,30}(?:\s[\w'-]{1,30}){0,2})\s?[.!]?$"
+)
+
+
 def _words_alone(text: Text) -> list[str] | None:
     """A short completion that is nothing but the words of the answer."""
     whole = text.whole.strip()
+    if not text.wanted.is_text:
+        return None
+    verdict = _YES_OR_NO.match(whole)
+    if verdict:
+        return [verdict[1]]
+    last = _COPULA.search(whole.rsplit("\n", 1)[-1])
+    if last:
+        return [last[1]]
     return [whole.rstrip(".")] if text.wanted.is_text and 0 < len(whole) <= 60 and "\n" not in whole else None
 
 

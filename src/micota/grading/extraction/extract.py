@@ -9,7 +9,7 @@ from micota.grading.extraction.evidence import EVIDENCE, Text
 from micota.grading.extraction.marks import MARKS, Wanted
 from micota.grading.reading.characters import END_OF_TURN, repaired
 
-_THOUGHT = "</think>"
+_THOUGHT = re.compile(r"</(?:think|thinking|thought|thoughts|reasoning)>|<\|end_of_thought\|>|◁/think▷")
 _NEXT_PROBLEM = re.compile(
     r"\n[ \t]*(?:(?:Problem|Question|Exercise|Q|Human|User|Instruction)\s*\d*\s*:|"
     r"<\|(?:im_start|start_header_id|user)\|>|###\s*(?:Problem|Question|Instruction)\b)"
@@ -35,8 +35,9 @@ def extract(completion: str, wanted: Wanted) -> Extraction:
     """The final answer by the first kind of ``EVIDENCE`` that has one. Behind ``</think>`` only what follows counts, if
     it holds an answer."""
     text = _own_part(repaired(completion))
-    thought, mark, rest = text.rpartition(_THOUGHT)
+    *_, mark = (None, *_THOUGHT.finditer(text))
     if mark:
+        thought, rest = text[: mark.start()], text[mark.end() :]
         found = _first(rest, wanted)
         return found if found.answers else _first(thought, wanted, is_over=True)
     return _first(text, wanted)

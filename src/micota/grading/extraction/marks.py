@@ -64,7 +64,12 @@ MARKS = (
         is_for_options=True,
     ),
     Mark(
-        re.compile(r"\b(?:choose|select|pick|mark|option|choice)\s+(?:option\s+|answer\s+)?(?=\(?[A-Z]\)?(?![a-zA-Z]))"),
+        re.compile(r"\b(?:choose|select|pick|mark|option|choice|go with|opt for)"
+            r"\s+(?:option\s+|answer\s+)?(?=\(?[A-Z]\)?(?![a-zA-Z]))"),
+        is_for_options=True,
+    ),
+    Mark(
+        re.compile(rf"\b(?:correct|right|best|true)\s+(?:one|statement|answer){_IS}", re.IGNORECASE),
         is_for_options=True,
     ),
     Mark(re.compile(r"^[ \t]*(?:\*\*)?A(?:\*\*)?:(?:\*\*)?\s{0,4}", re.MULTILINE)),
@@ -80,7 +85,8 @@ _CONTRAST = re.compile(
     r"not\b[^.\n]{1,60}?(?:\bbut\s+(?:rather\s+)?|[;,]\s*(?:it(?:'s| is)|rather|instead)\s+)", re.IGNORECASE
 )
 _HYPOTHETICAL = re.compile(
-    r"\b(?:claim|suppose|assume|if|whether|someone|might|could|check|checking|verify|confirm)\b", re.IGNORECASE
+    r"\b(?:no way|doubt|unlikely|claim|suppose|assume|if|whether|someone|might|could|check|checking|verify|confirm)\b",
+    re.IGNORECASE,
 )
 _NOT_IT = re.compile(
     r"\s*(?:is|are|was|does|do|can|could|would)?\s*(?:not|n't|cannot|impossible|wrong|incorrect|false|fails)\b"
@@ -132,6 +138,7 @@ def _value_of(line: str, wanted: Wanted) -> str | None:
 def option_in(line: str) -> list[str] | None:
     """The option letters at the start of a sentence: "(B) Sphere", "option D", "\\text{C}"."""
     bare = plain(line.replace("$", " ")).strip(" *")
+    bare = re.sub(r"^[\[<{]([A-Z])[\]>}]", r"\1", bare)
     small = re.fullmatch(r"\(?([a-z])[).]?", bare)
     if small:
         return [small[1].upper()]

@@ -42,8 +42,10 @@ _NOT_LABELS = re.compile(r"(?:number|in|day|row|round|room|no)s?\b", re.IGNORECA
 _ENUMERATION = re.compile(r"^[ \t]*(?:\(?\d+[.)]|\[\d+\]|[-*•])\s+", re.MULTILINE)
 _FOOTNOTE = re.compile(r"\[\d+\]")
 _EMPHASIS = re.compile(r"(?<![\w)*}])(\*\*|__)(?=[^\s*_])([^\n]{0,200}?[^\s*_]|[^\s*_])\1(?![\w(*])")
+_HTML = re.compile(r"</?(?:b|strong|em|i|u|code|span|p|mark|br)\s?/?>", re.IGNORECASE)
 _FENCED_VALUE = re.compile(r"```[a-z]*\n([-+\d.,/ %$]{1,60})\n```\s*$")
 _ATTACHED = re.compile(r"^([-+]?\s?[\d.,]*\d)(?=[mgsLh](?![\w(*/^²³]))")
+_JOINT = re.compile(r"(?<=[,;])\s+(?:and|but)$")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _CLOSING = re.compile(
     r"(?:I hope (?:it|this|that) (?:is|was|helps)[^.\n]*\.?|(?:I am|I'm) (?:sure|confident)[^\n]*|"
@@ -112,6 +114,9 @@ def _shortened(text: str, word: str) -> str | None:
             return None
         before = text[: match.start()].rstrip()
         low = word.lower().strip(".")
+        if low == "more" and before[-1:].isdigit() and not text[match.end() :].strip(" ."):  # "he needs 30 more"
+            return before or None
+        before = _JOINT.sub("", before)
         is_aside = before.endswith((",", "(", ";", "-", "–", "—", ":"))
         if (low in VALUE_WORDS or low in SCALES) and not (
             is_aside and (low in _CUT_WORDS or low in ("or", "is", "to"))
@@ -136,6 +141,7 @@ def apart(text: str) -> str:
 
 def unemphasised(text: str) -> str:
     """The text without the stars and underscores of Markdown around its words and numbers."""
+    text = _HTML.sub("", text) if "</" in text or "<br" in text else text
     return _EMPHASIS.sub(r"\2", text) if "**" in text or "__" in text else text
 
 
@@ -171,7 +177,7 @@ def _last_of(line: str, plain: bool) -> str | None:
     masked = _LABELLED.sub(lambda match: match[0] if _NOT_LABELS.match(match[0]) else " " * len(match[0]), line)
     masked = _ENUMERATION.sub(lambda match: " " * len(match[0]), masked)
     spans = [match.span() for match in MATHS.finditer(masked)]
-    if "\\" in MATHS.sub("", masked):  # LaTeX without dollar signs: the whole of it, or nothing
+    if "\\" in re.sub(r"\\[$%]", "", MATHS.sub("", masked)):  # LaTeX without dollar signs: the whole of it, or nothing
         return _bare_latex(masked)
     if plain:
         spans += [
@@ -180,7 +186,7 @@ def _last_of(line: str, plain: bool) -> str | None:
             if re.search(r"\d", m[0]) and not any(a <= m.start() < b for a, b in spans)
         ]
     elif not spans:
-        spans = [m.span() for m in _PLAIN.finditer(masked) if re.search(r"[=(\[]", m[0]) and re.search(r"\d", m[0])]
+        spans = [m.span() for m in _PLAIN.finditer(masked) if re.search(r"[=(\[:]", m[0]) and re.search(r"\d", m[0])]
     if not spans:
         return None
     spans.sort()

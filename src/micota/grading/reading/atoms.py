@@ -29,6 +29,8 @@ class Atoms(Functions):
             return self._number_words()
         if token.kind in ("name", "constant"):
             return self._name(token)
+        if token.kind == "function" and self.peek().kind == "relation":  # \\text{gcd} = 3
+            return Node("symbol", name=token.text)
         if token.kind == "function":
             return self._function(token.text)
         if token.kind == "open":
@@ -176,6 +178,9 @@ class Atoms(Functions):
 
     def _named(self, name: str) -> Node:
         sign = ""
+        if self.take("operator", "_"):
+            sign = self._raw()
+            return Node("named", name=name + {">0": "+", "<0": "-"}.get(sign, sign))
         if self.take("operator", "^"):
             inner = self.script() if self.peek().text not in ("+", "-") else None
             if inner is None:

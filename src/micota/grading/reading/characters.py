@@ -17,9 +17,10 @@ _RETURN = re.compile(r"\r(?=(?:ight|angle|floor|ceil|ho|brace|vert)\b)")
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]"
 )
+_PICTURES = re.compile("[\U0001f000-\U0001faff\u2600-\u26ff\u2700-\u27bf\u2b00-\u2bff]")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 END_OF_TURN = re.compile(
-    r"<\|?(?:eoa|eos|eot|eot_id|eom_id|im_end|end|endoftext|end_of_text|end_of_turn|end▁of▁sentence|eod|eoh)\|?>"
+    r"<\|?(?:eoa|eos|eot|eot_id|eom_id|im_end|end|endoftext|end_of_text|end_of_turn|end_of_solution|end▁of▁sentence|eod|eoh)\|?>"
     r"|<｜end▁of▁sentence｜>|</s>|\[EOS\]|<pad>"
 )
 
@@ -33,7 +34,8 @@ SYMBOLS = {
     "∖": r"\setminus ", "→": r"\to ", "⇒": r"\Rightarrow ", "⟹": r"\Rightarrow ", "∧": r"\land ", "∨": r"\lor ",
     "⌊": r"\lfloor ",
     "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "⟨": r"\langle ", "⟩": r"\rangle ", "〈": r"\langle ",
-    "〉": r"\rangle ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "，": ",", "、": ",", "；": ";", "。": ".",
+    "〉": r"\rangle ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "，": ",",
+    "∶": ":", "、": ",", "；": ";", "。": ".",
     "∠": r"\angle ", "△": r"\triangle ", "∆": r"\Delta ", "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ",
 }  # fmt: skip
 _LETTERS = "αβγδεζηθικλμνξοπρστυφχψωϕϵΓΔΘΛΞΠΣΦΨΩ"
@@ -67,6 +69,7 @@ def readable(answer: str) -> str:
     text = _CONTROL.sub("", repaired(answer))
     if text.isascii():
         return text
+    text = _PICTURES.sub("", text)
     text = _ROOT_SIGN.sub(
         lambda m: _ROOTS[m[1]] + next(group for group in m.groups()[1:] if group is not None) + "}", text
     )

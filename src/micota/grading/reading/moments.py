@@ -36,7 +36,7 @@ def _same_time(gold: str, answer: str) -> bool:
         return False
     if times[0][:3] == times[1][:3] and times[1][3] in (times[0][3], ""):
         return True
-    is_of_24 = any(time is not None and time[0] > 12 and not time[3] for time in times)
+    is_of_24 = any(time is not None and (time[0] > 12 or time[0] == 0) and not time[3] for time in times)
     return is_of_24 and _of_24(*times[0]) == _of_24(*times[1])
 
 

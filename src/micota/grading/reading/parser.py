@@ -35,8 +35,13 @@ _REALS = re.compile(
     r"such that [a-z]\s*(?:\\neq?|!=))(?: for)?\s*(.*))?$",
     re.IGNORECASE,
 )
+_HALF_LINES = tuple(
+    (re.compile(rf"(?:the set of )?(?:all )?(?:the )?{sign} (?:real numbers?|reals?)", re.IGNORECASE), name)
+    for sign, name in (("positive", "R+"), ("negative", "R-"), ("non-?negative", "R>=0"), ("non-?positive", "R<=0"))
+)
 _EMPTY = re.compile(
-    r"^(?:there (?:is|are) )?(?:no (?:real )?solutions?|the empty set|empty set|\\(?:emptyset|varnothing)|"
+    r"^(?:there (?:is|are) )?(?:no (?:real )?solutions?(?: exists?)?|none|"
+    r"the empty set|empty set|\\(?:emptyset|varnothing)|"
     r"\\\{\s*\\\})$",
     re.IGNORECASE,
 )
@@ -66,6 +71,8 @@ def read(text: str, *, thousands: bool = True, extra: frozenset[str] = frozenset
         node = parser.items(())
     except RecursionError:
         raise UnreadableError("nested too deep") from None
+    if node == Node("symbol", name="…"):
+        raise UnreadableError("dots alone")
     if parser.position < len(parser.tokens):
         raise UnreadableError(f"unexpected {parser.tokens[parser.position].text!r}")
     return node
@@ -108,11 +115,14 @@ def _special(text: str) -> Node | None:
     based = _in_base(text)
     if based is not None:
         return based
-    if not re.search(r"real|solution|empty|varnothing|\\\{\s*\\\}", text):
+    if not re.search(r"real|none|solution|empty|varnothing|\\\{\s*\\\}", text):
         return None
     words = " ".join(_UNWRAP.sub(r" \1 ", text.replace("\\ ", " ")).split()).strip(" .,")
     if _EMPTY.match(words):
         return Node("set")
+    for pattern, name in _HALF_LINES:
+        if pattern.fullmatch(words):
+            return Node("named", name=name)
     reals = _REALS.match(words)
     if reals is None:
         return None

@@ -20,6 +20,16 @@ _IN_BRACKETS = re.compile(r"[(\[][^()\[\];]*\d,\d[^()\[\];]*[)\]]")
 _ATTACHED = re.compile(r"^(.*\d)\s*(?:\\[,;:! ])*(m\s*\^\s*\{?[23]\}?|[mg]\s*/\s*(?:[hsL]|\\?min)|\\Omega)\.?$")
 
 
+_SPELLINGS = (
+    (re.compile(r"^(\d+)\s*(?:\\text\s*\{)?\s*(?:out of|in)\s*\}?\s*(\d+)$"), r"\1/\2"),
+    (re.compile(r"^C_\{?(\d+)\}?\^\{?(\d+)\}?$"), r"\\binom{\1}{\2}"),
+    (re.compile(r"^(\d+)\s?h\s?(\d+)\s?m(?:in)?$"), r"\1 hours \2 minutes"),
+    (re.compile(r"^C\((\d+),\s?(\d+)\)$"), r"\\binom{\1}{\2}"),
+    (re.compile(r"^(?:\{\}\s?)?[_^]\{?(\d+)\}?\s?C\s?_\{?(\d+)\}?$"), r"\\binom{\1}{\2}"),
+    (re.compile(r"^(\d+)\s*(?:\\text\s*\{\s*and\s*\}|and)\s*(\\[dt]?frac|\d+/\d+)"), r"\1 \2"),
+)
+
+
 def joined_groups(text: str) -> str:
     """The text with the thousands of numbers not parted where they are parted in a way that has one reading."""
     text = _APOSTROPHES.sub(lambda match: match[0].replace("'", ""), text)
@@ -38,20 +48,30 @@ def other_readings(text: str, *, is_whole: bool) -> Iterator[str]:
     number = decimal_commas(text)
     if number is not None and not (is_whole and re.fullmatch(r"-?[\d,]+", text)):
         yield number
+    yield from _as_english(text)
     unit = _ATTACHED.match(text)
     if unit:
         name = r"\text{ohm}" if unit[2] == r"\Omega" else re.sub("[a-zA-Z]+", lambda m: rf"\text{{ {m[0]}}}", unit[2])
         yield f"{unit[1]} {name}"
 
 
+def _as_english(text: str) -> Iterator[str]:
+    """Hours and minutes, combinations and mixed numbers as they are written beside a number."""
+    for pattern, spelling in _SPELLINGS:
+        other, count = pattern.subn(spelling, text)
+        if count:
+            yield other
+
+
 def decimal_commas(text: str) -> str | None:
     """The text with decimal points for decimal commas; None where it has none, or where commas part entries."""
     if _IN_BRACKETS.search(text):
         return None
-    number, count = _EUROPEAN.subn(
+    text = re.sub(r"(?<=\d),(?=\\(?:overline|bar))", ".", bare := text)
+    number = _EUROPEAN.sub(
         lambda match: match[0] if _is_thousands(match) else re.sub("[. ]", "", match[1]) + "." + match[2], text
     )
-    return number if count and number != text else None
+    return number if number != bare else None
 
 
 def _is_thousands(match: re.Match[str]) -> bool:

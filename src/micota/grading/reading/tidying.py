@@ -22,6 +22,16 @@ _SIGNS = {"rs": "₹", "inr": "₹", "usd": r"\$", "eur": "€", "gbp": "£"}
 _CURRENCY_CODE = re.compile(
     r"^(?:(?:US|AU|CA|HK|NZ|A|C|S)\s?(?=\\?\$\s?\d)|(Rs|INR|USD|EUR|GBP)\b\.?\s?(?=\d))", re.IGNORECASE
 )
+_COLOR = re.compile(r"\\(?:textcolor|color|colorbox|fcolorbox\s*\{[\w!]+\})\s*\{[\w!]+\}")
+# Words behind an answer that leave it as it is, and a restatement in brackets: 0.5 (= 1/2).
+_REMARK = re.compile(
+    r"(?:\s|\\[,;: ]|\\q?quad|~)*(?:\\text\s*\{\s*\(?(?:approximately|approx\.?|only|rounded[^{}()]*|(?:in )?total|"
+    r"altogether)\)?\s*\}|\(\s*(?:\\text\s*\{\s*or\s*\}|or\s|=|\\approx)[^()]*\))$"
+)
+_UNIT_IN_BRACKETS = re.compile(r"(?<=[\d}\s])\\text\s*\{\s*\(([a-zA-Z]{1,12})\)\s*\}$")
+_PART_OF = re.compile(r"\b(half|quarter) (?:of )?an? (?=[a-z])")
+_YEAR = re.compile(r"^(?:\\text\s*\{)?\s*(?:the )?year\s*\}?\s*(?=\d)")
+_SPACE_AROUND = re.compile(r"^(?:\\[,;:! ]|\\q?quad(?![a-zA-Z])|~|\s)+|(?:\\[,;:! ]|\\q?quad|~|\s)+$")
 _OR_SO = re.compile(r"\s*(?:\\text\s*\{\s*)?\bor so\b\s*\}?$")
 _END = re.compile(r"(?:(?<!\.)\.|[,;:。]|\\\\|\s)+$")
 
@@ -38,11 +48,15 @@ def tidied(answer: str) -> str:
     text = joined_groups(_PER_CENT.sub("percent", text).replace("+/-", r"\pm "))
     text = re.sub(r"(?<=\d)''", '"', text)  # inches
     text = _CURRENCY_CODE.sub(lambda match: _SIGNS[match[1].lower()] if match[1] else "", text)
+    text = _PART_OF.sub(r"\1 ", _COLOR.sub("", text))
+    text = _YEAR.sub("", text)
     spelt = _SPELT.search(text)
     if spelt and all(map(_is_number_word, spelt[1].split())):
         text = text[: spelt.start()] + text[spelt.end() :]  # 5 (five), 12 (a dozen) eggs
+    text = _UNIT_IN_BRACKETS.sub(r"\\text{ \1}", text)
     while True:
         before = text
+        text = _REMARK.sub("", _SPACE_AROUND.sub("", text))
         end = _END.search(text)
         if end and not text.endswith("\\."):
             text = text[: end.start()]

@@ -35,7 +35,7 @@ $: dollar usd buck; cent: ¢ c penny pennies; €: euro eur; £: gbp quid; ¥: y
 ruble rouble
 peso; franc; krona; won; shekel; nickel; dime; shilling; lira
 %: percent pct percentage 百分; °: degree deg degs; rad: radian; °C: celsius; °F: fahrenheit
-u: unit 个 只 本 条 张 次 种 块 枚 名 位 件 棵 支 人; mol; point: pt pts; people: person persons
+u: unit 个 只 本 条 张 次 种 块 枚 名 位 件 棵 支 人 個 冊 匹 歳; mol; point: pt pts; people: person persons
 """
 _SHORT = frozenset("mgshLlNJWV")  # single letters: units only behind a space, or in a text command
 _ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
@@ -67,7 +67,8 @@ HARMLESS = word_set(
     """
     the a an answer answers final value values result results solution solutions total number numbers is are equals
     equal to exactly about approximately roughly therefore thus so hence we have get of sum only just simply it's
-    its be option choice length width area volume perimeter distance cost price probability roots root
+    its be maybe perhaps possibly
+    option choice length width area volume perimeter distance cost price probability roots root
     """
 )
 # Short words that are no product of letters.
@@ -92,7 +93,7 @@ _IRREGULAR = word_set(
 # Words between a number and the thing counted that change neither.
 ADJECTIVES = word_set(
     """
-    distinct different possible right total whole positive such ordered unordered integer
+    distinct different possible right total whole positive such ordered unordered integer more
     """
 )
 # Words behind a unit that change nothing: "10 years old".

@@ -199,6 +199,8 @@ def _everything() -> Piece:
 
 _RAYS: dict[str, Callable[[], list[Piece]]] = {
     "R": lambda: [_everything()],
+    "R>=0": lambda: [Piece(real(number(0)), True, _infinity(), False)],
+    "R<=0": lambda: [Piece(-_infinity(), False, real(number(0)), True)],
     "R+": lambda: [Piece(real(number(0)), False, _infinity(), False)],
     "R-": lambda: [Piece(-_infinity(), False, real(number(0)), False)],
 }
