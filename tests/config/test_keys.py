@@ -11,7 +11,16 @@ from typing import Any, get_type_hints
 import pytest
 
 from micota import graph
-from micota.config import SCHEMAS, Call, Config, GeneratorSftConfig, LoraConfig, ModelSftConfig, ThinkingConfig
+from micota.config import (
+    SCHEMAS,
+    BestConfig,
+    Call,
+    Config,
+    GeneratorSftConfig,
+    LoraConfig,
+    ModelSftConfig,
+    ThinkingConfig,
+)
 from micota.config.fields import Declaration, declaration
 from micota.config.parse import complaints
 from micota.config.reference import NAME, keys, reference
@@ -29,7 +38,8 @@ PLACES = [
      "teacher.sampling.temperature=0.6", "ta.sampling.temperature=0.6"],
     ["data=released_long", "prompt.per_benchmark=true"],
     ["data=strong", "engine=server", "student.sft.lora.r=4", "ta.sft.lora.r=4",
-     "student.sft.schedule=stable_decay", "ta.sft.schedule=stable_decay"],
+     "student.sft.schedule=stable_decay", "ta.sft.schedule=stable_decay",
+     *(f"{model}.sft.{each}" for model in ("student", "ta") for each in ("validation_fraction=0.1", "best.by=loss"))],
     ["data=short", "engine=ray", f"short_generator={MODEL}",
      *(f"{model}.thinking={{open: a, close: b}}" for model in MODELS)],
     ["data=mix_large", *HOT, "data@ta_data=mix_long", "long_generator.sampling.temperature=0.6",
@@ -58,6 +68,7 @@ PLACES = [
 # Fields that no other value of is right alone: what is set with them.
 WITH = {
     "select_by": {"select_by": "student_bpc", "weights": {}},
+    "keep_models": {"keep_models": 3, "save_model_every": 7},
     "freeze": {"freeze": ["more"], "lora": None},
     "warmup_steps": {"warmup_steps": 3, "warmup_ratio": 0.0},
     "budget_gpu_hours": {"budget_gpu_hours": 3.0, "plan": True},
@@ -165,7 +176,13 @@ def places() -> list[tuple[Config, set[tuple[str, str]]]]:
         calls = [Call(overrides=[*small, *place]) for place in PLACES]
         made = [app.prepare(hydra.compose("evaluate", call.overrides), SCHEMAS["evaluate"], call) for call in calls]
     table = {"other": GeneratorSftConfig(learning_rate=1e-5, batch_size=2, epochs=1)}
-    lora = ModelSftConfig(lora=LoraConfig(r=4), schedule="stable_decay", by_generator=table)
+    lora = ModelSftConfig(
+        lora=LoraConfig(r=4),
+        schedule="stable_decay",
+        best=BestConfig(by="loss"),
+        validation_fraction=0.1,
+        by_generator=table,
+    )
     made[0].model.path, made[0].model.thinking = "some/model", ThinkingConfig(open="a", close="b")
     for config in made:  # below a null, nothing can be set on the command line
         merged = config.merge.base, config.merge.tuned, config.merge.instruct

@@ -264,6 +264,34 @@ def test_an_unknown_layer_for_adapters_is_named(prepared: Prepared) -> None:
 
 
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("adapters", [[], ["student=tiny_lora"]], ids=["full", "adapters"])
+def test_the_best_weights_are_written_and_models_of_steps_beside_them(
+    prepared: Prepared, elsewhere: Callable[[Config, str], Config], devices: int, adapters: list[str]
+) -> None:
+    """Validations near the end are better by less than ``min_change``."""
+    options = [*adapters, "student.sft.learning_rate=0.1", "student.sft.validation_fraction=0.2"]
+    options += ["student.sft.epochs=4", "student.sft.schedule=constant", f"trainer.devices={devices}"]
+    plain, curve = fitted(prepared(*options, "trainer.validate_every=4", "trainer.save_model_every=4"))
+    losses = {4 * index + 4: m["validation/loss"] for index, m in
+              enumerate(m for m in curve.metrics if "validation/loss" in m)}  # fmt: skip
+    expected = 4
+    for step, loss in losses.items():
+        expected = step if losses[expected] - loss > 1.0 else expected
+    assert sorted(path.name for path in (plain / "models").iterdir()) == sorted(f"step={step}" for step in losses)
+    assert_same(plain / "models" / f"step={max(losses)}", plain)
+    best = prepared(*options, "student.sft.best.by=loss", "student.sft.best.every=4", "trainer.save_model_every=4",
+                    "student.sft.best.min_change=1",
+                    "trainer.keep_models=2")  # fmt: skip
+    assert graph.trained(best, "student").key != plain.name.rpartition("-")[2]
+    folder, _ = fitted(best)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["counts"]["best_step"] == expected and manifest["metrics"]["validation_loss"] == losses[expected]
+    assert_same(folder, plain / "models" / f"step={expected}")
+    assert sorted(path.name for path in (folder / "models").iterdir()) == [f"step={step}" for step in [*losses][-2:]]
+    assert not (folder / "best").exists() and expected != max(losses)
+
+
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_frozen_weights_stay_to_the_bit(prepared: Prepared, devices: int) -> None:
     frozen = r"['model.embed_tokens', 'model\.layers\.[01]\.self_attn\..*']"
     folder, _ = fitted(prepared(f"student.sft.freeze={frozen}", f"trainer.devices={devices}"))

@@ -61,7 +61,7 @@ from micota.config.schemas import (
     ReportConfig,
     TrainConfig,
 )
-from micota.config.sft import GeneratorSftConfig, LoraConfig, ModelSftConfig, SftConfig
+from micota.config.sft import BestConfig, GeneratorSftConfig, LoraConfig, ModelSftConfig, SftConfig
 
 __all__ = [
     "ANSWER_TYPES",
@@ -76,6 +76,7 @@ __all__ = [
     "SCHEMAS",
     "TOOLS",
     "BenchConfig",
+    "BestConfig",
     "Call",
     "ChatConfig",
     "Command",

@@ -337,6 +337,15 @@ class TrainerConfig:
     checkpoint_every: int = positive(
         100, about="Steps between checkpoints to resume from.", unit="steps", results=False
     )
+    save_model_every: int | None = positive(
+        None,
+        about="Steps between models that are written beside the last, as models/step=N in its folder; null: none.",
+        unit="steps",
+        results=False,
+    )
+    keep_models: int | None = positive(
+        None, about="Only this many of the newest of these models are kept; null: all.", unit="models", results=False
+    )
     validate_every: int | None = positive(
         None, about="Steps between validation losses; null: only at the end.", unit="steps", results=False
     )
@@ -388,6 +397,10 @@ class TrainerConfig:
         return self.accelerator == "gpu" or self.world_size > 1
 
     def conflicts(self) -> Iterator[str]:
+        if self.keep_models is not None and self.save_model_every is None:
+            yield (
+                f"keep_models={self.keep_models} without save_model_every; accepted: save_model_every above 0 with it"
+            )
         if self.cpu_offload and self.accelerator == "cpu":
             yield "cpu_offload=True with accelerator=cpu, where everything is there already; use trainer=gpu"
         if self.evaluate_every is not None and self.world_size > 1:

@@ -90,6 +90,45 @@ class LoraConfig:
 
 
 @dataclass(kw_only=True)
+class BestConfig:
+    """Which weights are written: those after the last step, or those of the best validation."""
+
+    by: str = choice(
+        "none",
+        "loss",
+        "accuracy",
+        default="none",
+        about="The weights that are written: those with the lowest validation loss, or those that give the largest "
+        "share of validation tokens the highest probability; none: those after the last step.",
+        results=True,
+        added=True,
+    )
+    every: int | None = positive(
+        None,
+        about="The steps between the validations that are compared; null: at the end of each epoch.",
+        unit="steps",
+        results=True,
+        added=True,
+    )
+    patience: int | None = positive(
+        None,
+        about="Training ends after this many of these validations in a row without a better one; null: never early.",
+        unit="validations",
+        results=True,
+        added=True,
+    )
+    min_change: float = non_negative(
+        0.0, about="A validation is better if it is better by more than this.", results=True, added=True
+    )
+
+    def conflicts(self) -> Iterator[str]:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if self.by == "none" and value != item.default:
+                yield f"{item.name}={value} with by=none; accepted: by=loss or by=accuracy with it"
+
+
+@dataclass(kw_only=True)
 class SftConfig:
     """Supervised fine-tuning."""
 
@@ -174,6 +213,7 @@ class SftConfig:
         about="The share of problems whose examples are not trained on, for the validation loss.",
         results=True,
     )
+    best: BestConfig = part(BestConfig, about="The weights that are written, and an early end of training.", added=True)
     export_dtype: str = choice(
         "auto",
         "float32",
@@ -200,6 +240,8 @@ class SftConfig:
                 f"warmup_steps={self.warmup_steps} with warmup_ratio={self.warmup_ratio:g}; accepted: warmup_ratio=0 "
                 "with it, or warmup_steps=null"
             )
+        if self.best.by != "none" and not self.validation_fraction:
+            yield f"best.by={self.best.by} without validation examples; accepted: validation_fraction above 0 with it"
         if self.freeze and self.lora is not None and self.lora.r is not None:
             yield (
                 f"freeze={self.freeze} with lora.r={self.lora.r}, which trains adapters alone; accepted: freeze=[], or "

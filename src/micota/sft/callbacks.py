@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed
 
+from micota.config import BestConfig
 from micota.sft.data import SftDataModule, Step
 from micota.sft.memory import Shape, peak_memory_bytes
 from micota.sft.progress import Progress
@@ -90,26 +91,45 @@ class StepMetrics(Callback):
 
 
 class Validation(Callback):
-    """Computes the loss of the validation examples every ``every`` steps and after the last, in nats per token.
+    """Computes the loss of the validation examples every ``every`` steps, where ``best`` needs it, and after the last
+    step, in nats per token; with ``best.by=accuracy`` also the share of tokens that are the most likely ones.
 
-    ``loss`` is the latest (NaN before the first). Checkpoints save it: a run may be killed after its last step.
+    ``metrics`` are the latest and ``step`` is theirs. Checkpoints save them: a run may be killed after its last step.
     """
 
-    def __init__(self, metrics: StepMetrics, data: SftDataModule, every: int | None) -> None:
-        self.loss = math.nan
-        self._metrics = metrics
+    def __init__(
+        self, metrics: StepMetrics, data: SftDataModule, every: int | None, best: BestConfig | None = None
+    ) -> None:
+        self.step = 0
+        self.metrics: dict[str, float] = {}
+        self._reports = metrics
         self._data = data
         self._every = every
+        self._best = best or BestConfig()
+
+    @property
+    def loss(self) -> float:
+        """The latest loss; NaN before the first."""
+        return self.metrics.get("validation/loss", math.nan)
+
+    def is_for_best(self, step: int) -> bool:
+        """Whether the best weights may be those after this step."""
+        every = self._best.every or self._data.epoch_steps
+        return self._best.by != "none" and (step % every == 0 or step == len(self._data.steps))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         step = trainer.global_step
         is_due = step == len(self._data.steps) or (self._every is not None and step % self._every == 0)
-        if is_due and self._data.validation_steps:
-            with self._metrics.in_eval_mode(trainer, pl_module) as metrics:
-                metrics["validation/loss"] = self.loss = self._mean_loss(trainer, pl_module)
+        if (is_due or self.is_for_best(step)) and self._data.validation_steps:
+            with self._reports.in_eval_mode(trainer, pl_module) as reported:
+                self.step, self.metrics = step, {"validation/loss": self._mean(trainer, pl_module)}
+                if self._best.by == "accuracy":
+                    with pl_module.counting_right_tokens():  # type: ignore[operator]
+                        self.metrics["validation/accuracy"] = self._mean(trainer, pl_module)
+                reported.update(self.metrics)
 
     @torch.no_grad()
-    def _mean_loss(self, trainer: Trainer, pl_module: Any) -> float:
+    def _mean(self, trainer: Trainer, pl_module: Any) -> float:
         """Sum over tokens divided by their number, so that the result does not depend on the batches."""
         total, count = torch.zeros((), device=trainer.strategy.root_device), 0
         for step in self._data.validation():
@@ -119,10 +139,10 @@ class Validation(Callback):
         return float(sum_over_ranks(total) / count)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"loss": self.loss}
+        return {"step": self.step, "metrics": self.metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.loss = state_dict["loss"]
+        self.step, self.metrics = state_dict["step"], state_dict["metrics"]
 
 
 class StoppedError(Exception):

@@ -332,6 +332,7 @@ class SftDataModule(LightningDataModule):
             [index for unit in step for index in units[unit]]
             for step in schedule(len(units), sft.batch_size, sft.epochs, seed, sft.max_steps)
         ]
+        self.epoch_steps = -(-len(units) // sft.batch_size)
         self.validation_steps = [validation[i : i + sft.batch_size] for i in range(0, len(validation), sft.batch_size)]
 
     def train_dataloader(self) -> DataLoader[Step]:

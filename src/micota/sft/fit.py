@@ -37,13 +37,15 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import distributed
 
 from micota.artifacts.jsonl import write_text
@@ -54,12 +56,14 @@ from micota.graph import TrainSpec
 from micota.graph.node import Node
 from micota.sft import lora, losses
 from micota.sft.activation_checkpointing import ActivationCheckpointing
+from micota.sft.best import BestWeights, num_right
 from micota.sft.callbacks import StepMetrics, StopOnSignal, Validation, sum_over_ranks
 from micota.sft.checkpoints import Checkpoints, trained_state
 from micota.sft.cpu_kernels import use_cpu_kernels
 from micota.sft.data import Inputs, SftDataModule, Step
 from micota.sft.eval_during_training import EvalDuringTraining
 from micota.sft.failures import RecordFailure
+from micota.sft.kept_models import KeptModels
 from micota.sft.learning_rate import learning_rate_factor
 from micota.sft.loading import Loaded, device_of, load
 from micota.sft.memory import Shape, peak_flops
@@ -68,19 +72,26 @@ from micota.sft.progress import Progress
 from micota.sft.sharding import devices, local, shard, whole
 
 CHECKPOINTS = "checkpoints"
+BEST = "best"  # weights
+MODELS = "models"  # of single steps
 NON_FINITE = "non_finite.json"
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its import turns tips and notes on
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The results of training besides the weights; ``validation_loss`` is None without validation examples."""
+    """The results of training besides the weights.
+
+    ``validation`` has the metrics of the written weights, empty without validation examples; ``best_step`` is the step
+    of these weights where they are not those after the last.
+    """
 
     steps: int
     examples: int
     validation_examples: int
     loss: float
-    validation_loss: float | None
+    validation: dict[str, float]
+    best_step: int | None
 
 
 def fit(
@@ -116,20 +127,20 @@ def fit(
     module = SftModule(objective, spec.sft, trainer_config, len(data.steps), loaded.fill)
 
     metrics = StepMetrics(progress, Shape.of(loaded.model), peak_flops(trainer_config))
-    validation = Validation(metrics, data, trainer_config.validate_every)
+    validation = Validation(metrics, data, trainer_config.validate_every, spec.sft.best)
+    best = BestWeights(validation, spec.sft.best, folder / BEST) if spec.sft.best.by != "none" else None
     signals = StopOnSignal()
     checkpoints = Checkpoints(
         folder / CHECKPOINTS, trainer_config.checkpoint_every, node.key, sharded=trainer_config.is_sharded
     )
-    callbacks = [
-        RecordFailure(),
-        metrics,
-        validation,
-        signals,
-        checkpoints,
-    ]  # checkpoints last: they save the state of the others
+    callbacks: list[Callback] = [RecordFailure(), metrics, validation]
+    callbacks += [best] if best else []
     if trainer_config.evaluate_every:
-        callbacks.insert(3, EvalDuringTraining(metrics, config, node, loaded.model, inputs.tokenizer))
+        callbacks.append(EvalDuringTraining(metrics, config, node, loaded.model, inputs.tokenizer))
+    if every := trainer_config.save_model_every:
+        write = partial(write_model, loaded, inputs.tokenizer, config=trainer_config, writes=writes, streams=True)
+        callbacks.append(KeptModels(folder / MODELS, every, trainer_config.keep_models, write))
+    callbacks += [signals, checkpoints]  # checkpoints last: they save the state of the others
 
     progress.begin(len(data.steps))
     trainer = Trainer(
@@ -157,13 +168,16 @@ def fit(
         distributed.destroy_process_group()
     if writes:
         checkpoints.remove()
+        if best:
+            best.remove()
     num_validation = sum(len(step) for step in data.validation_steps)
     return Fitted(
-        steps=len(data.steps),
+        steps=trainer.global_step,
         examples=len(inputs.chosen) - num_validation,
         validation_examples=num_validation,
         loss=float(module.last_loss),
-        validation_loss=validation.loss if num_validation else None,
+        validation=(best or validation).metrics,
+        best_step=best.step if best else None,
     )
 
 
@@ -269,6 +283,15 @@ class SftModule(LightningModule):
         for weight in self._trained():
             weight.grad = None
 
+    @contextmanager
+    def counting_right_tokens(self) -> Iterator[None]:
+        """Within the block, :meth:`loss` is the number of labels that are the most likely token."""
+        before, self.objective.function = self.objective.function, num_right
+        try:
+            yield
+        finally:
+            self.objective.function = before
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = trained_state(self, checkpoint["state_dict"])
 
@@ -314,14 +337,20 @@ class NonFiniteError(Exception):
         write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def write_model(loaded: Loaded, tokenizer: Any, folder: Path, config: TrainerConfig, *, writes: bool) -> None:
-    """Write the model, with its adapters merged if it has any. Every rank must call this function."""
+def write_model(
+    loaded: Loaded, tokenizer: Any, folder: Path, config: TrainerConfig, *, writes: bool, streams: bool = False
+) -> None:
+    """Write the model, with its adapters merged if it has any. Every rank must call this function.
+
+    Args:
+        streams: leave the weights in memory as they are, for training that goes on.
+    """
     model, source, dtype = loaded.model, loaded.source, loaded.export_dtype
     if loaded.adapted is not None:
         lora.save(loaded.adapted, folder / "adapter", whole, writes=writes)
         weights = lora.merged_weights(loaded.adapted, whole, dtype)
         export_streamed(model, tokenizer, folder, weights, writes=writes, source=source, dtype=dtype)
-    elif config.is_sharded:
+    elif config.is_sharded or streams:
         weights = whole_weights(model, whole)
         export_streamed(model, tokenizer, folder, weights, writes=writes, source=source, dtype=dtype)
     else:

@@ -145,9 +145,11 @@ def fit_here(work: Work[TrainSpec], progress: Progress) -> None:
         work.build.counts["dropped_beyond_context"] = inputs.num_beyond_context
     work.build.counts |= {"cut_too_long": inputs.num_cut} if inputs.num_cut else {}
     work.build.metrics["loss"] = fitted.loss
-    if fitted.validation_loss is not None:
+    if fitted.validation:
         work.build.counts["validation_examples"] = fitted.validation_examples
-        work.build.metrics["validation_loss"] = fitted.validation_loss
+        work.build.metrics |= {name.replace("/", "_"): value for name, value in fitted.validation.items()}
+    if fitted.best_step is not None:
+        work.build.counts["best_step"] = fitted.best_step
 
 
 if __name__ == "__main__":  # one rank of several, started by launch
