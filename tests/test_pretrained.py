@@ -29,6 +29,11 @@ def deeper(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(settings | {"num_hidden_layers": 3}))
 
 
+def shallower(folder: Path) -> None:
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"num_hidden_layers": 1}))
+
+
 def own_code(folder: Path) -> None:
     """A folder with a type of model that comes with its code, which is not run and not asked about."""
     settings = {"model_type": "zzz", "auto_map": {"AutoConfig": "code.Config"}}
@@ -52,6 +57,7 @@ def model(tmp_path: Path) -> Path:
     (lambda folder: (folder / "config.json").write_text('{"model_type": "zzz"}'), load_model, "model type `zzz`"),
     (resized, load_model, "more of config.json are missing, or have other sizes in the weights"),
     (deeper, load_model, "model.layers.2.input_layernorm.weight and 8 more of config.json are missing, or"),
+    (shallower, load_model, "num_hidden_layers is 1, and the weights have model.layers.1."),
     (own_code, load_config, "contains custom code"),
     (lambda folder: (folder / "model.safetensors").unlink(), load_model, "no file named model.safetensors"),
     (cut, load_model, "file not fully covered"),
@@ -73,7 +79,7 @@ def test_damage_is_named(
 
 def test_the_hub_is_named_with_the_revision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match=r"^path='does/not-exist' at revision 'v2': its tokenizer cannot be read"):
+    with pytest.raises(ModelError, match=r"^path='does/not-exist' at revision 'v2': there is no such folder here, "):
         load_tokenizer("does/not-exist", "v2")
 
 

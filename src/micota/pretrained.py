@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from logging import getLogger
@@ -20,6 +21,7 @@ from micota.errors import ModelError
 FAILURES = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ImportError, SafetensorError)
 ACCEPTED = "a folder with config.json, tokenizer and safetensors, or the id of a model on the hub"
 REASON_CHARS = 200
+_LAYER = re.compile(r"^(?:model\.|transformer\.)?(?:layers|h)\.(\d+)\.")
 logger = getLogger(__name__)
 
 
@@ -37,8 +39,9 @@ def reading(path: str | Path, revision: str | None, what: str) -> Iterator[None]
     except FAILURES as error:
         at = f" at revision {revision!r}" if revision else ""
         problem = f"its {what} cannot be read ({_reason(error)})"
-        if not Path(path).is_dir() and str(path).startswith((".", "/", "~")):
-            problem = "there is no such folder"
+        if not Path(path).is_dir():
+            is_local = str(path).startswith((".", "/", "~")) or str(path).count("/") > 1  # ids of the hub have one
+            problem = "there is no such folder" + ("" if is_local else f" here, and on the hub {problem}")
         raise ModelError(f"path={str(path)!r}{at}: {problem}; accepted: {ACCEPTED}", str(path)) from error
 
 
@@ -116,6 +119,8 @@ def load_model(path: str | Path, revision: str | None = None, **options: Any) ->
                 ignore_mismatched_sizes=True,  # the check below names them
                 **options,
             )
+        if extra := _layers_more(sorted(report["unexpected_keys"]), model.config.get_text_config()):
+            raise ValueError(extra)
         if unused := sorted(report["unexpected_keys"]):
             logger.warning("%s: %d weights are no part of the model, as %s", path, len(unused), unused[0])
         unfit = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
@@ -123,3 +128,16 @@ def load_model(path: str | Path, revision: str | None = None, **options: Any) ->
             more = f" and {len(unfit) - 1} more" if len(unfit) > 1 else ""
             raise ValueError(f"{unfit[0]}{more} of config.json are missing, or have other sizes in the weights")
         return model
+
+
+def _layers_more(unused: list[str], config: Any) -> str | None:
+    """The words for weights of more layers than a config has: the rest of such a model would be another model. Layers
+    that predict further tokens, as those of DeepSeek-V3, come after the last one and are none of them."""
+    last = config.num_hidden_layers + (getattr(config, "num_nextn_predict_layers", None) or 0)
+    numbers = {int(found[1]): name for name in unused if (found := _LAYER.search(name))}
+    more = max(numbers, default=-1)
+    return (
+        f"num_hidden_layers is {config.num_hidden_layers}, and the weights have {numbers[more]}"
+        if more >= last
+        else None
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from micota.artifacts.jsonl import JsonlAppender, read_jsonl, write_jsonl, write_text
-from micota.artifacts.provenance import fingerprint
+from micota.artifacts.provenance import files_below, fingerprint
 from micota.artifacts.store import Store
 from micota.errors import ArtifactError, SourceError
 from micota.graph.node import SCHEMA_VERSION, AnyNode, Node, Spec
@@ -236,3 +236,15 @@ def test_fingerprints(tmp_path: Path) -> None:
     file.write_text("22")
     assert fingerprint(file) != first[0] and fingerprint(tmp_path) != first[1]
     assert json.dumps(first)
+
+
+def test_files_behind_links_to_folders_count(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "below").mkdir(parents=True)
+    (tmp_path / "disk" / "below" / "a.jsonl").write_text("1")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "below" / "circle").symlink_to(tmp_path / "disk")
+    assert files_below(tmp_path / "data") == [tmp_path / "data/link/below/a.jsonl"]
+    first = fingerprint(tmp_path / "data")
+    (tmp_path / "disk" / "below" / "a.jsonl").write_text("22")
+    assert fingerprint(tmp_path / "data") != first

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
 
 from micota.cli.mistakes import is_users, one_line
-from micota.config import SCHEMAS, Call, close_to, parse
+from micota.config import SCHEMAS, Call, close_to, parse, unknown_key
 
 
 def test_an_error_without_a_key_gets_that_of_its_override() -> None:
@@ -38,3 +38,9 @@ def test_the_nearest_option_is_named() -> None:
     options = ["tiny", "micota", "qwen7b"]
     assert close_to("tniy", options) == close_to("tyni", options) == "; did you mean 'tiny'?"
     assert close_to("xxxx", options) == ";"
+
+
+def test_a_key_of_a_model_without_its_role_names_the_roles() -> None:
+    line = unknown_key(SCHEMAS["train"], "model.sft.lora.r")
+    assert line.startswith("model.sft.lora.r: every model has a role; accepted: teacher.sft.lora.r, ta.sft.lora.r, stu")
+    assert "no such key" in unknown_key(SCHEMAS["evaluate"], "model.sft.lora.rank"), "evaluate has a key of that name"

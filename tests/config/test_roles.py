@@ -10,6 +10,7 @@ import pytest
 from micota import graph
 from micota.config.roles import as_typed, for_hydra
 from micota.errors import ConfigError
+from micota.graph.models import generator_config
 
 Composed = Callable[..., Any]
 
@@ -84,3 +85,10 @@ def test_a_mistake_names_the_key_of_the_role(override: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         compose(override.split(" "), "pipeline")
     assert words in str(caught.value)
+
+
+def test_null_leaves_out_a_model_that_need_not_be_there(composed: Composed) -> None:
+    for typed in ("model@long_generator=null", "model@merge.tuned=null"):
+        assert for_hydra([typed]) == [typed.removeprefix("model@").replace("=null", ".path=null")]
+    config = composed("generate", "data=mix_long", "model@long_generator=null")
+    assert generator_config(config, "long_generator").path == config.teacher.path

@@ -122,3 +122,12 @@ def test_numbers_are_short() -> None:
     assert shown == ["-", "7", "1k", "48M", "8.84E", "123k"]
     assert [duration(s) for s in (0, 0.2, 31, 700, 19_440, 5e6)] == ["-", "<1 s", "31 s", "12 min", "5.4 h", "1389 h"]
     assert shortened("train qwen14b+strong.dare_ties", 20) == "train qwen14…re_ties"
+
+
+def test_released_checkpoints_answer_as_long_as_their_recipe_says(composed: Composed) -> None:
+    tokens = {}
+    for recipe in ("released_long", "released_mix_long", "released_short"):
+        config = composed("evaluate", "student=qwen3b", f"data={recipe}", "hardware=h100x1", "bench=[gsm8k]")
+        costs = costs_of(config, Store("/nonexistent"), [("evaluate", graph.unique(graph.evaluation(config)))], {})
+        tokens[recipe] = costs.rows[0].generated / 1319
+    assert tokens == {"released_long": 4000, "released_mix_long": 2000, "released_short": 600}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,7 @@ from micota.cli.merge import merge
 from micota.config import Call, HubConfig, SamplingConfig, SelectConfig, SftConfig, SourceConfig, ThinkingConfig
 from micota.config.rows import RowsConfig
 from micota.data.hub import check_hub, push
+from micota.data.sources import model_folder
 from micota.errors import ConfigError
 from micota.graph.node import AnyNode, Node
 from micota.graph.specs import CompletionsSpec, MergeSpec, Prompt, RowsSpec, ScoresSpec, SourceSpec, TrainSpec
@@ -218,7 +220,8 @@ def test_a_name_that_the_hub_refuses_is_refused_before_the_work(repos: dict[str,
 def test_the_command_uploads_what_it_made_or_finds(
     repos: dict[str, Any], tmp_path: Path, composed: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    models = ["merge.tuned.path=bundled:ta", "merge.base.path=bundled:ta", "merge=linear", "merge.weight=0.5"]
+    base = shutil.copytree(model_folder("bundled:ta"), tmp_path / "base")
+    models = ["merge.tuned.path=bundled:ta", f"merge.base.path={base}", "merge=linear", "merge.weight=0.5"]
     words = ["experiment=tiny", "tracker=none", f"artifacts={tmp_path / 'artifacts'}", *models]
     config = composed("merge", *words, "push_to_hub=lab/merged", "hub.private=false")
     for _ in range(2):

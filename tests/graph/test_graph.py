@@ -475,3 +475,16 @@ def test_a_released_checkpoint_stands_for_the_tuned_student(composed: Composed) 
         ConfigError, match=r"no released checkpoint of Qwen/Qwen2.5-7B-Instruct .*accepted: Qwen/Qwen2.5-3B"
     ):
         graph.evaluation(other)
+
+
+def test_a_model_is_not_merged_with_itself(composed: Composed) -> None:
+    same = "the same model; accepted: models with other weights"
+    for overrides in (
+        ["merge.tuned.path=a/b", "merge.base.path=a/b"],
+        ["merge.tuned.path=Qwen/Qwen2.5-14B-Instruct", "merge.tuned.revision=${ta.revision}"],
+        ["experiment=tiny", "merge.tuned.path=bundled:ta"],
+    ):
+        with pytest.raises(ConfigError, match=rf"merge\.tuned\.path='[\w/:.-]+': merge\.base is {same}"):
+            graph.merged(composed("merge", *overrides))
+    other = composed("merge", "merge.tuned.path=a/b", "merge.base.path=a/b", "merge.tuned.revision=step100")
+    assert len(graph.merged(other).inputs) == 2, "another revision is another model"

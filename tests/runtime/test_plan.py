@@ -21,4 +21,12 @@ def test_the_plan_says_where_models_lie(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     assert lies("./mine") == str(tmp_path / "mine")
     config = micota.compose(["merge.tuned.path=a/b", "merge.base.path=c/d"], "merge")
-    assert models_read([graph.merged(config)]) == ["d: c/d, not on this machine", "b: a/b, not on this machine"]
+    assert models_read(config, [graph.merged(config)]) == ["d: c/d, not on this machine", "b: a/b, not on this machine"]
+
+
+def test_a_model_behind_an_api_lies_there() -> None:
+    config = micota.compose(
+        ["teacher.path=deepseek-reasoner", "teacher.engine=chat", "teacher.engine.chat.url=http://here/v1"], "generate"
+    )
+    completions = graph.trained(config, "ta").inputs["data"].inputs["completions"]
+    assert models_read(config, [completions]) == ["deepseek-reasoner: deepseek-reasoner, an API at http://here/v1"]

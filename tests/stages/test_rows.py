@@ -21,7 +21,7 @@ from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.store import Manifest, Store
 from micota.cli import app
 from micota.config import SCHEMAS, Call
-from micota.errors import SourceError
+from micota.errors import ArtifactError, SourceError
 from micota.records import DATA, Example
 from micota.runtime.execute import execute, perform
 from micota.runtime.plan import tasks_of
@@ -113,6 +113,48 @@ def test_where_no_row_is_left_the_reasons_are_named(build: Build, tmp_path: Path
     assert manifest.counts["not_checked"] == manifest.counts["other_rows"] == 1, "a worked solution is no final answer"
 
 
+def test_columns_may_be_written_otherwise(build: Build, tmp_path: Path) -> None:
+    large = {name.title(): value for name, value in SHAPES["limo"].items()}
+    nested = {"task": {"text": PROBLEM}, "answers": [{"text": SOLUTION, "final": "2"}, {"text": "x"}]}
+    (tmp_path / "semicolons.csv").write_text("problem;solution; Answer\nq;so 2;2\n")
+    assert build(lines(tmp_path / "large.jsonl", large))[0].counts["kept"] == 1
+    assert "not_checked" not in build(tmp_path / "semicolons.csv")[0].counts
+    columns = {"problem": "task.text", "completion": "answers.0.text", "gold": "answers.0.final"}
+    manifest, examples = build(lines(tmp_path / "nested.jsonl", nested), columns=columns)
+    assert examples[0].completion == SOLUTION and "not_checked" not in manifest.counts
+    for path in ("answers.0.texts", "answers.7.text", "answers.first", "task.text.0"):
+        with pytest.raises(SourceError, match=rf"data.columns={{completion: {path}}}: there is no such column"):
+            build(tmp_path / "nested.jsonl", columns=columns | {"completion": path})
+    with pytest.raises(SourceError, match=r"data.only names task.kind: there is no such column"):
+        build(tmp_path / "nested.jsonl", columns=columns, only={"task.kind": "x"})
+
+
+@pytest.mark.parametrize(("cell", "only", "kept"), [
+    ("5", 5, True), ("5.0", 5, True), ("five", 5, False), ("true", True, True), ("1", True, False), ("", None, True),
+    (5, "5", True), ("Level 5", "Level 5", True), (None, None, True), ("x", None, False), (5, ["3", "5"], True),
+])  # fmt: skip
+def test_only_compares_words_of_files_of_text_with_numbers(
+    build: Build, tmp_path: Path, cell: Any, only: Any, kept: bool
+) -> None:
+    path = lines(tmp_path / "rows.jsonl", SHAPES["uwnsl"] | {"kind": "other"}, SHAPES["uwnsl"] | {"kind": cell})
+    manifest, _ = build(path, only={"kind": ["other", *(only if isinstance(only, list) else [only])]})
+    assert manifest.counts["examples"] == 1 + kept
+
+
+def test_refused_data_leave_nothing(build: Build, config: Any, tmp_path: Path) -> None:
+    path = lines(tmp_path / "rows.jsonl", SHAPES["limo"])  # a gold answer: its question is compared with benchmarks
+    with pytest.raises(ArtifactError, match=r"only 1 examples passed the filters, select.num_examples=9"):
+        build(path, select=replace(config.data.select, num_examples=9))
+    assert not [*(tmp_path / "made" / "data").glob("*")]
+
+
+def test_an_error_about_many_columns_is_short(build: Build, tmp_path: Path) -> None:
+    path = lines(tmp_path / "rows.jsonl", {f"feature_{number}": 1 for number in range(200)})
+    with pytest.raises(SourceError, match=r"feature_1, .* and others are of no known shape") as caught:
+        build(path)
+    assert len(str(caught.value)) < 700
+
+
 def test_questions_of_a_benchmark_are_dropped_where_rows_have_a_gold(build: Build, tmp_path: Path) -> None:
     test = json.loads((Path(graph.__file__).parents[1] / "tiny/problems/test_easy.jsonl").read_text().splitlines()[0])
     row = {"problem": test["problem"], "solution": f"\\boxed{{{test['answer']}}}"}
@@ -194,7 +236,8 @@ def test_training_reads_every_format_and_shape_itself(config: Any, tmp_path: Pat
     ({"problem": "p", "generations": "x"}, "generations='x'; accepted: a list of at least one text"),
     ({"instruction": "p", "output": "x", "history": [["a"]]}, "history=[['a']]; accepted: a list of pairs"),
     ({"conversations": [HUMAN, GPT], "system": 3}, "system=3; accepted: a text"),
-    ({"text": "x"}, "the columns text are of no known shape; accepted: messages|conversations|conversation + com"),
+    ({"text": "x"}, "the columns text are of no known shape; accepted: messages + completion, or problem + generat"),
+    ({"tools": [{"name": "f"}], "messages": [USER, ASSISTANT]}, "tools=[{'name': 'f'}]; accepted: rows without tools"),
     ({"prompt": "p", "completion": "x", "id": 1.5}, "id=1.5; accepted: a text or a whole number"),
     ({"prompt": "p", "completion": "x", "finish_reason": "abort"}, "finish_reason='abort'; accepted: stop, eos"),
     ({"question": "p", "answer": "5"}, "answer='5'; accepted: a worked answer; data.columns={completion: answer} l"),

@@ -354,6 +354,14 @@ def test_a_tokenizer_that_loses_texts_is_refused_before_training(prepared: Prepa
         train.read_inputs(Store(config.artifacts), graph.trained(config, "student"))
 
 
+def test_tokens_of_which_none_fit_are_not_cached(prepared: Prepared) -> None:
+    config = prepared("student.sft.max_tokens=4")
+    cached = set(Path(config.artifacts).rglob("cache/tokens/*"))
+    with pytest.raises(ConfigError, match=r"no example fits sft.max_tokens=4: the shortest has \d+ tokens; accepted:"):
+        train.read_inputs(Store(config.artifacts), graph.trained(config, "student"))
+    assert set(Path(config.artifacts).rglob("cache/tokens/*")) == cached
+
+
 def change_rows(config: Config, change: Callable[[Example], Example]) -> None:
     """Rewrite the data artifact, as a user with another file would."""
     [path] = Path(config.artifacts).glob("data/*/data.jsonl")

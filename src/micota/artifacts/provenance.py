@@ -20,6 +20,20 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Return all files below a folder, in the order of their paths, also behind links to folders; a link that leads
+    nowhere counts as a file, and one back to a folder above it as none."""
+    found: list[Path] = []
+    above = {folder: {folder.resolve()}}  # by folder, itself and those above it
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        here = Path(parent)
+        found += [here / name for name in files]
+        targets = {name: (here / name).resolve() for name in folders}
+        folders[:] = [name for name in folders if targets[name] not in above[here]]
+        above |= {here / name: above[here] | {targets[name]} for name in folders}
+    return sorted(found)
+
+
 def fingerprint(path: Path) -> str:
     """Return 16 hexadecimal digits that identify a local input.
 
@@ -27,7 +41,7 @@ def fingerprint(path: Path) -> str:
     """
     if path.is_file():
         return sha256(path)[:16]
-    entries = sorted((str(p.relative_to(path)), p.stat()) for p in path.rglob("*") if p.is_file())
+    entries = sorted((str(p.relative_to(path)), p.stat()) for p in files_below(path) if p.is_file())
     listing = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in entries]
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]
 

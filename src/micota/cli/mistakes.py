@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from micota import errors
 from micota.cli.config_files import mistake_in
 from micota.config import Call, Config, close_to, conf_folder, explain, is_bug_in_resolver, override_key, unknown_key
+from micota.config.parse import is_group_of_models
 from micota.config.renamed import renamed_override
 
 UNREAD = (  # how the parser of overrides begins its messages
@@ -41,6 +42,8 @@ def one_line(error: BaseException, schema: type[Config], call: Call | None = Non
         for override in overrides:
             if (renamed := renamed_override(override)) is not None:
                 return renamed
+            if is_group_of_models(schema, override_key(override)):
+                return unknown_key(schema, override_key(override))
     if isinstance(error, OmegaConfBaseException):
         keys = [override_key(item) for item in overrides if "${" in item]  # Hydra's errors may lack the key
         return explain(error, schema, keys[0] if keys else "config")
@@ -78,10 +81,12 @@ def _hydra_mistake(text: str, schema: type[Config], call: Call | None) -> str:
 
 def _no_option(group: str, name: str, text: str, call: Call | None) -> str:
     """The line for an option that a group does not have, with the nearest one."""
-    folders = [conf_folder(), *(Path(flag) for flag in (call.flags if call else ()) if Path(flag).is_dir())]
+    given, flags = (call.overrides, call.flags) if call else ([], [])
+    folders = [conf_folder(), *(Path(flag) for flag in flags if Path(flag).is_dir())]
     paths = [path.relative_to(folder / group) for folder in folders for path in (folder / group).rglob("*.yaml")]
     stored = {Path(option).stem for option in ConfigStore.instance().repo.get(group, {})}
     options = sorted({str(path.with_suffix("")) for path in paths if not path.name.startswith("_")} | stored)
     if not options:  # of a group of Hydra, which has its options elsewhere and lists them
         options = text.partition(f"Available options in '{group}':")[2].partition("Config search path")[0].split()
-    return f"{group}={name}: no such option{close_to(name, options)} accepted: {', '.join(options)}"
+    at = next((override_key(item) for item in given if item.endswith(f"={name}") and "@" in item), group)
+    return f"{at}={name}: no such option{close_to(name, options)} accepted: {', '.join(options)}"

@@ -187,6 +187,15 @@ class DataConfig(PartConfig):
         about="Published checkpoints that stand for the student tuned on this recipe, by the path of the student. "
         "There are no data, and nothing is trained.",
     )
+    released_answers: str = choice(
+        "long",
+        "middle",
+        "short",
+        default="short",
+        about="How long the answers of released checkpoints are, for a plan: as cost.long_tokens, cost.middle_tokens "
+        "or cost.short_tokens.",
+        results=False,
+    )
     option: str | None = plain(
         None,
         about="The chosen option of the group data, for the commands that are printed.",

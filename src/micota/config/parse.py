@@ -22,8 +22,9 @@ from omegaconf.errors import (
 from micota.config.call import Call
 from micota.config.commands import SCHEMAS
 from micota.config.fields import declaration
+from micota.config.models import OtherModelConfig
 from micota.config.renamed import SWEEP, renamed_key, renamed_value
-from micota.config.roles import settle_roles
+from micota.config.roles import roles_of, settle_roles
 from micota.config.schemas import Config
 from micota.errors import ConfigError
 
@@ -116,6 +117,10 @@ def unknown_key(schema: type[Any], key: str, path: str = "") -> str:
     if (renamed := renamed_key(f"{path}{key}")) is not None:
         return renamed
     *parents, last = key.split(".")
+    if not path and is_group_of_models(schema, key):
+        rest = key.removeprefix("model")
+        accepted = ", ".join(f"{role}{rest or '=OPTION'}" for role in roles_of(schema))
+        return f"{key}: every model has a role; accepted: {accepted}"
     owner: Any = schema
     for depth, name in enumerate(parents):
         owner = child_schema(owner, name)
@@ -126,6 +131,11 @@ def unknown_key(schema: type[Any], key: str, path: str = "") -> str:
     of_users = [item for item in fields(owner) if not declaration(item).internal] if is_dataclass(owner) else []
     options = [item.name for item in of_users]
     return f"{path}{key}: no such key{close_to(last, options)} accepted: {', '.join(options)}"
+
+
+def is_group_of_models(schema: type[Any], key: str) -> bool:
+    """Whether a key names the group ``model``, whose options are chosen for roles; ``evaluate`` has a key ``model``."""
+    return key.partition(".")[0] == "model" and "model" not in (item.name for item in fields(schema))
 
 
 def close_to(word: str, options: Iterable[str]) -> str:
@@ -150,6 +160,8 @@ def accepted_at(schema: type[Config], key: str) -> str:
         item = next((f for f in fields(owner) if f.name == name), None) if is_dataclass(owner) else None
         words = str(declaration(item).accepted) if item else ""
         owner = child_schema(owner, name)
+    if is_dataclass(owner) and issubclass(owner, OtherModelConfig):  # type: ignore[arg-type]
+        return f"{key}.path=PATH, or null for none, and model@{key}=OPTION"
     if is_dataclass(owner) or (get_origin(owner) is dict and is_dataclass(get_args(owner)[1])):
         return words or "a map of settings, as the options of its group have them"
     kind = str(owner) if get_args(owner) or owner is None else owner.__name__

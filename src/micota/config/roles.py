@@ -28,6 +28,7 @@ from micota.errors import ConfigError
 BY_ROLE: dict[str, type[Any]] = {"engine": EngineConfig, "trainer": TrainerConfig}  # groups that a role can choose of
 TYPED = re.compile(r"^(\+{0,2})([A-Za-z_]+)\.(engine|trainer)=(?!\s*\{)")
 NO_CHOICE = re.compile(r"^(?:engine|trainer)@([A-Za-z_]+)\.(engine|trainer)=null$")
+NO_MODEL = re.compile(r"^model@([\w.]+)=null$")  # Hydra takes no null for a group
 GROUP = re.compile(r"^(\+{0,2})(engine|trainer)@([A-Za-z_]+)\.\2=")
 
 WITHOUT = re.compile(r"^~(engine|trainer)@([A-Za-z_]+)\.\1$")
@@ -41,7 +42,8 @@ def for_hydra(overrides: Iterable[str]) -> list[str]:
         ConfigError: a model that is never fine-tuned is given a trainer.
     """
     typed = with_own_benchmark(overrides)
-    return with_entries(NO_CHOICE.sub(r"~\2@\1.\2", TYPED.sub(_group, override)) for override in typed)
+    named = (NO_MODEL.sub(r"\1.path=null", override) for override in typed)
+    return with_entries(NO_CHOICE.sub(r"~\2@\1.\2", TYPED.sub(_group, override)) for override in named)
 
 
 def _group(match: re.Match[str]) -> str:

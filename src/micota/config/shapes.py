@@ -41,6 +41,7 @@ ALWAYS: Columns = {
     "num_tokens": ("num_tokens",),
     "verdict": ("correct", "is_correct", "label"),  # booleans alone: such columns also hold answers and classes
     "finish_reason": ("finish_reason", "stop_reason"),
+    "tools": ("tools",),  # refused: templates would not show them
 }
 
 

@@ -156,14 +156,18 @@ class Context:
         count = self.num_problems(spec.questions, self.config(node)) * spec.sampling.num_samples
         earlier = self.earlier(node)
         tokens = earlier.metrics.get("num_tokens") if earlier else None
-        return Amount(count, tokens or min(spec.sampling.max_tokens, self.length(node.inputs["model"], node.runs)))
+        return Amount(count, tokens or min(spec.sampling.max_tokens, self.length(node.inputs["model"], node)))
 
-    def length(self, model: AnyNode, config: ModelConfig | None) -> float:
-        """Assumed tokens of a completion of a model: a tuned one writes as its data, a merged one between."""
+    def length(self, model: AnyNode, node: AnyNode) -> float:
+        """Assumed tokens of a completion of a model that ``node`` runs: a tuned one writes as its data, a merged one
+        between, a released one as its recipe says."""
         if model.stage == "merge":
             return self.cost.middle_tokens
         if model.stage == "train":
             return self.examples(model.inputs["data"]).tokens
+        recipe, config = self._configs.get(node.folder, self._default).data, node.runs
+        if model.spec.path in (released.path for released in recipe.released.values()):
+            return float(getattr(self.cost, f"{recipe.released_answers}_tokens"))
         thinks = config is not None and config.path == model.spec.path and config.thinking.open is not None
         is_teacher = model.spec.path == self._default.teacher.path
         return self.cost.long_tokens if thinks or is_teacher else self.cost.short_tokens

@@ -66,9 +66,9 @@ def _turn(fields: Fields, name: str, turn: Any) -> dict[str, str]:
         texts: list[Any] = [_text_of(part) for part in content]
         content = "".join(texts) if texts and all(isinstance(text, str) for text in texts) else content
     if not isinstance(content, str) or not content.strip():
-        raise fields.refuse(
-            f"the content of a {known} turn of {column}", content, f"{TEXT}, or a list of parts of text"
-        )
+        article = "an" if known == "assistant" else "a"
+        what = f"the content of {article} {known} turn of {column}"
+        raise fields.refuse(what, content, f"{TEXT}, or a list of parts of text")
     thought = next((turn[key] for key in _THOUGHT if isinstance(turn.get(key), str) and turn[key].strip()), None)
     if known == "assistant" and thought is not None:
         content = tagged(thought, content, fields.thinking)

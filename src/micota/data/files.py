@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from micota.artifacts.provenance import files_below
 from micota.config.models import ROW_FILES, is_row_file
 from micota.errors import SourceError
 
@@ -177,9 +178,13 @@ def _object(row: Any, where: str) -> dict[str, Any]:
 
 def _csv(path: Path) -> Iterator[Numbered]:
     csv.field_size_limit(_MAX_FIELD)
-    delimiter = "\t" if ".tsv" in path.suffixes else ","
     number = 0
     with _open(path) as raw:
+        first = raw.readline()
+        # Spreadsheets write semicolons where the comma is the decimal point.
+        others = () if b"," in first else (b";", b"\t")
+        delimiter = "\t" if ".tsv" in path.suffixes else next((one.decode() for one in others if one in first), ",")
+        raw.seek(0)
         lines = (line.decode("utf-8-sig" if number == 0 else "utf-8") for line in raw)
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
@@ -229,7 +234,7 @@ def _folder_rows(folder: Path, split: str) -> Iterator[Numbered]:
         yield from _saved_rows(folder)
         return
     # A link that leads nowhere is read, too: its rows would be missing without a word.
-    files = [path for path in sorted(folder.rglob("*")) if not path.is_dir() and not _is_hidden(path, folder)]
+    files = [path for path in files_below(folder) if not _is_hidden(path, folder)]
     chosen = [path for path in files if is_row_file(path.name)]
     if not chosen:
         seen = ", ".join(str(path.relative_to(folder)) for path in files[:5]) or "nothing"

@@ -14,9 +14,21 @@ from micota.config.rows import RowsConfig
 from micota.config.shapes import SHAPES, Shape, fields_of
 from micota.data.conversations import answered, history, turns_of, with_system
 from micota.data.prompts import Prompt, messages
-from micota.data.training_rows import GOLD_MARK, Fields, TrainingRow, Turns, content_id, is_missing, tagged, truth
+from micota.data.training_rows import (
+    GOLD_MARK,
+    Fields,
+    TrainingRow,
+    Turns,
+    columns_by_word,
+    content_id,
+    is_missing,
+    tagged,
+    truth,
+)
 from micota.errors import SourceError
 
+_NO_TOOLS: tuple[Any, ...] = ("", "[]", "{}", "null", [], {})
+_MOST_CHARS = 200  # of the names of columns in an error
 _SWITCHES = ("on", "off", "true", "false", "yes", "no", "none", "low", "medium", "high")  # settings, no thoughts
 
 
@@ -31,12 +43,12 @@ def training_rows(row: Mapping[str, Any], where: str, source: RowsConfig, prompt
     """
     shape, columns = shape_of(row, where, source)
     values = {name: value_at(row, column) for name, column in columns.items()}
-    yield from shape.read(
-        Fields(
-            where=where, values=values, columns=columns, prompt=prompt, thinking=source.thinking, turns=source.turns
-        ),
-        shape,
+    fields = Fields(
+        where=where, values=values, columns=columns, prompt=prompt, thinking=source.thinking, turns=source.turns
     )
+    if not (is_missing(tools := values.get("tools")) or tools in _NO_TOOLS):
+        raise fields.refuse("tools", tools, "rows without tools; data.columns={tools: null} learns them without")
+    yield from shape.read(fields, shape)
 
 
 def shape_of(row: Mapping[str, Any], where: str, source: RowsConfig) -> tuple[Shape, dict[str, str]]:
@@ -50,24 +62,24 @@ def shape_of(row: Mapping[str, Any], where: str, source: RowsConfig) -> tuple[Sh
             raise SourceError(
                 f"{where}: data.columns={{{name}: {column}}}: there is no such column; it has {_names(row)}"
             )
-    fitting = []
+    fitting, by_word = [], columns_by_word(row)
     for shape in SHAPES.values():
         if not set(_given(source)) <= fields_of(shape).keys():
             continue
         columns = _columns(row, shape, source)
-        if shape.needs.keys() <= columns.keys() and not any(column in row for column in shape.lacks):
+        if shape.needs.keys() <= columns.keys() and not any(column in by_word for column in shape.lacks):
             fitting.append((shape, columns))
     if not fitting:
-        raise SourceError(f"{where}: the columns {_names(row)} are of no known shape; accepted: {accepted_shapes()}")
+        raise SourceError(f"{where}: the columns {_names(row)} are of no known shape; accepted: {_accepted()}")
     # A file that joins several shapes has nulls in the columns of the others.
     filled = (pair for pair in fitting if not any(is_missing(value_at(row, pair[1][name])) for name in pair[0].needs))
     return next(filled, fitting[0])
 
 
-def accepted_shapes() -> str:
-    """Return the columns of every shape in words, and how others are named."""
-    shapes = ", or ".join(" + ".join("|".join(names) for names in shape.needs.values()) for shape in SHAPES.values())
-    return f"{shapes}; or data.columns={{FIELD: COLUMN, ...}} for other names"
+def _accepted() -> str:
+    """The fields of every shape in words, each shape once, and how columns of other names are given."""
+    shapes = dict.fromkeys(" + ".join(shape.needs) for shape in SHAPES.values())
+    return f"{', or '.join(shapes)}, as columns or by data.columns={{FIELD: COLUMN, ...}}"
 
 
 def _given(source: RowsConfig) -> dict[str, str]:
@@ -75,14 +87,14 @@ def _given(source: RowsConfig) -> dict[str, str]:
 
 
 def _columns(row: Mapping[str, Any], shape: Shape, source: RowsConfig) -> dict[str, str]:
-    given = _given(source)
+    given, by_word = _given(source), columns_by_word(row)
     columns: dict[str, str] = {}
     for name, known in fields_of(shape).items():
         if name in source.columns and source.columns[name] is None:
             continue
         # A column that was given for one field, or has one by its name, is not taken for another.
         taken = {*given.values(), *columns.values()}
-        free = (column for column in known if column in row and column not in taken)
+        free = (by_word[word] for word in known if word in by_word and by_word[word] not in taken)
         column = given.get(name) or next(free, None)
         if column is not None:
             columns[name] = column
@@ -90,21 +102,38 @@ def _columns(row: Mapping[str, Any], shape: Shape, source: RowsConfig) -> dict[s
 
 
 def _names(row: Mapping[str, Any]) -> str:
-    return ", ".join(map(str, row)) or "none"
+    names = ", ".join(map(str, row)) or "none"
+    return names if len(names) <= _MOST_CHARS else f"{names[:_MOST_CHARS].rpartition(', ')[0]} and others"
 
 
 def has_column(row: Mapping[str, Any], column: str) -> bool:
-    """Return whether a row has a column, or the first part of a dotted path."""
-    return column in row or (column.partition(".")[0] in row and "." in column)
+    """Return whether a row has a column, or a dotted path into nested ones; what is below a null counts as there."""
+    try:
+        value_at(row, column)
+    except LookupError:
+        return False
+    return True
 
 
 def value_at(row: Mapping[str, Any], column: str) -> Any:
-    """Return the value of a column, or of a dotted path into nested ones; None where a part of it is null."""
+    """Return the value of a column, or of a dotted path into nested ones, as ``answers.0.text``; None where a part of
+    it is null.
+
+    Raises:
+        LookupError: there is none.
+    """
     if column in row:
         return row[column]
     value: Any = row
     for name in column.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
+        if is_missing(value):
+            return None
+        if isinstance(value, list) and name.isdecimal():
+            value = value[int(name)]
+        elif isinstance(value, Mapping):
+            value = value[name]
+        else:
+            raise LookupError(column)
     return value
 
 

@@ -11,7 +11,7 @@ from micota.config import QuestionsConfig, SourceConfig
 from micota.config.models import is_row_file
 from micota.data.files import BUNDLED, bundled, file_rows, json_lines, numbered_rows
 from micota.data.options import options_of, right_letter, with_options
-from micota.data.training_rows import GOLD_MARK
+from micota.data.training_rows import GOLD_MARK, columns_by_word
 from micota.errors import SourceError
 from micota.grading import paper_rule
 from micota.grading.extraction.boxes import boxed
@@ -100,7 +100,8 @@ def _usual(row: Mapping[str, Any], column: str, others: tuple[str, ...]) -> str:
     """Return the column of a setting that has its default, ``others[0]``: the first of ``others`` that the row has."""
     if column != others[0]:
         return column
-    return next((name for name in others if name in row), column)
+    by_word = columns_by_word(row)
+    return next((by_word[word] for word in others if word in by_word), column)
 
 
 def _gold(source: SourceConfig, where: str, row: Mapping[str, Any], identity: str) -> str:
@@ -124,7 +125,7 @@ def _answer(source: SourceConfig, where: str, row: Mapping[str, Any]) -> str:
     text = str(answer) if isinstance(answer, str) or is_number else ""
     if mark := source.answer_after or (GOLD_MARK if GOLD_MARK in text else None):
         text = text.rpartition(mark)[2]
-    if source.answer_boxed or (column != source.answer_column and column == WORKED):
+    if source.answer_boxed or (column != source.answer_column and column.strip().lower() == WORKED):
         # Some solutions have \boxed 5 or \fbox{5}, which the published rule reads.
         in_box = boxed(text) or paper_rule.extract(text, "hendrycks")
         if in_box is None and (source.answer_boxed or "\n" in text.strip()):

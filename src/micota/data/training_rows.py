@@ -180,3 +180,8 @@ def retagged(completion: str, thinking: ThinkingConfig) -> str:
         return completion
     words = {("begin", "thought"): f"{thinking.open}\n", ("end", "thought"): f"\n{thinking.close}\n\n"}
     return _WORDS.sub(lambda match: words.get((match[1], match[2]), ""), completion).strip()
+
+
+def columns_by_word(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the columns of a row by their names, and by these in small letters: some files have them in large ones."""
+    return {column.strip().lower(): column for column in row} | {column: column for column in row}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
+from itertools import combinations
+from os.path import normpath
 from typing import Any
 
 from micota.config import MERGE_METHODS, Config, DataConfig, ModelConfig, PartConfig, SelectConfig
@@ -36,6 +38,7 @@ from micota.graph.specs import (
     MixtureSpec,
     MostLikelySpec,
     RowsSpec,
+    SourceSpec,
     TrainSpec,
     needs_no_model,
 )
@@ -331,7 +334,19 @@ def _merge_inputs(config: Config) -> dict[str, AnyNode]:
     merge = config.merge
     base, instruct = (source(config.ta if it.path is None else named(it)) for it in (merge.base, merge.instruct))
     inputs = {"base": base, "tuned": model(config, "ta_sft")}
-    return inputs | ({"instruct": instruct} if merge.has_instruct else {})
+    inputs |= {"instruct": instruct} if merge.has_instruct else {}
+    for (first, one), (second, other) in combinations(inputs.items(), 2):
+        if one.is_source and other.is_source and _same_weights(one.spec, other.spec):
+            raise ConfigError(
+                f"merge.{second}.path={other.spec.path!r}: merge.{first} is the same model; accepted: models with "
+                "other weights (where the path of base or instruct is null, it is the TA before SFT)"
+            )
+    return inputs
+
+
+def _same_weights(one: SourceSpec, other: SourceSpec) -> bool:
+    is_local = one.fingerprint is not None or one.path.startswith("bundled:")  # the same at any revision
+    return normpath(one.path) == normpath(other.path) and (is_local or one.revision == other.revision)
 
 
 def _merge_spec(config: Config, density: Any, weight: Any) -> MergeSpec:

@@ -16,6 +16,7 @@ from micota.costs.table import costs_of, show_costs
 from micota.data.sources import model_folder
 from micota.graph import unique
 from micota.graph.node import AnyNode
+from micota.graph.stage import stage_of
 from micota.runtime.placing import engine_note
 
 CHANGES_SHOWN = 3  # fields of one artifact
@@ -120,7 +121,7 @@ def show_plan(
             else:
                 state = "resume" if store.progress(node) else "make  "
                 console.print(Text(f"  {state}  {node.folder}{why(config, store, node)}", "yellow"))
-        for line in models_read(node for node in task.nodes if node.folder in todo):
+        for line in models_read(config, (node for node in task.nodes if node.folder in todo)):
             console.print(Text(f"  model   {line}", "dim"))
         if job is not None:
             wanted = ", ".join(f"{name}={value}" for name, value in job(task).items())
@@ -140,10 +141,19 @@ def _unmade(targets: list[AnyNode], todo: Collection[str]) -> list[tuple[str, li
     return [(command, nodes) for command, nodes in tasks if nodes]
 
 
-def models_read(nodes: Iterable[AnyNode]) -> list[str]:
+def models_read(config: Config, nodes: Iterable[AnyNode]) -> list[str]:
     """The models that exist and that ``nodes`` read, with where they lie."""
-    sources = {child.key: child for node in nodes for child in node.inputs.values() if child.is_source}
-    return [f"{child.name}: {where_it_lies(child)}" for child in sources.values()]
+    lines: dict[str, str] = {}
+    for node in nodes:
+        engine = config.placed(node.runs).engine if stage_of(node).runs_engine else None
+        for child in node.inputs.values():
+            if child.is_source and child.key not in lines:
+                chat = engine.chat if engine is not None and engine.name == "chat" else None
+                where = (
+                    where_it_lies(child) if chat is None else f"{chat.model or child.spec.path}, an API at {chat.url}"
+                )
+                lines[child.key] = f"{child.name}: {where}"
+    return list(lines.values())
 
 
 def where_it_lies(source: AnyNode) -> str:
@@ -158,7 +168,7 @@ def where_it_lies(source: AnyNode) -> str:
 
     try:
         cached = try_to_load_from_cache(path, "config.json", revision=revision)
-    except HFValidationError:  # the name of a model behind an API
+    except HFValidationError:  # a name that the hub cannot have
         return path
     at = f"{path} at {revision[:SHOWN_OF_REVISION]}" if revision else path
     return str(Path(cached).parent) if isinstance(cached, str) else f"{at}, not on this machine"

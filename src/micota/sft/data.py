@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,11 +87,18 @@ class TokenTable(Sequence[Tokens]):
         )
 
 
-def tokenise_once(tokenizer: Any, examples: Sequence[Example], content: str, cache: Path) -> TokenTable:
+def tokenise_once(
+    tokenizer: Any,
+    examples: Sequence[Example],
+    content: str,
+    cache: Path,
+    accept: Callable[[TokenTable], object] = lambda table: None,
+) -> TokenTable:
     """Tokenise, or read the tokens from the cache.
 
     Args:
         content: identifies the examples; the name of the file in ``cache`` is a hash of it and the tokenizer.
+        accept: raises for tokens that are of no use; they are not written.
 
     Raises:
         ConfigError: the chat template cannot render the messages of an example.
@@ -101,6 +108,7 @@ def tokenise_once(tokenizer: Any, examples: Sequence[Example], content: str, cac
     if path.exists():
         return TokenTable(load_file(path))
     table = TokenTable.of(tokenise(tokenizer, example) for example in examples)
+    accept(table)
     cache.mkdir(parents=True, exist_ok=True)
     # Renamed when complete; concurrent runs write the same content, and the last replaces the others.
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")

@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
-from micota.artifacts.jsonl import write_jsonl
 from micota.config import Config, DataConfig
 from micota.data.decontamination import Match, matcher, reasons
 from micota.data.files import numbered_rows
@@ -16,7 +15,7 @@ from micota.data.filters import Filters, best
 from micota.data.prompts import split, target, token_ids
 from micota.data.shapes import has_column, training_rows, value_at
 from micota.data.sources import load_problems, model_folder
-from micota.data.training_rows import TrainingRow
+from micota.data.training_rows import TrainingRow, is_missing, truth
 from micota.errors import SourceError
 from micota.grading.graders import Graders, Submission, graders_of, prediction
 from micota.graph import RowsSpec
@@ -24,7 +23,6 @@ from micota.pretrained import load_tokenizer
 from micota.records import Completion, Example, Verdict
 from micota.runtime.work import Work
 
-CONTAMINATION = "contamination.jsonl"
 CHUNK = 256  # rows whose answers are counted and graded together
 
 
@@ -36,8 +34,9 @@ class Read(NamedTuple):
     verdict: Verdict | None
 
 
-def file_examples(work: Work[RowsSpec]) -> list[Example]:
-    """The examples of the rows that pass the filters, in the order of the rows.
+def file_examples(work: Work[RowsSpec]) -> tuple[list[Example], list[Match] | None]:
+    """The examples of the rows that pass the filters, in the order of the rows, and their questions that are like those
+    of a benchmark; None where none was compared.
 
     Rows without a gold answer are neither graded nor compared with benchmarks; they are counted as ``not_checked``.
 
@@ -62,9 +61,8 @@ def file_examples(work: Work[RowsSpec]) -> list[Example]:
     chosen = best(passed, spec.select.keep_sample)
     counts[f"dropped_not_{spec.select.keep_sample}"] += len(passed) - len(chosen)
     work.build.counts |= {name: number for name, number in counts.items() if number} | {"kept": len(chosen)}
-    if contamination.is_checked:
-        write_jsonl(work.build.path / CONTAMINATION, contamination.matches)
-    return [kept[row.problem_id, row.sample] for row in chosen]
+    examples = [kept[row.problem_id, row.sample] for row in chosen]
+    return examples, contamination.matches if contamination.is_checked else None
 
 
 def _read(work: Work[RowsSpec], counts: Counter[str]) -> Iterator[TrainingRow]:
@@ -73,7 +71,7 @@ def _read(work: Work[RowsSpec], counts: Counter[str]) -> Iterator[TrainingRow]:
     asked: dict[str, tuple[int, str]] = {}  # by id, a hash of the questions and the row that has them first
     for where, values in numbered_rows(source, source.limit, streaming=_streams(work.config, source.path)):
         counts["rows"] += 1
-        if not all(_value(values, name, where) in _listed(accepted) for name, accepted in source.only.items()):
+        if not all(_is_one_of(_value(values, name, where), accepted) for name, accepted in source.only.items()):
             counts["other_rows"] += 1
             continue
         for row in training_rows(values, where, source, prompt):
@@ -93,8 +91,23 @@ def _value(row: Mapping[str, Any], column: str, where: str) -> Any:
     return value_at(row, column)
 
 
-def _listed(accepted: Any) -> list[Any]:
-    return accepted if isinstance(accepted, list) else [accepted]
+def _is_one_of(value: Any, accepted: Any) -> bool:
+    """Whether a value is one of those of ``data.only``. Files of text have numbers, truth values and nulls as words."""
+    return any(_is_same(value, one) for one in (accepted if isinstance(accepted, list) else [accepted]))
+
+
+def _is_same(value: Any, accepted: Any) -> bool:
+    if accepted is None:
+        return is_missing(value) or value == ""
+    if isinstance(value, str) == isinstance(accepted, str):
+        return bool(value == accepted)
+    word, other = (value, accepted) if isinstance(value, str) else (accepted, value)
+    if isinstance(other, bool):
+        return truth(word) is other
+    try:
+        return isinstance(other, int | float) and float(word) == other
+    except ValueError:
+        return False
 
 
 def _streams(config: Config, path: str | None) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
 from micota.config import EvaluationConfig
 from micota.data.datacard import CARD, CARD_PAGE, card, markdown
-from micota.data.decontamination import find_matches, reasons
+from micota.data.decontamination import Match, find_matches, reasons
 from micota.data.filters import Filters, best
 from micota.data.mixtures import choose, match, mixture, most_likely
 from micota.data.prompts import messages, split, target
@@ -23,16 +23,19 @@ from micota.graph import DataSpec, FilteredSpec, MatchedSpec, MixtureSpec, MostL
 from micota.records import BPC, COMPLETIONS, DATA, Completion, Example, ExampleScore, Problem, Verdict
 from micota.runtime.inputs import input_path
 from micota.runtime.work import Work
-from micota.stages.rows import CONTAMINATION, file_examples
+from micota.stages.rows import file_examples
 
+CONTAMINATION = "contamination.jsonl"
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """The rows of a recipe; ``card`` has additional entries of its data card."""
+    """The rows of a recipe; ``card`` has additional entries of its data card, ``matches`` the pairs of a problem and a
+    like one of a benchmark, None where none was compared."""
 
     examples: list[Example]
+    matches: list[Match] | None = None
     card: dict[str, Any] = field(default_factory=dict)
 
 
@@ -43,6 +46,8 @@ def select(work: Work[DataSpec]) -> None:
     chosen = BUILDERS[type(work.node.spec)](work, problems)
     order = {problem.id: index for index, problem in enumerate(problems)}
     examples = sorted(chosen.examples, key=lambda example: order.get(example.problem_id, len(order)))
+    if chosen.matches is not None:  # written here, since data that are refused leave nothing
+        write_jsonl(work.build.path / CONTAMINATION, chosen.matches)
     work.build.counts["examples"] = write_jsonl(work.build.path / DATA, examples)
     described = card(work.node, work.build.counts, examples) | chosen.card
     write_text(work.build.path / CARD, json.dumps(described, indent=2, ensure_ascii=False) + "\n")
@@ -57,11 +62,12 @@ def filtered(work: Work[FilteredSpec], problems: list[Problem]) -> Chosen:
     """Completions of one generator that pass all filters."""
     spec, by_id = work.node.spec, {problem.id: problem for problem in problems}
     rows = read_jsonl(input_path(work.store, work.node.inputs["completions"]) / COMPLETIONS, Completion)
-    contaminated = decontaminate(work, problems)
+    matches = contamination(spec, problems)
+    contaminated = reasons(matches or [], spec.select.decontaminate)
     graded = verdicts(rows, by_id, work.config.evaluation)
     kept, dropped = keep(rows, by_id, spec, graded, contaminated)
     work.build.counts |= {"completions": len(rows), "kept": len(kept)} | dropped
-    return Chosen(examples=choose(kept, spec.select.num_examples, spec.seed))
+    return Chosen(examples=choose(kept, spec.select.num_examples, spec.seed), matches=matches)
 
 
 def mixed(work: Work[MixtureSpec], problems: list[Problem]) -> Chosen:
@@ -99,7 +105,7 @@ def matched(work: Work[MatchedSpec], problems: list[Problem]) -> Chosen:
 def file_rows(work: Work[RowsSpec], problems: list[Problem]) -> Chosen:
     """Rows of a file, a folder or a set of the hub."""
     spec = work.node.spec
-    examples = file_examples(work)
+    examples, matches = file_examples(work)
     if not examples:
         dropped = [f"{name.removeprefix('dropped_')} {count}" for name, count in work.build.counts.items() if count]
         raise SourceError(
@@ -108,7 +114,7 @@ def file_rows(work: Work[RowsSpec], problems: list[Problem]) -> Chosen:
         )
     order = {id(example): index for index, example in enumerate(examples)}
     chosen = choose(examples, spec.select.num_examples, spec.seed)
-    return Chosen(examples=sorted(chosen, key=lambda example: order[id(example)]))
+    return Chosen(examples=sorted(chosen, key=lambda example: order[id(example)]), matches=matches)
 
 
 BUILDERS: dict[type[DataSpec], Callable[[Work[Any], list[Problem]], Chosen]] = {
@@ -149,17 +155,14 @@ def verdicts(rows: list[Completion], problems: dict[str, Problem], evaluation: E
         return graders.typed([(problems[row.problem_id], prediction(submission(row, problems))) for row in rows])
 
 
-def decontaminate(work: Work[FilteredSpec], problems: list[Problem]) -> dict[str, str]:
-    """The ids of problems to drop because a benchmark has them, each with the rule that matched. All pairs are written
-    to ``CONTAMINATION``."""
-    spec = work.node.spec
+def contamination(spec: FilteredSpec, problems: list[Problem]) -> list[Match] | None:
+    """All pairs of a problem and a like one of a benchmark; None where no benchmark is compared."""
     if not spec.decontaminate_against:
-        return {}
+        return None
     matches = find_matches(problems, {name: load_problems(rows) for name, rows in spec.decontaminate_against.items()})
-    write_jsonl(work.build.path / CONTAMINATION, matches)
-    contaminated = reasons(matches, spec.select.decontaminate)
-    logger.info("%d of %d problems are in a benchmark; all pairs: %s", len(contaminated), len(problems), CONTAMINATION)
-    return contaminated
+    found = len({match.problem_id for match in matches})
+    logger.info("%d of %d problems are like one of a benchmark; all pairs: %s", found, len(problems), CONTAMINATION)
+    return matches
 
 
 def keep(

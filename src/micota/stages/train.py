@@ -23,7 +23,7 @@ from micota.runtime.inputs import check_device, close_engine, input_path, model_
 from micota.runtime.launch import launch, run_rank
 from micota.runtime.work import Work
 from micota.sft.callbacks import StoppedError
-from micota.sft.data import Inputs, tokenise_once
+from micota.sft.data import Inputs, TokenTable, tokenise_once
 from micota.sft.fit import fit
 from micota.sft.packing import fits
 from micota.sft.progress import Progress
@@ -107,25 +107,37 @@ def read_inputs(store: Store, train_node: AnyNode) -> Inputs:
     assert manifest is not None
     examples = read_jsonl(path, Example)
     cache = store.root / "cache" / "tokens"
-    tokens = tokenise_once(tokenizer, examples, manifest.files[DATA]["sha256"], cache)
     settings = load_config(*location)
     # A model has no positions beyond its context, or such that it was never trained on.
-    context = context_of(settings)
-    longest = min(spec.sft.max_tokens, context or spec.sft.max_tokens)
-    uncut = tokens
-    if spec.sft.overlong == "cut":
-        tokens = uncut.cut(longest)
+    longest = min(spec.sft.max_tokens, context_of(settings) or spec.sft.max_tokens)
+
+    def cut(table: TokenTable) -> TokenTable:
+        return table.cut(longest) if spec.sft.overlong == "cut" else table
+
+    def accept(table: TokenTable) -> object:
+        return _fitting(cut(table), longest, spec.sft.max_tokens)
+
+    uncut = tokenise_once(tokenizer, examples, manifest.files[DATA]["sha256"], cache, accept)
+    tokens = cut(uncut)
     num_cut = sum(before > after for before, after in zip(uncut.lengths, tokens.lengths, strict=True))
-    chosen = fits(tokens.lengths, longest)
+    chosen = _fitting(tokens, longest, spec.sft.max_tokens)
     num_beyond = len(fits(tokens.lengths, spec.sft.max_tokens)) - len(chosen)
-    if not chosen and longest < spec.sft.max_tokens:
-        raise ConfigError(f"no example fits the {longest} tokens of the model's context; accepted: shorter examples")
-    if not chosen:
-        raise ConfigError(f"no example fits sft.max_tokens={spec.sft.max_tokens}; raise it")
     if num_beyond:
         logger.warning("%d examples are longer than the model's context of %d tokens: dropped", num_beyond, longest)
     check_round_trip(tokenizer, _texts(examples[index] for index in chosen[:CHECKED]))
     return Inputs(tokenizer, location, examples, tokens, chosen, num_cut, num_beyond, rope_border(settings))
+
+
+def _fitting(tokens: TokenTable, longest: int, max_tokens: int) -> list[int]:
+    """The examples of at most ``longest`` tokens. One that is cut has more where its prompt alone is too long."""
+    if not (chosen := fits(tokens.lengths, longest)):
+        shortest = f"the shortest has {min(tokens.lengths)} tokens"
+        if longest < max_tokens:
+            raise ConfigError(
+                f"no example fits the {longest} tokens of the model's context: {shortest}; accepted: shorter examples"
+            )
+        raise ConfigError(f"no example fits sft.max_tokens={max_tokens}: {shortest}; accepted: at least that")
+    return chosen
 
 
 def _texts(examples: Iterable[Example]) -> Iterator[str]:
