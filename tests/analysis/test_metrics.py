@@ -36,7 +36,17 @@ def test_majority_of_all_samples(text: str, expected: float) -> None:
 
 
 def test_majority_of_one_sample_is_accuracy() -> None:
-    assert majority_values({"p": votes("aab-")}, 1)["p"] == pytest.approx(0.5, abs=0.08)
+    assert majority_values({"p": votes("aab-")}, 1)["p"] == pytest.approx(0.5, abs=1e-12)
+
+
+@pytest.mark.parametrize(("text", "k", "expected"), [
+    ("abb-", 1, 1 / 4),
+    ("abb-", 2, (2 * 0.5 + 1) / 6),  # ab twice, a- once; bb and b- are wrong
+    ("aab", 2, (1 + 2 * 0.5) / 3),
+    ("aabbc", 3, (3 + 4 / 3) / 10),  # aab twice and aac; abc four times
+])  # fmt: skip
+def test_majority_of_some_samples(text: str, k: int, expected: float) -> None:
+    assert majority_values({"p": votes(text)}, k)["p"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_majority_of_subsets_is_their_mean() -> None:

@@ -153,7 +153,7 @@ def test_problems_are_paired_by_id_and_not_by_position() -> None:
     ({"a": {"x": 1.0}}, {"a": {"x": 1.0, "y": 0.0}}, r"first side lacks 1 problems of a .* \(y\)"),
     ({"a": {"x": 1.0, "y": 0.0}}, {"a": {"x": 1.0}}, r"second side lacks 1 problems of a .* \(y\)"),
     ({"a": {"x": 1.0}}, {"b": {"x": 1.0}}, r"first side lacks 1 benchmarks .* \(b\)"),
-    ({}, {}, "at least one benchmark"),
+    ({}, {}, "at least one benchmark"), ({"a": {}}, {"a": {}}, "no problems of a"),
 ])  # fmt: skip
 def test_pairs_must_match(first: Suite, second: Suite, text: str) -> None:
     with pytest.raises(ValueError, match=text):

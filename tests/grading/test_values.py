@@ -52,3 +52,15 @@ def test_everything_else_has_no_value_and_costs_nothing(text: str) -> None:
 ])  # fmt: skip
 def test_values_agree_to_many_digits_or_not_at_all(left: str, right: str, expected: bool | None) -> None:
     assert same_value(read(left), read(right)) is expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    (r"(i^2)^{1/3}", -1), (r"\sqrt[3]{i^2}", -1), (r"\max(i^2, -2)", -1), (r"\floor(i^2)", -1), (r"\cis(0) + 1", 2),
+])  # fmt: skip
+def test_a_complex_number_without_an_imaginary_part_has_an_order(text: str, expected: int) -> None:
+    assert same_value(read(text), read(str(expected))) is True
+
+
+@pytest.mark.parametrize("text", [r"\sin(1, 2)", r"\exp(1, 2)", r"\mod(1)", r"\arg(1, 2, 3)", r"\sgn(1, 2)"])
+def test_a_function_with_other_arguments_has_no_value(text: str) -> None:
+    assert same_value(read(text), read("x")) is None

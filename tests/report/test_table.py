@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from micota.analysis.intervals import Estimate
 from micota.artifacts.store import Store
 from micota.console import print_table
 from micota.report.collect import CaseReport
-from micota.report.table import comparison_table
+from micota.report.table import comparison_table, part_table, sampled_table
 
 Finished = tuple[Store, CaseReport]
 
@@ -46,3 +47,24 @@ def test_notes_explain_the_shown_columns_alone(finished: Finished) -> None:
     clear = [recipe for recipe in case.summary.recipes if not recipe.difference or recipe.difference.is_distinguishable]
     text = shown(replace(case, summary=replace(case.summary, recipes=clear)), 120)
     assert "Holm" in text and "detectable" not in text
+
+
+def test_metrics_of_several_samples_and_of_parts_have_tables(finished: Finished) -> None:
+    summary = finished[1].summary
+    first, *others = summary.recipes
+    bare = [replace(row, pass_at={}, by_level={}) for row in others]
+    one = replace(
+        first, pass_at={"easy": {2: Estimate(0.5, 0.25, 0.75)}}, majority_at={}, by_level={"easy": {"3": Estimate(1, 0.5, 1)}},
+    )  # fmt: skip
+    console = Console(file=io.StringIO(), width=120)
+    for table in (
+        sampled_table(replace(summary, recipes=[one, *bare])),
+        part_table(replace(summary, recipes=[one]), "level"),
+    ):
+        assert table is not None
+        print_table(console, table)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "50.0 [25.0, 75.0]" in text and "100.0 [50.0, 100.0]" in text and first.name in text
+    plain = replace(summary, recipes=bare, curve={}, teacher=None)
+    assert sampled_table(plain) is None and part_table(plain, "level") is None

@@ -31,7 +31,7 @@ def values_of(spec: Any, name: str) -> list[Any]:
 
 
 def test_the_workspace_groups_recipes_and_plots_sweeps() -> None:
-    view = dashboard.workspace("someone", "micota", "sweep", ["gsm8k"])._to_model()
+    view = dashboard.workspace("someone", "micota", "sweep", {"gsm8k": 4})._to_model()
     spec = json.loads(view.spec.model_dump_json(by_alias=True, exclude_none=True))
     [section] = values_of(spec, "runSets")
     assert section[0]["grouping"] == [{"section": "config", "name": "recipe.value"}]
@@ -43,6 +43,8 @@ def test_the_workspace_groups_recipes_and_plots_sweeps() -> None:
     assert "config:merge.value.density" in values_of(spec, "xAxis") and axes
     assert {"summary:eval/average", "summary:eval/num_tokens"} <= set(values_of(spec, "yAxis"))
     assert ["summary_metrics.eval/gsm8k/accuracy"] in values_of(spec, "metrics")
+    plotted = {name for names in values_of(spec, "metrics") for name in names}
+    assert {f"summary_metrics.eval/gsm8k/{name}" for name in ("pass@2", "maj@4", "tokens_per_right")} <= plotted
     assert "eval/scores" in json.dumps(spec) and "eval/gsm8k/answers" in json.dumps(spec)
 
 
@@ -57,7 +59,7 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(dashboard, "find_spec", lambda name: None if name == "wandb_workspaces" else real(name))
     tracker = TrackerConfig(name="wandb", mode="online")
     with pytest.raises(UserError, match=r'wandb=true needs .*; pip install "micota\[dashboard\]"$'):
-        dashboard.save(tracker, "tiny", ["easy"])
+        dashboard.save(tracker, "tiny", {"easy": 1})
 
 
 def test_the_command_hands_both_over(run_command: Command, tmp_path: Path) -> None:

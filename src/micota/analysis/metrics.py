@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from micota.analysis.statistics import average_at_k, mean_estimate, num_samples,
 from micota.records import AMBIGUOUS, NOT_PROMPTED, Score
 from micota.seeding import seed_of
 
-RESAMPLES = 400  # subsets of k samples of a problem, where there are more than k
+ALL_SUBSETS = 2_000  # up to so many subsets of k samples of a problem, all are counted
+RESAMPLES = 400  # random subsets, where there are more
 Vote = tuple[int | None, bool]  # the group of equal answers (None: no answer), and whether it is right
 
 
@@ -44,8 +45,9 @@ def majority_values(votes: Mapping[str, Sequence[Vote]], k: int) -> dict[str, fl
     al. 2022, arXiv 2203.11171).
 
     Answers that the grader takes for equal are one. Samples without an answer have no vote; if no sample has one, the
-    problem is wrong. Of equally frequent answers each is chosen with the same chance. With more than k samples, the
-    mean is over ``RESAMPLES`` random subsets, by a seed of the problem's name.
+    problem is wrong. Of equally frequent answers each is chosen with the same chance. The mean is over all
+    subsets of k samples, or over ``RESAMPLES`` random ones (by a seed of the problem's name) if there are more than
+    ``ALL_SUBSETS``.
 
     Raises:
         ValueError: k is not from 1 to the number of samples, or (PairingError) that number differs.
@@ -64,8 +66,8 @@ def _majority(name: str, votes: Sequence[Vote], k: int) -> float:
     rights = np.array([any(right for group, right in votes if group == label) for label in labels], dtype=float)
     # One row per sample and one column per answer: a subset's counts are a sum of rows.
     table = np.array([[group == label for label in labels] for group, _ in votes], dtype=np.int32)
-    if k == len(votes):
-        counts = table.sum(axis=0, keepdims=True)
+    if math.comb(len(votes), k) <= ALL_SUBSETS:
+        counts = table[np.array(list(combinations(range(len(votes)), k)))].sum(axis=1)
     else:
         generator = np.random.default_rng(seed_of("majority", name, k))
         chosen = generator.random((RESAMPLES, len(votes))).argpartition(k - 1, axis=1)[:, :k]

@@ -143,6 +143,8 @@ def num_samples(samples: Mapping[str, Sequence[Any]]) -> int:
     if not counts:
         raise PairingError("there are no problems to average over")
     most = max(counts.values())
+    if most == 0:
+        raise PairingError("the problems have no samples")
     short = [name for name, count in counts.items() if count != most]
     if short:
         raise PairingError(
@@ -164,6 +166,7 @@ def problem_means(samples: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 def macro_average(suite: Suite) -> Estimate:
     """Return the unweighted mean of benchmark accuracies, with the interval that follows from theirs."""
+    _check_not_empty(suite)
     return combined([bounded_mean(_array(values.values())) for values in suite.values()])
 
 
@@ -228,8 +231,7 @@ def align(first: Suite, second: Suite) -> list[NDArray[np.float64]]:
         PairingError: benchmarks or problems differ, or there are none; the text names what is missing.
     """
     _check_same("benchmarks", first, second)
-    if not first:
-        raise PairingError("a paired comparison needs at least one benchmark")
+    _check_not_empty(first)
     deltas = []
     for bench, values in first.items():
         _check_same(f"problems of {bench}" if bench else "problems", values, second[bench])
@@ -335,6 +337,14 @@ def _check_binary(samples: Mapping[str, Sequence[float]]) -> None:
         for value in values:
             if value not in (0, 1):
                 raise ValueError(f"problem {name!r} has the value {value}; accepted: 0 or 1")
+
+
+def _check_not_empty(suite: Suite) -> None:
+    if not suite:
+        raise PairingError("a comparison needs at least one benchmark")
+    for bench, values in suite.items():
+        if not values:
+            raise PairingError(f"there are no problems{f' of {bench}' if bench else ''} to average over")
 
 
 def _check_same(what: str, first: Collection[str], second: Collection[str]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -46,6 +47,22 @@ def read(words: Sequence[str], *, as_script: bool) -> tuple[Call, list[str]]:
     overrides = [_quoted_path(word) for word in parsed.overrides]
     call = Call(as_script=as_script, flags=flags, overrides=overrides)
     return call, [*others, *flags, *for_hydra(overrides)]  # of a flag given twice, Hydra takes the last
+
+
+def tool_parser(tool: str, accepted: Iterable[str]) -> tuple[argparse.ArgumentParser, Callable[[str], NoReturn]]:
+    """A parser of the words of a tool that is no experiment (``--json``, ``--help``, any other words in ``words``), and
+    a function that refuses them by a ConfigError with what is accepted."""
+    forms = ", ".join(accepted)
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{tool}: {message}; accepted: {forms}")
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.error = refuse  # type: ignore[method-assign]  # it would print its whole usage
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("-h", "--help", action="store_true")
+    return parser, refuse
 
 
 def _quoted_path(word: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
@@ -22,6 +22,7 @@ from rich.text import Text
 
 from micota.artifacts.inventory import Inventory, Item, Needs, delete, points_of, take
 from micota.cli import experiments
+from micota.cli.arguments import tool_parser
 from micota.cli.composing import composing, prepared
 from micota.cli.report import SEEDS, report_folder, reported_seeds
 from micota.config import TOOLS, override_key, without_keys
@@ -62,16 +63,8 @@ def _read(words: Sequence[str]) -> argparse.Namespace | None:
     Raises:
         ConfigError: they are not accepted.
     """
-
-    def refuse(message: str) -> NoReturn:
-        raise ConfigError(f"artifacts: {message}; accepted: {', '.join(ACTIONS)}, KEY=VALUE, --json, --yes")
-
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.error = refuse  # type: ignore[method-assign]
-    parser.add_argument("words", nargs="*")
-    for flag in ("--json", "--yes", "--help"):
-        parser.add_argument(flag, action="store_true")
-    parser.add_argument("-h", dest="help", action="store_true")
+    parser, refuse = tool_parser("artifacts", (*ACTIONS, "KEY=VALUE", "--json", "--yes"))
+    parser.add_argument("--yes", action="store_true")
     parser.add_argument("--config-dir")
     given = parser.parse_intermixed_args(list(words))
     if given.help or not words:

@@ -9,7 +9,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -18,6 +18,7 @@ from micota.analysis.intervals import Estimate
 from micota.analysis.statistics import Difference
 from micota.artifacts.inventory import take
 from micota.artifacts.jsonl import write_text
+from micota.cli.arguments import tool_parser
 from micota.config import TOOLS, override_key
 from micota.console import WideTable, new_table, open_console, print_table
 from micota.errors import ERROR, USER_ERROR, ConfigError, is_users, text_of
@@ -59,15 +60,7 @@ def _read(words: Sequence[str]) -> argparse.Namespace | None:
     Raises:
         ConfigError: they are not accepted.
     """
-
-    def refuse(message: str) -> NoReturn:
-        raise ConfigError(f"compare: {message}; accepted: {', '.join(FORMS)}")
-
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.error = refuse  # type: ignore[method-assign]
-    parser.add_argument("words", nargs="*")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("-h", "--help", action="store_true")
+    parser, refuse = tool_parser("compare", FORMS)
     given = parser.parse_intermixed_args(list(words))
     if given.help or not words:
         print(usage())

@@ -13,5 +13,6 @@ from micota.tracking.dashboard import save
 def dashboard(config: ReportConfig, console: Console | None = None) -> None:
     """Build both and print where they are."""
     console = console or open_console()
-    for name, url in save(config.tracker, config.name, list(config.bench)).items():
+    benchmarks = {name: config.evaluation.sampling_of(name).num_samples for name in config.bench}
+    for name, url in save(config.tracker, config.name, benchmarks).items():
         console.print(Text(f"{name}: {url}"))

@@ -19,7 +19,7 @@ from micota.console import open_console, print_table
 from micota.errors import ArtifactError
 from micota.graph import CaseConfig, Experiment, experiment
 from micota.report.collect import case_reports
-from micota.report.table import comparison_table, judge_table, published_table, top_sentence
+from micota.report.table import comparison_table, judge_table, part_table, published_table, sampled_table, top_sentence
 from micota.runtime.plan import pending
 
 SEEDS = "seeds.json"
@@ -62,6 +62,9 @@ def report(config: Config, cases: list[CaseConfig], console: Console | None = No
         print_table(console, comparison_table(summary))
         if sentence := top_sentence(summary):
             console.print(Text(sentence))
+        for table in (sampled_table(summary), part_table(summary, "level"), part_table(summary, "subject")):
+            if table is not None:
+                print_table(console, table)
         if summary.judged:
             print_table(console, judge_table(summary))
     if any(summary.cells for summary in summaries):

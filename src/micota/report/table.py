@@ -39,6 +39,52 @@ def comparison_table(summary: Summary) -> WideTable:
     return table
 
 
+def sampled_table(summary: Summary) -> WideTable | None:
+    """Return pass@k and maj@k by model and benchmark; None if no problem has several samples."""
+    rows = [row for row in _models(summary) if row[1].pass_at]
+    if not rows:
+        return None
+    table = new_table(
+        f"{summary.title}, of several samples, in % with 95 % intervals",
+        "pass@k: one of k samples is right; maj@k: the most frequent answer of k samples is right",
+    )
+    table.add_column("model", no_wrap=True)
+    for column in ("benchmark", "k", "pass@k", "maj@k"):
+        table.add_column(column, justify="left" if column == "benchmark" else "right", no_wrap=True)
+    for name, row in rows:
+        for bench, by_k in row.pass_at.items():
+            majority = row.majority_at.get(bench, {})
+            for k, estimate in by_k.items():
+                voted = interval(majority[k]) if k in majority else "-"
+                table.add_row(name, bench, str(k), interval(estimate), voted)
+    return table
+
+
+def part_table(summary: Summary, part: str) -> WideTable | None:
+    """Return the accuracy by ``level`` or ``subject``: a row for each part of a benchmark, a column for each model;
+    None if problems have no such label."""
+    models = [(name, getattr(row, f"by_{part}")) for name, row in _models(summary) if getattr(row, f"by_{part}")]
+    if not models:
+        return None
+    table = new_table(f"{summary.title}, by {part}, in % with 95 % intervals")
+    table.add_column("benchmark", no_wrap=True)
+    table.add_column(part, no_wrap=True)
+    for name, _ in models:
+        table.add_column(name, justify="right", no_wrap=True)
+    parts = dict.fromkeys((bench, label) for _, by_bench in models for bench, one in by_bench.items() for label in one)
+    for bench, label in parts:
+        cells = [by_bench.get(bench, {}).get(label) for _, by_bench in models]
+        table.add_row(bench, label, *("-" if cell is None else interval(cell) for cell in cells))
+    return table
+
+
+def _models(summary: Summary) -> list[tuple[str, Row]]:
+    """The models of the comparison table in its order, by name."""
+    curve = [(ta_title(weight), summary.curve[weight]) for weight in sorted(summary.curve)]
+    teacher = [] if summary.teacher is None else [("teacher", summary.teacher)]
+    return [*((recipe.name, recipe) for recipe in summary.recipes), *curve, *teacher]
+
+
 def published_table(summaries: Sequence[Summary]) -> WideTable:
     """Return the table of published numbers: for each whether it is inside the interval here, with the measured one."""
     counts = Counter(cell.verdict for summary in summaries for cell in summary.cells)

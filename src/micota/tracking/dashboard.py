@@ -6,10 +6,11 @@ and ``runs``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from micota.analysis.metrics import shown_ks
 from micota.config import TrackerConfig
 from micota.errors import ConfigError
 from micota.tracking.runs import check_tracker
@@ -19,8 +20,10 @@ INSTALL = 'pip install "micota[dashboard]"'
 MEASURED = ("eval/num_tokens", "eval/average")
 
 
-def save(tracker: TrackerConfig, experiment: str, benchmarks: Sequence[str]) -> dict[str, str]:
+def save(tracker: TrackerConfig, experiment: str, benchmarks: Mapping[str, int]) -> dict[str, str]:
     """Build the workspace and the report at W&B and return the address of each.
+
+    ``benchmarks`` has the number of samples of each problem, by name.
 
     Raises:
         ConfigError: wandb-workspaces is not installed, runs are not tracked online, or there is no API key.
@@ -44,7 +47,7 @@ def save(tracker: TrackerConfig, experiment: str, benchmarks: Sequence[str]) -> 
     return {name: view.save().url for name, view in views.items()}
 
 
-def workspace(entity: str, project: str, experiment: str, benchmarks: Sequence[str]) -> Any:
+def workspace(entity: str, project: str, experiment: str, benchmarks: Mapping[str, int]) -> Any:
     """Return a ``wandb_workspaces`` Workspace: evaluations of the experiment grouped by recipe, so that seeds become a
     mean and a range."""
     import wandb_workspaces.workspaces as ws
@@ -68,7 +71,7 @@ def workspace(entity: str, project: str, experiment: str, benchmarks: Sequence[s
     )
 
 
-def report(entity: str, project: str, experiment: str, benchmarks: Sequence[str]) -> Any:
+def report(entity: str, project: str, experiment: str, benchmarks: Mapping[str, int]) -> Any:
     """Return a ``wandb_workspaces`` Report to read and share: comparisons, each with its filter in words."""
     import wandb_workspaces.reports.v2 as wr
 
@@ -102,11 +105,18 @@ def report(entity: str, project: str, experiment: str, benchmarks: Sequence[str]
     return wr.Report(entity=entity, project=project, title=f"micota: {experiment}", blocks=blocks, width="fluid")
 
 
-def recipe_panels(benchmarks: Sequence[str]) -> list[Any]:
-    """Return panels of accuracy and length by recipe."""
+def recipe_panels(benchmarks: Mapping[str, int]) -> list[Any]:
+    """Return panels of accuracy, length, cost, pass@k and maj@k by recipe."""
     import wandb_workspaces.reports.v2 as wr
 
     metrics = [*MEASURED[::-1], *(f"eval/{bench}/accuracy" for bench in benchmarks), "bpc/bits_per_byte"]
+    metrics += [f"eval/{bench}/tokens_per_right" for bench in benchmarks]
+    metrics += [
+        f"eval/{bench}/{kind}@{k}"
+        for bench, count in benchmarks.items()
+        for k in shown_ks(count)
+        for kind in ("pass", "maj")
+    ]
     return [
         wr.BarPlot(
             title=name,
@@ -155,7 +165,7 @@ def training_panels() -> list[Any]:
     ]
 
 
-def table_panels(benchmarks: Sequence[str]) -> list[Any]:
+def table_panels(benchmarks: Iterable[str]) -> list[Any]:
     """Return tables of scores and of answers."""
     import wandb_workspaces.reports.v2 as wr
 

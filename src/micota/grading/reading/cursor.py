@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from micota.grading.reading.nodes import Node
 from micota.grading.reading.tokens import Token, UnreadableError
 
@@ -9,7 +11,7 @@ MAX_DEPTH = 40
 NOTHING = Token("end of text", "")
 
 
-class Cursor:
+class Cursor(ABC):
     """A token list, the index of the next token, and how deep the grammar stands in it."""
 
     def __init__(self, tokens: list[Token]) -> None:
@@ -37,33 +39,33 @@ class Cursor:
             raise UnreadableError(f"expected {' or '.join(texts)}, found {self.peek().text or 'the end'!r}")
         return token
 
+    @abstractmethod
     def items(self, closers: tuple[str, ...]) -> Node:
         """Clauses between separators, up to one of the closing tokens (which stays)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sum(self) -> Node:
         """A sum."""
-        raise NotImplementedError
 
+    @abstractmethod
     def power(self) -> Node:
         """An atom with its powers and factorials."""
-        raise NotImplementedError
 
+    @abstractmethod
     def factor(self) -> Node:
         """A power with any number of signs before it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def product(self, *, signed: bool = False) -> Node:
         """A product, with or without signs between its factors."""
-        raise NotImplementedError
 
+    @abstractmethod
     def atom(self) -> Node:
         """A number, a name, a function or a group."""
-        raise NotImplementedError
 
+    @abstractmethod
     def script(self) -> Node:
         """The operand of ``^``."""
-        raise NotImplementedError
 
     def closed(self, *closers: str) -> Node:
         """What stands before one of these closing brackets, which is consumed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from micota.grading.reading.cursor import NOTHING, Cursor
 from micota.grading.reading.nodes import Node, matrix, number
 from micota.grading.reading.tokens import UnreadableError
@@ -120,18 +122,18 @@ class Functions(Cursor):
         node = matrix(rows)
         return Node("function", (node,), name="det") if name == "vmatrix" else node
 
+    @abstractmethod
     def starts_factor(self) -> bool:
         """Whether the next token starts a factor that has no sign before it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def beside(self, node: Node) -> Node:
         """A factor without a sign before it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def postfix(self, node: Node) -> Node:
         """Factorials and degrees behind a node."""
-        raise NotImplementedError
 
+    @abstractmethod
     def raised(self, base: Node) -> Node:
         """A node to the power that follows."""
-        raise NotImplementedError

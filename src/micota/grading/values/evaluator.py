@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
+from inspect import signature
 from typing import Any
 
 from micota.grading.reading.nodes import Node, has, name_of
@@ -60,9 +61,10 @@ class Evaluator:
         raise NoValueError
 
     def _bounded(self, value: Any) -> Any:
+        """The value; a complex one without an imaginary part as a real number, which has an order."""
         if self.mp.isnan(value):
             raise NoValueError
-        return value
+        return self.mp.re(value) if self.mp.im(value) == 0 else value
 
     def _power(self, node: Node) -> Any:
         base, exponent = (self.value(part) for part in node.args)
@@ -103,7 +105,7 @@ class Evaluator:
         if name == "root":
             return self._root(args[0], args[1])
         function = _FUNCTIONS.get(name)
-        if function is None:
+        if function is None or not _takes(name, len(args)):
             raise NoValueError
         if any(self.mp.isinf(arg) for arg in args):
             raise NoValueError
@@ -133,6 +135,16 @@ class Evaluator:
             raise NoValueError
         cells = [self.value(cell) for cell in node.args]
         return self.mp.det(self.mp.matrix([cells[row * columns : (row + 1) * columns] for row in range(rows)]))
+
+
+@lru_cache(maxsize=256)
+def _takes(name: str, count: int) -> bool:
+    """Whether a function has so many arguments."""
+    try:
+        signature(_FUNCTIONS[name]).bind(None, *range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def _in_radians(node: Node) -> Node:

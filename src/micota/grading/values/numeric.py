@@ -91,7 +91,7 @@ def numeric(node: Node, point: dict[str, Any]) -> Any | None:
     """The value of an expression at a point as a number of 50 digits; None where it has none."""
     try:
         return Evaluator(context(), point).value(node)
-    except (NoValueError, ArithmeticError, ValueError, TypeError, RecursionError, MemoryError, NotImplementedError):
+    except (NoValueError, ArithmeticError, ValueError, RecursionError, MemoryError, NotImplementedError):
         return None
 
 
