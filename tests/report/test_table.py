@@ -54,8 +54,11 @@ def test_metrics_of_several_samples_and_of_parts_have_tables(finished: Finished)
     first, *others = summary.recipes
     bare = [replace(row, pass_at={}, by_level={}) for row in others]
     one = replace(
-        first, pass_at={"easy": {2: Estimate(0.5, 0.25, 0.75)}}, majority_at={}, by_level={"easy": {"3": Estimate(1, 0.5, 1)}},
-    )  # fmt: skip
+        first,
+        pass_at={"easy": {2: Estimate(0.5, 0.25, 0.75)}},
+        majority_at={},
+        by_level={"easy": {"3": Estimate(1, 0.5, 1)}},
+    )
     console = Console(file=io.StringIO(), width=120)
     for table in (
         sampled_table(replace(summary, recipes=[one, *bare])),
