@@ -13,8 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -250,14 +252,29 @@ def compared(config: Config) -> dict[str, DataConfig]:
             raise ConfigError(f"compare.recipes names {name!r}; accepted: {', '.join(options)}")
         # The file alone has no schema: what it does not mention has to be forced in.
         forced = [override if override.startswith(("+", "~")) else f"++{override}" for override in others]
-        composed = hydra.compose(f"data/{name}", overrides=forced)
-        typed = OmegaConf.create({"data": OmegaConf.merge(OmegaConf.structured(DataConfig), composed.data)})
-        settle_paths(typed, f"data/{name}", forced)
-        recipe = OmegaConf.to_object(typed.data)
-        assert isinstance(recipe, DataConfig)
+        recipe = data_option(name, forced)
         if not recipe.is_untuned:
             recipes[point.label] = recipe
     return recipes
+
+
+# The recipes of one experiment are composed for each of its configs, in which they are the same.
+_OPTIONS: WeakKeyDictionary[Hydra, dict[tuple[str, ...], DictConfig]] = WeakKeyDictionary()
+
+
+def data_option(name: str, overrides: Sequence[str]) -> DataConfig:
+    """An option of the group ``data`` alone, with overrides. Hydra, which must be initialised, composes each once."""
+    current = GlobalHydra.instance().hydra
+    assert current is not None
+    options = _OPTIONS.setdefault(current, {})
+    if (name, *overrides) not in options:
+        composed = hydra.compose(f"data/{name}", overrides=list(overrides))
+        typed = OmegaConf.create({"data": OmegaConf.merge(OmegaConf.structured(DataConfig), composed.data)})
+        settle_paths(typed, f"data/{name}", list(overrides))
+        options[name, *overrides] = typed.data
+    option = OmegaConf.to_object(options[name, *overrides])
+    assert isinstance(option, DataConfig)
+    return option
 
 
 def option_names(group: str) -> list[str]:
