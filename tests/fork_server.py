@@ -33,7 +33,10 @@ PRELOAD = [
     "micota.cli.app", "micota.runtime.runners", "micota.engines.hf", "micota.report.page", "lightning", "peft",
     "plotly.graph_objects", "transformers.models.qwen2.modeling_qwen2", "wandb",
 ]  # fmt: skip
-QUIET = {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_OFFLINE": "1",  # read once, at the import: else a model that is not there costs 40 s of attempts to connect
+}  # fmt: skip
 
 
 class Command:

@@ -127,7 +127,7 @@ def test_killed_at_any_stage_it_goes_on_to_the_same_results(
     for moment in moments:
         with fork_server.Command(PIPELINE, [*SMALL, FEW], env, cwd=tmp_path) as run:
             while run.poll() is None and not list(artifacts.glob(moment)):
-                time.sleep(0.001)  # polls for the moment to kill at
+                time.sleep(0.01)  # polls for the moment to kill at, and leaves the processor to the run
             assert run.poll() is None, f"{moment} never came: {run.communicate()}"
             run.kill()
     finished = fork_server.run(PIPELINE, [*SMALL, FEW], env, cwd=tmp_path)
