@@ -20,6 +20,8 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,6 +41,15 @@ QUIET = {
 }  # fmt: skip
 
 
+def _server() -> tuple[ForkServerContext, str]:
+    """How to start a fork of the server, which is started first if it does not run, and its address."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    with patch.dict(os.environ, QUIET | {"OMP_NUM_THREADS": "1"}):  # read by the server's imports
+        forkserver.ensure_running()
+    return context, forkserver._forkserver._forkserver_address  # type: ignore[attr-defined]
+
+
 class Command:
     """A command that runs, with the part of ``subprocess.Popen`` that tests use.
 
@@ -53,14 +64,12 @@ class Command:
         cwd: Path | None = None,
         max_file_bytes: int | None = None,
     ) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOAD)
+        context, server = _server()
         self._outputs = [tempfile.NamedTemporaryFile("r", encoding="utf-8") for _ in range(2)]
         names = [output.name for output in self._outputs]
-        how = (script, list(arguments), dict(env), str(cwd or Path.cwd()), names, max_file_bytes)
+        how = (script, list(arguments), dict(env), str(cwd or Path.cwd()), names, max_file_bytes, server)
         self._process = context.Process(target=_run, args=how)
-        with patch.dict(os.environ, QUIET | {"OMP_NUM_THREADS": "1"}):  # read by the server's imports
-            self._process.start()
+        self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
 
@@ -115,16 +124,14 @@ class Rank:
 
     def __init__(self, words: Sequence[str], env: Mapping[str, str], stdout: int, stderr: Any, **_: Any) -> None:
         _, _, module, *arguments = words
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOAD)
+        context, server = _server()
         folder = tempfile.mkdtemp()
         output = f"{folder}/stdout" if stdout == subprocess.PIPE else os.devnull
         if stdout == subprocess.PIPE:
             os.mkfifo(output)
-        how = (module, arguments, dict(env), str(Path.cwd()), [output, stderr.name], None)
+        how = (module, arguments, dict(env), str(Path.cwd()), [output, stderr.name], None, server)
         self._process = context.Process(target=_run, args=how)
-        with patch.dict(os.environ, QUIET | {"OMP_NUM_THREADS": "1"}):
-            self._process.start()
+        self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
         self.stdout = open(output, encoding="utf-8") if stdout == subprocess.PIPE else None
@@ -166,9 +173,17 @@ def _leave_coverage() -> None:
 
 
 def _run(
-    script: str, arguments: list[str], env: dict[str, str], cwd: str, outputs: list[str], max_file_bytes: int | None
+    script: str,
+    arguments: list[str],
+    env: dict[str, str],
+    cwd: str,
+    outputs: list[str],
+    max_file_bytes: int | None,
+    server: str,
 ) -> None:
-    """The command, in the fork."""
+    """The command, in the fork. Workers that it starts are forks of the same server."""
+    forkserver._forkserver._forkserver_address = server  # type: ignore[attr-defined]
+    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
     os.setsid()
     for descriptor, name in zip((1, 2), outputs, strict=True):
         os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), descriptor)

@@ -60,11 +60,13 @@ def open_runner(
     if kind == "inprocess":
         yield lambda task: perform(configs[task.nodes[-1].folder], store, task, console)
     elif kind == "workers":
-        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+        # Forks of a server that has imported the stages once, for all workers. A fork of this process may hang, for it
+        # has threads.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(stage_modules())
+        arguments = (stage_modules(), dict(os.environ))
         with (
-            ProcessPoolExecutor(
-                jobs, mp_context=context, initializer=_start_worker, initargs=(stage_modules(),)
-            ) as pool,
+            ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=arguments) as pool,
             streaming(lambda task: _in_pool(pool, configs[task.nodes[-1].folder], task), store, console) as run,
         ):
             yield run
@@ -79,9 +81,11 @@ def open_runner(
             yield run
 
 
-def _start_worker(modules: list[str]) -> None:
+def _start_worker(modules: list[str], environment: dict[str, str]) -> None:
     """Set up a worker: import the modules with stages, and end it with the pipeline. A worker that outlives a killed
     pipeline would hold the lock of its build."""
+    os.environ.clear()
+    os.environ.update(environment)  # of the pipeline: the server may have been started with another
     quieten()
     try:
         for module in modules:
