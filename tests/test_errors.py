@@ -25,12 +25,11 @@ EVERYTHING = [
 ]
 # A module that every process of a pipeline imports, since it is the home of a stage: there the bug is planted.
 PLANTED = """
-import os
 from dataclasses import replace
 from micota.graph import stage
 import micota.stages.registry
 
-name = os.environ["PLANTED"]
+name = "STAGE"
 stage._stages[name] = replace(stage._stages[name], run="planted:run_with_a_bug", module="planted")
 
 def run_with_a_bug(work):
@@ -61,11 +60,10 @@ def test_a_bug_in_a_stage_shows_its_traceback(composed: Composed, tmp_path: Path
         if all(above.stage != name for above in node.walk()):  # what the stage needs is there, for what it is worth
             with store.build(node, seed=0):
                 pass
-    (tmp_path / "planted.py").write_text(PLANTED)
+    (tmp_path / "planted.py").write_text(PLANTED.replace("STAGE", name))
     (tmp_path / "main.py").write_text(MAIN)
     arguments = [*overrides, f"runner={runner}", "artifacts=artifacts"]
-    environment = os.environ | {"PLANTED": name}
-    finished = fork_server.run(str(tmp_path / "main.py"), arguments, environment, cwd=tmp_path)
+    finished = fork_server.run(str(tmp_path / "main.py"), arguments, os.environ, cwd=tmp_path)
     assert finished.returncode == 1, finished.stderr
     assert "Traceback (most recent call last)" in finished.stderr
     assert "in run_with_a_bug" in finished.stderr and f"ValueError: planted in {name}" in finished.stderr
