@@ -14,9 +14,11 @@ from micota.grading.reading.nodes import Node, has, name_of, symbols
 @comparer("list")
 def same_list(gold: Node, node: Node, comparison: Comparison) -> bool | None:
     """The same members, each as often, in any order; members with names by their names."""
+    if gold == Node("set"):
+        return _without_name(node) == gold
     wanted = members(gold)
     given = members(node)
-    if len(given) != len(wanted) and wanted:  # the empty set has no member to wrap
+    if len(given) != len(wanted):
         given = _unwrapped(node, wanted, opens="[" if gold.head == "set" else "([")
     if len(given) != len(wanted):
         return False
@@ -31,6 +33,11 @@ def same_list(gold: Node, node: Node, comparison: Comparison) -> bool | None:
             [same_member(value, part, comparison) for value, part in zip(named[0].values(), given, strict=True)]
         )
     return matched(wanted, given, comparison)
+
+
+def _without_name(node: Node) -> Node:
+    """What is named: the set of ``S = \\emptyset``."""
+    return (named_value(node) or node) if node.head == "relation" else node
 
 
 def members(node: Node) -> list[Node]:

@@ -78,7 +78,8 @@ _NO_ANSWER = re.compile(
     r"(?:\*|\s)*(?:not\b|n't|in\)?correct\b|wrong\b|correct\b|right\b|as follows|below|above|"
     r"given by\s*:?\s*$|unknown|unclear|obvious|the same\b|"
     r"yes\b|also\b|still\b|indeed\b|because\b|in the form\b|of the form\b|that (?:i|we)\b(?! (?:get|have|"
-    r"need))|between\b|at (?:least|most)\b|more than\b|less than\b|expected\b|supposed\b|required\b|no longer\b)",
+    r"need))|between\b|at (?:least|most)\b|"
+    r"(?:more|less|greater|fewer|larger|smaller) than\b|expected\b|supposed\b|required\b|no longer\b)",
     re.IGNORECASE,
 )
 _CONTRAST = re.compile(
@@ -97,6 +98,8 @@ _BULLET = re.compile(r"\s*(?:[-*•]|\d+[.)]|\([a-z]\))\s+(.+)")
 def after_mark(text: str, end: int, wanted: Wanted) -> list[str] | None:
     """The answer behind a mark: the rest of its sentence, or the next line, or the list of bullets there."""
     rest = text[end : end + 3_000]
+    if "\n" in text[max(0, end - 4) : end] and not _bullets(rest):
+        rest = re.sub(r"^[-•]\s+(?=\S)", "", rest)  # a list of one
     if not rest[: (rest + "\n").index("\n")].strip(" \t*:>`$\"'"):
         listed = _bullets(rest)
         if listed:

@@ -46,6 +46,7 @@ _HTML = re.compile(r"</?(?:b|strong|em|i|u|code|span|p|mark|br)\s?/?>", re.IGNOR
 _FENCED_VALUE = re.compile(r"```[a-z]*\n([-+\d.,/ %$]{1,60})\n```\s*$")
 _ATTACHED = re.compile(r"^([-+]?\s?[\d.,]*\d)(?=[mgsLh](?![\w(*/^²³]))")
 _JOINT = re.compile(r"(?<=[,;])\s+(?:and|but)$")
+_COPULA = re.compile(r"\b(?:is|are|equals)\s+(?!not\b)|=\s*")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _CLOSING = re.compile(
     r"(?:I hope (?:it|this|that) (?:is|was|helps)[^.\n]*\.?|(?:I am|I'm) (?:sure|confident)[^\n]*|"
@@ -188,7 +189,7 @@ def _last_of(line: str, plain: bool) -> str | None:
     elif not spans:
         spans = [m.span() for m in _PLAIN.finditer(masked) if re.search(r"[=(\[:]", m[0]) and re.search(r"\d", m[0])]
     if not spans:
-        return None
+        return None if plain else _behind_copula(masked)
     spans.sort()
     first = len(spans) - 1
     while first > 0 and re.fullmatch(
@@ -198,15 +199,24 @@ def _last_of(line: str, plain: bool) -> str | None:
     whole = line[spans[first][0] :]
     before = line[: spans[first][0]].rstrip()
     if re.search(
-        r"\b(?:not|isn't|isnot|cannot be|can't be|never|less than|more than|at least|at most|between)\s*$",
+        r"\b(?:not|isn't|isnot|cannot be|can't be|never|"
+        r"(?:less|more|greater|fewer|larger|smaller) than|at least|at most|between)\s*$",
         before,
         re.IGNORECASE,
     ):
         return None
+    whole = re.sub(r"(?<=\d)!\s*$", "", whole)  # an exclamation, outside formulas
     value = leading_value(whole if whole.startswith(("$", "\\")) else apart(whole))
     if value is None:
         return whole.strip() if first < len(spans) - 1 else _alone(line, spans[-1])
     return _first_of_restated(value)
+
+
+def _behind_copula(line: str) -> str | None:
+    """The value behind the last "is", "are" or "=" of a sentence without formulas: "the roots are 2 and 3"."""
+    starts = [match.end() for match in _COPULA.finditer(line)]
+    value = leading_value(line[starts[-1] :]) if starts else None
+    return value if value is not None and re.search(r"[\d√]", value) else None
 
 
 def _bare_latex(line: str) -> str | None:

@@ -65,7 +65,7 @@ def _as_english(text: str) -> Iterator[str]:
 
 def decimal_commas(text: str) -> str | None:
     """The text with decimal points for decimal commas; None where it has none, or where commas part entries."""
-    if _IN_BRACKETS.search(text):
+    if "\\{" in text or _IN_BRACKETS.search(text):
         return None
     text = re.sub(r"(?<=\d),(?=\\(?:overline|bar))", ".", bare := text)
     number = _EUROPEAN.sub(

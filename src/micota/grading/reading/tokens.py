@@ -77,7 +77,7 @@ _NUMBER = re.compile(
 _PLAIN_NUMBER = re.compile(
     r"(?P<digits>\d+\.\d+|\.\d+|\d+\.?)(?P<repeat>\s*\\(?:overline|bar)\s*(?:\{\d+\}|\d))?(?P<power>[eE][-+]?\d+(?![\d.]))?"
 )
-_LETTERS = re.compile(r"[a-zA-Z°€£¥₹₽¢ぁ-ヿ一-鿿가-힣]+(?:[-'][a-zA-Z]+)*\.?(?:[a-zA-Z]\.)?")
+_LETTERS = re.compile(r"[a-zA-Z°€£¥₹₽¢а-яА-Яぁ-ヿ一-鿿가-힣]+(?:[-'][a-zA-Z]+)*\.?(?:[a-zA-Z]\.)?")
 _SIGN = re.compile(r"\*\*|<=|>=|=<|!=|==|[-+*^/!=<>_|'%,;:&()\[\]{}.?\"`#@]")
 _CURRENCY = "$€£¥₹₽"
 _JOINT = re.compile(r"(or|and)[a-zA-Z]")

@@ -18,12 +18,13 @@ def word_set(text: str) -> frozenset[str]:
 
 # canonical name: its spellings. Plurals are found by rule.
 _UNITS = """
-m: metre meter 米; km: kilometre kilometer kms 千米 公里; cm: centimetre centimeter cms 厘米; mm: millimetre millimeter
+m: metre meter 米 м
+km: kilometre kilometer kms 千米 公里 км; cm: centimetre centimeter cms 厘米 см; mm: millimetre millimeter
 nm: nanometer
 um: micrometer; in: inch "; ft: foot feet '; yd: yard; mi: mile; ly: lightyear; au
-g: gram gm gms 克; kg: kilogram kilo kgs 千克 公斤; mg: milligram; ton: tonne; lb: pound lbs; oz: ounce
-s: second sec secs 秒; ms: millisecond; min: minute mins 分钟;
-h: hour hr hrs 小时; day: 天; week wk; month; year yr yrs; century; decade
+g: gram gm gms 克 г; kg: kilogram kilo kgs 千克 公斤 кг; mg: milligram; ton: tonne; lb: pound lbs; oz: ounce
+s: second sec secs 秒 с; ms: millisecond; min: minute mins 分钟 мин;
+h: hour hr hrs 小时 ч; day: 天; week wk; month; year yr yrs; century; decade
 L: litre liter l; mL: millilitre milliliter ml; gal: gallon gals; qt: quart; pt: pint; cup; tbsp: tablespoon; tsp:
 teaspoon
 cc; acre; hectare ha; bushel; barrel
@@ -32,7 +33,7 @@ N: newton; J: joule; kJ: kilojoule; cal: calorie; kcal: kilocalorie; W: watt; kW
 Pa: pascal; kPa; Hz: hertz; kHz; MHz; GHz; K: kelvin; mol; C: coulomb; ohm; F: farad; T: tesla; eV
 bit; byte; KB; MB; GB
 $: dollar usd buck; cent: ¢ c penny pennies; €: euro eur; £: gbp quid; ¥: yen yuan rmb cny jpy 元; ₹: rupee inr rs; ₽:
-ruble rouble
+ruble rouble руб рублей
 peso; franc; krona; won; shekel; nickel; dime; shilling; lira
 %: percent pct percentage 百分; °: degree deg degs; rad: radian; °C: celsius; °F: fahrenheit
 u: unit 个 只 本 条 张 次 种 块 枚 名 位 件 棵 支 人 個 冊 匹 歳; mol; point: pt pts; people: person persons
