@@ -46,7 +46,7 @@ PLACES = [
      "evaluation.judge={url: 'http://a/v1', model: b}"],
     ["data=most_likely", "engine=vllm", "ta_data.generator=large"],
     ["merge=dare_ties_pretrained", "merge.base.thinking={open: a, close: b}"],
-    ["data=micota", *(f"merge.{model}={MODEL}" for model in ("base", "tuned", "instruct"))],
+    ["data=micota", *(f"merge.{role}={MODEL.replace('a/b', f'a/{role}')}" for role in ("base", "tuned", "instruct"))],
     ["data=mix_long", "data@ta_data=mix_long", *(f"{recipe}.{part}generator=model" for recipe in ("data", "ta_data")
      for part in ("parts.long.", "parts.short.")), *(f"{recipe}.{part}model={MODEL}" for recipe in ("data", "ta_data")
      for part in ("parts.long.", "parts.short."))],

@@ -75,6 +75,12 @@ def test_the_estimate_follows_the_settings() -> None:
     assert memory_bytes(shape, replace(GPU, devices=2, cpu_offload=True), 16384)["optimiser"] == 0
 
 
+@pytest.mark.parametrize(("kind", "each"), [("adamw", 8), ("adamw_8bit", 2), ("paged_adamw_8bit", 0)])
+def test_moments_have_the_size_of_their_kind(kind: str, each: int) -> None:
+    shape = qwen7b().trained_by(replace(SFT, optimizer=kind))
+    assert memory_bytes(shape, GPU, 16384)["optimiser"] == each * shape.trained
+
+
 def test_no_more_is_computed_again_than_memory_requires() -> None:
     auto = replace(GPU, activation_checkpointing="auto")
     kinds = {capacity: [*most_tokens(qwen7b(), auto, 16384, capacity * GIB)][-1] for capacity in (140, 300, 600)}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from micota.config.fields import choice, fraction, non_negative, one_of, part, plain, positive, where
+from micota.config.optimizers import OPTIMIZERS
 from micota.config.schedules import SCHEDULES
 
 OTHER = "other"  # the entry of by_generator for all generators that have none
@@ -181,6 +182,14 @@ class SftConfig:
     )
     epsilon: float = positive(
         1e-8, about="What AdamW adds to the root of that mean before it divides by it.", results=True, added=True
+    )
+    optimizer: str = one_of(
+        OPTIMIZERS,
+        default="adamw",
+        about="AdamW with moments in the type of the weights, in 8 bits, or in pages that leave a full GPU. All but "
+        "the first need the package bitsandbytes.",
+        results=True,
+        added=True,
     )
     weight_decay: float = non_negative(0.01, about="The decoupled weight decay of AdamW.", results=True)
     max_grad_norm: float = positive(1.0, about="Gradients of a larger norm are scaled down to this norm.", results=True)

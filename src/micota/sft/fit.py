@@ -67,6 +67,7 @@ from micota.sft.kept_models import KeptModels
 from micota.sft.learning_rate import learning_rate_factor
 from micota.sft.loading import Loaded, device_of, load
 from micota.sft.memory import Shape, peak_flops
+from micota.sft.optimizers import adamw
 from micota.sft.packing import Batch, borders
 from micota.sft.progress import Progress
 from micota.sft.sharding import devices, local, shard, whole
@@ -215,19 +216,7 @@ class SftModule(LightningModule):
                 self._fill = None
 
     def configure_optimizers(self) -> Any:
-        # Weight decay is for matrices only, not for biases and gains of norms.
-        trained = self._trained()
-        matrices = [weight for weight in trained if weight.ndim >= 2]
-        vectors = [weight for weight in trained if weight.ndim < 2]
-        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            lr=self.sft.learning_rate,
-            betas=(self.sft.beta1, self.sft.beta2),
-            eps=self.sft.epsilon,
-            weight_decay=self.sft.weight_decay,
-            fused=True,
-        )
+        optimizer = adamw(self._trained(), self.sft)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, self.num_steps, self.sft)
         )

@@ -71,7 +71,7 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
     check([inputs.tokens[i] for i in inputs.chosen], chosen, len(model.get_input_embeddings().weight))
     adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
     freeze(model, spec.sft.freeze)
-    shape = memory.Shape.of(model)
+    shape = memory.Shape.of(model).trained_by(spec.sft)
     most_tokens = memory.most_tokens(shape, config, inputs.longest)
     memory.check_memory(shape, spec.sft, config, inputs.longest, most_tokens)
     memory.check_disk(folder, shape, config, shutil.disk_usage(folder).free, written.itemsize)

@@ -11,6 +11,7 @@ from typing import Any
 
 from micota.config import LoraConfig, SftConfig, ShapeConfig, TrainerConfig
 from micota.config.hardware import device_of
+from micota.config.optimizers import OPTIMIZERS
 from micota.errors import ConfigError
 
 KINDS = ("none", "selective", "full")  # of activation checkpointing, in order of falling memory
@@ -37,6 +38,7 @@ class Shape:
     intermediate: int
     attention: int  # heads x size of a head
     key_value: int = 0  # heads of keys (and of values) x size of a head
+    moment_bytes: int | None = None  # of one of AdamW's two moments of a weight; None: those of the weight
 
     @classmethod
     def of(cls, model: Any) -> Shape:
@@ -107,6 +109,11 @@ class Shape:
             key_value=key_value,
         )
 
+    def trained_by(self, sft: SftConfig) -> Shape:
+        """The shape with the moments of the optimiser of ``sft``. Paged ones leave the device where it is full."""
+        kind = OPTIMIZERS[sft.optimizer]
+        return replace(self, moment_bytes=0 if kind.is_paged else kind.moment_bytes)
+
     def flops(self, lengths: Sequence[int], num_supervised: int) -> float:
         """Floating-point operations of a step over sequences of these lengths, forward and backward.
 
@@ -174,8 +181,7 @@ def memory_bytes(
     return {
         "weights": kept * shape.weights * stored // ranks,
         "gradients": kept * shape.trained * stored // ranks,
-        # AdamW's two moments, in the dtype of the weights.
-        "optimiser": kept * 2 * shape.trained * stored // ranks,
+        "optimiser": kept * 2 * shape.trained * (stored if shape.moment_bytes is None else shape.moment_bytes) // ranks,
         "gathered or cast weights": gathered,
         "activations": activations,
         "logits of a chunk": chunk * (4 + computed) + (shape.head * 4 if ranks > 1 and trains_head else 0),

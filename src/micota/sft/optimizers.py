@@ -1,0 +1,93 @@
+"""AdamW, and the kinds of it in bitsandbytes: 8-bit moments (arXiv 2110.02861) and paged ones (arXiv 2305.14314)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor
+
+from micota.config import SftConfig, TrainerConfig
+from micota.config.optimizers import OPTIMIZERS
+from micota.errors import ConfigError
+
+
+def check(sft: SftConfig, trainer: TrainerConfig) -> None:
+    """Refuse an optimiser that cannot run here, before anything is made.
+
+    Raises:
+        ConfigError: its package is missing, or it does not fit the devices.
+    """
+    kind = OPTIMIZERS[sft.optimizer]
+    if kind.package is not None and find_spec(kind.package) is None:
+        raise ConfigError(
+            f"sft.optimizer={kind.name} needs the package {kind.package}, which is not installed; accepted: "
+            f"pip install 'micota[{kind.package}]', or sft.optimizer=adamw"
+        )
+    if kind.package is not None and trainer.world_size > 1:
+        raise ConfigError(
+            f"sft.optimizer={kind.name} with {trainer.world_size} devices: its moments cannot be sharded; accepted: "
+            "trainer.devices=1, or sft.optimizer=adamw, whose moments are sharded over the devices"
+        )
+    if kind.is_paged and (trainer.accelerator == "cpu" or trainer.cpu_offload):
+        where = "accelerator=cpu" if trainer.accelerator == "cpu" else "cpu_offload=true"
+        raise ConfigError(
+            f"sft.optimizer={kind.name} with trainer.{where}, where nothing is on a GPU that could be full; accepted: "
+            f"sft.optimizer={kind.name.removeprefix('paged_')}"
+        )
+
+
+def adamw(weights: Sequence[torch.nn.Parameter], sft: SftConfig) -> torch.optim.Optimizer:
+    """The optimiser of ``sft`` for trained weights; weight decay is for matrices only, not for biases and gains."""
+    matrices = [weight for weight in weights if weight.ndim >= 2]
+    vectors = [weight for weight in weights if weight.ndim < 2]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    kind = OPTIMIZERS[sft.optimizer]
+    settings: dict[str, Any] = {
+        "lr": sft.learning_rate,
+        "betas": (sft.beta1, sft.beta2),
+        "eps": sft.epsilon,
+        "weight_decay": sft.weight_decay,
+    }
+    groups = [group for group in groups if group["params"]]
+    if kind.package is None:
+        return torch.optim.AdamW(groups, fused=True, **settings)
+    made: torch.optim.Optimizer = _of_bitsandbytes(kind.opens)(groups, **settings)
+    return made
+
+
+def _of_bitsandbytes(name: str) -> Any:
+    """A class of bitsandbytes that also takes the weights of a mesh of one device."""
+    import bitsandbytes
+
+    base: Any = getattr(bitsandbytes.optim, name)
+
+    class OnOneDevice(base):
+        """Its kernels take plain tensors: those that hold the weights of a mesh of one device."""
+
+        def init_state(self, group: Any, p: Any, gindex: int, pindex: int) -> None:
+            with self._plain(p) as plain:
+                super().init_state(group, plain, gindex, pindex)
+
+        def update_step(self, group: Any, p: Any, gindex: int, pindex: int) -> None:
+            with self._plain(p) as plain:
+                super().update_step(group, plain, gindex, pindex)
+
+        @contextmanager
+        def _plain(self, p: Any) -> Iterator[Any]:
+            is_sharded = isinstance(p, DTensor)
+            if not is_sharded:
+                yield p
+                return
+            plain = p.to_local()
+            plain.grad = None if p.grad is None else p.grad.to_local()
+            self.state[plain] = self.state[p]  # one dict: what is added to it stays
+            try:
+                yield plain
+            finally:
+                del self.state[plain]
+
+    return OnOneDevice
