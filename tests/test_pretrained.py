@@ -34,6 +34,12 @@ def shallower(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(settings | {"num_hidden_layers": 1}))
 
 
+def wordless(folder: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (folder / name).unlink()
+    (folder / "config.json").write_text('{"model_type": "qwen2"}')
+
+
 def own_code(folder: Path) -> None:
     """A folder with a type of model that comes with its code, which is not run and not asked about."""
     settings = {"model_type": "zzz", "auto_map": {"AutoConfig": "code.Config"}}
@@ -51,7 +57,8 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("damage", "load", "text"), [
-    (lambda folder: (folder / "config.json").unlink(), load_config, "config.json cannot be read"),
+    (lambda folder: (folder / "config.json").unlink(), load_config, "its folder has no config.json (it has chat_t"),
+    (wordless, load_tokenizer, "its tokenizer cannot be read (it has no words: tokenizer.json, or the files of its cl"),
     (lambda folder: (folder / "config.json").write_text("{broken"), load_config, "not a valid JSON file"),
     (lambda folder: (folder / "config.json").write_text("[]"), load_tokenizer, "tokenizer cannot be read"),
     (lambda folder: (folder / "config.json").write_text('{"model_type": "zzz"}'), load_model, "model type `zzz`"),
@@ -119,3 +126,8 @@ def test_the_context_and_the_border_of_longrope_are_those_of_the_config() -> Non
     assert (context_of(long), rope_border(long)) == (131072, 4096)
     assert (context_of(Phi3Config(max_position_embeddings=4096)), rope_border(Phi3Config())) == (4096, None)
     assert rope_border(Gemma3TextConfig()) is None and context_of(MambaConfig()) is None
+
+
+def test_a_file_is_no_model(model: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.safetensors': it is a file; accepted: a folder with config\.json"):
+        load_tokenizer(model / "model.safetensors")

@@ -21,6 +21,7 @@ from micota.errors import ModelError
 FAILURES = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ImportError, SafetensorError)
 ACCEPTED = "a folder with config.json, tokenizer and safetensors, or the id of a model on the hub"
 REASON_CHARS = 200
+CONFIG, ADAPTER = "config.json", "adapter_config.json"
 _LAYER = re.compile(r"^(?:model\.|transformer\.)?(?:layers|h)\.(\d+)\.")
 logger = getLogger(__name__)
 
@@ -39,7 +40,12 @@ def reading(path: str | Path, revision: str | None, what: str) -> Iterator[None]
     except FAILURES as error:
         at = f" at revision {revision!r}" if revision else ""
         problem = f"its {what} cannot be read ({_reason(error)})"
-        if not Path(path).is_dir():
+        if Path(path).is_file():
+            problem = "it is a file"
+        elif Path(path).is_dir() and not any((Path(path) / name).exists() for name in (CONFIG, ADAPTER)):
+            held = ", ".join(sorted(entry.name for entry in Path(path).iterdir())[:5]) or "nothing"
+            problem = f"its folder has no {CONFIG} (it has {held})"
+        elif not Path(path).is_dir():
             is_local = str(path).startswith((".", "/", "~")) or str(path).count("/") > 1  # ids of the hub have one
             problem = "there is no such folder" + ("" if is_local else f" here, and on the hub {problem}")
         raise ModelError(f"path={str(path)!r}{at}: {problem}; accepted: {ACCEPTED}", str(path)) from error
@@ -72,7 +78,11 @@ def load_tokenizer(path: str | Path, revision: str | None = None) -> Any:
         ModelError: it cannot be read.
     """
     with reading(path, revision, "tokenizer"):
-        return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+        # Without their files, some classes make a tokenizer of special tokens alone.
+        if not tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys():
+            raise ValueError("it has no words: tokenizer.json, or the files of its class, are missing")
+        return tokenizer
 
 
 def load_config(path: str | Path, revision: str | None = None) -> Any:

@@ -8,14 +8,16 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
 
+import micota
 from micota.cli.mistakes import is_users, one_line
 from micota.config import SCHEMAS, Call, close_to, parse, unknown_key
+from micota.errors import ConfigError
 
 
 def test_an_error_without_a_key_gets_that_of_its_override() -> None:
     error = InterpolationKeyError("Interpolation key 'nope' not found")
     line = one_line(error, SCHEMAS["train"], Call(overrides=["experiment=tiny", "seed=${nope}"]))
-    assert line == "seed: Interpolation key 'nope' not found; accepted: an integer of at least 0 (int)"
+    assert line == "seed=${nope}: Interpolation key 'nope' not found; accepted: an integer of at least 0 (int)"
 
 
 def test_a_bug_in_a_resolver_is_no_mistake_of_the_user() -> None:
@@ -44,3 +46,8 @@ def test_a_key_of_a_model_without_its_role_names_the_roles() -> None:
     line = unknown_key(SCHEMAS["train"], "model.sft.lora.r")
     assert line.startswith("model.sft.lora.r: every model has a role; accepted: teacher.sft.lora.r, ta.sft.lora.r, stu")
     assert "no such key" in unknown_key(SCHEMAS["evaluate"], "model.sft.lora.rank"), "evaluate has a key of that name"
+
+
+def test_an_error_about_a_type_has_the_value_of_the_override() -> None:
+    with pytest.raises(ConfigError, match=r"^data\.only=\[level\]: .*; accepted: a map from columns to a value"):
+        micota.compose(["seed=1", "data.only=[level]"], "train")

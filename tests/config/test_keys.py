@@ -315,3 +315,18 @@ def test_a_field_without_a_declaration_is_refused() -> None:
 
     with pytest.raises(TypeError, match="config field more does not declare"):
         keys(Undeclared)
+
+
+def test_a_folder_is_one_model_in_every_spelling(composed: Composed, tmp_path: Path) -> None:
+    (tmp_path / "far" / "below").mkdir(parents=True)
+    for name in ("models", "far"):
+        (tmp_path / name / "mine").mkdir(parents=True)
+        (tmp_path / name / "mine" / "config.json").write_text(name)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "below")
+
+    def path(spelling: str) -> str:
+        return str(composed("train", f"student.path={tmp_path}/{spelling}").student.path)
+
+    assert path("models/mine/") == path("models/./../models/mine") == f"{tmp_path}/models/mine"
+    (tmp_path / "mine").mkdir()
+    assert path("link/../mine") == f"{tmp_path}/link/../mine", "it is far/mine, and not mine"

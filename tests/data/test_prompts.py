@@ -10,7 +10,8 @@ from jinja2 import TemplateError
 import micota
 from micota import graph
 from micota.config import ThinkingConfig
-from micota.data.prompts import messages, prefilled, prompt_hash, prompt_text, split, token_ids
+from micota.data.prompts import messages, prefilled, prompt_hash, prompt_text, render, split, token_ids
+from micota.data.sources import model_folder
 from micota.errors import ConfigError, SourceError
 from micota.graph import Prompt
 from micota.pretrained import load_tokenizer
@@ -114,3 +115,10 @@ def test_a_text_of_words_that_the_toy_models_do_not_know_is_refused() -> None:
         token_ids(tokenizer, "How many ducks?")
     with pytest.raises(SourceError, match=r"cannot read '1 .ud800'"):
         token_ids(tokenizer, "1 \ud800")
+
+
+def test_a_tokenizer_without_a_template_says_what_to_give() -> None:
+    tokenizer = load_tokenizer(model_folder("bundled:ta"))
+    tokenizer.chat_template = None
+    with pytest.raises(ConfigError, match=r"^the tokenizer of .*ta has no chat template; accepted: a file with one,"):
+        render(tokenizer, [{"role": "user", "content": "hi"}])

@@ -36,9 +36,8 @@ def test_a_table_gives_back_what_it_was_made_of() -> None:
     ("{{ raise_exception('System role not supported') }}", "System role not supported"),
     ("{{ messages[0]['content'] + 1 }}", "can only concatenate str"),
     ("{% for message in messages %}", "Unexpected end of template"),
-    (None, "chat_template is not set"),
 ])  # fmt: skip
-def test_a_template_that_cannot_render_names_the_example(tmp_path: Path, template: str | None, words: str) -> None:
+def test_a_template_that_cannot_render_names_the_example(tmp_path: Path, template: str, words: str) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
     tokenizer.chat_template = template
     with pytest.raises(ConfigError, match=rf"cannot render the messages of problem 'p1'.*{words}"):

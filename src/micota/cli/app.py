@@ -226,6 +226,10 @@ def fingerprint_inputs(config: Any) -> None:
         if not Path(owner.path).exists():
             key = f"{path}.path" if path else "path"
             raise ConfigError(f"{key}={owner.path!r}: there is no such file or folder")
+        plain = os.path.normpath(
+            owner.path
+        )  # another spelling is no other input; .. after a link may be another folder
+        owner.path = plain if os.path.exists(plain) and os.path.samefile(plain, owner.path) else owner.path
         owner.fingerprint = fingerprint(Path(owner.path))
 
 

@@ -46,7 +46,7 @@ def one_line(error: BaseException, schema: type[Config], call: Call | None = Non
                 return unknown_key(schema, override_key(override))
     if isinstance(error, OmegaConfBaseException):
         keys = [override_key(item) for item in overrides if "${" in item]  # Hydra's errors may lack the key
-        return explain(error, schema, keys[0] if keys else "config")
+        return _with_value(explain(error, schema, keys[0] if keys else "config"), overrides)
     if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
         return one_line(error.__cause__, schema, call)
     if isinstance(error, RuntimeError):
@@ -54,6 +54,15 @@ def one_line(error: BaseException, schema: type[Config], call: Call | None = Non
     if isinstance(error, OverrideParseException) or str(error).startswith(UNREAD):
         return f"{_unread(error, overrides)}: it cannot be read; accepted: KEY=VALUE, with quotes around special signs"
     return _hydra_mistake(errors.text_of(error), schema, call)
+
+
+def _with_value(line: str, overrides: list[str]) -> str:
+    """A line with the value of the override that it is about; errors of OmegaConf name the key alone."""
+    for override in overrides:
+        key = override_key(override)
+        if line.startswith(f"{key}: ") and "=" in override:
+            return f"{key}={override.partition('=')[2]}{line.removeprefix(key)}"
+    return line
 
 
 def _unread(error: BaseException, overrides: list[str]) -> str:

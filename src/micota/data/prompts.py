@@ -47,7 +47,16 @@ def messages(problem: str, prompt: Prompt) -> list[dict[str, str]]:
 
 
 def render(tokenizer: Tokenizer, conversation: list[dict[str, str]]) -> str:
-    """Return the exact text of the prompt, rendered by the chat template of the model's tokenizer."""
+    """Return the exact text of the prompt, rendered by the chat template of the model's tokenizer.
+
+    Raises:
+        ConfigError: it has none, as those of base models.
+    """
+    if getattr(tokenizer, "chat_template", "") is None:
+        name = getattr(tokenizer, "name_or_path", "") or "the model"
+        raise ConfigError(
+            f"the tokenizer of {name} has no chat template; accepted: a file with one, as student.chat_template=FILE"
+        )
     return tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
 
 
