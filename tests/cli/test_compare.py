@@ -71,6 +71,13 @@ def error(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().err
 
 
+def test_one_problem_detects_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, right in (("a", True), ("b", False)):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"id": "p", "correct": right}) + "\n")
+    text = output(capsys, str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"))
+    assert "not distinguishable" in text and "detected" not in text
+
+
 def test_recipes_are_compared_on_all_their_benchmarks(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     for bench, shares in (("easy", (0.9, 0.3)), ("hard", (0.8, 0.2))):
         make("student+micota", bench, shares[0])

@@ -115,6 +115,16 @@ def test_several_samples_of_one_problem(tmp_path: Path, composed: Any) -> None:
     assert scored[1]["problem_id"] == "a" and scored[1]["sample"] == 1
 
 
+def test_levels_and_subjects_of_rows_have_an_accuracy_each(tmp_path: Path, composed: Any) -> None:
+    rows = [
+        {"id": number, "completion": f"\\boxed{{{number}}}", "answer": "1", "level": number % 2, "subject": "Algebra"}
+        for number in range(4)
+    ]
+    summary = grade_file(composed("evaluate", f"grade={write(tmp_path / 'outputs.jsonl', rows)}"))
+    assert {name: one["value"] for name, one in summary["by_level"].items()} == {"0": 0, "1": 0.5}
+    assert summary["by_subject"]["Algebra"]["value"] == 0.25
+
+
 def test_unit_and_rule_of_a_row(tmp_path: Path, composed: Any) -> None:
     rows = [
         {"id": 1, "completion": "\\boxed{4\\text{ cm}}", "unit": "cm"},

@@ -185,8 +185,10 @@ def sentence(made: Pairing) -> str:
     size = signed(overall).replace(" [", " points [")
     if overall.is_distinguishable:
         return f"{first} is {overall.label} than {second}: {size}, p {p_text(overall.p_value)}"
-    detectable = f"a true difference of {100 * overall.detectable:.1f} would be detected in 4 of 5 repetitions"
-    return f"{first} and {second} are not distinguishable: {size}, p {p_text(overall.p_value)}; {detectable}"
+    result = f"{first} and {second} are not distinguishable: {size}, p {p_text(overall.p_value)}"
+    if not overall.standard_error:  # one problem, or none that differs: the error is not known
+        return result
+    return f"{result}; a true difference of {100 * overall.detectable:.1f} would be detected in 4 of 5 repetitions"
 
 
 def as_json(made: Pairing) -> dict[str, Any]:

@@ -26,8 +26,9 @@ from micota.stages.grade import CHUNK
 
 FORM = (
     '{"id", "completion", "answer"} and, if wanted, "problem_id", "sample" (several answers to one problem), '
-    '"answer_type", "tolerance", "unit", "rule", "finish_reason", "num_tokens", "problem"'
+    '"answer_type", "tolerance", "unit", "rule", "finish_reason", "num_tokens", "problem", "level", "subject"'
 )
+LABELS = ("level", "subject")  # parts of a benchmark, each with an accuracy of its own
 Graded = tuple[Problem, dict[str, Any]]  # the problem of a row, and the row
 
 
@@ -152,6 +153,9 @@ def _complaint_on_options(row: Mapping[str, Any]) -> str | None:
     for name in ("id", "problem_id"):
         if name in row and (not isinstance(row[name], str | int) or isinstance(row[name], bool)):
             return f"{name} is {type(row[name]).__name__}; accepted: a string or an integer"
+    for name in LABELS:
+        if row.get(name) is not None and (not isinstance(row[name], str | int) or isinstance(row[name], bool)):
+            return f"{name} is {type(row[name]).__name__}; accepted: a string or an integer"
     for name in ("sample", "num_tokens"):
         if name in row and (type(row[name]) is not int or row[name] < 0):
             return f"{name}={row[name]!r}; accepted: a whole number from 0"
@@ -212,6 +216,7 @@ def _score(graded: Graded, by: dict[str, Verdict], grader: str) -> Score:
         graders={name: verdict.correct for name, verdict in by.items()},
         finish_reason=row.get("finish_reason") or "stop",
         num_tokens=row.get("num_tokens", 0),
+        **{name: str(row[name]) for name in LABELS if row.get(name) is not None},
     )
 
 

@@ -190,7 +190,8 @@ def _verdict_cells(difference: Difference | None, summary: Summary) -> list[str]
         return [""] * len(columns)
     size = signed(difference)
     p_value = "< 0.001" if difference.p_value < 0.001 else f"{difference.p_value:.3f}"
-    detectable = "" if difference.is_distinguishable else f"{100 * difference.detectable:.1f}"
+    is_known = difference.standard_error > 0  # with one problem, or none that differs, it is not
+    detectable = f"{100 * difference.detectable:.1f}" if is_known and not difference.is_distinguishable else ""
     return [size, difference.label, p_value, detectable][: len(columns)]
 
 
@@ -219,9 +220,8 @@ def verdict(difference: Difference) -> str:
     """Return the difference in points with its p-value; if it is not distinguishable, also the detectable one."""
     size = signed(difference)
     if not difference.is_distinguishable:
-        return (
-            f"{size}, {difference.label} (p = {difference.p_value:.2f}; detectable: {100 * difference.detectable:.1f})"
-        )
+        detectable = f"; detectable: {100 * difference.detectable:.1f}" if difference.standard_error else ""
+        return f"{size}, {difference.label} (p = {difference.p_value:.2f}{detectable})"
     return f"{size}, p {p_text(difference.p_value)}"
 
 
