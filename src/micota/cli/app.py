@@ -226,10 +226,9 @@ def fingerprint_inputs(config: Any) -> None:
         if not Path(owner.path).exists():
             key = f"{path}.path" if path else "path"
             raise ConfigError(f"{key}={owner.path!r}: there is no such file or folder")
-        plain = os.path.normpath(
-            owner.path
-        )  # another spelling is no other input; .. after a link may be another folder
-        owner.path = plain if os.path.exists(plain) and os.path.samefile(plain, owner.path) else owner.path
+        plain = Path(os.path.normpath(owner.path))  # another spelling is no other input
+        if plain.exists() and plain.samefile(owner.path):  # LINK/.. may lead elsewhere
+            owner.path = str(plain)
         owner.fingerprint = fingerprint(Path(owner.path))
 
 
