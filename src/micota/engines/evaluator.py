@@ -55,9 +55,11 @@ def requests_for(
             seed = seed_of("sample", spec.seed, problem.id, sample)
             requests.append(Request(id=(problem.id, sample), prompt_ids=ids, seed=seed))
     if not requests:
+        shortest = min((prompt.num_tokens for prompt in prompts.values()), default=0)
         raise ConfigError(
             f"no prompt leaves space for max_tokens={spec.sampling.max_tokens} in the model's context of "
-            f"{engine.context_tokens} tokens; lower it"
+            f"{engine.context_tokens} tokens; accepted: at most {max(engine.context_tokens - shortest, 0)}, as "
+            "evaluation.sampling.max_tokens, or as sampling.max_tokens of its role for training data"
         )
     return requests, prompts
 
