@@ -216,8 +216,13 @@ def _score(graded: Graded, by: dict[str, Verdict], grader: str) -> Score:
         graders={name: verdict.correct for name, verdict in by.items()},
         finish_reason=row.get("finish_reason") or "stop",
         num_tokens=row.get("num_tokens", 0),
-        **{name: str(row[name]) for name in LABELS if row.get(name) is not None},
+        level=_label(row, "level"),
+        subject=_label(row, "subject"),
     )
+
+
+def _label(row: Mapping[str, Any], name: str) -> str | None:
+    return None if row.get(name) is None else str(row[name])
 
 
 def _scored(row: dict[str, Any], score: Score) -> dict[str, Any]:

@@ -92,7 +92,7 @@ _BEFORE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _OPTION_BEFORE = re.compile(
-    r"(?:\b(?:option|choice|answer)\s+)?\(?\b([A-Z](?:(?:,|\s+and|\s+or)\s+[A-Z])*)\b\)?\s+(?:is|are)\s+(?:the\s+)?(?:correct|right)\b"
+    r"(?:\b(?:option|choice|answer)\s+)?\(?\b([A-Z](?:(?:,|\s+and|\s+or)\s+[A-Z])*)\b\)?\s+(?:is|are)\s+(?:the\s+)?(?:correct|right|true)\b"
 )
 
 

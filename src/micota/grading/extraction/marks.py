@@ -69,7 +69,11 @@ MARKS = (
         is_for_options=True,
     ),
     Mark(
-        re.compile(rf"\b(?:correct|right|best|true)\s+(?:one|statement|answer){_IS}", re.IGNORECASE),
+        re.compile(
+            rf"\b(?:(?:correct|right|best|true)\s+(?:one|statement|answer){_IS}|"
+            r"(?:it's|it is|it must be)\s+(?=\(?[A-Z]\)?(?![a-zA-Z])))",
+            re.IGNORECASE,
+        ),
         is_for_options=True,
     ),
     Mark(re.compile(r"^[ \t]*(?:\*\*)?A(?:\*\*)?:(?:\*\*)?\s{0,4}", re.MULTILINE)),

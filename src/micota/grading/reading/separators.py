@@ -17,7 +17,9 @@ _UNDERSCORES = re.compile(r"(?<![\w.,])\d{1,3}(?:_\d{3}){2,}(?!\w)")
 _EUROPEAN = re.compile(r"(?<![\w.,])((?:\d{1,3}(?:[. ]\d{3})+|\d+)),(\d+)(?![\d.]|,\d)")
 _INDIAN = re.compile(r"(?<![\w.,])\d{1,2}(?:,\d{2})+,\d{3}(?![\d]|,\d)")
 _IN_BRACKETS = re.compile(r"[(\[][^()\[\];]*\d,\d[^()\[\];]*[)\]]")
-_ATTACHED = re.compile(r"^(.*\d)\s*(?:\\[,;:! ])*(m\s*\^\s*\{?[23]\}?|[mg]\s*/\s*(?:[hsL]|\\?min)|\\Omega)\.?$")
+_ATTACHED = re.compile(
+    r"^(.*\d)\s*(?:\\[,;:! ])*(m\s*\^\s*\{?[23]\}?|[mg]\s*/\s*(?:[hsL]|\\?min)(?:\s*\^\s*\{?2\}?)?|\\Omega)\.?$"
+)
 
 
 _SPELLINGS = (
@@ -67,7 +69,7 @@ def decimal_commas(text: str) -> str | None:
     """The text with decimal points for decimal commas; None where it has none, or where commas part entries."""
     if "\\{" in text or _IN_BRACKETS.search(text):
         return None
-    text = re.sub(r"(?<=\d),(?=\\(?:overline|bar))", ".", bare := text)
+    text = re.sub(r"(?<=\d)\{,\}(?=\d)|(?<=\d),(?=\\(?:overline|bar))", ".", bare := text)
     number = _EUROPEAN.sub(
         lambda match: match[0] if _is_thousands(match) else re.sub("[. ]", "", match[1]) + "." + match[2], text
     )

@@ -81,6 +81,7 @@ _LETTERS = re.compile(r"[a-zA-Z°€£¥₹₽¢а-яА-Яぁ-ヿ一-鿿가-힣]
 _SIGN = re.compile(r"\*\*|<=|>=|=<|!=|==|[-+*^/!=<>_|'%,;:&()\[\]{}.?\"`#@]")
 _CURRENCY = "$€£¥₹₽"
 _JOINT = re.compile(r"(or|and)[a-zA-Z]")
+_JOINED_NAMES = re.compile(r"[a-zA-Z]or[a-zA-Z]")
 _LOG_BASE = re.compile(r"(log)(2|10)$")
 _ORDINAL = re.compile(r"\s*(?:\^\s*)?\{?\s*(?:\\(?:text|mathrm|textrm|mbox)\s*\{\s*)?(?:st|nd|rd|th)\b\s*\}{0,2}")
 
@@ -237,8 +238,11 @@ class Tokens:
         if "-" in word and not is_text and number_word(word) is None and not _is_fraction_word(word):
             word = run = word.partition("-")[0]
         low = word.lower().rstrip(".")
+        if _JOINED_NAMES.fullmatch(word) and not space and self.tokens and self.tokens[-1].kind == "relation":
+            self._add("name", word[0], space)  # f=xorf=-x
+            return 1
         joint = _JOINT.fullmatch(word)
-        if joint and not space and self.tokens and self.tokens[-1].kind in ("number", "close"):
+        if joint and not space and self.tokens and self.tokens[-1].kind in ("number", "close", "name"):
             self._add("separator", joint[1], space)  # x=1orx=2
             return len(joint[1])
         known = self._known_word(word, low, space, is_text)

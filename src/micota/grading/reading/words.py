@@ -62,7 +62,7 @@ PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4} | {
 }
 BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
          "twelve": 12, "sixteen": 16, "binary": 2, "octal": 8, "decimal": 10, "hexadecimal": 16, "hex": 16}  # fmt: skip
-AND, OR = ("and", "和", "与", "及", "&"), ("or", "或", "或者", "U")
+AND, OR = ("and", "和", "与", "及", "&", "und", "et", "и"), ("or", "或", "或者", "U", "oder", "или")
 # Words before a value that leave it as it is; "not", "more than", "at most" are none of them.
 HARMLESS = word_set(
     """
@@ -81,7 +81,7 @@ SHORT_WORDS = word_set(
     end etc ever far few fit fix fly fun gas get give go gone got had hat hen hit hot ice job key kid law led left
     less let lie lot low made man map may men met mix nor nut off oil only onto ours out own paid pay pen pet pie
     pig put ran red rid row run sad same saw say sea see sell set sit sky son soon sum sun tea ten tie tip top try
-    es los las une und ist sie der die das que por con les des est son
+    es los las une und ist sie der die aka das que por con les des est son
     use via wait want war way wet who whom why win won work yet
     """
 )
