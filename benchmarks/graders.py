@@ -210,7 +210,9 @@ def read_inputs(path: Path) -> list[tuple[str, str, bool, str]]:
             part = line[2:]
         elif line and not line.startswith("#"):
             gold, expected, completion = line.split(" | ", 2)
-            rows.append((part, gold, expected == "T", completion.replace("⏎", "\n")))
+            for mark, character in (("⏎", "\n"), ("^L", "\x0c"), ("^H", "\x08")):
+                completion = completion.replace(mark, character)
+            rows.append((part, gold, expected == "T", completion))
     return rows
 
 
