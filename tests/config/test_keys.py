@@ -25,6 +25,7 @@ from micota.config import (
 from micota.config.fields import Declaration, declaration
 from micota.config.parse import complaints
 from micota.config.reference import NAME, keys, reference
+from micota.config.rows import RowsConfig
 from micota.errors import ConfigError
 
 Composed = Callable[..., Any]
@@ -41,6 +42,7 @@ PLACES = [
     ["data=strong", "engine=server", "student.sft.lora.r=4", "ta.sft.lora.r=4",
      "student.sft.schedule=stable_decay", "ta.sft.schedule=stable_decay",
      *(f"{model}.sft.{each}" for model in ("student", "ta") for each in ("validation_fraction=0.1", "best.by=loss"))],
+    ["data=strong", *(f"{model}.sft.validation.path=a/b" for model in ("student", "ta"))],
     ["data=short", "engine=ray", f"short_generator={MODEL}",
      *(f"{model}.thinking={{open: a, close: b}}" for model in MODELS)],
     ["data=mix_large", *HOT, "data@ta_data=mix_long", "long_generator.sampling.temperature=0.6",
@@ -69,6 +71,7 @@ PLACES = [
 # Fields that no other value of is right alone: what is set with them.
 WITH = {
     "select_by": {"select_by": "student_bpc", "weights": {}},
+    "validation_fraction": {"validation_fraction": 0.25, "validation": RowsConfig()},
     "keep_models": {"keep_models": 3, "save_model_every": 7},
     "freeze": {"freeze": ["more"], "lora": None},
     "warmup_steps": {"warmup_steps": 3, "warmup_ratio": 0.0},
@@ -181,7 +184,7 @@ def places() -> list[tuple[Config, set[tuple[str, str]]]]:
         lora=LoraConfig(r=4),
         schedule="stable_decay",
         best=BestConfig(by="loss"),
-        validation_fraction=0.1,
+        validation=RowsConfig(path="a/b"),
         by_generator=table,
     )
     made[0].model.path, made[0].model.thinking = "some/model", ThinkingConfig(open="a", close="b")

@@ -141,3 +141,13 @@ def test_what_is_cut_keeps_its_spans_without_loss_as_far_as_it_goes() -> None:
     table = TokenTable.of([whole, whole])
     assert table.cut(5)[1] == Tokens(ids=list(range(5)), num_prompt=2, gaps=((4, 5),))
     assert table.cut(7)[0].num_supervised == 3 and table.cut(10)[0] == whole
+
+
+def test_tables_are_joined() -> None:
+    rows = [
+        Tokens(ids=[1, 2, 3, 4], num_prompt=1, gaps=((2, 3),)),
+        Tokens(ids=[5, 6], num_prompt=1),
+        Tokens(ids=[7, 8, 9], num_prompt=1, gaps=((1, 2),)),
+    ]
+    joined = TokenTable.of(rows[:2]).with_rows_of(TokenTable.of(rows[2:] + rows[:1]))
+    assert list(joined) == [*rows, rows[0]] and joined.lengths == [4, 2, 3, 4]

@@ -21,6 +21,7 @@ import fork_server
 import pytest
 import torch
 from fork_server import ROOT, Command
+from rich.console import Console
 from safetensors.torch import load_file
 from torch.distributed.checkpoint import FileSystemReader
 from training import Prepared, assert_same, fitted, rows, weights
@@ -34,7 +35,10 @@ from micota.data.sources import model_folder
 from micota.errors import ConfigError, StageError, UserError
 from micota.graph.node import AnyNode
 from micota.records import Example
+from micota.runtime.execute import perform
+from micota.runtime.plan import tasks_of
 from micota.sft import data, loading, losses, memory
+from micota.sft.packing import tokenise
 from micota.stages import train
 
 
@@ -289,6 +293,39 @@ def test_the_best_weights_are_written_and_models_of_steps_beside_them(
     assert_same(folder, plain / "models" / f"step={expected}")
     assert sorted(path.name for path in (folder / "models").iterdir()) == [f"step={step}" for step in [*losses][-2:]]
     assert not (folder / "best").exists() and expected != max(losses)
+
+
+def test_rows_of_a_file_are_for_validation_alone(prepared: Prepared, tmp_path: Path) -> None:
+    """Their loss is that of transformers under the written weights, and all rows of the recipe are trained on."""
+    held = [replace(row, problem_id=f"v{row.problem_id}", completion=f"{row.completion}\n1+1=2.") for row in rows(6)]
+    path = tmp_path / "held.jsonl"
+    write_jsonl(path, held)
+    options = [f"student.sft.validation.path={path}", "student.sft.best.by=loss", "student.sft.best.every=7"]
+    config = prepared(*options)
+    node, store = graph.trained(config, "student"), Store(config.artifacts)
+    perform(config, store, tasks_of([node.inputs["validation"]])[0], Console(quiet=True))
+    folder, curve = fitted(config)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["counts"] == {
+        "examples": 40, "steps": 20, "dropped_too_long": 0, "validation_examples": 6,
+        "best_step": manifest["counts"]["best_step"],
+    }  # fmt: skip
+    assert sum("validation/loss" in metrics for metrics in curve.metrics) == 3
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    total = count = 0
+    for example in held:
+        row = tokenise(tokenizer, example)
+        ids = torch.tensor([row.ids])
+        labels = ids.clone()
+        labels[:, : row.num_prompt] = -100
+        total += float(model(input_ids=ids, labels=labels).loss.detach()) * row.num_supervised
+        count += row.num_supervised
+    assert manifest["metrics"]["validation_loss"] == pytest.approx(total / count, rel=1e-4)
+    plain = graph.trained(prepared(), "student")
+    assert node.key != plain.key and "validation" not in plain.inputs
+    write_jsonl(path, held[:5])
+    assert graph.trained(prepared(*options), "student").key != node.key, "another content is another artifact"
 
 
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])

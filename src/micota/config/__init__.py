@@ -20,7 +20,6 @@ from micota.config.models import (
     OtherModelConfig,
     ReleasedConfig,
     ShapeConfig,
-    ThinkingConfig,
 )
 from micota.config.parse import (
     apply_short_keys,
@@ -62,6 +61,7 @@ from micota.config.schemas import (
     TrainConfig,
 )
 from micota.config.sft import BestConfig, GeneratorSftConfig, LoraConfig, ModelSftConfig, SftConfig
+from micota.config.thinking import ThinkingConfig
 
 __all__ = [
     "ANSWER_TYPES",

@@ -12,6 +12,7 @@ from micota.config.fields import part, plain, positive, slug, where
 from micota.config.running import EngineConfig, TrainerConfig
 from micota.config.sampling import SamplingConfig
 from micota.config.sft import ModelSftConfig
+from micota.config.thinking import ThinkingConfig
 
 ROW_FILES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")  # each also with .gz after it
 
@@ -37,23 +38,6 @@ def name_of(path: str) -> str:
 def is_model_path(text: str) -> bool:
     """Whether a text can only be the path of a model, and no word: a folder, a hub id, or bundled:NAME."""
     return ("/" in text.strip("/ ") or text.startswith(("/", "bundled:"))) and not text.isspace()
-
-
-@dataclass(kw_only=True)
-class ThinkingConfig:
-    """The tags around the thought of a model, before its answer.
-
-    The rendered prompt shows whether the chat template writes the opening tag, so that it is not in the completion.
-    """
-
-    open: str | None = plain(
-        None, about="The tag before the thought; null: the model does not think in tags.", results=True
-    )
-    close: str | None = plain(None, about="The tag after the thought.", results=True)
-
-    def conflicts(self) -> Iterator[str]:
-        if bool(self.open) != bool(self.close):
-            yield f"open={self.open!r}, close={self.close!r}; accepted: both tags, or neither"
 
 
 @dataclass(kw_only=True)

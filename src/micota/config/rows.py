@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from micota.config.fields import Words, choice, part, plain, positive, where
-from micota.config.models import ThinkingConfig
 from micota.config.shapes import known_fields
+from micota.config.thinking import ThinkingConfig
 
 TURNS = ("all", "last")
 

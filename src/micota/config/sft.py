@@ -9,6 +9,7 @@ from typing import Any
 
 from micota.config.fields import choice, fraction, non_negative, one_of, part, plain, positive, where
 from micota.config.optimizers import OPTIMIZERS
+from micota.config.rows import RowsConfig
 from micota.config.schedules import SCHEDULES
 
 OTHER = "other"  # the entry of by_generator for all generators that have none
@@ -222,6 +223,12 @@ class SftConfig:
         about="The share of problems whose examples are not trained on, for the validation loss.",
         results=True,
     )
+    validation: RowsConfig = part(
+        RowsConfig,
+        about="Rows for validation, of a file or a set of the hub, with the keys of a recipe that reads rows; path "
+        "null: none, unless validation_fraction is above 0.",
+        added=True,
+    )
     best: BestConfig = part(BestConfig, about="The weights that are written, and an early end of training.", added=True)
     export_dtype: str = choice(
         "auto",
@@ -249,8 +256,17 @@ class SftConfig:
                 f"warmup_steps={self.warmup_steps} with warmup_ratio={self.warmup_ratio:g}; accepted: warmup_ratio=0 "
                 "with it, or warmup_steps=null"
             )
-        if self.best.by != "none" and not self.validation_fraction:
-            yield f"best.by={self.best.by} without validation examples; accepted: validation_fraction above 0 with it"
+        has_rows = self.validation.path is not None
+        if has_rows and self.validation_fraction:
+            yield (
+                f"validation.path={self.validation.path} with validation_fraction={self.validation_fraction:g}; "
+                "accepted: one of them, as validation_fraction=0"
+            )
+        if self.best.by != "none" and not self.validation_fraction and not has_rows:
+            yield (
+                f"best.by={self.best.by} without validation examples; accepted: validation_fraction above 0 or "
+                "validation.path with it"
+            )
         if self.freeze and self.lora is not None and self.lora.r is not None:
             yield (
                 f"freeze={self.freeze} with lora.r={self.lora.r}, which trains adapters alone; accepted: freeze=[], or "
@@ -271,9 +287,14 @@ class SftConfig:
     def settled(self) -> SftConfig:
         """Return the settings in one spelling, so that equal settings compare equal: ``lora`` is null without a rank,
         else its alpha is set and its targets are sorted; epochs that do not count are 1, and a whole number of them has
-        no point."""
+        no point; rows for validation are an artifact, and no settings."""
         epochs = 1 if self.max_steps is not None else self.epochs
-        whole = replace(self, epochs=int(epochs) if epochs == int(epochs) else epochs, freeze=sorted(set(self.freeze)))
+        whole = replace(
+            self,
+            validation=RowsConfig(),
+            epochs=int(epochs) if epochs == int(epochs) else epochs,
+            freeze=sorted(set(self.freeze)),
+        )
         if self.lora is None or self.lora.r is None:
             return replace(whole, lora=None)
         alpha, targets = self.lora.alpha or 2 * self.lora.r, sorted(set(self.lora.targets))

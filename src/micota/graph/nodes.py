@@ -11,6 +11,7 @@ from typing import Any
 from micota.config import MERGE_METHODS, Config, DataConfig, ModelConfig, PartConfig, SelectConfig
 from micota.config.method import MergeConfig
 from micota.config.models import name_of
+from micota.config.rows import RowsConfig
 from micota.errors import ConfigError
 from micota.graph.models import (
     completions,
@@ -234,6 +235,10 @@ def trained(config: Config, role: str) -> Node[TrainSpec]:
         raise ConfigError(f"{role}={base.name} has no training settings; add {role}.sft to its YAML")
     trainer = config.trainer_of(base)
     examples = data(config, recipe, matched=role != "ta")
+    choose = {"role": role} if role == "ta" else {"data": recipe.chosen}
+    inputs: dict[str, AnyNode] = {"model": source(base), "data": examples}
+    if base.sft.validation.path is not None:
+        inputs["validation"] = _validation(config, base.sft.validation, choose)
     return Node(
         name=f"{base.name}+{recipe.name}",
         spec=TrainSpec(
@@ -243,11 +248,19 @@ def trained(config: Config, role: str) -> Node[TrainSpec]:
             loss=trainer.loss,
             seed=config.seed,
         ),
-        inputs={"model": source(base), "data": examples},
+        inputs=inputs,
         command="train",
-        choose={"role": role} if role == "ta" else {"data": recipe.chosen},
+        choose=choose,
         runs=base,
     )
+
+
+def _validation(config: Config, read: RowsConfig, choose: dict[str, str]) -> Node[DataSpec]:
+    """Rows for validation: filtered as training rows are, all of them, and compared with no benchmark."""
+    assert read.path is not None
+    recipe = PartConfig(name=name_of(read.path), **{item.name: getattr(read, item.name) for item in fields(RowsConfig)})
+    select = replace(config.select, match="none", num_examples=None, decontaminate="none")
+    return replace(_generated(config, recipe, select, choose), command="train")
 
 
 def generators_of(examples: Node[DataSpec]) -> set[str]:

@@ -52,6 +52,13 @@ class TokenTable(Sequence[Tokens]):
             }
         )
 
+    def with_rows_of(self, other: TokenTable) -> TokenTable:
+        """The examples of this table, and then those of the other."""
+        arrays = {name: np.concatenate([values, other.arrays[name]]) for name, values in self.arrays.items()}
+        arrays["ends"][len(self) :] += len(self.arrays["ids"])
+        arrays["gaps"][len(self.arrays["gaps"]) :, 0] += len(self)
+        return TokenTable(arrays)
+
     @property
     def lengths(self) -> list[int]:
         lengths: list[int] = np.diff(self.arrays["ends"], prepend=0).tolist()
@@ -200,6 +207,8 @@ class Inputs:
     ``location`` is the folder or hub id of the model, and its revision. ``chosen`` has the indices of the examples that
     are not too long. ``num_cut`` examples were cut; ``num_beyond_context`` were dropped since the model has positions
     for fewer tokens, although ``max_tokens`` admits them. ``border`` is that of :func:`micota.pretrained.rope_border`.
+    The last ``num_validation`` examples are for validation alone, and ``validation`` has the indices of those that are
+    not too long; None: a share of ``chosen`` is.
     """
 
     tokenizer: Any
@@ -210,6 +219,8 @@ class Inputs:
     num_cut: int = 0
     num_beyond_context: int = 0
     border: int | None = None
+    num_validation: int = 0
+    validation: list[int] | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -218,7 +229,7 @@ class Inputs:
 
     @property
     def longest(self) -> int:
-        return max(self.tokens.lengths[index] for index in self.chosen)
+        return max(self.tokens.lengths[index] for index in [*self.chosen, *(self.validation or [])])
 
 
 @dataclass(frozen=True)
@@ -322,9 +333,15 @@ class SftDataModule(LightningDataModule):
         chosen: Sequence[int] | None = None,
         problems: Sequence[Hashable] | None = None,
         border: int | None = None,
+        validation: Sequence[int] | None = None,
     ) -> None:
-        """``chosen`` has the indices of the sequences to use; by default all. ``problems`` has the problem of each
-        sequence; by default each has its own. ``border``: as for :class:`Steps`."""
+        """Take the indices of the sequences to use (``chosen``, by default all), and of those for validation where they
+        are no share of them (``validation``).
+
+        Args:
+            problems: the problem of each sequence; by default each has its own.
+            border: as for :class:`Steps`.
+        """
         super().__init__()
         self.sequences = sequences
         chosen = range(len(sequences)) if chosen is None else chosen
@@ -333,7 +350,8 @@ class SftDataModule(LightningDataModule):
         self.border = border
         problems = range(len(sequences)) if problems is None else problems
         parts = split([problems[i] for i in chosen], sft.validation_fraction, seed)
-        kept, validation = ([chosen[i] for i in part] for part in parts)
+        kept, share = ([chosen[i] for i in part] for part in parts)
+        held = share if validation is None else [*validation]
         lengths = [len(sequences[i].ids) for i in kept] if sft.batch_of == "packs" else []
         units = [[kept[i] for i in row] for row in pack(lengths, sft.max_tokens)] if lengths else [[i] for i in kept]
         self.steps = [
@@ -341,7 +359,7 @@ class SftDataModule(LightningDataModule):
             for step in schedule(len(units), sft.batch_size, sft.epochs, seed, sft.max_steps)
         ]
         self.epoch_steps = -(-len(units) // sft.batch_size)
-        self.validation_steps = [validation[i : i + sft.batch_size] for i in range(0, len(validation), sft.batch_size)]
+        self.validation_steps = [held[i : i + sft.batch_size] for i in range(0, len(held), sft.batch_size)]
 
     def train_dataloader(self) -> DataLoader[Step]:
         assert self.trainer is not None

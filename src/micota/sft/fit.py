@@ -114,8 +114,9 @@ def fit(
 
     # Checks of data, memory and disk come before the weights are read, and the export is rehearsed before step 1.
     data = SftDataModule(
-        inputs.tokens, spec.sft, trainer_config, spec.seed, inputs.chosen, inputs.problems, inputs.border
-    )
+        inputs.tokens, spec.sft, trainer_config, spec.seed, inputs.chosen, inputs.problems, inputs.border,
+        inputs.validation,
+    )  # fmt: skip
     loaded = load(inputs, spec, trainer_config, folder)
     use_cpu_kernels(loaded.model, trainer_config)
     if writes:
@@ -174,7 +175,7 @@ def fit(
     num_validation = sum(len(step) for step in data.validation_steps)
     return Fitted(
         steps=trainer.global_step,
-        examples=len(inputs.chosen) - num_validation,
+        examples=len(inputs.chosen) - (num_validation if inputs.validation is None else 0),
         validation_examples=num_validation,
         loss=float(module.last_loss),
         validation=(best or validation).metrics,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
 from rich.progress import Progress as Progressbar
 
 from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.store import Store
-from micota.config import Config
+from micota.config import Config, SftConfig
 from micota.console import progress_bar
 from micota.data.round_trip import check_round_trip
 from micota.errors import ConfigError
@@ -103,31 +106,58 @@ def read_inputs(store: Store, train_node: AnyNode) -> Inputs:
     spec: TrainSpec = train_node.spec
     location = model_location(store, train_node.inputs["model"])
     tokenizer = tokenizer_for(store, train_node.inputs["model"])
-    node = train_node.inputs["data"]
-    path = input_path(store, node) / DATA
-    manifest = store.manifest(node)
-    assert manifest is not None
-    examples = read_jsonl(path, Example)
-    cache = store.root / "cache" / "tokens"
     settings = load_config(*location)
     # A model has no positions beyond its context, or such that it was never trained on.
     longest = min(spec.sft.max_tokens, context_of(settings) or spec.sft.max_tokens)
-
-    def cut(table: TokenTable) -> TokenTable:
-        return table.cut(longest) if spec.sft.overlong == "cut" else table
-
-    def accept(table: TokenTable) -> object:
-        return _fitting(cut(table), longest, spec.sft.max_tokens)
-
-    uncut = tokenise_once(tokenizer, examples, manifest.files[DATA]["sha256"], cache, accept)
-    tokens = cut(uncut)
+    examples, uncut = _read(store, train_node.inputs["data"], tokenizer, spec.sft, longest)
+    tokens = _cut(uncut, spec.sft, longest)
     num_cut = sum(before > after for before, after in zip(uncut.lengths, tokens.lengths, strict=True))
     chosen = _fitting(tokens, longest, spec.sft.max_tokens)
     num_beyond = len(fits(tokens.lengths, spec.sft.max_tokens)) - len(chosen)
     if num_beyond:
         logger.warning("%d examples are longer than the model's context of %d tokens: dropped", num_beyond, longest)
     check_round_trip(tokenizer, _texts(examples[index] for index in chosen[:CHECKED]))
-    return Inputs(tokenizer, location, examples, tokens, chosen, num_cut, num_beyond, rope_border(settings))
+    inputs = Inputs(tokenizer, location, examples, tokens, chosen, num_cut, num_beyond, rope_border(settings))
+    if (node := train_node.inputs.get("validation")) is None:
+        return inputs
+    examples, tokens = _read(store, node, tokenizer, spec.sft, longest)
+    return _with_validation(inputs, examples, tokens, _fitting(tokens, longest, spec.sft.max_tokens))
+
+
+def _read(
+    store: Store, node: AnyNode, tokenizer: Any, sft: SftConfig, longest: int
+) -> tuple[list[Example], TokenTable]:
+    """The examples of a data artifact, and their tokens before any is cut."""
+    path = input_path(store, node) / DATA
+    manifest = store.manifest(node)
+    assert manifest is not None
+    examples = read_jsonl(path, Example)
+
+    def accept(table: TokenTable) -> object:
+        return _fitting(_cut(table, sft, longest), longest, sft.max_tokens)
+
+    cache = store.root / "cache" / "tokens"
+    return examples, tokenise_once(tokenizer, examples, manifest.files[DATA]["sha256"], cache, accept)
+
+
+def _cut(table: TokenTable, sft: SftConfig, longest: int) -> TokenTable:
+    return table.cut(longest) if sft.overlong == "cut" else table
+
+
+def _with_validation(inputs: Inputs, examples: list[Example], tokens: TokenTable, fitting: list[int]) -> Inputs:
+    """The inputs with examples for validation after those to train on. None of them is cut, but those that do not fit
+    are left out: the loss of a text without its end would not compare."""
+    trained = {json.dumps(inputs.examples[index].messages) for index in inputs.chosen}
+    known = sum(json.dumps(examples[index].messages) in trained for index in fitting)
+    if known:
+        logger.warning("%d of %d validation examples have a prompt that is trained on", known, len(fitting))
+    return replace(
+        inputs,
+        examples=[*inputs.examples, *examples],
+        tokens=inputs.tokens.with_rows_of(tokens),
+        num_validation=len(examples),
+        validation=[len(inputs.examples) + index for index in fitting],
+    )
 
 
 def _fitting(tokens: TokenTable, longest: int, max_tokens: int) -> list[int]:
@@ -154,7 +184,8 @@ def fit_here(work: Work[TrainSpec], progress: Progress) -> None:
     with in_this_process(work.config.trainer):
         fitted = fit(work.config, work.node, inputs, work.build.path, progress, writes=not outer_rank())
     work.build.counts |= {"examples": fitted.examples, "steps": fitted.steps}
-    work.build.counts |= {"dropped_too_long": len(inputs.examples) - len(inputs.chosen)}
+    num_read = len(inputs.examples) - inputs.num_validation
+    work.build.counts["dropped_too_long"] = num_read - len(inputs.chosen)
     if inputs.num_beyond_context:
         work.build.counts["dropped_beyond_context"] = inputs.num_beyond_context
     work.build.counts |= {"cut_too_long": inputs.num_cut} if inputs.num_cut else {}
