@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from micota.errors import ConfigError
 from micota.runtime import distributed
 
 STAGE = """
@@ -54,3 +57,16 @@ def test_a_job_whose_time_is_over_goes_back_to_the_queue_after_its_checkpoint(re
     request.addfinalizer(lambda: signal.signal(signal.SIGUSR2, before))
     with pytest.raises(SystemExit, match="requeued"):
         distributed.stop(128 + signal.SIGUSR2, "stopped by SIGUSR2 after step 3")
+
+
+@pytest.mark.parametrize("num_processes", [1, 4])
+def test_a_launcher_that_starts_other_processes_than_devices_is_refused(
+    composed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, num_processes: int
+) -> None:
+    """Ranks that a process of torchrun would start, too, would wait for its store."""
+    config = composed("train", "experiment=tiny", "data=strong", "trainer.devices=2")
+    distributed.check_launch(config)
+    for name, value in {"WORLD_SIZE": num_processes, "RANK": 0, "TORCHELASTIC_RUN_ID": "1"}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(ConfigError, match=rf"the launcher started {num_processes} processes, but trainer.devices=2"):
+        distributed.check_launch(config)

@@ -181,9 +181,6 @@ def test_ranks_of_torchrun_share_one_artifact(prepared: Prepared, elsewhere: Cal
     assert finished.stdout.count("made: ") == 1
     [model] = Path(config.artifacts).glob("models/*")
     assert_same(model, fitted(elsewhere(config, "whole"))[0], 1e-6)
-    wrong = [*command[:4], "--nproc-per-node=1", *command[5:]]
-    other = subprocess.run([*wrong, "seed=9"], capture_output=True, text=True, check=False, env=os.environ)
-    assert other.returncode != 0
 
 
 def test_not_a_number_stops_it_and_names_the_examples(prepared: Prepared) -> None:

@@ -56,7 +56,8 @@ def check_launch(config: Config) -> None:
         ConfigError: the text names both numbers.
     """
     trainer = config.trainer
-    if outer_rank() is None:
+    of_torchrun = "TORCHELASTIC_RUN_ID" in os.environ  # also where it starts one process
+    if outer_rank() is None and not (of_torchrun and trainer.world_size > 1):
         if trainer.num_nodes > 1:
             raise ConfigError(
                 f"trainer.num_nodes={trainer.num_nodes} needs a launcher that reaches them: run this command under "

@@ -91,11 +91,13 @@ def _start(config: Config, handover: Path, errors: list[Any], module: str) -> It
         "LOCAL_WORLD_SIZE": str(world),
         RECORDS: str(handover.with_name(FAILURES)),
     }
+    # Not the variables of a torchrun around this command: ranks would wait for its store.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_")}
     common["OMP_NUM_THREADS"] = str(config.num_threads or os.environ.get("OMP_NUM_THREADS", 1))
     for rank in range(world):
         yield subprocess.Popen(
             [sys.executable, "-m", module, str(handover)],
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env=inherited | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
             stderr=errors[rank],

@@ -8,17 +8,12 @@ streamed export would each need a workaround.
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.load import _METADATA_FILENAME as METADATA
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import distributed
@@ -34,6 +29,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionP
 from torch.distributed.tensor import DTensor
 
 from micota.config import TrainerConfig
+from micota.sft import ranks
 from micota.sft.checkpoints import StreamedCheckpoints, trained_state
 
 
@@ -88,14 +84,7 @@ def devices(config: TrainerConfig) -> dict[str, Any]:
     if not config.is_sharded:
         precision = config.precision if config.precision == "bf16-mixed" else "32-true"
         return {"devices": 1, "precision": precision, "plugins": [StreamedCheckpoints()]}
-    environment: ClusterEnvironment
-    if config.world_size == 1:
-        environment = OneProcess()
-    else:
-        is_slurm = "WORLD_SIZE" not in os.environ
-        environment = SLURMEnvironment(auto_requeue=False) if is_slurm else TorchElasticEnvironment()
-    ranks = {"devices": config.num_devices, "num_nodes": config.num_nodes, "plugins": [environment]}
-    return ranks | {"strategy": Sharding(config)}
+    return ranks.device(config) | {"plugins": [ranks.environment(config)], "strategy": Sharding(config)}
 
 
 def backend(trainer: TrainerConfig) -> str | None:
@@ -119,19 +108,6 @@ def in_this_process(trainer: TrainerConfig) -> Iterator[None]:
             gc.collect()  # Lightning's trainer and module refer to each other
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.empty_cache()
-
-
-class OneProcess(LightningEnvironment):
-    """The environment of one process without ranks. Lightning's own would set the variables of ranks for good."""
-
-    @property
-    def creates_processes_externally(self) -> bool:
-        return True
-
-    def local_rank(self) -> int:
-        return 0
-
-    def teardown(self) -> None: ...
 
 
 def layers(model: Any) -> list[torch.nn.Module]:

@@ -45,10 +45,12 @@ def check_placement(config: Config, node: Node[TrainSpec]) -> None:
     """
     trainer = config.trainer
     check_device(trainer.accelerator, "trainer")
-    if trainer.accelerator == "gpu" and torch.cuda.device_count() < trainer.num_devices:
+    visible = torch.cuda.device_count() if trainer.accelerator == "gpu" else 0
+    # A rank of a launcher may see its own GPU alone.
+    if trainer.accelerator == "gpu" and visible < trainer.num_devices and (outer_rank() is None or visible != 1):
         raise ConfigError(
-            f"trainer.devices={trainer.num_devices}, but PyTorch sees {torch.cuda.device_count()} GPUs here; "
-            "accepted: at most this number"
+            f"trainer.devices={trainer.num_devices}, but PyTorch sees {visible} GPUs here; accepted: at most this "
+            "number, or under srun and torchrun one for each process"
         )
     check_launch(config)
     optimizers.check(node.spec.sft, trainer)
