@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 import torch
+from packed_models import model_of, sequences
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CohereConfig, GraniteConfig, LlamaConfig
 from transformers.models.auto import AutoModelForCausalLM
 
 from micota.errors import ConfigError
-from micota.sft.losses import Objective, choose, summed_nll, token_nll
+from micota.sft.losses import Objective, choose, summed_nll, token_nll, with_positions
 from micota.sft.packing import IGNORED, Tokens, borders, collate
 
 SHAPE = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "pad_token_id": 0}
@@ -107,3 +109,29 @@ def test_factors_on_logits_are_in_loss_and_gradient(config: Any) -> None:
     torch.testing.assert_close(loss, expected)
     for gradient, weight in zip(gradients, model.parameters(), strict=True):
         torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=2e-5)
+
+
+class Operators(TorchDispatchMode):
+    """Notes the operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(str(function).removesuffix(".default"))
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_micro_batch_never_waits_for_the_device() -> None:
+    """Operators whose result or shape depends on data: on a GPU each waits for all earlier kernels."""
+    model, batch = model_of("llama", "sequences"), collate(sequences(), 96)
+    edges, objective = borders(batch["position_ids"]), Objective(model)
+    waits = {"aten.nonzero", "aten._local_scalar_dense", "aten.masked_select", "aten.index.Tensor"}
+    with Operators() as seen:
+        objective(batch, edges, 9.0).backward()
+    assert "aten.nonzero" in seen.names  # it looks for them itself
+    prepared = with_positions(batch)
+    with Operators() as seen:
+        objective(prepared, edges, 9.0).backward()
+    assert seen.names & waits == set() and "aten.index_select" in seen.names

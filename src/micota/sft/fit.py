@@ -256,11 +256,12 @@ class SftModule(LightningModule):
 
     def loss(self, micro_batch: Batch, divisor: float) -> torch.Tensor:
         """Negative log-likelihood of the labelled tokens of packed rows over ``divisor``, in nats (scalar, float32)."""
-        # Read borders on the CPU, before the ids move: on the GPU each read would wait for previous kernels.
+        # Read borders and positions of labels on the CPU, before the ids move: on the GPU each read would wait for
+        # previous kernels.
         edges = borders(micro_batch["position_ids"])
         device = self._compute_device
-        inputs = {name: values.to(device, non_blocking=True) for name, values in micro_batch.items()}
-        edges |= {name: edges[name].to(device, non_blocking=True) for name in ("cu_seq_lens_q", "cu_seq_lens_k")}
+        inputs = {name: moved(values, device) for name, values in losses.with_positions(micro_batch).items()}
+        edges |= {name: moved(edges[name], device) for name in ("cu_seq_lens_q", "cu_seq_lens_k")}
         dtype, enabled = torch.get_autocast_dtype(device.type), torch.is_autocast_enabled(device.type)
         with torch.autocast(device.type, dtype, enabled=enabled, cache_enabled=False):
             value: torch.Tensor = self.objective(inputs, edges, divisor)
@@ -299,6 +300,11 @@ class SftModule(LightningModule):
     def _compute_device(self) -> torch.device:
         """The device that computes; ``self.device`` is that of offloaded weights."""
         return self.trainer.strategy.root_device
+
+
+def moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on ``device``, without a wait for earlier work there: such copies need pinned memory."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 class NonFiniteError(Exception):

@@ -38,9 +38,18 @@ def supervised(model: Any, batch: Batch, borders: Mapping[str, Any] | None = Non
         **(borders or {}),
     ).last_hidden_state
     # The head works on each position alone, so that positions without a label can be dropped before it.
-    labelled = batch["labels"] != IGNORED
-    states, factor = hidden[labelled], logit_factor(model)
-    return states if factor == 1 else states * factor, batch["labels"][labelled]
+    positions = batch["labelled"] if "labelled" in batch else with_positions(batch)["labelled"]
+    states, factor = hidden.flatten(0, 1).index_select(0, positions), logit_factor(model)
+    return states if factor == 1 else states * factor, batch["labels"].flatten().index_select(0, positions)
+
+
+def with_positions(batch: Batch) -> Batch:
+    """The batch with ``labelled``, the positions that have labels, in the flattened rows.
+
+    Their number depends on data: on a GPU its computation waits for all previous kernels, so call this function before
+    a batch moves there.
+    """
+    return batch | {"labelled": (batch["labels"].flatten() != IGNORED).nonzero()[:, 0]}
 
 
 def logit_factor(model: Any) -> float:
