@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from micota.sft.activations import CHUNK_LOGITS
 from micota.sft.losses import summed_nll
-from micota.sft.memory import CHUNK_LOGITS
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
 

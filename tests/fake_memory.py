@@ -26,9 +26,9 @@ from transformers.models.auto import AutoModelForCausalLM
 from micota.config import TrainerConfig
 from micota.sft import losses
 from micota.sft.activation_checkpointing import ActivationCheckpointing
+from micota.sft.activations import CHUNK_LOGITS
 from micota.sft.attention import implementation
 from micota.sft.loading import DTYPES
-from micota.sft.memory import CHUNK_LOGITS
 from micota.sft.sharding import shard
 
 
@@ -114,7 +114,7 @@ def peak_bytes(
         if config.tie_word_embeddings:
             model.lm_head.weight = model.model.embed_tokens.weight
         weights = [weight for weight in objective.parameters() if weight.requires_grad]
-        states = [torch.zeros_like(weight.to_local()) for weight in weights for _ in range(2)]
+        states = [torch.zeros_like(weight.to_local(), dtype=torch.float32) for weight in weights for _ in range(2)]
         for _ in range(2):
             losses_of(objective, tokens).backward()
         assert len(states) == 2 * len(weights)

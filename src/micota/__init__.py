@@ -6,7 +6,12 @@ so that ``import micota`` takes no time.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# torch.cuda.is_available(), which libraries call too, then reads the driver's list of GPUs. By default it starts CUDA,
+# and the processes that vLLM forks would refuse to use it.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 if TYPE_CHECKING:
     from micota.api import Results, compose, evaluate, generate, grade, load_results, merge, train

@@ -1,4 +1,8 @@
-"""The GPUs of this machine, without importing torch: plans must be fast."""
+"""The GPUs of this machine, without importing torch: plans must be fast.
+
+Nor does it start CUDA, which a process that vLLM forks later could not use. Outside of ``micota.sft``, which trains,
+code must not call functions of ``torch.cuda`` that do.
+"""
 
 from __future__ import annotations
 

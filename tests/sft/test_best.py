@@ -15,7 +15,7 @@ from transformers import LlamaConfig
 from transformers.models.auto import AutoModelForCausalLM
 
 from micota.config import BestConfig, SftConfig, TrainerConfig
-from micota.sft import memory
+from micota.sft import activations
 from micota.sft.best import BestWeights, num_right
 from micota.sft.callbacks import StepMetrics, StopOnSignal, StoppedError, Validation
 from micota.sft.checkpoints import Checkpoints
@@ -186,7 +186,7 @@ def test_right_tokens_are_counted_in_chunks(monkeypatch: pytest.MonkeyPatch) -> 
     bias = torch.randn(11, generator=generator)
     labels = (hidden @ weight.T + bias).argmax(-1)
     labels[2] = (labels[2] + 1) % 11
-    monkeypatch.setitem(memory.CHUNK_LOGITS, "cpu", 22)
+    monkeypatch.setitem(activations.CHUNK_LOGITS, "cpu", 22)
     assert float(num_right(hidden, weight, labels, 2.0, bias=bias)) == 3.0
 
 

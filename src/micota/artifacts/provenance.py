@@ -7,11 +7,12 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from micota.machine import gpus
 
 
 def sha256(path: Path) -> str:
@@ -84,9 +85,6 @@ def num_cores() -> int:
 
 
 def hardware() -> dict[str, Any]:
-    """Return processor, cores and, if torch is loaded already, accelerators."""
+    """Return processor, cores and GPUs. They are read without PyTorch (:mod:`micota.machine`)."""
     machine: dict[str, Any] = {"machine": platform.machine(), "cpus": os.cpu_count()}
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        machine["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return machine
+    return machine | ({"gpus": [gpu.name for gpu in gpus()]} if gpus() else {})

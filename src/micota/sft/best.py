@@ -19,8 +19,8 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_shards
 from torch.nn import functional
 
 from micota.config import BestConfig
+from micota.sft.activations import CHUNK_LOGITS
 from micota.sft.callbacks import Validation
-from micota.sft.memory import CHUNK_LOGITS
 
 
 class BestWeights(Callback):

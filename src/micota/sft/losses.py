@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from micota.errors import ConfigError
 from micota.sft.activation_checkpointing import ActivationCheckpointing
-from micota.sft.memory import CHUNK_LOGITS
+from micota.sft.activations import CHUNK_LOGITS
 from micota.sft.packing import IGNORED, Batch
 
 # float32 logits per chunk, by device (32 MiB and 512 MiB). On CPU a chunk stays in the cache between the passes over

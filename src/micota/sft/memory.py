@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +14,9 @@ from micota.config import LoraConfig, SftConfig, ShapeConfig, TrainerConfig
 from micota.config.hardware import device_of
 from micota.config.optimizers import OPTIMIZERS
 from micota.errors import ConfigError
+from micota.sft.activations import held, trains_all
 
 KINDS = ("none", "selective", "full")  # of activation checkpointing, in order of falling memory
-CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}  # logits that the loss computes at a time
 PROCESS_BYTES = {"cpu": 700 * 2**20, "gpu": 2**30}  # libraries on CPU, CUDA context and kernels' workspace on GPU
 USABLE = 0.95  # share of a device's memory: the allocator fragments it
 # The choices of ``activation_checkpointing=auto``. On CPU, fragmentation by malloc uses up the memory that selective
@@ -38,7 +39,7 @@ class Shape:
     intermediate: int
     attention: int  # heads x size of a head
     key_value: int = 0  # heads of keys (and of values) x size of a head
-    moment_bytes: int | None = None  # of one of AdamW's two moments of a weight; None: those of the weight
+    moment_bytes: int = 4  # of one of AdamW's two moments of a weight
 
     @classmethod
     def of(cls, model: Any) -> Shape:
@@ -162,47 +163,30 @@ def memory_bytes(
         limits: of :func:`most_tokens`; optional if ``trainer.activation_checkpointing`` is not ``auto``.
     """
     limits = most_tokens(shape, trainer, longest) if limits is None else limits
-    ranks = trainer.world_size
-    stored = 2 if trainer.precision == "bf16-true" else 4
-    computed = 4 if trainer.precision == "32-true" else 2
+    passes = [held(shape, trainer, kind_for(size, limits), size) for size in _sizes(trainer, longest)]
+    largest: dict[str, int] = max(passes, key=_total)
     kept = 0 if trainer.cpu_offload else 1
-    sizes = _sizes(trainer, longest)
-    activations, cast = max(
-        (_held(shape, trainer, kind_for(size, limits), size) for size in sizes), key=lambda held: sum(held)
-    )
-    gathered = cast
-    if ranks > 1:  # weights outside of layers and of two layers (current and next), gradients of one
-        per_layer = (shape.weights - shape.outside) // shape.num_layers
-        gathered = (shape.outside + 2 * per_layer) * computed + (shape.outside + per_layer) * computed
-    # With adapters alone the output head is frozen and has no gradient.
-    trains_head = shape.trained > shape.weights / 2
-    chunk = CHUNK_LOGITS["cuda" if trainer.accelerator == "gpu" else "cpu"]
-    chunk = min(chunk, max(sizes) * shape.head // shape.hidden)
     return {
-        "weights": kept * shape.weights * stored // ranks,
-        "gradients": kept * shape.trained * stored // ranks,
-        "optimiser": kept * 2 * shape.trained * (stored if shape.moment_bytes is None else shape.moment_bytes) // ranks,
-        "gathered or cast weights": gathered,
-        "activations": activations,
-        "logits of a chunk": chunk * (4 + computed) + (shape.head * 4 if ranks > 1 and trains_head else 0),
+        **{name: kept * count // trainer.world_size for name, count in stored_bytes(shape, trainer).items()},
+        **largest,
         "process": PROCESS_BYTES[trainer.accelerator],
     }
 
 
-def _held(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) -> tuple[int, int]:
-    """Bytes in memory when the backward pass of a micro-batch begins, with one layer computed again: of activations,
-    and of weights that autocast has cast."""
-    computed = 4 if trainer.precision == "32-true" else 2
-    # Norms and residuals (in float32 within the norms of transformers' models), queries, keys and values before and
-    # after rotation, and four of the width of the MLP.
-    layer = 10 * shape.hidden + 6 * shape.attention + 4 * shape.intermediate
-    products = 2 * shape.hidden + 4 * shape.attention + 2 * shape.intermediate if kind == "selective" else 0
-    # With checkpointing: inputs and kept activations of all layers, and all of the layer computed again.
-    each = shape.num_layers * layer if kind == "none" else layer + shape.num_layers * (shape.hidden + products)
-    cast = 0
-    if trainer.world_size == 1 and trainer.precision == "bf16-mixed":  # of the current layer, or of all
-        cast = shape.linear // (1 if kind == "none" else shape.num_layers) + shape.head
-    return num_tokens * each * computed, cast * computed
+def _total(parts: Mapping[str, int]) -> int:
+    return sum(parts.values())
+
+
+def stored_bytes(shape: Shape, trainer: TrainerConfig) -> dict[str, int]:
+    """Bytes of weights, gradients and optimiser states of all devices together. They are in the machine's memory with
+    ``trainer.cpu_offload``."""
+    held = 2 if trainer.precision == "bf16-true" else 4
+    trained = held if trains_all(shape) else 4  # adapters are float32
+    return {
+        "weights": held * (shape.weights - shape.trained) + trained * shape.trained,
+        "gradients": trained * shape.trained,
+        "optimiser": 2 * shape.moment_bytes * shape.trained,
+    }
 
 
 def _sizes(trainer: TrainerConfig, longest: int) -> tuple[int, int]:
@@ -236,15 +220,19 @@ def most_tokens(shape: Shape, trainer: TrainerConfig, longest: int, capacity: in
     available = COMFORTABLE * (device_bytes(trainer) if capacity is None else capacity)
     limits: dict[str, int] = {}
     for kind in AUTOMATIC[trainer.accelerator]:
-        memory_of_full = sum(_held(shape, trainer, kind, full))
+        memory_of_full = _total(held(shape, trainer, kind, full))
         for other in AUTOMATIC[trainer.accelerator]:
-            each, cast = _held(shape, trainer, other, 1)
-            limits[other] = max(0, memory_of_full - cast) // each
+            limits[other] = _most(shape, trainer, other, memory_of_full, 4 * largest)
         if sum(memory_bytes(shape, trainer, longest, limits).values()) <= available:
             break
     needed = kind_for(largest, limits)
     used = {kind: most for kind, most in limits.items() if KINDS.index(kind) <= KINDS.index(needed)}
     return {kind: most for kind, most in used.items() if most or kind == needed}
+
+
+def _most(shape: Shape, trainer: TrainerConfig, kind: str, count: int, end: int) -> int:
+    """The most tokens, of those below ``end``, whose pass needs at most ``count`` bytes; 0 if there are none."""
+    return bisect_right(range(1, end), count, key=lambda size: _total(held(shape, trainer, kind, size)))
 
 
 def check_memory(
@@ -254,6 +242,7 @@ def check_memory(
     longest: int,
     limits: Mapping[str, int],
     capacity: int | None = None,
+    host: int | None = None,
 ) -> None:
     """Refuse a run that is unlikely to fit the memory.
 
@@ -261,12 +250,16 @@ def check_memory(
         longest: tokens of the longest example.
         limits: of :func:`most_tokens`.
         capacity: bytes of a device; by default what this one has.
+        host: bytes of the machine that are free; by default what this one has.
 
     Raises:
         ConfigError: the text has the estimate, the available memory, and changes that would make it fit.
     """
     usable = int(USABLE * (device_bytes(trainer) if capacity is None else capacity))
-    if trainer.check_memory and (complaint := too_large(shape, sft, trainer, longest, limits, usable)):
+    if not trainer.check_memory:
+        return
+    complaint = too_large(shape, sft, trainer, longest, limits, usable) or too_large_for_host(shape, sft, trainer, host)
+    if complaint:
         raise ConfigError(f"{complaint}; or trainer.check_memory=false to try all the same")
 
 
@@ -296,6 +289,28 @@ def too_large(
     return (
         f"training needs about {gib(sum(parts.values()))} GiB on {each}{of_what}, "
         f"and {gib(usable)} GiB can be used; what would help: {'; '.join(ways)}"
+    )
+
+
+def too_large_for_host(shape: Shape, sft: SftConfig, trainer: TrainerConfig, host: int | None = None) -> str | None:
+    """What ``trainer.cpu_offload`` needs of the machine's memory, if it is more than is free; else None.
+
+    Args:
+        host: free bytes of the machine; by default what this one has.
+    """
+    if not trainer.cpu_offload:
+        return None
+    import psutil
+
+    parts = {name: count // trainer.num_nodes for name, count in stored_bytes(shape, trainer).items()}
+    usable = int(USABLE * (psutil.virtual_memory().available if host is None else host))
+    if sum(parts.values()) <= usable:
+        return None
+    listing = ", ".join(f"{name} {gib(count)}" for name, count in parts.items())
+    ways = ["trainer.cpu_offload=false on more GPUs", "sft.lora.r=16 (adapters)"][: 1 if sft.lora else 2]
+    return (
+        f"trainer.cpu_offload=true keeps about {gib(sum(parts.values()))} GiB in the machine's memory ({listing}), and "
+        f"{gib(usable)} GiB can be used; what would help: {'; '.join(ways)}"
     )
 
 
@@ -333,9 +348,7 @@ def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerCo
             if devices > trainer.num_devices:
                 yield f"trainer=fsdp trainer.devices={devices}", replace(small, devices=devices)
     if trainer.accelerator == "gpu" and not trainer.cpu_offload:
-        devices = max(2, trainer.num_devices)
-        words = f"trainer=fsdp trainer.devices={devices} trainer.cpu_offload=true"
-        yield words, replace(small, devices=devices, cpu_offload=True)
+        yield "trainer.cpu_offload=true", replace(small, cpu_offload=True)
 
 
 def device_bytes(trainer: TrainerConfig) -> int:
@@ -358,8 +371,8 @@ def check_disk(folder: Path, shape: Shape, trainer: TrainerConfig, free: int, wr
     Raises:
         ConfigError: the text has the folder, the needed and the free space.
     """
-    stored = 2 if trainer.precision == "bf16-true" else 4
-    needed = stored * 2 * 3 * shape.trained + written * shape.weights
+    stored = stored_bytes(shape, trainer)  # gradients are as large as trained weights
+    needed = 2 * (stored["gradients"] + stored["optimiser"]) + written * shape.weights
     if needed > free:
         raise ConfigError(
             f"{folder}: checkpoints and export need {gib(needed)} GiB and {gib(free)} GiB are free; "

@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 from micota.config import SftConfig, TrainerConfig
 from micota.config.optimizers import OPTIMIZERS
 from micota.errors import ConfigError
+from micota.sft.rounding import RoundedAdamW, rounded
 
 
 def check(sft: SftConfig, trainer: TrainerConfig) -> None:
@@ -54,13 +55,16 @@ def adamw(weights: Sequence[torch.nn.Parameter], sft: SftConfig) -> torch.optim.
     }
     groups = [group for group in groups if group["params"]]
     if kind.package is None:
+        if any(weight.dtype == torch.bfloat16 for weight in weights):
+            return RoundedAdamW(groups, **settings)
         return torch.optim.AdamW(groups, fused=True, **settings)
     made: torch.optim.Optimizer = _of_bitsandbytes(kind.opens)(groups, **settings)
     return made
 
 
 def _of_bitsandbytes(name: str) -> Any:
-    """A class of bitsandbytes that also takes the weights of a mesh of one device."""
+    """A class of bitsandbytes that also takes the weights of a mesh of one device, and rounds bfloat16 weights as
+    :class:`micota.sft.rounding.RoundedAdamW` does."""
     import bitsandbytes
 
     base: Any = getattr(bitsandbytes.optim, name)
@@ -73,8 +77,23 @@ def _of_bitsandbytes(name: str) -> Any:
                 super().init_state(group, plain, gindex, pindex)
 
         def update_step(self, group: Any, p: Any, gindex: int, pindex: int) -> None:
-            with self._plain(p) as plain:
-                super().update_step(group, plain, gindex, pindex)
+            with self._plain(p) as plain, self._exact(plain) as exact:
+                super().update_step(group, exact, gindex, pindex)
+
+        @contextmanager
+        def _exact(self, plain: Any) -> Iterator[Any]:
+            """A float32 copy of a bfloat16 weight, which is rounded at random afterwards."""
+            if plain.dtype != torch.bfloat16:
+                yield plain
+                return
+            exact = plain.detach().float()
+            exact.grad = plain.grad.float()
+            self.state[exact] = self.state[plain]
+            try:
+                yield exact
+            finally:
+                del self.state[exact]
+            plain.data.copy_(rounded(exact, plain.dtype))
 
         @contextmanager
         def _plain(self, p: Any) -> Iterator[Any]:

@@ -1,0 +1,89 @@
+"""Memory of a forward and backward pass on one device, beside weights, gradients and optimiser states, by use.
+
+On a GPU the numbers per token are those of a decoder layer with gated MLP under FSDP2 with FlashAttention. They were
+fitted to FakeTensor counts of Qwen2 layers (tests/fake_memory.py), which they meet to the byte in what layers keep.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from micota.config import TrainerConfig
+
+if TYPE_CHECKING:
+    from micota.sft.memory import Shape
+
+CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}  # logits that the loss computes at a time
+
+
+def held(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) -> dict[str, int]:
+    """Bytes at the peak of a micro-batch of ``num_tokens``, with a kind of activation checkpointing."""
+    return (
+        _on_gpu(shape, trainer, kind, num_tokens)
+        if trainer.accelerator == "gpu"
+        else _on_cpu(shape, trainer, kind, num_tokens)
+    )
+
+
+def trains_all(shape: Shape) -> bool:
+    """Whether the weights of the model are trained, and not adapters alone; then the output head has a gradient."""
+    return shape.trained > shape.weights / 2
+
+
+def _on_gpu(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) -> dict[str, int]:
+    computed = 4 if trainer.precision == "32-true" else 2
+    hidden, inner, attention, key_value = shape.hidden, shape.intermediate, shape.attention, shape.key_value
+    # What a layer keeps of a token. none: inputs of two norms, in the dtype of computation and in float32, and of all
+    # products; queries, keys, values and the output of attention; four of the width of the MLP. selective: its input
+    # and the results of products and of attention. full: its input.
+    kept = {
+        "none": 8 * hidden + 4 * inner + 2 * attention + 2 * key_value,
+        "selective": 3 * hidden + 2 * inner + 2 * attention + 2 * key_value,
+        "full": hidden,
+    }[kind]
+    # The last layer computed again, and the gradients within it.
+    again = {"none": 12.5 * hidden, "selective": 12.5 * hidden + 4 * inner}.get(
+        kind, 13.5 * hidden + 6 * inner + 2 * attention
+    )
+    activations = int(num_tokens * (shape.num_layers * kept + again)) * computed
+
+    # FSDP2 gathers weights outside of layers for the whole pass, and two layers: the current and the next.
+    per_layer = (shape.weights - shape.outside) // shape.num_layers
+    head, trained = (shape.head, per_layer) if trains_all(shape) else (0, 0)
+    layers_backward = activations + (head + trained) * computed
+    # The loss runs before: one chunk of logits in float32 and in the dtype of computation, the head's gradient in
+    # float32, and hidden states with their gradients.
+    chunk = min(CHUNK_LOGITS["cuda"], num_tokens * shape.head // shape.hidden)
+    before = num_tokens * (shape.num_layers * kept + 6 * hidden) * computed + chunk * (4 + computed) + 4 * head
+    # The gradients outside of layers are reduced at the end, in float32 under bf16-mixed.
+    reduced = 4 if trainer.precision == "bf16-mixed" else computed
+    after = shape.outside * (computed + reduced) if head else 0
+    return {
+        "gathered weights": (shape.outside + 2 * per_layer) * computed,
+        "activations": activations,
+        "logits and gradients of a moment": max(layers_backward, before, after) - activations,
+    }
+
+
+def _on_cpu(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) -> dict[str, int]:
+    computed = 4 if trainer.precision == "32-true" else 2
+    # Norms and residuals (in float32 within the norms of transformers' models), queries, keys and values before and
+    # after rotation, and four of the width of the MLP.
+    layer = 10 * shape.hidden + 6 * shape.attention + 4 * shape.intermediate
+    products = 2 * shape.hidden + 4 * shape.attention + 2 * shape.intermediate if kind == "selective" else 0
+    # With checkpointing: inputs and kept activations of all layers, and all of the layer computed again.
+    each = shape.num_layers * layer if kind == "none" else layer + shape.num_layers * (shape.hidden + products)
+    per_layer = (shape.weights - shape.outside) // shape.num_layers
+    if trainer.is_sharded:  # weights outside of layers and of two layers (current and next), gradients of one
+        cast = (shape.outside + 2 * per_layer) + (shape.outside + per_layer)
+    elif trainer.precision == "bf16-mixed":  # of the current layer, or of all
+        cast = shape.linear // (1 if kind == "none" else shape.num_layers) + shape.head
+    else:
+        cast = 0
+    chunk = min(CHUNK_LOGITS["cpu"], num_tokens * shape.head // shape.hidden)
+    head = shape.head * 4 if trainer.is_sharded and trains_all(shape) else 0
+    return {
+        "gathered or cast weights": cast * computed,
+        "activations": num_tokens * each * computed,
+        "logits of a chunk": chunk * (4 + computed) + head,
+    }
