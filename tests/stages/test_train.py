@@ -292,6 +292,38 @@ def test_the_best_weights_are_written_and_models_of_steps_beside_them(
     assert not (folder / "best").exists() and expected != max(losses)
 
 
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_more_epochs_later_give_the_bits_of_a_run_that_had_them(
+    prepared: Prepared, elsewhere: Callable[[Config, str], Config], devices: int
+) -> None:
+    options = ["student.sft.schedule=constant", "student.sft.warmup_ratio=0", "student.sft.warmup_steps=3"]
+    options += [f"trainer.devices={devices}"]
+    short, _ = fitted(prepared(*options, "student.sft.epochs=1.5", "trainer.keep_checkpoint=true"))
+    assert [path.name for path in (short / "checkpoints").iterdir()] == ["step=15.ckpt"]
+    longer = [*options, "student.sft.epochs=3"]
+    undisturbed, whole = fitted(elsewhere(prepared(*longer), "undisturbed"))
+    continued, curve = fitted(prepared(*longer, f"trainer.continue_from={short}"))
+    assert continued.name == undisturbed.name and curve.losses == pytest.approx(whole.losses[15:], abs=1e-6)
+    assert_same(continued, undisturbed, 0.0 if devices == 1 else 1e-6)
+    assert not (continued / "checkpoints").exists()
+
+
+def test_what_no_run_can_continue_is_refused(prepared: Prepared) -> None:
+    steady = ["student.sft.schedule=constant", "student.sft.warmup_ratio=0"]
+    short, _ = fitted(prepared(*steady, "student.sft.max_steps=2"))
+    kept, _ = fitted(prepared("student.sft.max_steps=3", "student.sft.warmup_ratio=0", "trainer.keep_checkpoint=true"))
+    for overrides, complaint in [
+        ([*steady, f"trainer.continue_from={short}"], "has no checkpoint; accepted: .* trainer.keep_checkpoint=true"),
+        ([*steady, "student.sft.weight_decay=0.5", f"trainer.continue_from={short}"],
+         r"has sft.weight_decay=.*, and this run 0.5; accepted: runs that differ in sft.epochs or sft.max_steps alone"),
+        ([*steady, "student.sft.max_steps=1", f"trainer.continue_from={short}"], "has 2 steps, and this run 1"),
+        (["student.sft.warmup_ratio=0", f"trainer.continue_from={kept}"],
+         r"had the learning rate 0.00075 at step 1, and a run of 20 steps has .* \(schedule=cosine\); accepted: sft"),
+    ]:  # fmt: skip
+        with pytest.raises(ConfigError, match=complaint):
+            fitted(prepared(*overrides))
+
+
 def test_rows_of_a_file_are_for_validation_alone(prepared: Prepared, tmp_path: Path) -> None:
     """Their loss is that of transformers under the written weights, and all rows of the recipe are trained on."""
     held = [replace(row, problem_id=f"v{row.problem_id}", completion=f"{row.completion}\n1+1=2.") for row in rows(6)]

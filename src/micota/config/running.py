@@ -337,6 +337,15 @@ class TrainerConfig:
     checkpoint_every: int = positive(
         100, about="Steps between checkpoints to resume from.", unit="steps", results=False
     )
+    keep_checkpoint: bool = plain(
+        False, about="true: the last checkpoint stays in the artifact, for a longer run (continue_from).", results=False
+    )
+    continue_from: str | None = plain(
+        None,
+        about="The folder of a model that train made with keep_checkpoint=true: this run, which differs in epochs or "
+        "max_steps alone, begins where it ended.",
+        results=False,
+    )
     save_model_every: int | None = positive(
         None,
         about="Steps between models that are written beside the last, as models/step=N in its folder; null: none.",

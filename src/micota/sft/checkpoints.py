@@ -28,11 +28,29 @@ class Checkpoints(Callback):
     ``key`` is the key of the artifact: a checkpoint of another artifact is refused.
     """
 
-    def __init__(self, folder: Path, every: int, key: str, *, sharded: bool) -> None:
+    def __init__(self, folder: Path, every: int, key: str, *, sharded: bool, last: int | None = None) -> None:
+        """``last``: the last step of the run, after which a checkpoint is written too."""
         self.folder = folder
         self.every = every
         self.key = key
         self.sharded = sharded
+        self._last = last
+        self._owners = {key}
+
+    def of_shorter(self, folder: Path, key: str) -> str:
+        """The checkpoint of a finished run, whose artifact is in ``folder`` and has this key.
+
+        Raises:
+            ConfigError: there is none, or the number of processes differs.
+        """
+        shorter = Checkpoints(folder / self.folder.name, self.every, key, sharded=self.sharded)
+        if (path := shorter.latest()) is None:
+            raise ConfigError(
+                f"trainer.continue_from={folder} has no checkpoint; accepted: a model that was trained with "
+                "trainer.keep_checkpoint=true"
+            )
+        self._owners.add(key)
+        return path
 
     def latest(self) -> str | None:
         """The checkpoint with the most steps; a run that was killed while it replaced one leaves two.
@@ -52,18 +70,21 @@ class Checkpoints(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         # A callback before this one has set should_stop for all ranks alike.
-        if trainer.should_stop or trainer.global_step % self.every == 0:
+        if trainer.should_stop or trainer.global_step % self.every == 0 or trainer.global_step == self._last:
             self.save(trainer, trainer.global_step)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[OWNER] = self.key
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        if checkpoint.get(OWNER) != self.key:
+        if checkpoint.get(OWNER) not in self._owners:
             raise ConfigError(
                 f"{self.folder} holds a checkpoint of another run (key {checkpoint.get(OWNER)}, this is {self.key}); "
                 "delete the folder and run again"
             )
+        if checkpoint[OWNER] != self.key:
+            # Lightning would take the end of the shorter run for the end of this one.
+            checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 
     def save(self, trainer: Trainer, step: int) -> None:
         """Write a checkpoint, rename it, and delete the previous one.

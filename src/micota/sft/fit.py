@@ -59,6 +59,7 @@ from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.best import BestWeights, num_right
 from micota.sft.callbacks import StepMetrics, StopOnSignal, Validation, sum_over_ranks
 from micota.sft.checkpoints import Checkpoints, trained_state
+from micota.sft.continuing import check_shorter
 from micota.sft.cpu_kernels import use_cpu_kernels
 from micota.sft.data import Inputs, SftDataModule, Step
 from micota.sft.eval_during_training import EvalDuringTraining
@@ -133,8 +134,13 @@ def fit(
     best = BestWeights(validation, spec.sft.best, folder / BEST) if spec.sft.best.by != "none" else None
     signals = StopOnSignal()
     checkpoints = Checkpoints(
-        folder / CHECKPOINTS, trainer_config.checkpoint_every, node.key, sharded=trainer_config.is_sharded
+        folder / CHECKPOINTS,
+        trainer_config.checkpoint_every,
+        node.key,
+        sharded=trainer_config.is_sharded,
+        last=len(data.steps) if trainer_config.keep_checkpoint else None,
     )
+    start = checkpoints.latest() or _end_of_shorter(node, trainer_config, checkpoints, len(data.steps))
     callbacks: list[Callback] = [RecordFailure(), metrics, validation]
     callbacks += [best] if best else []
     if trainer_config.evaluate_every:
@@ -158,7 +164,7 @@ def fit(
     )
     try:
         with signals.restoring_handlers():
-            trainer.fit(module, data, ckpt_path=checkpoints.latest())
+            trainer.fit(module, data, ckpt_path=start)
     except NonFiniteError as error:
         if writes:
             error.write(folder / NON_FINITE, inputs)
@@ -169,7 +175,8 @@ def fit(
         trainer.strategy.barrier()
         distributed.destroy_process_group()
     if writes:
-        checkpoints.remove()
+        if not trainer_config.keep_checkpoint:
+            checkpoints.remove()
         if best:
             best.remove()
     num_validation = sum(len(step) for step in data.validation_steps)
@@ -181,6 +188,16 @@ def fit(
         validation=(best or validation).metrics,
         best_step=best.step if best else None,
     )
+
+
+def _end_of_shorter(
+    node: Node[TrainSpec], trainer: TrainerConfig, checkpoints: Checkpoints, num_steps: int
+) -> str | None:
+    """The last checkpoint of the run that ``trainer.continue_from`` names."""
+    if trainer.continue_from is None:
+        return None
+    folder = Path(trainer.continue_from)
+    return checkpoints.of_shorter(folder, check_shorter(folder, node, num_steps).key)
 
 
 class SftModule(LightningModule):
