@@ -97,3 +97,8 @@ def _devices() -> dict[str, Device]:
 def device_of(name: str) -> Device | None:
     """The known device for the name by which a driver calls a GPU, as ``NVIDIA H100 80GB HBM3``."""
     return next((device for part, device in _devices().items() if part in name), None)
+
+
+def device_named(option: str) -> Device:
+    """The device of an option of ``hardware`` with one GPU, as ``h100x1``."""
+    return next(device for device in _devices().values() if device.option == option)
