@@ -37,7 +37,7 @@ KINDS = {"1.5b": "selective", "3b": "full", "7b": "full", "14b": "full", "tiny":
 
 @dataclass
 class Counted:
-    """Of a forward and backward pass: FLOPs of products, calls of attention in forward passes, and bytes of the rest."""
+    """Of a forward and backward pass: FLOPs of products, attention in calls of a forward pass, bytes of the rest."""
 
     products: float = 0
     attention: float = 0
