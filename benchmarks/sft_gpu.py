@@ -27,8 +27,8 @@ from micota.config import SftConfig, TrainerConfig
 from micota.sft import attention, losses
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.data import SftDataModule
-from micota.sft.fit import SftModule
 from micota.sft.memory import Shape, most_tokens, peak_flops, peak_memory_bytes
+from micota.sft.module import SftModule
 from micota.sft.packing import Tokens
 from micota.sft.sharding import devices
 

@@ -35,9 +35,9 @@ from micota.sft import attention
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.cpu_kernels import use_cpu_kernels
 from micota.sft.data import SftDataModule, schedule
-from micota.sft.fit import SftModule
 from micota.sft.losses import Objective
 from micota.sft.memory import Shape, most_tokens
+from micota.sft.module import SftModule
 from micota.sft.packing import Tokens, tokenise
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"

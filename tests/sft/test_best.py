@@ -20,9 +20,9 @@ from micota.sft.best import BestWeights, num_right
 from micota.sft.callbacks import StepMetrics, StopOnSignal, StoppedError, Validation
 from micota.sft.checkpoints import Checkpoints
 from micota.sft.data import SftDataModule
-from micota.sft.fit import SftModule
 from micota.sft.losses import Objective
 from micota.sft.memory import Shape
+from micota.sft.module import SftModule
 from micota.sft.packing import Tokens
 
 CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_length=40)

@@ -22,9 +22,9 @@ from micota.errors import ConfigError
 from micota.sft.callbacks import StepMetrics, StopOnSignal, StoppedError, Validation
 from micota.sft.checkpoints import Checkpoints
 from micota.sft.data import SftDataModule
-from micota.sft.fit import SftModule
 from micota.sft.losses import Objective
 from micota.sft.memory import Shape
+from micota.sft.module import SftModule
 from micota.sft.packing import Tokens
 
 SFT = SftConfig(learning_rate=1e-2, batch_size=4, epochs=2, validation_fraction=0.25)

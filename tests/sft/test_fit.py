@@ -13,10 +13,10 @@ from micota.config import SftConfig, TrainerConfig
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.callbacks import StepMetrics
 from micota.sft.data import SftDataModule, schedule
-from micota.sft.fit import SftModule
 from micota.sft.learning_rate import learning_rate_factor
 from micota.sft.losses import Objective
 from micota.sft.memory import Shape
+from micota.sft.module import SftModule
 from micota.sft.packing import Tokens
 
 SFT = SftConfig(learning_rate=1e-2, batch_size=8, epochs=2, warmup_ratio=0.2)

@@ -137,6 +137,10 @@ def test_too_little_disk_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"checkpoints and export need 184.4 GiB and 100.0 GiB are free.*artifacts="):
         check_disk(tmp_path, qwen7b(), GPU, 100 * GIB, written=2)
     check_disk(tmp_path, qwen7b(), GPU, 200 * GIB, written=2)
+    with pytest.raises(ConfigError, match=r"checkpoints and export need .* GiB and 200.0 GiB are free"):
+        check_disk(tmp_path, qwen7b(), GPU, 200 * GIB, written=2, keeps_best=True)
+    with pytest.raises(ConfigError, match=r"checkpoints and export need .* GiB and 200.0 GiB are free"):
+        check_disk(tmp_path, qwen7b(), replace(GPU, save_model_every=9, keep_models=2), 200 * GIB, written=2)
 
 
 @pytest.mark.parametrize(("targets", "dora", "expected"), [

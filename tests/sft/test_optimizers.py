@@ -27,8 +27,8 @@ from micota.sft import optimizers
 from micota.sft.callbacks import StopOnSignal, StoppedError
 from micota.sft.checkpoints import Checkpoints
 from micota.sft.data import SftDataModule
-from micota.sft.fit import SftModule
 from micota.sft.losses import Objective
+from micota.sft.module import SftModule
 from micota.sft.packing import Tokens
 
 SFT = SftConfig(learning_rate=1e-2, batch_size=4, epochs=2, beta1=0.8, beta2=0.98, weight_decay=0.1)

@@ -74,7 +74,8 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
     shape = memory.Shape.of(model).trained_by(spec.sft)
     most_tokens = memory.most_tokens(shape, config, inputs.longest)
     memory.check_memory(shape, spec.sft, config, inputs.longest, most_tokens)
-    memory.check_disk(folder, shape, config, shutil.disk_usage(folder).free, written.itemsize)
+    free, keeps_best = shutil.disk_usage(folder).free, spec.sft.best.by != "none"
+    memory.check_disk(folder, shape, config, free, written.itemsize, keeps_best=keeps_best)
     logger.info(
         "attention: %s; activation checkpointing: %s; memory, estimated: %s",
         kernel, ", ".join(f"{kind} to {count} tokens" for kind, count in most_tokens.items()),
