@@ -23,7 +23,7 @@ from transformers import (
 
 from micota.errors import ConfigError
 from micota.sft import losses
-from micota.sft.agreement import check, disagreement, small_config
+from micota.sft.agreement import check, compare, small_config
 
 AGREE = [
     Qwen2Config(), Qwen3Config(), LlamaConfig(), MistralConfig(sliding_window=4096), Gemma2Config(), SmolLM3Config(),
@@ -67,7 +67,8 @@ def test_an_architecture_with_another_loss_is_refused_by_name(config: Any, words
 
 def test_an_architecture_of_which_no_small_model_can_be_made_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     config = LlamaConfig(hidden_act="none")
-    assert disagreement(config, "sequences") is None
+    compared = compare(config, "sequences")
+    assert compared.expected is None and compared.problem is None and "none" in compared.failure
     assert "llama: the loss is not compared with transformers' logits, as a small model fails" in caplog.text
 
 

@@ -119,7 +119,7 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
     """Compose the config of a command from the words after its name, and run it."""
     follow_starter()
     try:
-        call, sys.argv[1:] = arguments(words, as_script=as_script)
+        call, sys.argv[1:] = arguments([command.flags.get(word, word) for word in words], as_script=as_script)
     except ConfigError as error:
         fail(error, command.schema, Call())
     wants_traceback = bool(os.environ.get(FULL_ERROR))

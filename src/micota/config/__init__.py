@@ -52,6 +52,7 @@ from micota.config.running import (
 from micota.config.sampling import SamplingConfig
 from micota.config.schemas import (
     Config,
+    DoctorConfig,
     EvaluateConfig,
     GenerateConfig,
     MergeCommandConfig,
@@ -85,6 +86,7 @@ __all__ = [
     "CostConfig",
     "DataConfig",
     "Declaration",
+    "DoctorConfig",
     "EndpointConfig",
     "EngineConfig",
     "EngineKind",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from micota.config.schemas import (
     Config,
+    DoctorConfig,
     EvaluateConfig,
     GenerateConfig,
     MergeCommandConfig,
@@ -27,6 +29,7 @@ class Command:
         about: its purpose, in one sentence.
         examples: arguments for a first run.
         first: the most used keys and groups, in the order of its help.
+        flags: words that stand for an override each, as ``--json`` for ``json=true``.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Command:
     about: str
     examples: tuple[str, ...]
     first: tuple[str, ...]
+    flags: Mapping[str, str] = field(default_factory=dict)
 
 
 _EVERYWHERE = ("experiment", "seed", "artifacts", "plan")
@@ -63,6 +67,15 @@ _TABLE = (
             "push_to_hub",
             *_EVERYWHERE,
         ),
+    ),
+    Command(
+        name="doctor",
+        schema=DoctorConfig,
+        run="micota.cli.doctor:doctor",
+        about="Find out before training what a run would learn and need: template, end of turn, loss, memory, disk.",
+        examples=("student=qwen1.5b data=micota", "experiment=tiny data=strong --json"),
+        first=("student", "data", "role", "trainer", "hardware", "json", *_EVERYWHERE),
+        flags={"--json": "json=true"},
     ),
     Command(
         name="merge",

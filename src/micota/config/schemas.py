@@ -146,6 +146,19 @@ class TrainConfig(PushConfig):
 
 
 @dataclass(kw_only=True)
+class DoctorConfig(Config):
+    """doctor.py: what a training run would learn and need."""
+
+    role: str = choice(
+        "student",
+        "ta",
+        about="The model whose training is examined: the student on data, or the TA on ta_data.",
+        results=False,
+    )
+    json: bool = plain(False, about="true (or --json): print the findings as JSON, for other programs.", results=False)
+
+
+@dataclass(kw_only=True)
 class MergeCommandConfig(PushConfig):
     """merge.py: the merged TA, or merges measured in memory."""
 

@@ -11,6 +11,7 @@ import copy
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,11 +40,11 @@ def check(settings: Any, kernel: str) -> None:
     Raises:
         ConfigError: the text names the architecture, the difference, and an attention kernel without it, if any.
     """
-    problem = disagreement(settings, kernel)
+    problem = compare(settings, kernel).problem
     if problem is None:
         return
     others = [name for name in ("sequences", "eager") if name != kernel]
-    right = next((name for name in others if disagreement(settings, name) is None), None)
+    right = next((name for name in others if compare(settings, name).problem is None), None)
     accepted = (
         f"accepted: trainer.attention={right}, which agrees"
         if right is not None
@@ -54,27 +55,50 @@ def check(settings: Any, kernel: str) -> None:
     )
 
 
-def disagreement(settings: Any, kernel: str) -> str | None:
-    """What differs between the loss of training and transformers' logits; None if both agree, or if no small model of
-    the architecture can be made (which is logged)."""
+@dataclass(frozen=True)
+class Comparison:
+    """Mean negative log-likelihoods of a test in nats a token: ``expected`` by transformers' logits, None if no small
+    model of the architecture can be made (``failure`` has the reason), and ``loss`` by training, None if that fails."""
+
+    expected: float | None = None
+    loss: float | None = None
+    failure: str = ""
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the loss; None if it is right, or was not compared."""
+        if self.expected is None:
+            return None
+        if self.loss is None:
+            return f"its loss on packed sequences cannot be computed ({self.failure})"
+        if abs(self.loss - self.expected) <= TOLERANCE:
+            return None
+        return (
+            f"its loss would be {self.loss:.4f} nats a token on a test, and {self.expected:.4f} by transformers' logits"
+        )
+
+
+def compare(settings: Any, kernel: str) -> Comparison:
+    """The loss of training and that of transformers' logits, on a small model of the architecture."""
     try:
         model = small_model(settings)
         expected = plain_nll(model, sequences())
     except Exception as error:  # architectures have sizes that depend on each other in their ways
+        reason = _reason(error)
         logger.warning(
-            "%s: the loss is not compared with transformers' logits, as a small model fails: %s: %s",
-            settings.model_type, type(error).__name__, error,
+            "%s: the loss is not compared with transformers' logits, as a small model fails: %s",
+            settings.model_type, reason,
         )  # fmt: skip
-        return None
+        return Comparison(failure=reason)
     try:
-        loss = packed_nll(model, sequences(), kernel)
+        return Comparison(expected, packed_nll(model, sequences(), kernel))
     except Exception as error:  # what it calls is code of the architecture, which fails in any way
         packed_nll(small_model(LlamaConfig()), sequences(), kernel)  # where this fails too, it is a bug, and raised
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-        return f"its loss on packed sequences cannot be computed ({reason})"
-    if abs(loss - expected) <= TOLERANCE:
-        return None
-    return f"its loss would be {loss:.4f} nats a token on a test, and {expected:.4f} by transformers' logits"
+        return Comparison(expected, failure=_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
 
 
 def on_cpu(kernel: str) -> str:

@@ -362,22 +362,28 @@ def device_bytes(trainer: TrainerConfig) -> int:
     return int(psutil.virtual_memory().available) // trainer.num_devices
 
 
+def disk_bytes(shape: Shape, trainer: TrainerConfig, written: int, *, keeps_best: bool = False) -> int:
+    """Space for checkpoints and export in bytes.
+
+    Two checkpoints exist for a moment when one replaces the other. Each has the trained weights and the states of the
+    optimiser. With ``keeps_best`` the best weights of up to three validations exist too, and models of single steps
+    where their number is bounded. ``written`` is the size in bytes of an exported weight.
+    """
+    stored = stored_bytes(shape, trainer)  # gradients are as large as trained weights
+    models = 1 if trainer.keep_models is None else trainer.keep_models + 2  # one more while a new one is written
+    best = 3 * stored["gradients"] * keeps_best
+    return 2 * (stored["gradients"] + stored["optimiser"]) + best + models * written * shape.weights
+
+
 def check_disk(
     folder: Path, shape: Shape, trainer: TrainerConfig, free: int, written: int, *, keeps_best: bool = False
 ) -> None:
     """Refuse to start if the checkpoints and the export would not fit on the disk.
 
-    Two checkpoints exist for a moment when one replaces the other. Each has the trained weights and twice as much of
-    optimiser states. With ``keeps_best`` the best weights of up to three validations exist too, and models of single
-    steps where their number is bounded. ``written`` is the size in bytes of an exported weight.
-
     Raises:
         ConfigError: the text has the folder, the needed and the free space.
     """
-    stored = stored_bytes(shape, trainer)  # gradients are as large as trained weights
-    models = 1 if trainer.keep_models is None else trainer.keep_models + 2  # one more while a new one is written
-    best = 3 * stored["gradients"] * keeps_best
-    needed = 2 * (stored["gradients"] + stored["optimiser"]) + best + models * written * shape.weights
+    needed = disk_bytes(shape, trainer, written, keeps_best=keeps_best)
     if needed > free:
         raise ConfigError(
             f"{folder}: checkpoints and export need {gib(needed)} GiB and {gib(free)} GiB are free; "
