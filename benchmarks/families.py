@@ -1,7 +1,7 @@
 """What is learnt for published families of models: the end of a turn, the loss against transformers, and whether the
 exported model stops there.
 
-    python benchmarks/families.py                      # templates of TRL, a byte-level tokenizer with the families' tokens
+    python benchmarks/families.py                      # templates of TRL, a tokenizer of bytes and the families' tokens
     python benchmarks/families.py tokenizers=FOLDER    # published tokenizers, where FOLDER has them
     python benchmarks/families.py families=gemma-2,granite page=docs/reference/families.md
 
@@ -63,8 +63,8 @@ GRANITE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A family: its type of model in transformers with the settings that matter to the loss, its chat template (``trl:``
-    and the name of a file of TRL, or the text), its tokens, and the folder of its published tokenizer.
+    """A family: its type of model in transformers with the settings that matter to the loss, its chat template
+    (``trl:`` and the name of a file of TRL, or the text), its tokens, and the folder of its published tokenizer.
 
     ``same`` says whose tokenizer that is, where it is that of a relative.
     """
