@@ -18,14 +18,17 @@ from micota.console import open_console
 from micota.errors import USER_ERROR
 from micota.graph.node import AnyNode
 from micota.graph.specs import DataSpec
-from micota.runtime.execute import naming_keys, perform
+from micota.runtime.execute import execute, naming_keys, perform
 from micota.runtime.plan import missing, pending, tasks_of
 
 COLOURS = {"ok": "green", "unknown": "yellow", "refused": "bold red"}
 
 
 def doctor(config: DoctorConfig) -> None:
-    """Print the findings, and exit with code 2 if training would be refused."""
+    """Print the findings, and exit with code 2 if training would be refused. The plan is that of the training."""
+    if config.plan:
+        execute(config, "train", [graph.trained(config, config.role)])
+        return
     from micota.cli.show_samples import CLOSE, OPEN, marked  # which imports torch
     from micota.sft.preflight import Preflight
 

@@ -97,11 +97,12 @@ def find_tokens(report: Preflight, tokenizer: Any, example: Example) -> Tokens |
 def find_data(report: Preflight, inputs: Inputs, spec: TrainSpec, trainer: TrainerConfig) -> None:
     """Find out about the examples and the steps."""
     with report.finding("examples") as found:
-        lengths = inputs.tokens.lengths
+        trained = len(inputs.examples) - inputs.num_validation  # those for validation alone stand after them
+        lengths = inputs.tokens.lengths[:trained]
         used = [lengths[index] for index in inputs.chosen]
         too_long = len(lengths) - len(used) - inputs.num_beyond_context
         found.values = {
-            "examples": len(lengths), "used": len(used), "problems": len(set(inputs.problems)),
+            "examples": len(lengths), "used": len(used), "problems": len(set(inputs.problems[:trained])),
             "dropped_too_long": too_long, "dropped_beyond_context": inputs.num_beyond_context, "cut": inputs.num_cut,
             "tokens": sum(used), "median_tokens": int(statistics.median(used)), "longest_tokens": max(used),
             "supervised_tokens": sum(inputs.tokens[index].num_supervised for index in inputs.chosen),
@@ -112,13 +113,16 @@ def find_data(report: Preflight, inputs: Inputs, spec: TrainSpec, trainer: Train
             f"median {found.values['median_tokens']} tokens, longest {max(used)}"
         )
     with report.finding("steps") as found:
-        data = SftDataModule(inputs.tokens, spec.sft, trainer, spec.seed, inputs.chosen, inputs.problems, inputs.border)
+        data = SftDataModule(
+            inputs.tokens, spec.sft, trainer, spec.seed, inputs.chosen, inputs.problems, inputs.border,
+            inputs.validation,
+        )  # fmt: skip
         validation = [index for step in data.validation_steps for index in step]
         problems = len({inputs.problems[index] for index in validation})
         found.values = {"steps": len(data.steps), "validation_examples": len(validation)}
         found.text = f"{len(data.steps)} optimiser steps of {spec.sft.batch_size}"
         if validation:
-            found.text += f"; {len(validation)} examples of {problems} other problems validate"
+            found.text += f"; {len(validation)} examples of {problems} problems validate"
 
 
 @dataclass
