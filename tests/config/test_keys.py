@@ -73,6 +73,7 @@ WITH = {
     "select_by": {"select_by": "student_bpc", "weights": {}},
     "validation_fraction": {"validation_fraction": 0.25, "validation": RowsConfig()},
     "keep_models": {"keep_models": 3, "save_model_every": 7},
+    "keep_length": {"keep_length": 3, "keep_sample": "nearest"},
     "freeze": {"freeze": ["more"], "lora": None},
     "warmup_steps": {"warmup_steps": 3, "warmup_ratio": 0.0},
     "budget_gpu_hours": {"budget_gpu_hours": 3.0, "plan": True},
@@ -98,6 +99,7 @@ VALUES: dict[str, list[Any]] = {  # where a type does not say what else is accep
     "filters": [["correct", "finished", "length"]],
     "generator": ["teacher", "large"],
     "decontaminate": ["none"],
+    "language": ["de"],
     "template_args": [{"a": 1}],
     "thinking": ["cot"],
     "worker_bytes": [2**30],
@@ -176,7 +178,11 @@ def places() -> list[tuple[Config, set[tuple[str, str]]]]:
     from micota.cli import app
 
     with hydra.initialize_config_dir(str(app.CONF), version_base="1.3"):
-        small = ["bench=[gsm8k]", "bench@decontaminate_against=[aime24]", "select.filters=[finished,length,loops]"]
+        small = [
+            "bench=[gsm8k]",
+            "bench@decontaminate_against=[aime24]",
+            "select.filters=[finished,length,loops,language]",
+        ]
         calls = [Call(overrides=[*small, *place]) for place in PLACES]
         made = [app.prepare(hydra.compose("evaluate", call.overrides), SCHEMAS["evaluate"], call) for call in calls]
     table = {"other": GeneratorSftConfig(learning_rate=1e-5, batch_size=2, epochs=1)}

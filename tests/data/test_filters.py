@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from micota.config import FILTERS, Filter, SelectConfig
+from micota.config import FILTERS, Filter, SelectConfig, ThinkingConfig
 from micota.data.filters import Check, Filters, best
 from micota.errors import ConfigError
 from micota.records import Completion, Verdict
@@ -89,3 +89,72 @@ def test_a_filter_is_one_entry(composed: Callable[..., Any]) -> None:
 def test_a_half_added_filter_is_refused_at_once(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(TypeError, match=words):
         FILTERS.add(replace(SHORT, **changes))
+
+
+PROSE = " ".join(f"step {number} adds {number * 7} to the sum" for number in range(40))
+
+
+@pytest.mark.parametrize("text", [
+    "等等，让我再检查一下这个计算。" * 20,
+    "wait,let-me-check;" * 30,
+    " ".join(f"Wait, let me check that again (attempt {number})." for number in range(40)),
+], ids=["cjk", "no_spaces", "counter"])  # fmt: skip
+def test_loops_that_words_do_not_show_are_dropped(text: str) -> None:
+    filters = Filters(SelectConfig(filters=["loops"]))
+    assert filters.reason_to_drop(completion(text), RIGHT) == "loops"
+    assert filters.reason_to_drop(completion(f"{PROSE} {text[: len(text) // 10]}"), RIGHT) is None
+    assert filters.reason_to_drop(completion("7, \ud800"), RIGHT) is None, "half a character"
+
+
+def test_the_limit_of_compression_can_be_off() -> None:
+    counter = " ".join(f"Wait, let me check that again (attempt {number})." for number in range(40))
+    filters = Filters(SelectConfig(filters=["loops"], loop_compression=None))
+    assert filters.reason_to_drop(completion(counter), RIGHT) is None
+
+
+@pytest.mark.parametrize(("text", "language", "reason"), [
+    ("Let me add both numbers. The first one is three, and the second one is four.", "en", None),
+    ("<think>\nFirst we note that $x$ is odd.\n</think>\n\\[ \\frac{a}{b} \\]\nSo \\boxed{7}.", "en", None),
+    ("x = 3, y = 4, z = 5", "en", None),
+    ("让我们计算三加四，所以答案是七。", "en", "other_language"),
+    ("让我们计算三加四，所以答案是七。", "zh", None),
+    ("Let me add them. 让我们先把两个数字相加，然后再检查答案。 So it is seven.", "en", "other_language"),
+    ("Zuerst addieren wir beide Zahlen, und dann prüfen wir das Ergebnis noch einmal.", "en", "other_language"),
+])  # fmt: skip
+def test_text_of_another_language_is_dropped(text: str, language: str, reason: str | None) -> None:
+    filters = Filters(SelectConfig(filters=["language"], language=language))
+    assert filters.reason_to_drop(completion(text), RIGHT) == reason
+
+
+def test_a_language_that_cannot_be_told_is_refused(composed: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigError, match=r"language='xx'; accepted: one of .*de, .*, zu"):
+        composed("generate", "select.filters=[language]", "select.language=xx")
+
+
+@pytest.mark.parametrize("text", [
+    "<think>\nso it is 7", "so it is \\boxed{7}\n</think>\n", "Well. <think>\nso it is 7",
+    "<think>so</think>no<think>\nso it is 7",
+])  # fmt: skip
+def test_a_thought_without_an_answer_is_not_correct(text: str) -> None:
+    tags = ThinkingConfig(open="<think>", close="</think>")
+    filters = Filters(SelectConfig(filters=["correct"]), tags)
+    row = replace(completion(text), prefilled="" if "<think>" in text else "<think>\n")
+    assert filters.reason_to_drop(row, RIGHT) == "no_answer"
+    assert filters.reason_to_drop(completion("<think>so</think>7"), RIGHT) is None
+    assert filters.reason_to_drop(completion("so 7"), RIGHT) is None
+
+
+def test_tags_that_no_config_names_count_too() -> None:
+    filters = Filters(SelectConfig(filters=["correct"]))
+    assert filters.reason_to_drop(completion("<think>\nso it is 7"), RIGHT) == "no_answer"
+    assert filters.reason_to_drop(completion("<thought>so it is 7</thought>\n"), RIGHT) == "no_answer"
+    assert filters.reason_to_drop(completion("<thought>so</thought>7"), RIGHT) is None
+    assert filters.reason_to_drop(completion("The tag <think> is 7"), RIGHT) is None
+
+
+def test_the_sample_nearest_to_a_length_is_kept(composed: Callable[..., Any]) -> None:
+    rows = [completion("7", sample=sample, tokens=tokens) for sample, tokens in enumerate([9, 3, 5, 7])]
+    assert [row.sample for row in best(rows, "nearest", 6)] == [2], "of two equally near the shorter"
+    assert [row.sample for row in best(rows, "nearest", 100)] == [0]
+    with pytest.raises(ConfigError, match=r"keep_sample=nearest and keep_length=null; accepted: a number of tokens"):
+        composed("generate", "select.keep_sample=nearest")

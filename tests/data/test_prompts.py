@@ -10,7 +10,7 @@ from jinja2 import TemplateError
 import micota
 from micota import graph
 from micota.config import ThinkingConfig
-from micota.data.prompts import messages, prefilled, prompt_hash, prompt_text, render, split, token_ids
+from micota.data.prompts import messages, prefilled, prompt_hash, prompt_text, render, split, target, token_ids
 from micota.data.sources import model_folder
 from micota.errors import ConfigError, SourceError
 from micota.graph import Prompt
@@ -94,12 +94,29 @@ THINKING = ThinkingConfig(open="<think>", close="</think>")
     ("so </think> 7", "", "so", "7"),
     ("7", "", None, "7"),  # did not think
     ("<think>\n\n</think>\n\n7", "", "", "7"),
+    ("Well. <think>\nso\n</think>\n7", "", "Well.\n\nso", "7"),
+    ("Well. <think>\nso\n</think>\n7", "<think>\n", "Well.\n\nso", "7"),  # opened in the prompt, and again
+    ("<think>so<think>then</think>7", "", "so\n\nthen", "7"),
+    ("<think>so</think>no<think>then</think>7", "", "so\n\nno\n\nthen", "7"),
+    ("Well. <think>\nso", "", "Well.\n\nso", None),
+    ("<think>so</think>7<think>no", "", "so\n\n7\n\nno", None),
 ])  # fmt: skip
 def test_a_completion_is_split_into_thought_and_answer(
     completion: str, opened: str, cot: str | None, answer: str | None
 ) -> None:
     assert split(completion, THINKING, opened) == (cot, answer)
     assert split(completion, ThinkingConfig(), opened) == (None, completion)
+
+
+@pytest.mark.parametrize(("completion", "opened", "tagged"), [
+    ("so</think>7", "<think>\n", "<think>\nso</think>7"),
+    ("Well. <think>so</think>7", "<think>\n", "<think>\nWell.\n\nso\n</think>\n\n7"),
+    ("Well. <think>so</think>7", "", "<think>\nWell.\n\nso\n</think>\n\n7"),
+    ("<think>so</think>no<think>then</think>7", "", "<think>\nso\n\nno\n\nthen\n</think>\n\n7"),
+])  # fmt: skip
+def test_a_target_has_each_tag_once(completion: str, opened: str, tagged: str) -> None:
+    assert target(completion, THINKING, opened, "tagged") == tagged
+    assert "think>" not in target(completion, THINKING, opened, "untagged")
 
 
 def test_what_a_template_opens_in_the_prompt_is_seen() -> None:

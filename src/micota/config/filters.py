@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ class Filter:
         settings: the fields of ``select`` that it reads.
         open: from a ``SelectConfig`` to a check of ``Completion`` and ``Verdict``, in the order of the completions of
             one generator; the check returns the reason to drop a completion, or None.
+        conflicts: from a ``SelectConfig`` to the texts of what is wrong with the settings.
         needs_gold: it reads the verdict, and so does not apply to rows without a gold answer.
     """
 
@@ -26,6 +27,7 @@ class Filter:
     reasons: tuple[str, ...]
     open: Callable[[Any], Callable[[Any, Any], str | None]]
     settings: tuple[str, ...] = ()
+    conflicts: Callable[[Any], Iterable[str]] = lambda select: ()
     needs_gold: bool = False
 
 

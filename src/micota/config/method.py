@@ -56,13 +56,52 @@ class SelectConfig:
         about="The filter loops drops a text where more than this share of the sequences occurred earlier in it.",
         results=True,
     )
+    loop_characters: int = positive(
+        40,
+        about="The filter loops looks for sequences of this many characters too, white space left out, as in texts "
+        "without spaces.",
+        unit="characters",
+        results=True,
+        added=True,
+    )
+    loop_compression: float | None = positive(
+        8.0,
+        about="The filter loops drops a text that zlib makes smaller than one in this many bytes, as a loop with a "
+        "counter; null: no limit.",
+        results=True,
+        added=True,
+    )
+    language: str = where(
+        "the code of a language (ISO 639), as en",
+        lambda value: 2 <= len(value) <= 3 and value.isalpha() and value.islower(),
+        "en",
+        about="The language of the filter language, by its code (ISO 639).",
+        results=True,
+        added=True,
+    )
+    language_share: float = fraction(
+        0.9,
+        about="The filter language drops a text with fewer of its letters in that language; formulas and code do not "
+        "count.",
+        results=True,
+        added=True,
+    )
     keep_sample: str = choice(
         "shortest",
         "median",
         "all",
+        "nearest",
         default="all",
-        about="The samples of a problem that are kept, of those that pass: the shortest, the median in length, or all.",
+        about="The samples of a problem that are kept, of those that pass: the shortest, the median in length, that "
+        "nearest to keep_length, or all.",
         results=True,
+    )
+    keep_length: int | None = positive(
+        None,
+        about="The length that keep_sample=nearest wants, as for data of one length from any generator.",
+        unit="tokens",
+        results=True,
+        added=True,
     )
     num_examples: int | None = positive(
         None, about="The size of each recipe; null: all that pass.", unit="examples", results=True
@@ -101,7 +140,16 @@ class SelectConfig:
         used = {name for entry in self.filters for name in FILTERS[entry].settings}
         owned = {name for entry in FILTERS.values() for name in entry.settings}
         unused: dict[str, Any] = {item.name: item.default for item in fields(self) if item.name in owned - used}
+        if self.keep_sample != "nearest":
+            unused["keep_length"] = None
         return replace(self, **unused)
+
+    def conflicts(self) -> Iterator[str]:
+        if self.keep_sample == "nearest" and self.keep_length is None:
+            yield "keep_sample=nearest and keep_length=null; accepted: a number of tokens, as keep_length=2000"
+        for name in self.filters:
+            if name in FILTERS:  # its check names others
+                yield from FILTERS[name].conflicts(self)
 
 
 def _check_filter(entry: Filter) -> None:
@@ -123,7 +171,12 @@ class RecipeSelectConfig:
     max_tokens: int | None = instead_of(SelectConfig, "max_tokens")
     loop_words: int | None = instead_of(SelectConfig, "loop_words")
     loop_share: float | None = instead_of(SelectConfig, "loop_share")
+    loop_characters: int | None = instead_of(SelectConfig, "loop_characters")
+    loop_compression: float | None = instead_of(SelectConfig, "loop_compression")
+    language: str | None = instead_of(SelectConfig, "language")
+    language_share: float | None = instead_of(SelectConfig, "language_share")
     keep_sample: str | None = instead_of(SelectConfig, "keep_sample")
+    keep_length: int | None = instead_of(SelectConfig, "keep_length")
     num_examples: int | None = instead_of(SelectConfig, "num_examples")
     decontaminate: str | None = instead_of(SelectConfig, "decontaminate")
     thinking: str | None = instead_of(SelectConfig, "thinking")

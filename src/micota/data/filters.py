@@ -5,13 +5,19 @@ A new filter is one entry of ``FILTERS`` beside its function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-from micota.config import FILTERS, Filter, SelectConfig
+from micota.config import FILTERS, Filter, SelectConfig, ThinkingConfig
+from micota.data.languages import languages, letters_by_language
+from micota.data.prompts import has_answer
 from micota.records import AMBIGUOUS, Completion, Verdict
 
 Check = Callable[[Completion, Verdict], str | None]
 NOT_CHECKED = Verdict(prediction=None, correct=None, reason="not checked")
+TAG = re.compile(r"</?\w+>")  # English in every language
 CUT = ("length", "error")  # finish reasons of completions that have no end
 
 
@@ -41,14 +47,44 @@ def length(select: SelectConfig) -> Check:
 
 
 def loops(select: SelectConfig) -> Check:
-    """Drop repetitive text: the share of its word n-grams that occurred before is above ``select.loop_share``."""
+    """Drop repetitive text, by three measures.
+
+    The share of its n-grams that occurred before is above ``select.loop_share``: of words, or of characters without
+    white space, which find a loop in a text without spaces too. Or the text is compressed too well, as one that repeats
+    but for a counter: UTF-8 bytes / bytes after zlib, which Whisper (arXiv 2212.04356, section 4.5) limits too.
+    """
 
     def check(completion: Completion, verdict: Verdict) -> str | None:
-        words, size = completion.completion.split(), select.loop_words
-        ngrams = [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
-        return "loops" if ngrams and 1 - len(set(ngrams)) / len(ngrams) > select.loop_share else None
+        words, data = tuple(completion.completion.split()), completion.completion.encode(errors="replace")
+        repeated = max(_repeated(words, select.loop_words), _repeated("".join(words), select.loop_characters))
+        limit = select.loop_compression
+        compresses = limit is not None and len(data) > limit * len(zlib.compress(data))
+        return "loops" if compresses or repeated > select.loop_share else None
 
     return check
+
+
+def _repeated(units: tuple[str, ...] | str, size: int) -> float:
+    """The share of n-grams of ``size`` units that occurred before."""
+    ngrams = [units[start : start + size] for start in range(len(units) - size + 1)]
+    return 1 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0
+
+
+def language(select: SelectConfig) -> Check:
+    """Drop text of which less than ``select.language_share`` of the letters is in ``select.language``."""
+
+    def check(completion: Completion, verdict: Verdict) -> str | None:
+        letters = letters_by_language(TAG.sub(" ", completion.completion))
+        share = letters[select.language] / letters.total() if letters else 1.0
+        return "other_language" if share < select.language_share else None
+
+    return check
+
+
+def unknown_language(select: SelectConfig) -> Iterator[str]:
+    """Complain of a language that cannot be told apart from others."""
+    if select.language not in languages():
+        yield f"language={select.language!r}; accepted: one of {', '.join(languages())}"
 
 
 def duplicates(select: SelectConfig) -> Check:
@@ -65,19 +101,30 @@ def duplicates(select: SelectConfig) -> Check:
     return check
 
 
+LOOPS = ("loop_words", "loop_share", "loop_characters", "loop_compression")
 FILTERS.add(Filter(name="finished", open=finished, reasons=tuple(f"not_finished_{reason}" for reason in CUT)))
 FILTERS.add(
     Filter(name="correct", open=correct, reasons=("no_answer", "incorrect", "ungradable", AMBIGUOUS), needs_gold=True)
 )
 FILTERS.add(Filter(name="length", open=length, reasons=("too_long",), settings=("max_tokens",)))
-FILTERS.add(Filter(name="loops", open=loops, reasons=("loops",), settings=("loop_words", "loop_share")))
+FILTERS.add(Filter(name="loops", open=loops, reasons=("loops",), settings=LOOPS))
 FILTERS.add(Filter(name="duplicates", open=duplicates, reasons=("duplicate",)))
+FILTERS.add(
+    Filter(
+        name="language",
+        open=language,
+        reasons=("other_language",),
+        settings=("language", "language_share"),
+        conflicts=unknown_language,
+    )
+)
 
 
 class Filters:
-    """The configured filters, in their order, for the completions of one generator."""
+    """The configured filters, in their order, for the completions of one generator with these tags of a thought."""
 
-    def __init__(self, select: SelectConfig) -> None:
+    def __init__(self, select: SelectConfig, thinking: ThinkingConfig | None = None) -> None:
+        self._thinking = thinking or ThinkingConfig()
         self._filters = [(FILTERS[name], FILTERS[name].open(select)) for name in select.filters]
 
     def reason_to_drop(self, completion: Completion, verdict: Verdict | None) -> str | None:
@@ -88,6 +135,8 @@ class Filters:
         for entry, check in self._filters:
             if verdict is None and entry.needs_gold:
                 continue
+            if verdict is not None and not has_answer(completion.completion, self._thinking, completion.prefilled):
+                verdict = replace(verdict, prediction=None, correct=None)  # a number of the thought is no answer
             reason = check(completion, verdict or NOT_CHECKED)
             if reason is not None:
                 assert reason in entry.reasons, f"filter {entry.name} has no reason {reason!r}"
@@ -95,8 +144,9 @@ class Filters:
         return None
 
 
-def best(rows: Sequence[Completion], keep_sample: str) -> list[Completion]:
-    """Return per problem the shortest completion, that of median length (the shorter of two), or all.
+def best(rows: Sequence[Completion], keep_sample: str, length: int | None = None) -> list[Completion]:
+    """Return per problem the shortest completion, that of median length (the shorter of two), that whose length is
+    nearest to ``length`` in tokens, or all.
 
     The order of ``rows`` stays. Of two completions of one length the earlier sample counts as the shorter.
     """
@@ -109,5 +159,8 @@ def best(rows: Sequence[Completion], keep_sample: str) -> list[Completion]:
     for samples in by_problem.values():
         samples.sort(key=lambda row: (row.num_tokens, row.sample))
         row = samples[0 if keep_sample == "shortest" else (len(samples) - 1) // 2]
+        if keep_sample == "nearest":
+            assert length is not None, "the configuration has checked it"
+            row = min(samples, key=lambda row: abs(row.num_tokens - length))
         chosen.add((row.problem_id, row.sample))
     return [row for row in rows if (row.problem_id, row.sample) in chosen]

@@ -134,12 +134,28 @@ def split(completion: str, thinking: Thinking, prefilled: str = "") -> Parts:
     if not thinking.open or not thinking.close:
         return Parts(None, completion)
     text = completion if completion.lstrip().startswith(thinking.open) else prefilled + completion
-    before, opened, after = text.partition(thinking.open)
-    if not opened or before.strip():
-        before, closed, after = text.partition(thinking.close)  # some completions lack the opening tag
-        return Parts(before.strip(), after.strip()) if closed else Parts(None, completion)
-    cot, closed, answer = after.partition(thinking.close)
-    return Parts(cot.strip(), answer.strip() if closed else None)
+    before, closed, after = text.rpartition(thinking.close)  # some completions lack the opening tag
+    if thinking.open in after:  # opened, or opened again, and never closed
+        return Parts(_without_tags(text, thinking), None)
+    return Parts(_without_tags(before, thinking), after.strip()) if closed else Parts(None, completion)
+
+
+def _without_tags(text: str, thinking: Thinking) -> str:
+    """A thought without the tags in it, of which some models write several. Text before the first belongs to it."""
+    parts = re.split("|".join(re.escape(str(tag)) for tag in (thinking.open, thinking.close)), text)
+    return "\n\n".join(part.strip() for part in parts if part.strip())
+
+
+def has_answer(completion: str, thinking: Thinking, prefilled: str = "") -> bool:
+    """Return whether a completion goes on after its thought; without tags in the config, the usual ones."""
+    if thinking.open:
+        return bool(split(completion, thinking, prefilled).answer)
+    text = prefilled + completion
+    opened = re.match(rf"\s*({TAGS})", text)
+    if opened is None:
+        return True
+    _, closed, answer = text.rpartition(opened[1].replace("<", "</"))
+    return bool(closed and answer.strip())
 
 
 def target(completion: str, thinking: Thinking, prefilled: str, form: str) -> str:
@@ -153,7 +169,12 @@ def target(completion: str, thinking: Thinking, prefilled: str, form: str) -> st
     if parts.cot is None:
         return completion
     if form == "tagged":
-        return completion if completion.lstrip().startswith(str(thinking.open)) else prefilled + completion
+        opening, closing = str(thinking.open), str(thinking.close)
+        text = completion if completion.lstrip().startswith(opening) else prefilled + completion
+        begins = text.lstrip().startswith(opening) or opening not in text
+        if begins and text.count(opening) <= 1 == text.count(closing):
+            return text
+        return f"{opening}\n{parts.cot}\n{closing}\n\n{parts.answer}"
     return {"cot": parts.cot, "answer": parts.answer, "untagged": f"{parts.cot}\n\n{parts.answer}".strip()}[form]
 
 

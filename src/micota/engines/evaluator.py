@@ -185,7 +185,7 @@ def completion_of(output: Output, prompts: dict[str, Rendered], thinking: Thinki
     parts = split(row.completion, thinking, row.prefilled)
     if parts.cot is None or parts.answer is None:
         return row
-    thought = row.completion.partition(str(thinking.close))[0] + str(thinking.close)
+    thought = row.completion.rpartition(str(thinking.close))[0] + str(thinking.close)
     return replace(row, num_cot_tokens=len(tokenizer(thought, add_special_tokens=False)["input_ids"]))
 
 

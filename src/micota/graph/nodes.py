@@ -125,6 +125,8 @@ def select_of(select: SelectConfig, *recipes: PartConfig) -> SelectConfig:
     """The settings of a recipe, or of a part of it: those that it sets, over the settings of all recipes."""
     for recipe in recipes:
         select = replace(select, **recipe.select.given())
+        for conflict in select.conflicts():
+            raise ConfigError(f"select of data={recipe.name}: {conflict}")
     return select
 
 
@@ -134,7 +136,7 @@ def _check_one_each(config: Config, part: PartConfig, select: SelectConfig) -> N
     if several and config.select.match == "problems" and select.keep_sample == "all":
         raise ConfigError(
             f"select.match=problems with several samples a problem ({part.name}) and select.keep_sample=all; accepted: "
-            "select.keep_sample=shortest or median"
+            "select.keep_sample=shortest, median or nearest"
         )
 
 

@@ -44,7 +44,7 @@ def file_examples(work: Work[RowsSpec]) -> tuple[list[Example], list[Match] | No
         SourceError: a row cannot be read; the text names the row and the field.
     """
     spec, counts = work.node.spec, Counter[str]()
-    filters, contamination = Filters(spec.select), Contamination(spec)
+    filters, contamination = Filters(spec.select, spec.rows.thinking), Contamination(spec)
     tokens = TokenCounts(spec)
     kept: dict[tuple[str, int], Example] = {}
     passed: list[Completion] = []
@@ -58,7 +58,7 @@ def file_examples(work: Work[RowsSpec]) -> tuple[list[Example], list[Match] | No
                 continue
             kept[read.row.problem_id, read.answer.sample] = _example(read, spec, tokens)
             passed.append(replace(read.answer, completion=""))  # the text is in the example: not twice in memory
-    chosen = best(passed, spec.select.keep_sample)
+    chosen = best(passed, spec.select.keep_sample, spec.select.keep_length)
     counts[f"dropped_not_{spec.select.keep_sample}"] += len(passed) - len(chosen)
     work.build.counts |= {name: number for name, number in counts.items() if number} | {"kept": len(chosen)}
     examples = [kept[row.problem_id, row.sample] for row in chosen]

@@ -173,7 +173,7 @@ def keep(
     contaminated: Mapping[str, str],
 ) -> tuple[list[Example], dict[str, int]]:
     """Examples from the completions that pass every filter, and the number dropped for each reason."""
-    filters = Filters(spec.select)
+    filters = Filters(spec.select, spec.thinking)
     passed = []
     dropped: Counter[str] = Counter()
     for row, verdict in sorted(zip(rows, graded, strict=True), key=lambda pair: pair[0].sample):
@@ -185,7 +185,7 @@ def keep(
             passed.append(row)
         else:
             dropped[f"dropped_{reason}"] += 1
-    chosen = best(passed, spec.select.keep_sample)
+    chosen = best(passed, spec.select.keep_sample, spec.select.keep_length)
     if len(chosen) < len(passed):
         dropped[f"dropped_not_{spec.select.keep_sample}"] = len(passed) - len(chosen)
     return [_example(row, problems, spec) for row in chosen], dict(dropped)
