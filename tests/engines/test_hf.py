@@ -12,7 +12,7 @@ from micota.config import EngineConfig, SamplingConfig
 from micota.data.sources import model_folder
 from micota.engines import open_engine
 from micota.engines.base import Request
-from micota.engines.hf import HFEngine
+from micota.engines.hf import GrowingLayer, HFEngine
 
 GREEDY = SamplingConfig(temperature=0.0, max_tokens=150)
 SAMPLED = SamplingConfig(temperature=1.0, max_tokens=280)
@@ -48,6 +48,16 @@ def test_batches_and_compaction_do_not_change_greedy_answers(engine: HFEngine, r
     small = by_id(engine.generate(requests, GREEDY))
     engine.batch_size = 64
     assert by_id(engine.generate(requests, GREEDY)) == small
+
+
+def test_the_cache_grows_by_half_so_that_few_buffers_are_freed() -> None:
+    layer, lengths = GrowingLayer(), []
+    for token in range(2000):
+        keys = torch.full((1, 1, 1, 2), float(token))
+        held, _ = layer.update(keys, keys)
+        lengths.append(layer._buffers[0].shape[-2])
+    assert torch.equal(held[0, 0, :, 0], torch.arange(2000.0))
+    assert len(set(lengths)) <= 12 and lengths[-1] <= 1.5 * 2000 + 2
 
 
 def test_slots_of_finished_rows_are_refilled(

@@ -51,7 +51,7 @@ def test_a_job_for_a_server_or_on_this_machine_asks_for_less(composed: Composed)
     assert "gpus_per_node" not in made["generate data=strong"]
     assert made["train data=strong"]["gpus_per_node"] == 4, "what is given wins"
     local = jobs(composed, "cluster=local", "launcher.all.partition=gpu", "launcher.all.signal_delay_s=300")
-    assert local["train role=ta"] == {"gpus_per_node": 8, "timeout_min": 1440}, "as many as 14B need of 80 GB"
+    assert local["train role=ta"] == {"gpus_per_node": 4, "timeout_min": 1440}, "as many as 14B need of 80 GB"
 
 
 def test_two_ways_to_ask_for_gpus_are_refused(composed: Composed) -> None:

@@ -24,7 +24,7 @@ from micota.pretrained import load_model, load_tokenizer
 COMPACT_BELOW = 0.75  # drop finished rows once fewer than this share of the rows still run and no request waits
 REFILL_AT = 8  # refill free slots once an eighth of the batch is free: a prompt costs more than a token
 ROUNDS = 8  # batches of requests per window; a killed run repeats at most one window
-CACHE_STEP = 64  # tokens by which the cache grows
+CACHE_STEP = 64  # the fewest tokens by which the cache grows
 
 
 class GrowingLayer(DynamicLayer):
@@ -53,7 +53,8 @@ class GrowingLayer(DynamicLayer):
     @staticmethod
     def _grown(old: torch.Tensor, length: int) -> torch.Tensor:
         rows, heads, used, width = old.shape
-        buffer = old.new_empty(rows, heads, length + CACHE_STEP, width)
+        # By half: growth in equal steps leaves many freed blocks, none of which fits the next cache on a GPU.
+        buffer = old.new_empty(rows, heads, length + max(CACHE_STEP, length // 2), width)
         buffer[:, :, :used] = old
         return buffer
 

@@ -20,16 +20,27 @@ LOCAL = ("timeout_min", "nodes", "gpus_per_node", "tasks_per_node", "cpus_per_ta
 def job_parameters(config: PipelineConfig, configs: Mapping[str, Config], task: Task) -> dict[str, Any]:
     """The parameters of submitit for the job of a task; those of ``launcher`` win over what follows from the config. An
     open number of GPUs is the one that the machine of ``hardware`` needs, by default one with 8 GPUs of 80 GB."""
-    needs: dict[str, Any] = {}
-    context = Context(machine_of(config, sizing=True), Store(config.artifacts), config, configs)
-    for node in task.nodes:
-        for name, value in _needs(context.sized(node), node).items():
-            needs[name] = max(value, needs.get(name, 0))
+    needs: dict[str, Any] = _needs_of_task(config, configs, task)
     given = config.launcher.of(task.command)
     if "gres" in given:
         needs.pop("gpus_per_node", None)
     parameters = needs | given
     return parameters if config.cluster == "slurm" else {k: v for k, v in parameters.items() if k in LOCAL}
+
+
+def num_gpus(config: PipelineConfig, configs: Mapping[str, Config], task: Task) -> int:
+    """The GPUs of this machine that a task uses."""
+    return _needs_of_task(config, configs, task).get("gpus_per_node", 0)
+
+
+def _needs_of_task(config: PipelineConfig, configs: Mapping[str, Config], task: Task) -> dict[str, int]:
+    """What the stages of a task need, one after the other."""
+    needs: dict[str, int] = {}
+    context = Context(machine_of(config, sizing=True), Store(config.artifacts), config, configs)
+    for node in task.nodes:
+        for name, value in _needs(context.sized(node), node).items():
+            needs[name] = max(value, needs.get(name, 0))
+    return needs
 
 
 def _needs(config: Config, node: AnyNode) -> dict[str, int]:

@@ -28,7 +28,8 @@ from micota.errors import ChildError, StageError, failure, is_users
 from micota.graph.stage import stage_modules, stage_of
 from micota.runtime.distributed import started_by_this_process
 from micota.runtime.execute import perform
-from micota.runtime.jobs import job_overrides, job_parameters
+from micota.runtime.gpus import AssignedGpus, visible_gpus
+from micota.runtime.jobs import job_overrides, job_parameters, num_gpus
 from micota.runtime.plan import Task
 from micota.runtime.streaming import streaming
 
@@ -77,7 +78,15 @@ def open_runner(
                 return []
             return job_overrides(config.cluster, job_parameters(config, configs, task))
 
-        with streaming(lambda task: _in_process(launcher(task), config, store, task), store, console) as run:
+        # Stages that run one at a time see all GPUs.
+        available = AssignedGpus(visible_gpus() if kind == "subprocess" and jobs > 1 else [])
+
+        def start(task: Task) -> list[Manifest]:
+            count = num_gpus(config, configs, task) if available else 0
+            with available.assigned(count) as environment:
+                return _in_process(launcher(task), config, store, task, environment)
+
+        with streaming(start, store, console) as run:
             yield run
 
 
@@ -120,10 +129,13 @@ def _in_pool(pool: ProcessPoolExecutor, config: Config, task: Task) -> list[Mani
         raise StageError(f"a worker died while it ran {task.id}; was it killed, or is memory short?") from error
 
 
-def _in_process(launcher: list[str], config: Config, store: Store, task: Task) -> list[Manifest]:
+def _in_process(
+    launcher: list[str], config: Config, store: Store, task: Task, environment: Mapping[str, str]
+) -> list[Manifest]:
     arguments = [*config.call.flags, *arguments_for(config.overrides, task.choose)]
     process = [sys.executable, "-m", "micota", task.command, *launcher, *arguments]
-    finished = subprocess.run(process, capture_output=True, text=True, check=False, env=started_by_this_process())
+    variables = started_by_this_process() | environment
+    finished = subprocess.run(process, capture_output=True, text=True, check=False, env=variables)
     if finished.returncode:
         line = command_line(config.call, task.command, task.choose)
         raise failure(line, finished.returncode, finished.stderr)
