@@ -130,7 +130,7 @@ def _in_pool(pool: ProcessPoolExecutor, config: Config, task: Task) -> list[Mani
 
 
 def _in_process(
-    launcher: list[str], config: Config, store: Store, task: Task, environment: Mapping[str, str]
+    launcher: list[str], config: Config, store: Store, task: Task, environment: dict[str, str]
 ) -> list[Manifest]:
     arguments = [*config.call.flags, *arguments_for(config.overrides, task.choose)]
     process = [sys.executable, "-m", "micota", task.command, *launcher, *arguments]
