@@ -131,22 +131,22 @@ def test_a_language_that_cannot_be_told_is_refused(composed: Callable[..., Any])
         composed("generate", "select.filters=[language]", "select.language=xx")
 
 
-@pytest.mark.parametrize("text", [
-    "<think>\nso it is 7", "so it is \\boxed{7}\n</think>\n", "Well. <think>\nso it is 7",
-    "<think>so</think>no<think>\nso it is 7",
+@pytest.mark.parametrize(("text", "reason"), [
+    ("<think>\nso it is 7", "unended_thought"), ("so it is \\boxed{7}\n</think>\n", "no_answer"),
+    ("Well. <think>\nso it is 7", "unended_thought"), ("<think>so</think>no<think>\nso it is 7", "unended_thought"),
 ])  # fmt: skip
-def test_a_thought_without_an_answer_is_not_correct(text: str) -> None:
+def test_a_thought_without_an_answer_is_not_correct(text: str, reason: str) -> None:
     tags = ThinkingConfig(open="<think>", close="</think>")
     filters = Filters(SelectConfig(filters=["correct"]), tags)
     row = replace(completion(text), prefilled="" if "<think>" in text else "<think>\n")
-    assert filters.reason_to_drop(row, RIGHT) == "no_answer"
+    assert filters.reason_to_drop(row, RIGHT) == reason
     assert filters.reason_to_drop(completion("<think>so</think>7"), RIGHT) is None
     assert filters.reason_to_drop(completion("so 7"), RIGHT) is None
 
 
 def test_tags_that_no_config_names_count_too() -> None:
     filters = Filters(SelectConfig(filters=["correct"]))
-    assert filters.reason_to_drop(completion("<think>\nso it is 7"), RIGHT) == "no_answer"
+    assert filters.reason_to_drop(completion("<think>\nso it is 7"), RIGHT) == "unended_thought"
     assert filters.reason_to_drop(completion("<thought>so it is 7</thought>\n"), RIGHT) == "no_answer"
     assert filters.reason_to_drop(completion("<thought>so</thought>7"), RIGHT) is None
     assert filters.reason_to_drop(completion("The tag <think> is 7"), RIGHT) is None

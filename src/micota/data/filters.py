@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from micota.config import FILTERS, Filter, SelectConfig, ThinkingConfig
 from micota.data.languages import languages, letters_by_language
-from micota.data.prompts import has_answer
+from micota.data.prompts import UNENDED, unanswered
 from micota.records import AMBIGUOUS, Completion, Verdict
 
 Check = Callable[[Completion, Verdict], str | None]
@@ -33,7 +33,7 @@ def correct(select: SelectConfig) -> Check:
 
     def check(completion: Completion, verdict: Verdict) -> str | None:
         if verdict.prediction is None:
-            return "no_answer"
+            return UNENDED if verdict.reason == UNENDED else "no_answer"
         if verdict.reason.startswith(AMBIGUOUS):
             return AMBIGUOUS
         return {True: None, False: "incorrect", None: "ungradable"}[verdict.correct]
@@ -104,7 +104,12 @@ def duplicates(select: SelectConfig) -> Check:
 LOOPS = ("loop_words", "loop_share", "loop_characters", "loop_compression")
 FILTERS.add(Filter(name="finished", open=finished, reasons=tuple(f"not_finished_{reason}" for reason in CUT)))
 FILTERS.add(
-    Filter(name="correct", open=correct, reasons=("no_answer", "incorrect", "ungradable", AMBIGUOUS), needs_gold=True)
+    Filter(
+        name="correct",
+        open=correct,
+        reasons=("no_answer", UNENDED, "incorrect", "ungradable", AMBIGUOUS),
+        needs_gold=True,
+    )
 )
 FILTERS.add(Filter(name="length", open=length, reasons=("too_long",), settings=("max_tokens",)))
 FILTERS.add(Filter(name="loops", open=loops, reasons=("loops",), settings=LOOPS))
@@ -135,8 +140,9 @@ class Filters:
         for entry, check in self._filters:
             if verdict is None and entry.needs_gold:
                 continue
-            if verdict is not None and not has_answer(completion.completion, self._thinking, completion.prefilled):
-                verdict = replace(verdict, prediction=None, correct=None)  # a number of the thought is no answer
+            why = unanswered(completion.completion, self._thinking, completion.prefilled)
+            if verdict is not None and why is not None:  # a number of the thought is no answer
+                verdict = replace(verdict, prediction=None, correct=None, reason=why)
             reason = check(completion, verdict or NOT_CHECKED)
             if reason is not None:
                 assert reason in entry.reasons, f"filter {entry.name} has no reason {reason!r}"

@@ -146,16 +146,21 @@ def _without_tags(text: str, thinking: Thinking) -> str:
     return "\n\n".join(part.strip() for part in parts if part.strip())
 
 
-def has_answer(completion: str, thinking: Thinking, prefilled: str = "") -> bool:
-    """Return whether a completion goes on after its thought; without tags in the config, the usual ones."""
+UNENDED = "unended_thought"
+
+
+def unanswered(completion: str, thinking: Thinking, prefilled: str = "") -> str | None:
+    """Return why a completion has no answer after its thought: ``UNENDED``, or ``no_answer`` where nothing
+    follows; None where it has one. Without tags in the config, the usual ones count."""
     if thinking.open:
-        return bool(split(completion, thinking, prefilled).answer)
+        answer = split(completion, thinking, prefilled).answer
+        return UNENDED if answer is None else None if answer else "no_answer"
     text = prefilled + completion
     opened = re.match(rf"\s*({TAGS})", text)
     if opened is None:
-        return True
+        return None
     _, closed, answer = text.rpartition(opened[1].replace("<", "</"))
-    return bool(closed and answer.strip())
+    return None if closed and answer.strip() else "no_answer" if closed else UNENDED
 
 
 def target(completion: str, thinking: Thinking, prefilled: str, form: str) -> str:
