@@ -8,7 +8,9 @@ import pytest
 from conftest import case_of
 
 from micota import graph
+from micota.config import arguments_for
 from micota.errors import ConfigError
+from micota.graph.node import AnyNode
 
 Composed = Callable[..., Any]
 
@@ -104,35 +106,35 @@ def test_candidates_are_measured_under_the_student_that_is_trained_on_them(compo
     assert generator.key == graph.model(config, "ta_sft").key, "the TA is tuned on as much data as ever"
 
 
-@pytest.mark.parametrize("calibrated", [[], ["merge.target_length_ratio=0.5"]])
-def test_commands_make_what_they_name(composed: Composed, calibrated: list[str]) -> None:
+def test_commands_make_what_they_name(composed: Composed) -> None:
     """Each node's own command leads to the same key: missing inputs and pipelines in processes rely on it."""
-    from micota.config import arguments_for
+    tried = set()
+    for calibrated in ([], ["merge.target_length_ratio=0.5"]):
+        base = ["experiment=tiny", "seed=3", "merge.density=0.4", *calibrated]
+        recipes = [
+            composed("generate", *base, f"data={recipe}")
+            for recipe in ("instruct", "strong", "mix_long", "most_likely", "micota")
+        ]
+        for node in graph.unique(graph.comparison(case_of(recipes)).targets()):
+            # Nodes of one stage differ in the values that choose them: one of each is enough.
+            kind = (*calibrated, node.stage, type(node.spec), *node.choose, node.choose.get("role"), node.benchmark)
+            if not {kind, node.key} & tried:
+                tried |= {kind, node.key}
+                overrides = arguments_for(base, node.choose)
+                folders = {made.folder for made in graph.unique(targets_of(composed(node.command, *overrides), node))}
+                assert node.folder in folders, (node.name, node.command, overrides)
 
-    tried = set()  # nodes of one stage differ in the values that choose them: one of each is enough
 
-    base = ["experiment=tiny", "seed=3", "merge.density=0.4", *calibrated]
-    recipes = [
-        composed("generate", *base, f"data={recipe}")
-        for recipe in ("instruct", "strong", "mix_long", "most_likely", "micota")
-    ]
-    for node in graph.unique(graph.comparison(case_of(recipes)).targets()):
-        overrides = arguments_for(base, node.choose)
-        kind = (node.stage, type(node.spec), *node.choose, node.choose.get("role"), node.benchmark)
-        if kind in tried:
-            continue
-        tried.add(kind)
-        config = composed(node.command, *overrides)
-        match node.command:
-            case "generate":
-                targets = [graph.data(config, config.data)]
-            case "train":
-                targets = [graph.trained(config, config.role)]
-            case "merge":
-                targets = [graph.merge_sweep(config) if config.sweep else graph.merged(config)]
-            case "evaluate":
-                targets = graph.evaluation(config)
-        assert node.folder in {made.folder for made in graph.unique(targets)}, (node.name, node.command, overrides)
+def targets_of(config: Any, node: AnyNode) -> list[AnyNode]:
+    """What the command of a node makes."""
+    match node.command:
+        case "generate":
+            return [graph.data(config, config.data)]
+        case "train":
+            return [graph.trained(config, config.role)]
+        case "merge":
+            return [graph.merge_sweep(config) if config.sweep else graph.merged(config)]
+    return graph.evaluation(config)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +148,6 @@ def test_commands_make_what_they_name(composed: Composed, calibrated: list[str])
 )
 def test_commands_of_an_evaluation_keep_its_sampling(composed: Composed, settings: list[str]) -> None:
     """``num_samples`` and ``temperature`` are keys of evaluate alone, and still part of the key of what it makes."""
-    from micota.config import arguments_for
-
     base = ["experiment=tiny", "data=short", *settings]
     for node in graph.unique(graph.evaluation(composed("evaluate", *base))):
         if node.command == "evaluate":
