@@ -263,13 +263,14 @@ class DataConfig(PartConfig):
 
     def settled(self) -> DataConfig:
         """The recipe without models that generate nothing, so that equal recipes compare equal; how the rows of a path
-        are transferred makes no other recipe."""
+        are transferred, and how long released answers are for a plan, make no other recipe."""
 
         def model_of(part: PartConfig) -> OtherModelConfig:
             return part.model if part.generator == "model" else OtherModelConfig()
 
         parts = {label: replace(part, model=model_of(part), streaming=False) for label, part in self.parts.items()}
-        return replace(self, parts=parts, model=model_of(self), streaming=False)
+        estimated: Any = next(item.default for item in fields(DataConfig) if item.name == "released_answers")
+        return replace(self, parts=parts, model=model_of(self), streaming=False, released_answers=estimated)
 
     def each(self) -> Iterator[PartConfig]:
         """This recipe, and its parts."""
