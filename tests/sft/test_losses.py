@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,3 +141,20 @@ def test_a_micro_batch_never_waits_for_the_device() -> None:
     with Operators() as seen:
         objective(prepared, edges, 9.0).backward()
     assert seen.names & waits == set() and "aten.index_select" in seen.names
+
+
+@pytest.mark.slow  # it needs the extra liger and triton, which a CPU build of PyTorch does not bring
+def test_ligers_loss_in_tritons_interpreter() -> None:
+    """On CPU; a bound of the logits is not supported there."""
+    for package in ("triton", "liger_kernel"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}: pip install triton==3.7.1 'micota[liger]'")
+    finished = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("liger_interpreted.py"))],
+        capture_output=True, text=True, check=False, env=os.environ | {"TRITON_INTERPRET": "1"},
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    errors = json.loads(finished.stdout.splitlines()[-1])
+    assert max(errors["float32"] + errors["float32 with bias"]) < 1e-5
+    assert max(errors["bfloat16"] + errors["autocast"]) < 2e-2
+    assert errors["no tokens"] == [0.0]

@@ -8,6 +8,7 @@ streamed export would each need a workaround.
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ from torch.distributed.tensor import DTensor
 from micota.config import TrainerConfig
 from micota.sft import ranks
 from micota.sft.checkpoints import StreamedCheckpoints, trained_state
+
+ALLOCATOR = {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}  # the second is the older name
 
 
 class Sharding(ModelParallelStrategy):
@@ -98,10 +101,19 @@ def backend(trainer: TrainerConfig) -> str | None:
 @contextmanager
 def in_this_process(trainer: TrainerConfig) -> Iterator[None]:
     """Leave nothing of a training run of one process to what the command does next, however training ends: neither a
-    process group nor memory of the GPU, which another engine may want whole."""
+    process group nor memory of the GPU, which another engine may want whole.
+
+    Within, PyTorch's allocator grows its segments, unless the environment sets it up already: micro-batches differ in
+    size, and segments of fixed sizes would leave gaps. It reads the variable once, when CUDA starts.
+    """
+    sets_up = trainer.accelerator == "gpu" and not ALLOCATOR & os.environ.keys()
+    if sets_up:
+        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
     try:
         yield
     finally:
+        if sets_up:  # processes of other engines choose for themselves
+            del os.environ["PYTORCH_ALLOC_CONF"]
         if trainer.world_size == 1:
             if distributed.is_initialized():
                 distributed.destroy_process_group()
