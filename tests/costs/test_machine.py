@@ -21,12 +21,16 @@ Composed = Callable[..., Any]
     ("NVIDIA H100 80GB HBM3", "h100x1"), ("NVIDIA H100 PCIe", "h100pciex1"), ("NVIDIA H100 NVL", "h100nvlx1"),
     ("NVIDIA GH200 480GB", "gh200x1"), ("NVIDIA H200", "h200x1"), ("NVIDIA A100-SXM4-80GB", "a100x1"),
     ("NVIDIA A800-SXM4-80GB", "a800x1"), ("NVIDIA A10", "a10x1"), ("NVIDIA GeForce RTX 4090", "rtx4090x1"),
-    ("NVIDIA H800", "h100x1"),
+    ("NVIDIA H800", "h100x1"), ("NVIDIA H20", "h20x1"), ("NVIDIA L4", "l4x1"), ("NVIDIA L40", "l40x1"),
+    ("NVIDIA L40S", "l40sx1"), ("NVIDIA A10G", "a10gx1"), ("NVIDIA B300 SXM6 AC", "b300x1"),
+    ("NVIDIA GB200", "gb200x1"), ("NVIDIA RTX 6000 Ada Generation", "rtx6000adax1"),
+    ("NVIDIA GeForce RTX 5090", "rtx5090x1"),
 ])  # fmt: skip
 def test_a_driver_s_name_leads_to_the_data_sheet(name: str, option: str) -> None:
     device = device_of(name)
     assert device is not None and device.option == option
     assert device_of("NVIDIA T4") is None
+    assert device_of("NVIDIA RTX A4000") is None, "it is no A40"
 
 
 def test_this_machine_is_its_gpus_or_its_cpu(composed: Composed, monkeypatch: pytest.MonkeyPatch) -> None:

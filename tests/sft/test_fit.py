@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,6 +103,39 @@ def test_the_first_loss_is_the_mean_over_supervised_tokens() -> None:
         nll += float(model(input_ids=ids, labels=labels).loss) * (ids.shape[1] - 2)
         count += ids.shape[1] - 2
     assert seen[0]["train/loss"] == pytest.approx(nll / count, rel=1e-5)
+
+
+@pytest.mark.parametrize("layout", [{"micro_batch_rows": 1}, {"micro_batch_rows": 3}])
+def test_weights_and_losses_are_those_of_a_loop_by_hand(layout: dict[str, int]) -> None:
+    """Without packing: a sequence at a time, AdamW, cosine with warm-up, clipping."""
+    model, seen = fit(TrainerConfig(**{**vars(CPU), **layout}))
+    torch.manual_seed(0)
+    plain: Any = AutoModelForCausalLM.from_config(
+        LlamaConfig(vocab_size=32, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2)
+    )
+    decayed = [weight for weight in plain.parameters() if weight.ndim >= 2]
+    others = [weight for weight in plain.parameters() if weight.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": SFT.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups)
+    sequences, steps = tokens(), schedule(20, 8, 2, seed=0)
+    for number, (step, metrics) in enumerate(zip(steps, seen, strict=True)):
+        rate = (number + 1) / 2 if number < 2 else 0.5 * (1 + math.cos(math.pi * (number - 2) / (len(steps) - 2)))
+        optimizer.zero_grad()
+        count = sum(sequences[index].num_supervised for index in step)
+        loss = 0.0
+        for index in step:
+            ids = torch.tensor([sequences[index].ids])
+            logits = plain(input_ids=ids).logits[0, 1:-1]
+            nll = torch.nn.functional.cross_entropy(logits, ids[0, 2:], reduction="sum") / count
+            nll.backward()
+            loss += float(nll.detach())
+        torch.nn.utils.clip_grad_norm_(plain.parameters(), SFT.max_grad_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = SFT.learning_rate * rate
+        optimizer.step()
+        assert metrics["train/loss"] == pytest.approx(loss, abs=2e-6)
+    for weight, expected in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected, rtol=0, atol=2e-5)
 
 
 def test_the_learning_rate_changes_every_step() -> None:

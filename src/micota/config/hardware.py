@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -96,7 +97,8 @@ def _devices() -> dict[str, Device]:
 
 def device_of(name: str) -> Device | None:
     """The known device for the name by which a driver calls a GPU, as ``NVIDIA H100 80GB HBM3``."""
-    return next((device for part, device in _devices().items() if part in name), None)
+    # Whole words: an L40 is no L4, and an RTX A4000 no A40.
+    return next((device for part, device in _devices().items() if re.search(rf"\b{part}\b", name)), None)
 
 
 def device_named(option: str) -> Device:
