@@ -35,7 +35,7 @@ from micota.sft import agreement
 from micota.sft.losses import Objective
 from micota.sft.packing import borders, collate, tokenise
 
-STEPS, RATE, ENOUGH = 300, 3e-3, 0.02  # of the training on one example; nats a token at which it ends
+STEPS, RATE, ENOUGH = 400, 5e-3, 0.5  # training ends below so many nats an example: each token is likelier than others
 BEGIN, END = "<!-- table: benchmarks/families.py -->", "<!-- end of table -->"
 ANSWER = "17 + 25 = 42.\n\n\\boxed{42}"
 THOUGHT = f"<think>\nAdd 17 and 25.\n</think>\n\n{ANSWER}"
@@ -189,7 +189,7 @@ def learn(family: Family, tokenizer: Any, example: Example) -> Any:
         loss = objective(batch, edges, tokens.num_supervised)
         loss.backward()
         optimizer.step()
-        if float(loss.detach()) < ENOUGH:
+        if float(loss.detach()) * tokens.num_supervised < ENOUGH:
             break
     return model
 
