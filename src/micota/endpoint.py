@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -20,9 +21,11 @@ from tenacity import (
 from micota.config import EndpointConfig
 from micota.errors import EndpointError
 
-AGAIN = (408, 409, 429, 500, 502, 503, 504, 529)
+AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529)  # 52x are of Cloudflare
+OF_A_GATEWAY = (408, 504, 524)  # the reply took longer than something between here and the model allows
 LONGEST_WAIT_S = 30.0
 CONNECT_S = 10.0
+UNUSABLE = (httpx.InvalidURL, ValueError, ImportError)  # of httpx for an address or a proxy that it does not know
 KEY_REFUSED = (401, 403)
 Name = TypeVar("Name")
 Body = TypeVar("Body")
@@ -68,7 +71,7 @@ class Endpoint:
     def __init__(self, config: EndpointConfig, key: str) -> None:
         self.config = config
         self.key = key
-        self._token = os.environ.get(config.key_variable, "").strip()
+        self._token = _token_of(config.key_variable)
         self._headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         self._timeout = httpx.Timeout(config.timeout_s, connect=min(CONNECT_S, config.timeout_s))
 
@@ -81,7 +84,9 @@ class Endpoint:
         url = self.config.url.rstrip("/") + route
         try:
             reply = httpx.get(url, headers=self._headers, timeout=CONNECT_S)
-        except httpx.TransportError as error:
+        except UNUSABLE as error:
+            raise self._unusable(error) from None
+        except httpx.RequestError as error:
             raise self._error(route, f"{type(error).__name__}: {error}") from None
         if not reply.is_success:
             raise self._error(route, _status_line(reply))
@@ -116,12 +121,7 @@ class Endpoint:
         with asyncio.Runner() as runner:
             replies: asyncio.Queue[tuple[Name, Result | Exception]] = asyncio.Queue()
             waiting = iter(bodies.items())
-            client = httpx.AsyncClient(
-                base_url=self.config.url.rstrip("/"),
-                headers=self._headers,
-                timeout=self._timeout,
-                limits=httpx.Limits(max_connections=concurrency),
-            )
+            client = self._client(concurrency)
 
             async def work() -> None:
                 for name, body in waiting:
@@ -149,6 +149,29 @@ class Endpoint:
             finally:
                 runner.run(stop())
 
+    def _client(self, concurrency: int) -> httpx.AsyncClient:
+        """A client for so many requests at once.
+
+        Raises:
+            EndpointError: the address, or that of a proxy in the environment, cannot be used.
+        """
+        try:
+            return httpx.AsyncClient(
+                base_url=self.config.url.rstrip("/"),
+                headers=self._headers,
+                timeout=self._timeout,
+                limits=httpx.Limits(max_connections=concurrency),
+            )
+        except UNUSABLE as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: Exception) -> EndpointError:
+        why = self._hidden(str(error))
+        return EndpointError(
+            f"{self.key}.url={_without_login(self.config.url)!r}: no connection can be made ({why}); "
+            "accepted: http and https, and a proxy of these in the variables HTTP_PROXY, HTTPS_PROXY and ALL_PROXY"
+        )
+
     async def retried(self, once: Callable[[], Awaitable[Result]], route: str, model: str | None = None) -> Result:
         """The result of ``once``, a coroutine function, which is called again while it raises ``UnavailableError``.
 
@@ -170,7 +193,7 @@ class Endpoint:
     async def _post_once(self, client: httpx.AsyncClient, route: str, body: dict[str, Any]) -> httpx.Response:
         try:
             reply = await client.post(route, json=body)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise UnavailableError(f"{type(error).__name__}: {error}") from None
         self.check(reply, route, body.get("model"))
         return reply
@@ -185,6 +208,8 @@ class Endpoint:
         if reply.is_success:
             return
         problem = _status_line(reply)
+        if reply.status_code in OF_A_GATEWAY and getattr(self.config, "stream", None) is False:
+            problem += f"; what ends long replies lets them pass in pieces: {self.key}.stream=true"
         if reply.status_code not in AGAIN:
             if reply.status_code in KEY_REFUSED:
                 has = "holds a key" if self._token else "is not set"
@@ -199,11 +224,32 @@ class Endpoint:
 
     def _text(self, route: str, problem: str, model: str | None = None) -> str:
         source = f"from model {model!r}" if model else f"to {route}"
-        return f"{self.key}.url={self.config.url!r}: no answer {source} ({self._hidden(problem)})"
+        return f"{self.key}.url={_without_login(self.config.url)!r}: no answer {source} ({self._hidden(problem)})"
 
     def _hidden(self, text: str) -> str:
-        """A text without the key, which some APIs repeat where they refuse it."""
-        return text.replace(self._token, "***") if self._token else text
+        """A text in one line without the key, which some APIs repeat where they refuse it."""
+        line = " ".join(text.split())
+        return line.replace(self._token, "***") if self._token else line
+
+
+def _token_of(variable: str) -> str:
+    """The key in an environment variable, without white space around it, as the end of the line of a file.
+
+    Raises:
+        EndpointError: no header can hold it; the text does not show it.
+    """
+    token = os.environ.get(variable, "").strip()
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise EndpointError(
+            f"the environment variable {variable} holds a key with white space or signs beyond ASCII within it, which "
+            "is not shown here; accepted: the key alone"
+        )
+    return token
+
+
+def _without_login(url: str) -> str:
+    """An address without the name and password that it may hold."""
+    return re.sub(r"(?<=://)[^/@]*@", "***@", url)
 
 
 def _status_line(reply: httpx.Response) -> str:

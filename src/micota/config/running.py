@@ -122,6 +122,12 @@ class ServerConfig(EndpointConfig):
         about="More fields of each request: settings that only some servers know.",
         results=True,
     )
+    stream: bool = plain(
+        False, about="true: replies arrive piece by piece, so that no gateway ends a long one.", results=False
+    )
+    max_errors: int = positive(
+        8, about="The run ends after this many refused requests in a row; others are rows with an error.", results=False
+    )
 
 
 @dataclass(kw_only=True)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
 
 from micota.config import EngineConfig, SamplingConfig
-from micota.endpoint import Endpoint
+from micota.endpoint import Endpoint, RefusedError, UnansweredError
 from micota.engines.base import Output, Request, context_tokens
-from micota.errors import ConfigError
+from micota.engines.replies import (
+    ENDS,
+    OF_ONE_ROW,
+    STREAM,
+    THOUGHTS,
+    Reply,
+    fields_of,
+    lost_text,
+    outputs,
+    refused,
+    thought_of,
+)
+from micota.errors import ConfigError, EndpointError
 from micota.pretrained import load_tokenizer
 
 KEY = "engine.server"
+ROUTE = "/completions"
 
 
 class ServerEngine:
@@ -39,7 +53,7 @@ class ServerEngine:
         reply = self._endpoint.get("/models")
         try:
             served = {card["id"]: card for card in reply.json()["data"]}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise ConfigError(f"{KEY}.url={self.server.url!r} does not list its models at /models") from None
         if self.model not in served:
             raise ConfigError(
@@ -50,10 +64,39 @@ class ServerEngine:
         return None if longest is None else int(longest)
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
-        """See the protocol. The server forms the batches; a request whose reply is lost is sent again."""
-        bodies = {request.id: self._body(request, sampling) for request in requests if not request.done}
-        for identity, reply in self._endpoint.post_all("/completions", bodies, self.concurrency):
-            yield self._output(identity, reply)
+        """See the protocol. The server forms the batches. A request without a reply that is a completion is
+        sent again; one that the server refuses for its content gives an output with its error.
+
+        Raises:
+            EndpointError: the server refuses all requests, or is out of reach; or requests are left without a reply,
+                after all others have theirs.
+        """
+        bodies = {request.id: (request, self._body(request, sampling)) for request in requests if not request.done}
+        replies = (reply for _, reply in self._endpoint.run_all(bodies, self.concurrency, self._send))
+        tally = yield from outputs(replies, self.server.max_errors, self._all_refused)
+        if tally.lost:
+            raise EndpointError(lost_text(tally.lost, len(bodies)))
+
+    def _all_refused(self, error: str, number: int) -> str:
+        return (
+            f"{KEY}.url={self.server.url!r}: the last {number} requests were refused ({error}); check {KEY}.model and "
+            f"{KEY}.extra_body, or raise {KEY}.max_errors"
+        )
+
+    async def _send(self, client: httpx.AsyncClient, body: tuple[Request, dict[str, Any]]) -> Reply:
+        """The reply to one request, after tries again while a failure may pass."""
+
+        async def once() -> Output:
+            return await self._once(client, *body)
+
+        try:
+            return Reply(await self._endpoint.retried(once, ROUTE, self.model))
+        except UnansweredError as error:
+            return Reply(lost=str(error))
+        except RefusedError as error:
+            if error.status not in OF_ONE_ROW:
+                raise
+            return Reply(refused(body[0], error.answer))
 
     def close(self) -> None:
         """See the protocol; the server keeps its model."""
@@ -66,23 +109,25 @@ class ServerEngine:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": request.seed % 2**31,  # servers differ in how large a seed they take
+            **(STREAM if self.server.stream else {}),
             **self.server.extra_body,
         }
 
-    def _output(self, identity: tuple[str, int], reply: httpx.Response) -> Output:
-        try:
-            content = reply.json()
-            choice = content["choices"][0]
-            reason = choice["finish_reason"]
-            return Output(
-                id=identity,
-                text=str(choice["text"]),
-                finish_reason=reason if reason in ("stop", "length") else "error",
-                num_tokens=int(content["usage"]["completion_tokens"]),
-                seconds=round(reply.elapsed.total_seconds(), 4),
-            )
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise ConfigError(
-                f"{KEY}.url={self.server.url!r}: the reply is not a completion with usage ({error!r}): "
-                f"{reply.text[:200]}"
-            ) from None
+    async def _once(self, client: httpx.AsyncClient, request: Request, body: dict[str, Any]) -> Output:
+        began = time.perf_counter()
+        fields = await fields_of(self._endpoint, client, ROUTE, body, _texts)
+        reason = fields["finish_reason"]
+        return Output(
+            id=request.id,
+            text=fields.get("text") or "",
+            finish_reason=reason if reason in ENDS else "error",
+            num_tokens=fields["usage"]["completion_tokens"],
+            seconds=round(time.perf_counter() - began, 4),
+            thought=thought_of(fields),
+            error=None if reason in ENDS else f"finish_reason {reason}",
+        )
+
+
+def _texts(choice: dict[str, Any]) -> dict[str, Any]:
+    """The texts of a choice, or of a piece of one."""
+    return {name: choice[name] for name in ("text", *THOUGHTS) if choice.get(name) is not None}
