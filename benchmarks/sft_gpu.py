@@ -3,23 +3,28 @@
     python benchmarks/sft_gpu.py [--sizes 1.5b,3b,7b] [--contenders micota,trl]
     python benchmarks/sft_gpu.py --device cpu --sizes tiny --examples 8  # a dry run of all of it, without a GPU
 
-Lengths are sampled like those of long chains of thought (log-normal, median 4,096 tokens, at most ``--pack-length``),
-the same for both. Each contender runs in a separate process; the first steps, which choose and compile kernels, are not
-counted. Useful tokens are supervised tokens; MFU counts what ``Shape.flops`` counts, for both.
+``make gpu`` runs it, and more. Lengths are sampled like those of long chains of thought (log-normal, median 4,096
+tokens, at most ``--pack-length``), the same for both. Each contender runs in a separate process; the first steps, which
+choose and compile kernels, are not counted if there are others. Useful tokens are supervised tokens; MFU counts what
+``Shape.flops`` counts, for both.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
@@ -27,7 +32,8 @@ from micota.config import SftConfig, TrainerConfig
 from micota.sft import attention, losses
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.data import SftDataModule
-from micota.sft.memory import Shape, most_tokens, peak_flops, peak_memory_bytes
+from micota.config.optimizers import OPTIMIZERS
+from micota.sft.memory import Shape, memory_bytes, most_tokens, peak_flops, peak_memory_bytes
 from micota.sft.module import SftModule
 from micota.sft.packing import Tokens
 from micota.sft.sharding import devices
@@ -39,7 +45,17 @@ SIZES: dict[str, dict[str, Any]] = {  # hidden, intermediate, layers, heads, hea
     "7b": dict(zip("hilakvt", (3584, 18944, 28, 28, 4, 152064, False), strict=True)),
     "14b": dict(zip("hilakvt", (5120, 13824, 48, 40, 8, 152064, False), strict=True)),
 }
-WARM_UP = 2  # steps that are not counted
+WARM_UP = 2  # steps that are not counted, if there are more
+# Categories of a profile by words in the names of kernels; the first that fits counts. On CPU names are operators'.
+CATEGORIES = {
+    "attention": ("flash", "fmha", "attention", "attn"),
+    "products": ("gemm", "nvjet", "cutlass", "xmma", "cublas", "splitk", "aten::mm", "aten::addmm", "aten::linear"),
+    "optimiser": ("multi_tensor", "adam"),
+    "communication": ("nccl",),
+    "copies and casts": ("memcpy", "memset", "copy", "catarray", "aten::cat", "aten::to", "fill"),
+    "sums and norms": ("reduce", "norm", "softmax", "sum", "mean"),
+    "other elementwise": ("elementwise", "vectorized", "triton", "liger", "index", "gather", "scatter", "aten::"),
+}
 
 
 def architecture(size: str) -> Qwen2Config:
@@ -70,13 +86,23 @@ def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
     model = build(options, config, attention.implementation(kernel))
     tokens = examples(options, config.vocab_size)
     shape, longest = Shape.of(model), max(len(t.ids) for t in tokens)
+    shape = replace(shape, moment_bytes=OPTIMIZERS[options.optimizer].moment_bytes)
     most = most_tokens(shape, trainer, longest)
-    sft = SftConfig(learning_rate=1e-5, batch_size=options.batch_size, epochs=1)
+    sft = SftConfig(learning_rate=1e-5, batch_size=options.batch_size, epochs=1, optimizer=options.optimizer)
     data = SftDataModule(tokens, sft, trainer, seed=0)
-    times: list[float] = []
+    times: list[float] = []  # the start, and the end of each step
+    profile = Profile(on_gpu)
 
     class Times(Callback):
+        def on_train_start(self, *_: Any) -> None:
+            times.append(time.perf_counter())
+
+        def on_train_batch_start(self, *_: Any) -> None:
+            if options.profile and len(times) == len(data.steps):
+                profile.start()
+
         def on_train_batch_end(self, *_: Any) -> None:
+            profile.stop()
             times.append(time.perf_counter())
 
     loss = losses.choose("auto", options.device)
@@ -87,10 +113,12 @@ def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
         enable_progress_bar=False, enable_model_summary=False, callbacks=[Times()], **devices(trainer),
     )  # fmt: skip
     loop.fit(module, data)
-    counted = [i for step in data.steps[WARM_UP:] for i in step]
-    result = summary(shape, trainer, [tokens[i] for i in counted], times[-1] - times[WARM_UP - 1])
-    kinds = {"attention": kernel, "loss": objective.function.__name__}
-    return result | kinds | {"checkpointing": ", ".join(most)}
+    first = warm_up(times)
+    counted = [i for step in data.steps[first:] for i in step]
+    result = summary(shape, trainer, [tokens[i] for i in counted], times[-1] - times[first])
+    kinds = {"attention": kernel, "loss": objective.function.__name__, "checkpointing": ", ".join(most)}
+    estimate = sum(memory_bytes(shape, trainer, longest, most).values())
+    return result | kinds | {"steps": len(data.steps), "estimated_bytes": estimate, "profile": profile.shares()}
 
 
 def run_trl(options: argparse.Namespace, size: str) -> dict[str, Any]:
@@ -113,6 +141,9 @@ def run_trl(options: argparse.Namespace, size: str) -> dict[str, Any]:
     times: list[float] = []
 
     class Times(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            times.append(time.perf_counter())
+
         def on_step_end(self, *_: Any, **__: Any) -> None:
             times.append(time.perf_counter())
 
@@ -137,9 +168,52 @@ def run_trl(options: argparse.Namespace, size: str) -> dict[str, Any]:
             callbacks=[Times()],
         ).train()  # fmt: skip
     trainer = TrainerConfig(name="benchmark", accelerator="gpu" if on_gpu else "cpu", precision=options.precision)
-    share = (len(times) - WARM_UP) / len(times)  # its steps hold whole rows, so that all are about alike
-    seconds = (times[-1] - times[WARM_UP - 1]) / share
-    return summary(shape, trainer, tokens, seconds) | {"attention": kernel, "loss": "TRL", "checkpointing": "full"}
+    first, steps = warm_up(times), len(times) - 1
+    seconds = (times[-1] - times[first]) * steps / (steps - first)  # its steps hold whole rows: all are about alike
+    kinds = {"attention": kernel, "loss": "TRL", "checkpointing": "full", "steps": steps}
+    return summary(shape, trainer, tokens, seconds) | kinds
+
+
+def warm_up(times: list[float]) -> int:
+    """The number of first steps that are not counted; ``times`` are the start and the end of each step."""
+    return max(0, min(WARM_UP, len(times) - 2))
+
+
+class Profile:
+    """Time of kernels by category, of what runs between ``start`` and ``stop``."""
+
+    def __init__(self, on_gpu: bool) -> None:
+        kind = torch.profiler.ProfilerActivity.CUDA if on_gpu else torch.profiler.ProfilerActivity.CPU
+        self._profiler, self._on_gpu = torch.profiler.profile(activities=[kind]), on_gpu
+        self._began, self._seconds = 0.0, 0.0
+
+    def start(self) -> None:
+        self._profiler.start()
+        self._began = time.perf_counter()
+
+    def stop(self) -> None:
+        if not self._began or self._seconds:
+            return
+        if self._on_gpu:
+            torch.cuda.synchronize()
+        self._seconds = time.perf_counter() - self._began
+        self._profiler.stop()
+
+    def shares(self) -> dict[str, float]:
+        """The share of the wall time by category, ``idle`` for the rest; empty without a profile."""
+        if not self._seconds:
+            return {}
+        spent: Counter[str] = Counter()
+        for event in self._profiler.key_averages():
+            microseconds = event.self_device_time_total if self._on_gpu else event.self_cpu_time_total
+            spent[category(event.key)] += microseconds / 1e6 / self._seconds
+        return dict(spent) | {"idle": max(0.0, 1 - sum(spent.values()))}
+
+
+def category(kernel: str) -> str:
+    """The category of a kernel by its name."""
+    name = kernel.lower()
+    return next((key for key, words in CATEGORIES.items() if any(word in name for word in words)), "rest")
 
 
 def build(options: argparse.Namespace, config: Qwen2Config, kernel: str) -> Any:
@@ -155,8 +229,12 @@ def summary(shape: Shape, trainer: TrainerConfig, tokens: list[Tokens], seconds:
     flops, peak = shape.flops([len(t.ids) for t in tokens], useful), peak_flops(trainer)
     return {
         "tokens_per_s": useful / seconds,
+        "all_tokens_per_s": sum(len(t.ids) for t in tokens) / seconds,
         "mfu": flops / seconds / peak if peak else None,
         "peak_bytes": peak_memory_bytes(),
+        "reserved_bytes": torch.cuda.max_memory_reserved() if torch.cuda.is_available() else None,
+        "host_bytes": psutil.Process().memory_info().rss,
+        "host_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
 
 
@@ -167,6 +245,8 @@ def main() -> None:
     parser.add_argument("--contenders", default="micota,trl")
     parser.add_argument("--precision", default="bf16-mixed", choices=["bf16-mixed", "bf16-true", "32-true"])
     parser.add_argument("--checkpointing", default="auto", help="trainer.activation_checkpointing here")
+    parser.add_argument("--optimizer", default="adamw", help="sft.optimizer here")
+    parser.add_argument("--profile", action="store_true", help="the last step by category of kernels")
     parser.add_argument("--pack-length", type=int, default=16384)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--examples", type=int, default=128)
