@@ -29,10 +29,10 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from micota.config import SftConfig, TrainerConfig
+from micota.config.optimizers import OPTIMIZERS
 from micota.sft import attention, losses
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.data import SftDataModule
-from micota.config.optimizers import OPTIMIZERS
 from micota.sft.memory import Shape, memory_bytes, most_tokens, peak_flops, peak_memory_bytes
 from micota.sft.module import SftModule
 from micota.sft.packing import Tokens
