@@ -35,7 +35,7 @@ from the defaults of Lightning, the reason is here:
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,8 @@ def fit(
     loss = losses.choose(trainer_config.loss, device_of(trainer_config))
     checkpointing = ActivationCheckpointing(loaded.model, loaded.most_tokens)
     objective = losses.Objective(loaded.model.train(), loss, checkpointing)
-    module = SftModule(objective, spec.sft, trainer_config, len(data.steps), loaded.fill)
+    reducing = replace(trainer_config, gradient_reduction=loaded.reduction)
+    module = SftModule(objective, spec.sft, reducing, len(data.steps), loaded.fill)
 
     metrics = StepMetrics(progress, Shape.of(loaded.model), peak_flops(trainer_config))
     validation = Validation(metrics, data, trainer_config.validate_every, spec.sft.best)
