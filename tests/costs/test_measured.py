@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from micota import graph
-from micota.artifacts.store import MANIFEST, Store
+from micota.artifacts.manifest import MANIFEST
+from micota.artifacts.store import Store
 from micota.costs.context import Context
 from micota.costs.machine import machine_of
 from micota.costs.table import estimate

@@ -20,8 +20,9 @@ from graphlib import TopologicalSorter
 from rich.console import Console
 from rich.text import Text
 
+from micota.artifacts.manifest import Manifest
 from micota.artifacts.provenance import num_cores
-from micota.artifacts.store import Manifest, Store
+from micota.artifacts.store import Store
 from micota.config import Config, PipelineConfig, arguments_for, command_line
 from micota.console import quieten
 from micota.errors import ChildError, StageError, failure, is_users
