@@ -7,18 +7,18 @@ an artifact at a time.
 
 from __future__ import annotations
 
+import json
 import logging
-import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from micota.artifacts.jsonl import DRAFT
+from micota.artifacts.jsonl import DRAFT, sync_folder, write_text
 from micota.artifacts.locks import LOCK, building
 from micota.artifacts.manifest import LOG, MANIFEST, Manifest, changes, damage, read_manifest, remedy, write_manifest
 from micota.artifacts.provenance import commit, hardware, versions
@@ -30,8 +30,7 @@ from micota.graph.node import SCHEMA_VERSION, AnyNode
 RUN = ".run"  # in an unfinished build: the id of the run that tracks it
 PARTIAL, DELETED = ".partial", ".forgotten"  # suffixes of the folders of unfinished and of deleted artifacts
 ENGINE = ".engine"  # in the folder of an artifact that is being made: the engine that began it
-# Folders in an unfinished build from which a killed one goes on. They are deleted when the manifest is written.
-CHECKPOINTS, BEST = RESUMED_FROM = "checkpoints", "best"
+DISCARDED = ".discarded"  # in an unfinished build: names of folders that are no part of the artifact
 
 
 @dataclass
@@ -96,7 +95,7 @@ class Store:
         """
         path, manifest = self.path(node), self.manifest(node)
         if manifest is None:
-            raise ArtifactError(f"{path} is missing; run the command that makes it, or micota pipeline")
+            raise ArtifactError(f"{path} is missing; run pipeline.py again, or the command that makes it")
         verify(path, manifest, self.sums)
         return path
 
@@ -161,7 +160,8 @@ class Store:
             return False
         try:
             manifest = read_manifest(partial)
-            is_complete = manifest.key == node.key and not list(changes(partial, manifest, self.sums.of, RESUMED_FROM))
+            others = discarded(partial)
+            is_complete = manifest.key == node.key and not any(changes(partial, manifest, self.sums.of, others))
         except ArtifactError:
             is_complete = False
         if is_complete:
@@ -173,11 +173,12 @@ class Store:
     def _rename(self, node: AnyNode) -> None:
         """Make a build with its manifest the artifact."""
         partial, final = self.partial(node), self.path(node)
-        for name in RESUMED_FROM:
+        for name in discarded(partial):
             shutil.rmtree(partial / name, ignore_errors=True)
+        (partial / DISCARDED).unlink(missing_ok=True)
         partial.rename(final)
         (final / LOCK).unlink(missing_ok=True)
-        _sync_folder(final.parent)
+        sync_folder(final.parent)
 
     def _describe(self, node: AnyNode, build: Build, seconds: float, **made_for: Any) -> None:
         """Write the manifest of a build, with the sums of its files."""
@@ -186,7 +187,7 @@ class Store:
         for draft in build.path.rglob("*" + DRAFT):
             draft.unlink()  # left by a killed run; it must not be listed among the files
         payload = sorted(path for path in build.path.rglob("*") if _is_payload(path))
-        payload = [path for path in payload if path.relative_to(build.path).parts[0] not in RESUMED_FROM]
+        payload = [path for path in payload if path.relative_to(build.path).parts[0] not in discarded(build.path)]
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             stage=node.stage,
@@ -226,6 +227,19 @@ class Store:
             if path.parent != self.path(node) and path.parent.name == f"{node.name}-{path.parent.name[-10:]}":
                 with suppress(ArtifactError):
                     yield read_manifest(path.parent)
+
+
+def discard(folder: Path, names: Iterable[str]) -> None:
+    """Let the folders of these names be no part of the artifact that is built in ``folder``. They are deleted when its
+    manifest is written: a build that is killed before that goes on from them."""
+    write_text(folder / DISCARDED, json.dumps(sorted(names)) + "\n")
+
+
+def discarded(folder: Path) -> list[str]:
+    """The names of the folders in a build that are no part of the artifact."""
+    file = folder / DISCARDED
+    names: list[str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    return names
 
 
 def verified_folder(path: Path) -> Path:
@@ -281,18 +295,9 @@ def _set_modes(folder: Path) -> None:
 
 
 def _is_payload(path: Path) -> bool:
-    return path.is_file() and path.name not in (LOCK, LOG, PROGRESS, ENGINE, RUN)
+    return path.is_file() and path.name not in (LOCK, LOG, PROGRESS, ENGINE, RUN, DISCARDED)
 
 
 def _identity(node: AnyNode) -> dict[str, Any]:
     """Return name and key of an input; for a source model (not made by a stage) also its spec."""
     return {"name": node.name, "key": node.key} | (asdict(node.spec) if node.is_source else {})
-
-
-def _sync_folder(path: Path) -> None:
-    """Make a rename in ``path`` durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from micota.analysis.lengths import Lengths, lengths, responses
 from micota.artifacts.jsonl import read_jsonl
-from micota.artifacts.manifest import Manifest
+from micota.artifacts.manifest import Manifest, read_manifest
 from micota.artifacts.scores import read_scores
 from micota.artifacts.store import Store
-from micota.errors import ArtifactError
 from micota.graph.node import AnyNode
 from micota.records import COMPLETIONS, POINTS, TOKEN_SHIFTS, Completion, MergePoint, TokenShift
 from micota.report.rows import Graded
@@ -21,11 +20,7 @@ def manifest_of(store: Store, node: AnyNode) -> Manifest:
     Raises:
         ArtifactError: it is missing or damaged.
     """
-    manifest = store.manifest(node)
-    if manifest is None:
-        raise ArtifactError(f"{store.path(node)} is missing; run pipeline.py again")
-    store.verified(node)
-    return manifest
+    return read_manifest(store.verified(node))
 
 
 def load(store: Store, nodes: Mapping[str, AnyNode]) -> Graded:

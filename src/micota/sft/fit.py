@@ -43,6 +43,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer, seed_everything
 from torch import distributed
 
+from micota.artifacts.store import discard
 from micota.config import Config, TrainerConfig
 from micota.errors import ConfigError
 from micota.export import export, export_streamed, rehearse, whole_weights
@@ -167,11 +168,8 @@ def fit(
     if distributed.is_initialized():
         trainer.strategy.barrier()
         distributed.destroy_process_group()
-    if writes:
-        if not trainer_config.keep_checkpoint:
-            checkpoints.remove()
-        if best:
-            best.remove()
+    if writes:  # a run that is killed before the manifest is written goes on from them
+        discard(folder, [BEST, *([] if trainer_config.keep_checkpoint else [CHECKPOINTS])])
     num_validation = sum(len(step) for step in data.validation_steps)
     return Fitted(
         steps=trainer.global_step,
