@@ -148,7 +148,7 @@ def test_a_run_that_ends_before_its_manifest_goes_on_from_its_checkpoint(
 ) -> None:
     config = prepared("student.sft.epochs=1", "trainer.checkpoint_every=4")
 
-    def killed(*_: Any) -> None:
+    def killed(*_: Any, **__: Any) -> None:
         raise RuntimeError("killed while it hashes")
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed while"):

@@ -196,7 +196,7 @@ def check_sums(checkpoint: Path, rank: int, num_ranks: int) -> None:
 
 def sum_of_rank(folder: Path, rank: int) -> None:
     """Write the sums of the shards that one rank has written; the first rank also those of all other files."""
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(SUMS.format(""))]
+    files = [path for path in folder.rglob("*") if path.is_file() and SUMS.format("") not in path.name]
     mine = [path for path in files if (int(found[1]) if (found := SHARD.match(path.name)) else 0) == rank]
     write_sums(folder / SUMS.format(f"rank{rank}"), mine)
 
