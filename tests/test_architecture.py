@@ -13,7 +13,8 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "micota"
 # Each layer may import from those above it in this list, and packages of one layer not from each other.
 LAYERS = [
-    {"errors", "records", "seeding", "machine"},
+    {"processes", "records", "seeding", "machine"},
+    {"errors"},
     {"config"},
     {"graph", "analysis", "console", "endpoint", "limits"},
     {"artifacts"},

@@ -91,7 +91,7 @@ def test_the_error_of_a_full_disk_names_a_remedy() -> None:
     (1, "error: of a library\nTraceback\nKeyError: no\n", ChildError, "error: of a library\nTraceback\nKeyError: no"),
     (-9, "", StageError, "train was killed by signal 9"),
     (137, "", StageError, "train was killed by signal 9"),
-    (-11, "Fatal Python error", ChildError, "train ended with exit code -11:\nFatal Python error"),
+    (-11, "Fatal Python error", ChildError, "train was ended by signal 11 (SIGSEGV):\nFatal Python error"),
 ])  # fmt: skip
 def test_the_exit_code_of_a_process_tells_user_errors_from_bugs(
     code: int, printed: str, kind: type[Exception], text: str

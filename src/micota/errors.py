@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import signal
 
+from micota.processes import signal_name
+
 USER_ERROR = 2  # the exit code of a process that ends with a user error
 ERROR = "error: "  # before the one line that a command prints for a user error
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -96,8 +98,9 @@ def failure(what: str, code: int, printed: str) -> Exception:
     if code == USER_ERROR and user_errors:  # a library may print such a line before a bug ends the process
         return StageError(f"{what} failed: {user_errors[-1]}")
     killed_by = -code if code < 0 else code - 128
-    if killed_by in (signal.SIGKILL, signal.SIGTERM):
-        return StageError(
-            f"{what} was killed by signal {killed_by}; is memory short? The same command goes on from here"
-        )
-    return ChildError("\n".join([f"{what} ended with exit code {code}:", *lines[-LINES_SHOWN:]]))
+    if killed_by == signal.SIGKILL:
+        return StageError(f"{what} was killed by signal 9; is memory short? The same command goes on from here")
+    if killed_by in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):
+        return StageError(f"{what} was ended by {signal_name(killed_by)}; the same command goes on from here")
+    how = f"was ended by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+    return ChildError("\n".join([f"{what} {how}:", *lines[-LINES_SHOWN:]]))

@@ -19,6 +19,7 @@ from micota.cli import app as commands
 from micota.cli.experiments import cases
 from micota.cli.pipeline import pipeline
 from micota.config import SCHEMAS, Call, Config, arguments_for
+from micota.config.method import CompareConfig
 from micota.errors import ConfigError
 from micota.graph import CaseConfig
 from micota.graph.node import AnyNode
@@ -136,6 +137,17 @@ def test_the_command_line_wins_and_chooses_among_points(composed: Composed) -> N
     assert {case.config.student.name for case in elsewhere} == {"qwen7b"}
     with pytest.raises(ConfigError, match="teacher=qwq32b: the experiment has no such point"):
         cases(composed("pipeline", *TWO_BY_TWO, "teacher=qwq32b"))
+
+
+@pytest.mark.parametrize(("axes", "recipes", "named"), [
+    ({"seed": [0, 1]}, ["strong"], "axes.seed sets seed=0"),
+    ({"student": [{"a": ["student=tiny", "seed=3"]}]}, ["strong"], "axes.student sets seed=3"),
+    ({}, ["strong", {"again": ["data=strong", "++seed=1"]}], "recipes sets ++seed=1"),
+    ({"artifacts": ["here", "there"]}, ["strong"], "axes.artifacts sets artifacts=here"),
+])  # fmt: skip
+def test_what_holds_for_a_whole_run_is_no_axis(axes: dict[str, Any], recipes: list[Any], named: str) -> None:
+    first, *_ = CompareConfig(axes=axes, recipes=recipes, measures=["scores"], merge_weights=[]).conflicts()
+    assert first.startswith(named + ", but ") and " is one for all cases; accepted: " in first
 
 
 def test_what_is_not_measured_is_not_made(composed: Composed) -> None:

@@ -20,6 +20,7 @@ from micota.data.sources import load_problems
 from micota.records import OUTCOMES
 from micota.report import answers, page
 from micota.report.collect import CaseReport, summarise
+from micota.report.frames import export_files
 from micota.report.page import pack, render_page
 from micota.report.table import headline, interval, mark, tally, verdict
 
@@ -215,6 +216,22 @@ def test_several_cases_share_a_page(finished: Finished, small_page: pytest.Monke
     ids = [tag["id"] for _, tag in reader.tags if "id" in tag]
     assert len(set(ids)) == len(ids)
     assert len(payload(html)["figures"]) == 4
+
+
+def test_an_axis_may_be_a_dotted_key(finished: Finished, small_page: pytest.MonkeyPatch) -> None:
+    store, case = finished
+    cases = [
+        replace(case, summary=replace(case.summary, labels={"student.sft.epochs": epochs, "merge.density": "0.2"}))
+        for epochs in ("1", "2")
+    ]
+    html = render_page("tiny", cases, store, seed=0, call=Call())
+    tags = Reader(html).tags
+    axes = [tag["data-axis"] for name, tag in tags if name == "select" and "data-axis" in tag]
+    assert axes == ["student.sft.epochs", "merge.density"]
+    assert re.findall(r"<option>(.*?)</option>", html.partition('id="chooser"')[2].partition("</form>")[0]) == [
+        "1", "2", "0.2",
+    ]  # fmt: skip
+    assert "student.sft.epochs" in export_files([case.summary for case in cases])["results.csv"]
 
 
 def test_what_was_not_measured_is_left_out(finished: Finished, small_page: pytest.MonkeyPatch) -> None:

@@ -477,6 +477,12 @@ def _is_point(item: Any) -> bool:
     return is_label and isinstance(overrides, list) and all("=" in str(override) for override in overrides)
 
 
+# Keys that hold for a whole run, so that no case has one of its own, with what to do instead.
+OF_A_RUN = {
+    "seed": "seed=0,1 on the command line with -m, after which the report has the seeds together",
+    "artifacts": "one folder for all cases",
+    "plan": "plan=true on the command line",
+}
 POINTS = "a list of different options or values, or of {label: [overrides]}"
 
 
@@ -532,6 +538,11 @@ class CompareConfig:
         labels = [point.label for point in self.points("data")]
         if self.baseline not in (*labels, "instruct"):
             yield f"baseline={self.baseline!r} is no recipe of this comparison; accepted: {', '.join(labels)}"
+        for axis in ("data", *self.axes):
+            for override in (override for point in self.points(axis) for override in point.overrides):
+                if (key := override.partition("=")[0].lstrip("+~")) in OF_A_RUN:
+                    where_set = "recipes" if axis == "data" else f"axes.{axis}"
+                    yield f"{where_set} sets {override}, but {key} is one for all cases; accepted: {OF_A_RUN[key]}"
 
     def points(self, axis: str) -> list[Point]:
         """The points of an axis, or the recipes (``axis="data"``)."""

@@ -51,7 +51,7 @@ class Workers:
         if not waiting:
             return
         wanted = min(self.num_workers, len(waiting))
-        self._workers += [_Worker(self.memory_bytes) for _ in range(wanted - len(self._workers))]
+        self._workers += [_Worker(self.memory_bytes, self.seconds) for _ in range(wanted - len(self._workers))]
         while waiting or any(worker.index is not None for worker in self._workers):
             for worker in self._workers:
                 if waiting and worker.is_idle:
@@ -77,21 +77,21 @@ class Workers:
                     done.append((worker.index, {"verdict": None, "reason": reason}))
                 elif not worker.is_ready:
                     raise RuntimeError(
-                        "a grading worker did not start; run: python -m micota.grading.worker 4294967296"
+                        "a grading worker did not start; run: python -m micota.grading.worker 4294967296 10"
                     )
                 worker.kill()
                 self.num_replaced += 1
-                self._workers[position] = _Worker(self.memory_bytes)
+                self._workers[position] = _Worker(self.memory_bytes, self.seconds)
         return done
 
 
 class _Worker:
     """One process and its current request."""
 
-    def __init__(self, memory_bytes: int) -> None:
+    def __init__(self, memory_bytes: int, seconds: float) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "micota.grading.worker", str(memory_bytes)],
+            [sys.executable, "-m", "micota.grading.worker", str(memory_bytes), str(seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

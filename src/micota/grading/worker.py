@@ -7,21 +7,29 @@ state of a process after a failed allocation is unknown.
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
+import signal
 import sys
 from typing import Any
 
 from micota.grading import symbolic
 from micota.grading.equality.compare import compare
 from micota.grading.gold import Gold, GoldError, Hints, gold_of
+from micota.processes import end_with_parent
 
 RECURSION_LIMIT = 2_000
+GRACE_S = 5.0  # in which the parent, which counts the time of the clock, ends a worker first
 
 
 def main() -> None:
-    """Serve until the pipe closes; ``argv[1]`` is the memory limit in bytes."""
-    limit = int(sys.argv[1])
+    """Serve until the pipe closes; ``argv[1]`` is the memory limit in bytes, ``argv[2]`` that of one answer in seconds.
+
+    It ends with its parent. Where the kernel does not see to that, the limit of CPU time does.
+    """
+    end_with_parent(signal.SIGKILL)
+    limit, seconds = int(sys.argv[1]), float(sys.argv[2])
     requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     silence = os.open(os.devnull, os.O_RDWR)
@@ -33,10 +41,18 @@ def main() -> None:
     sys.setrecursionlimit(RECURSION_LIMIT)
     print(json.dumps({"ready": True}), file=replies, flush=True)
     for line in requests:
+        _limit_cpu(seconds + GRACE_S)
         reply, is_healthy = answer(json.loads(line))
         print(json.dumps(reply), file=replies, flush=True)
         if not is_healthy:
             return
+
+
+def _limit_cpu(seconds: float) -> None:
+    """Let the kernel end this process after so many more seconds of CPU time."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft, hard = math.ceil(used.ru_utime + used.ru_stime + seconds), resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:

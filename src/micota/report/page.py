@@ -79,6 +79,10 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
             }
             for case, case_models, charts in zip(cases, models, charts_by_case, strict=True)
         ],
+        # Each value once, in the order of the cases. The name of an axis may have dots, which Jinja would follow.
+        axes={
+            axis: list(dict.fromkeys(case.summary.labels[axis] for case in cases)) for axis in cases[0].summary.labels
+        },
         overview={key: CASE_CAPTIONS[key] for key in overview},
         gap_differences=case_gap_differences([case.summary for case in cases]),
         method=METHOD,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -10,6 +9,7 @@ from typing import NoReturn
 
 from micota.config import Config
 from micota.errors import ConfigError
+from micota.processes import end_with_parent
 
 
 def outer_rank() -> int | None:
@@ -23,14 +23,7 @@ def outer_rank() -> int | None:
     return None
 
 
-PR_SET_PDEATHSIG = 1  # of prctl(2)
 STARTER = "MICOTA_STARTED_BY"
-
-
-def end_with_parent(signum: signal.Signals) -> None:
-    """Ask the kernel to send this process a signal when the one that started it has ended, even by ``kill -9``."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signum)
 
 
 def started_by_this_process() -> dict[str, str]:

@@ -30,7 +30,8 @@ from micota.config import Config
 from micota.console import quieten
 from micota.errors import ERROR, LINES_SHOWN, USER_ERROR, ChildError, StageError, failure, is_users, text_of
 from micota.graph.node import AnyNode
-from micota.runtime.distributed import end_with_parent, stop
+from micota.processes import end_with_parent
+from micota.runtime.distributed import stop
 from micota.runtime.full_memory import explained, full_memory, ways
 from micota.runtime.work import Work
 from micota.sft.callbacks import StoppedError, stop_signals

@@ -6,16 +6,18 @@ import importlib
 import itertools
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from graphlib import TopologicalSorter
+from multiprocessing.process import BaseProcess
 
 from rich.console import Console
 from rich.text import Text
@@ -25,7 +27,7 @@ from micota.artifacts.provenance import num_cores
 from micota.artifacts.store import Store
 from micota.config import Config, PipelineConfig, arguments_for, command_line
 from micota.console import quieten
-from micota.errors import ChildError, StageError, failure, is_users
+from micota.errors import ChildError, failure, is_users
 from micota.graph.stage import stage_modules, stage_of
 from micota.runtime.distributed import started_by_this_process
 from micota.runtime.execute import perform
@@ -35,6 +37,7 @@ from micota.runtime.plan import Task
 from micota.runtime.streaming import streaming
 
 MAX_WORKERS = 4
+JOIN_S = 10.0  # for a worker of a broken pool, which has ended or is about to
 Runner = Callable[[Task], list[Manifest]]
 
 
@@ -125,9 +128,19 @@ def _in_worker(config: Config, task: Task) -> list[Manifest]:
 
 def _in_pool(pool: ProcessPoolExecutor, config: Config, task: Task) -> list[Manifest]:
     try:
-        return pool.submit(_in_worker, config, task).result()
+        future = pool.submit(_in_worker, config, task)
+        workers = list((pool._processes or {}).values())  # a broken pool forgets them
+        return future.result()
     except BrokenProcessPool as error:
-        raise StageError(f"a worker died while it ran {task.id}; was it killed, or is memory short?") from error
+        raise failure(f"the worker that ran {task.id}", _first_code(workers), "") from error
+
+
+def _first_code(workers: Sequence[BaseProcess]) -> int:
+    """The exit code of the worker that broke its pool, which then ends the others by SIGTERM; negative: a signal."""
+    for worker in workers:
+        worker.join(JOIN_S)
+    codes = [worker.exitcode for worker in workers if worker.exitcode]
+    return next((code for code in codes if code != -signal.SIGTERM), -signal.SIGTERM)
 
 
 def _in_process(

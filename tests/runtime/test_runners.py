@@ -1,0 +1,35 @@
+"""Workers of a pipeline that end before their task does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import pytest
+
+from micota.errors import StageError
+from micota.runtime import runners
+from micota.runtime.plan import Task
+
+
+def ends_itself(signum: signal.Signals, task: Task) -> Any:
+    os.kill(os.getpid(), signum)
+    signal.pause()
+
+
+@pytest.mark.parametrize(("signum", "text"), [
+    (signal.SIGKILL, "the worker that ran train data=micota was killed by signal 9; is memory short?"),
+    (signal.SIGTERM, r"the worker that ran train data=micota was ended by signal 15 \(SIGTERM\); the same command"),
+])  # fmt: skip
+def test_the_signal_that_ended_a_worker_is_named(
+    monkeypatch: pytest.MonkeyPatch, signum: signal.Signals, text: str
+) -> None:
+    monkeypatch.setattr(runners, "_in_worker", ends_itself)
+    config: Any = signum
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(2, mp_context=context) as pool, pytest.raises(StageError, match=text):
+        pool.submit(os.getpid).result()
+        runners._in_pool(pool, config, Task("train", {"data": "micota"}))
