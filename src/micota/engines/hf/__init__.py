@@ -14,67 +14,18 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch.nn.functional import pad
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicCache
 
 from micota.config import EngineConfig, SamplingConfig
 from micota.engines.base import Output, Request, context_tokens
+from micota.engines.hf.caches import GrowingLayer as GrowingLayer
+from micota.engines.hf.caches import aligned, can_join, join_rows, new_cache, select_rows
 from micota.pretrained import load_model, load_tokenizer
 
 COMPACT_BELOW = 0.75  # drop finished rows once fewer than this share of the rows still run and no request waits
 REFILL_AT = 8  # refill free slots once an eighth of the batch is free: a prompt costs more than a token
+FAILED = -1  # the id of no token
 ROUNDS = 8  # batches of requests per window; a killed run repeats at most one window
-CACHE_STEP = 64  # the fewest tokens by which the cache grows
-
-
-class GrowingLayer(DynamicLayer):
-    """A cache layer that writes into a buffer with spare capacity; the plain one copies the cache at every token."""
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        super().lazy_initialization(key_states, value_states)
-        self.keys = key_states[:, :, :0]
-        self.values = value_states[:, :, :0]
-        self._buffers = (self.keys, self.values)
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        start = self.keys.shape[-2]
-        end = start + key_states.shape[-2]
-        if end > self._buffers[0].shape[-2]:
-            self._buffers = (self._grown(self.keys, end), self._grown(self.values, end))
-        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:, :, start:end] = states
-        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
-        return self.keys, self.values
-
-    @staticmethod
-    def _grown(old: torch.Tensor, length: int) -> torch.Tensor:
-        rows, heads, used, width = old.shape
-        # By half: growth in equal steps leaves many freed blocks, none of which fits the next cache on a GPU.
-        buffer = old.new_empty(rows, heads, length + max(CACHE_STEP, length // 2), width)
-        buffer[:, :, :used] = old
-        return buffer
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        super().batch_select_indices(indices)
-        self._buffers = (self.keys, self.values)
-
-    def join(self, newcomers: GrowingLayer, keep: torch.Tensor, length: int) -> None:
-        """Keep some rows and the last ``length`` tokens of their cache, and add other rows below."""
-        self.keys = torch.cat([_aligned(self.keys[keep], length, -2), _aligned(newcomers.keys, length, -2)])
-        self.values = torch.cat([_aligned(self.values[keep], length, -2), _aligned(newcomers.values, length, -2)])
-        self._buffers = (self.keys, self.values)
-
-
-def _aligned(tensor: torch.Tensor, length: int, dim: int) -> torch.Tensor:
-    """The last ``length`` entries along ``dim`` (counted from the end), padded with zeros in front."""
-    short = length - tensor.shape[dim]
-    if short <= 0:
-        return tensor.narrow(dim, -short, length)
-    return pad(tensor, [0, 0] * (-dim - 1) + [short, 0])
 
 
 class Batch:
@@ -89,7 +40,7 @@ class Batch:
 
     def select(self, keep: torch.Tensor) -> None:
         """Drop all other rows."""
-        self.cache.batch_select_indices(keep)
+        select_rows(self.cache, keep)
         for name in ("rows", "ids", "mask", "positions", "running"):
             setattr(self, name, getattr(self, name)[keep])
 
@@ -97,9 +48,8 @@ class Batch:
         """Replace finished rows by newcomers, and drop cache entries that no row reads any more."""
         keep = self.running.nonzero()[:, 0]
         length = max(int(self.mask[keep].sum(1).max()), newcomers.mask.shape[1])
-        for layer, other in zip(self.cache.layers, newcomers.cache.layers, strict=True):
-            layer.join(other, keep, length)
-        self.mask = torch.cat([_aligned(self.mask[keep], length, -1), _aligned(newcomers.mask, length, -1)])
+        join_rows(self.cache, newcomers.cache, keep, length)
+        self.mask = torch.cat([aligned(self.mask[keep], length, -1), aligned(newcomers.mask, length, -1)])
         for name in ("rows", "ids", "positions", "running"):
             setattr(self, name, torch.cat([getattr(self, name)[keep], getattr(newcomers, name)]))
 
@@ -139,9 +89,12 @@ class HFEngine:
 
     @cached_property
     def _forbidden(self) -> torch.Tensor:
-        """Mask of ids that are never sampled: padding, and rows of a padded embedding that belong to no token."""
+        """Mask of ids that are never sampled: padding, and rows of a padded embedding that belong to no token. Some
+        tokenizers have holes, and so tokens whose id is above their number, as the end token of Phi-4-mini."""
         width = self.model.get_output_embeddings().weight.shape[0]
         unused = torch.arange(width) >= len(self.tokenizer)
+        known = {*self.tokenizer.get_vocab().values(), *self.eos_ids}
+        unused[[index for index in known if index < width]] = False
         if self.tokenizer.pad_token_id is not None and self.tokenizer.pad_token_id not in self.eos_ids:
             unused[self.tokenizer.pad_token_id] = True
         return unused.to(self.model.device)
@@ -165,8 +118,7 @@ class HFEngine:
         if all(request.done for request in requests):
             return
         ordered = sorted(requests, key=lambda request: -len(request.prompt_ids))
-        can_join = all(type(layer) is GrowingLayer for layer in self._new_cache().layers)
-        size = self.batch_size * (ROUNDS if can_join else 1)
+        size = self.batch_size * (ROUNDS if can_join(new_cache(self.model.config)) else 1)
         for start in range(0, len(ordered), size):
             window = ordered[start : start + size]
             if not all(request.done for request in window):
@@ -175,12 +127,6 @@ class HFEngine:
     def close(self) -> None:
         """See the protocol."""
         self.__dict__.pop("model", None)
-
-    def _new_cache(self) -> DynamicCache:
-        """A cache whose plain layers grow in place. Layers of other kinds (sliding windows) cannot join rows."""
-        cache = DynamicCache(config=self.model.config)
-        cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-        return cache
 
     def _forward(self, batch: Batch) -> torch.Tensor:
         """Logits (rows x vocabulary) after the ids of a batch; advances its mask and positions."""
@@ -196,16 +142,18 @@ class HFEngine:
         return logits
 
     def _choose(self, logits: torch.Tensor, sampling: SamplingConfig, uniform: torch.Tensor) -> torch.Tensor:
-        """Next token ids (rows) from logits (rows x vocabulary)."""
+        """Next token ids (rows) from logits (rows x vocabulary); ``FAILED`` where they are no numbers or infinite."""
         logits = logits.float().masked_fill(self._forbidden, -torch.inf)
         if sampling.temperature == 0:
-            return logits.argmax(dim=-1)
+            highest, ids = logits.max(dim=-1)
+            return ids.where(highest.isfinite(), FAILED)
         weights, order = (logits / sampling.temperature).softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
         cumulative = weights.cumsum(dim=-1)
-        kept = (cumulative - weights < sampling.top_p).sum(dim=-1, keepdim=True)  # the smallest set with mass >= top_p
+        # The smallest set with mass >= top_p; of NaN, none is below.
+        kept = (cumulative - weights < sampling.top_p).sum(dim=-1, keepdim=True).clamp(min=1)
         mass = cumulative.gather(1, kept - 1)
         chosen = torch.searchsorted(cumulative, uniform[:, None] * mass, right=True).minimum(kept - 1)
-        return order.gather(1, chosen)[:, 0]
+        return order.gather(1, chosen)[:, 0].where(weights[:, 0].isfinite(), FAILED)  # NaN is sorted to the front
 
 
 class Window:
@@ -247,7 +195,7 @@ class Window:
         for index in indices:
             self.began[index] = time.perf_counter()
         ids, mask = self._left_padded([self.requests[index].prompt_ids for index in indices])
-        cache = self.engine._new_cache()
+        cache = new_cache(self.engine.model.config)
         logits = self.engine.model(
             input_ids=ids,
             attention_mask=mask,
@@ -275,13 +223,15 @@ class Window:
         rows = batch.rows
         steps = self.lengths[rows].clamp(max=self.sampling.max_tokens - 1)
         ids = self.engine._choose(logits, self.sampling, self.uniforms[rows, steps % self.uniforms.shape[1]])
+        failed = batch.running & (ids == FAILED)
         self.generated[rows, steps] = torch.where(batch.running, ids, self.generated[rows, steps])
+        batch.running = batch.running & ~failed
         self.lengths[rows] += batch.running
-        batch.ids = ids[:, None]
+        batch.ids = ids.clamp(min=0)[:, None]
         stopped = batch.running & torch.isin(ids, self.eos)
         full = batch.running & ~stopped & (self.lengths[rows] == self.sampling.max_tokens)
         batch.running = batch.running & ~stopped & ~full
-        for reason, which in (("stop", stopped), ("length", full)):
+        for reason, which in (("stop", stopped), ("length", full), ("error", failed)):
             yield from self._outputs(rows[which].tolist(), reason)
 
     def _outputs(self, indices: Sequence[int], reason: str) -> Iterator[Output]:
@@ -297,6 +247,9 @@ class Window:
                 finish_reason=reason,
                 num_tokens=length,
                 seconds=round(time.perf_counter() - self.began[index], 4),
+                error=f"no number after token {length}: the model's logits are NaN or infinite"
+                if reason == "error"
+                else None,
             )
 
 
