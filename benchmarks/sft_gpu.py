@@ -118,7 +118,9 @@ def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
     result = summary(shape, trainer, [tokens[i] for i in counted], times[-1] - times[first])
     kinds = {"attention": kernel, "loss": objective.function.__name__, "checkpointing": ", ".join(most)}
     estimate = sum(memory_bytes(shape, trainer, longest, most).values())
-    return result | kinds | {"steps": len(data.steps), "estimated_bytes": estimate, "profile": profile.shares()}
+    settings = f"{options.precision}, {options.optimizer}"
+    sizes = {"steps": len(data.steps), "estimated_bytes": estimate, "settings": settings}
+    return result | kinds | sizes | {"profile": profile.shares()}
 
 
 def run_trl(options: argparse.Namespace, size: str) -> dict[str, Any]:

@@ -1,14 +1,15 @@
-"""Training with ``trainer=gpu``, on a stand-in for one GPU."""
+"""Training with ``trainer=gpu``, on a stand-in for one GPU and, with ``pytest -m gpu``, on a GPU."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from stand_in_gpu import Kernels, install
 from torch import distributed
 from training import Prepared, assert_same, fitted
@@ -22,16 +23,23 @@ Elsewhere = Callable[[Config, str], Config]
 FEW = ["student.sft.epochs=1", "trainer.checkpoint_every=100"]
 
 
-@pytest.fixture
-def stand_in_gpu(monkeypatch: pytest.MonkeyPatch) -> Kernels:
-    return install(monkeypatch)
+@pytest.fixture(params=["stand_in", pytest.param("cuda", marks=pytest.mark.gpu)])
+def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernels | None]:
+    """The kernels of the stand-in, or None on a GPU, where the same run twice gives the same bits."""
+    if request.param == "stand_in":
+        yield install(monkeypatch)
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield None
+    torch.use_deterministic_algorithms(before)
 
 
 def on_gpu(config: Config, **settings: object) -> Config:
     return replace(config, trainer=replace(config.trainer, accelerator="gpu", **settings))  # type: ignore[arg-type]
 
 
-def test_one_gpu_in_float32_equals_a_cpu(prepared: Prepared, elsewhere: Elsewhere, stand_in_gpu: Kernels) -> None:
+def test_one_gpu_in_float32_equals_a_cpu(prepared: Prepared, elsewhere: Elsewhere, gpu: Kernels | None) -> None:
     config = prepared(*FEW, "student.sft.validation_fraction=0.1")
     (alone, first), (sharded, second) = fitted(config), fitted(on_gpu(elsewhere(config, "gpu")))
     assert second.losses == pytest.approx(first.losses, abs=1e-4)
@@ -45,7 +53,7 @@ def test_one_gpu_in_float32_equals_a_cpu(prepared: Prepared, elsewhere: Elsewher
 @pytest.mark.parametrize("change", [{}, {"cpu_offload": True}, {"evaluate_every": 8}])
 def test_one_gpu_trains_in_bfloat16(
     prepared: Prepared,
-    stand_in_gpu: Kernels,
+    gpu: Kernels | None,
     elsewhere: Elsewhere,
     change: dict[str, object],
 ) -> None:
@@ -55,12 +63,13 @@ def test_one_gpu_trains_in_bfloat16(
         fitted(config),
         fitted(on_gpu(elsewhere(config, "gpu"), precision="bf16-mixed", **change)),
     )
-    assert {name for name, _ in stand_in_gpu.calls} == {"varlen"}
+    if gpu is not None:
+        assert {name for name, _ in gpu.calls} == {"varlen"}
     assert second.losses == pytest.approx(first.losses, rel=2e-2)
     assert_same(sharded, alone, tolerance=2e-3)
 
 
-def test_adapters_on_one_gpu(prepared: Prepared, stand_in_gpu: Kernels) -> None:
+def test_adapters_on_one_gpu(prepared: Prepared, gpu: Kernels | None) -> None:
     config = on_gpu(prepared(*FEW), precision="bf16-true")
     assert config.student.sft is not None
     config.student.sft = replace(config.student.sft, lora=LoraConfig(r=4, alpha=8), learning_rate=1e-2)
@@ -71,7 +80,7 @@ def test_adapters_on_one_gpu(prepared: Prepared, stand_in_gpu: Kernels) -> None:
 def test_it_goes_on_from_its_shards(
     prepared: Prepared,
     elsewhere: Elsewhere,
-    stand_in_gpu: Kernels,
+    gpu: Kernels | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = on_gpu(prepared("student.sft.epochs=1"), precision="bf16-mixed")
