@@ -57,6 +57,7 @@ PLACES = [
      *(f"{recipe}.model={MODEL}" for recipe in ("data", "ta_data"))],
     ["merge=della", "merge.target_length_ratio=0.5", "data=micota"],
     ["engine=chat", "engine.chat.url=http://a/v1"],
+    ["merge=mergekit", "+merge.config.models=[{model: before}, {model: after}, {model: a/b}]"],
     ["merge=breadcrumbs", "data=strong", "data.path=a/b", "ta_data.path=a/b"],
     ["data=mix_long", "data.parts.short.path=a/b", "data@ta_data=mix_long", "ta_data.parts.short.path=a/b"],
     ["data=strong", "evaluation.sampling.temperature=1", "+evaluation.num_samples_of.gsm8k=2"],
@@ -78,11 +79,12 @@ WITH = {
     "warmup_steps": {"warmup_steps": 3, "warmup_ratio": 0.0},
     "budget_gpu_hours": {"budget_gpu_hours": 3.0, "plan": True},
 }
-# A TA is tuned here: none is released. Recipes that are made alike have data.
-NOWHERE = ("ta_data.released.", "compared.NAME.released.")
+# A TA is tuned here: none is released. Recipes that are made alike have data. Paths in merge.config have no training.
+NOWHERE = ("ta_data.released.", "compared.NAME.released.", "merge.others.NAME.sft.", "merge.others.NAME.thinking.")
 VALUES: dict[str, list[Any]] = {  # where a type does not say what else is accepted
     "accelerator": ["cpu", "gpu"],
     "additional_parameters": [{"constraint": "a100"}],
+    "config": [{"merge_method": "karcher"}],
     "axes": [{"student": ["tiny"]}],
     "recipes": [["strong"]],
     "measures": [["bpc"]],
@@ -141,7 +143,9 @@ def owners(node: Any, names: list[str]) -> Iterator[Any]:
 def keys_of(config: Config) -> set[tuple[str, str]]:
     """The keys of all nodes that can be made of a config."""
     targets = [node for role in ROLES for node in graph.scores(config, role).values()]
-    targets += [graph.merge_sweep(config), graph.data(config, config.ta_data, matched=False)]
+    targets.append(graph.data(config, config.ta_data, matched=False))
+    if config.merge.method != "mergekit":  # which does not merge in memory
+        targets.append(graph.merge_sweep(config))
     targets += [node for node in [graph.bpc(config)] if node is not None]
     if config.evaluation.sampling.temperature == 0:
         targets += graph.rank_shifts(config).values()

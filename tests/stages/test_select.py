@@ -11,8 +11,7 @@ from rich.console import Console
 
 from micota import graph
 from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
-from micota.artifacts.manifest import Manifest
-from micota.artifacts.store import Store
+from micota.artifacts.store import Manifest, Store
 from micota.config import (
     EvaluationConfig,
     ModelConfig,

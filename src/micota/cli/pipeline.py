@@ -7,8 +7,7 @@ from functools import partial
 from rich.console import Console
 from rich.text import Text
 
-from micota.artifacts.manifest import LOG
-from micota.artifacts.store import Store
+from micota.artifacts.store import LOG, Store
 from micota.cli.experiments import cases
 from micota.cli.report import report
 from micota.config import PipelineConfig

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -24,6 +26,7 @@ from micota.config.fields import (
 )
 from micota.config.filters import FILTERS, Filter
 from micota.config.merge_methods import MERGE_METHODS, MergeMethod
+from micota.config.mergekit import MERGEKIT, NAMES, faults, models_in
 from micota.config.models import ModelConfig, OtherModelConfig, ReleasedConfig, is_model_path
 from micota.config.problems import OtherProblemsConfig
 from micota.config.rows import RowsConfig
@@ -310,7 +313,11 @@ class MergeConfig:
     SFT, and with ``instruct`` both are merged into ``base``.
     """
 
-    method: str = one_of(MERGE_METHODS, about="How models are merged.", results=True)
+    method: str = one_of(
+        ChainMap({MERGEKIT: None}, MERGE_METHODS),  # type: ignore[arg-type]  # it is only read
+        about="How models are merged; mergekit: as merge.config describes.",
+        results=True,
+    )
     density: Any = by_tensor(
         SMALLEST,
         1.0,
@@ -390,17 +397,53 @@ class MergeConfig:
         results=True,
     )
 
+    config: dict[str, Any] = plain(
+        default_factory=dict,
+        about="With merge=mergekit, a configuration of mergekit. Its models are before, after and pretrained (the TA "
+        "before and after SFT, and merge.base), folders and hub ids; by default before and after. The other keys of "
+        "merge, except the models, do not count then.",
+        results=True,
+    )
+    others: dict[str, OtherModelConfig] = part(
+        default_factory=dict,
+        about="The folders and hub ids that merge.config names.",
+        internal=True,
+        unused=("sampling", "thinking", "sft"),
+    )
+
     def conflicts(self) -> Iterator[str]:
-        method = MERGE_METHODS[self.method]
-        if self.has_instruct and not method.has_base:
-            yield (
-                f"method={self.method} with a pre-trained base: it goes from one model to another; use base.path=null, "
-                "or tuned.path with base.path, the two models"
-            )
         if self.instruct.path is not None and self.base.path is None:
             yield (
                 f"instruct.path={self.instruct.path!r} without base.path: instruct and the tuned model are merged into "
                 "base; accepted: both paths, or base.path for the model in place of the TA before SFT"
+            )
+        yield from self._mergekit_conflicts() if self.method == MERGEKIT else self._native_conflicts()
+
+    def __post_init__(self) -> None:
+        if self.method != MERGEKIT:
+            return
+        with suppress(ValueError):  # conflicts() names what is wrong
+            for path, revision in models_in(self.config, self.has_instruct):
+                label = f"{path}@{revision}" if revision else path
+                if path not in NAMES and label not in self.others:
+                    self.others[label] = OtherModelConfig(path=path, revision=revision)
+
+    def _mergekit_conflicts(self) -> Iterator[str]:
+        yield from faults(self.config, self.has_instruct)
+        if self.target_length_ratio is not None:
+            yield (
+                f"target_length_ratio={self.target_length_ratio} with method=mergekit: calibration merges in memory, "
+                f"and mergekit does not; accepted: one of {', '.join(MERGE_METHODS)}"
+            )
+
+    def _native_conflicts(self) -> Iterator[str]:
+        method = MERGE_METHODS[self.method]
+        if self.config:
+            yield f"config={dict(self.config)} with method={self.method}, which does not read it; use merge=mergekit"
+        if self.has_instruct and not method.has_base:
+            yield (
+                f"method={self.method} with a pre-trained base: it goes from one model to another; use base.path=null, "
+                "or tuned.path with base.path, the two models"
             )
         if self.rescale not in method.rescalings:
             why = "keeps the largest, not at random" if method.pruning else "drops nothing"

@@ -137,7 +137,7 @@ def merge(context: Context, node: AnyNode) -> Estimate:
     shape = context.shape(node)
     if shape is None:
         return Estimate(problems=(UNKNOWN,), name=node.name)
-    written = 4 if node.spec.dtype == "float32" else 2
+    written = 4 if getattr(node.spec, "dtype", "auto") == "float32" else 2
     return _measured(context, node, Estimate(
         seconds=2 * shape.weights * MERGE_S, disk=shape.weights * written, work=1, weights=shape.weights
     ))  # fmt: skip

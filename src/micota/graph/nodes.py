@@ -9,6 +9,7 @@ from os.path import normpath
 from typing import Any
 
 from micota.config import MERGE_METHODS, Config, DataConfig, ModelConfig, PartConfig, SelectConfig
+from micota.config.mergekit import AFTER, MERGEKIT, NAMES, PRETRAINED, kept, models_in, reference, with_models
 from micota.config.method import MergeConfig
 from micota.config.models import name_of
 from micota.config.rows import RowsConfig
@@ -33,6 +34,7 @@ from micota.graph.specs import (
     FilteredSpec,
     LikelihoodSpec,
     MatchedSpec,
+    MergekitSpec,
     MergePointSpec,
     MergeSpec,
     MergeSweepSpec,
@@ -275,9 +277,11 @@ def generators_of(examples: Node[DataSpec]) -> set[str]:
     return {node.spec.path for child in generated for node in child.walk() if node.is_source}
 
 
-def merged(config: Config) -> Node[MergeSpec]:
+def merged(config: Config) -> Node[MergeSpec] | Node[MergekitSpec]:
     """The TA before and after SFT, merged; with a target length, calibration chooses the weight."""
     merge = config.merge
+    if merge.method == MERGEKIT:
+        return _merged_by_mergekit(config)
     inputs = _merge_inputs(config)
     if merge.target_length_ratio is None:
         spec = _merge_spec(config, merge.density, merge.weight)
@@ -294,8 +298,50 @@ def merged(config: Config) -> Node[MergeSpec]:
     )
 
 
+def _merged_by_mergekit(config: Config) -> Node[MergekitSpec]:
+    """The merge that ``merge.config`` describes. The model whose tokenizer it keeps is the input ``tuned``."""
+    merge, plain = config.merge, {key: value for key, value in config.merge.config.items() if value is not None}
+    named_models = models_in(plain, merge.has_instruct)
+    keeps = kept(plain, named_models)
+    labels = {
+        each: "tuned" if each == keeps else each[0] if each[0] in NAMES else f"model{number}"
+        for number, each in enumerate(named_models)
+    }
+    inputs = {label: _input_of(config, each) for each, label in sorted(labels.items(), key=lambda pair: pair[1])}
+    plain.pop("tokenizer_source", None)  # it chose ``tuned``
+    name = inputs["tuned"].name
+    return Node(
+        name=f"{name}.mergekit-{name_of(str(plain['merge_method']))}",
+        spec=MergekitSpec(config=with_models(plain, lambda value: labels[reference(value)]), seed=config.seed),
+        inputs=inputs,
+        command="merge",
+    )
+
+
+def _input_of(config: Config, named_model: tuple[str, str | None]) -> AnyNode:
+    """The node of a model that ``merge.config`` names."""
+    merge, (name, revision) = config.merge, named_model
+    if name not in NAMES:
+        return source(named(merge.others[f"{name}@{revision}" if revision else name]))
+    if name == AFTER:
+        return model(config, "ta_sft")
+    before = merge.instruct if merge.has_instruct else merge.base
+    other = merge.base if name == PRETRAINED else before
+    return source(config.ta if other.path is None else named(other))
+
+
 def merge_sweep(config: Config) -> Node[MergeSweepSpec]:
-    """The merged TA measured at the points of ``merge_sweep``; with a target length, at the points of a search."""
+    """The merged TA measured at the points of ``merge_sweep``; with a target length, at the points of a search.
+
+    Raises:
+        ConfigError: mergekit is to merge, which cannot merge in memory.
+    """
+    if config.merge.method == MERGEKIT:
+        raise ConfigError(
+            "merge.method=mergekit cannot be measured in a sweep, which merges in memory; accepted for sweep=true and "
+            f"compare.measures=[merge_sweep]: {', '.join(MERGE_METHODS)}; several configurations of mergekit: "
+            "-m merge.config.merge_method=linear,karcher"
+        )
     sweep, target = config.merge_sweep, config.merge.target_length_ratio
     method = MERGE_METHODS[config.merge.method]
     inputs = _merge_inputs(config)

@@ -205,6 +205,23 @@ class MergeSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MergekitSpec(Spec):
+    """A configuration of mergekit whose models are labels of inputs; ``seed`` is that of mergekit's random masks. The
+    tokenizer is that of the input ``tuned``."""
+
+    stage = "mergekit"
+    kind = "models"
+
+    config: dict[str, Any]
+    seed: int
+
+    @property
+    def method(self) -> str:
+        """The method of mergekit."""
+        return f"mergekit {self.config['merge_method']}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class MergeSweepSpec(Spec):
     """Merges measured in memory. Of ``merge``, density and weight are open (null) and the seed is the first of
     ``num_seeds``; the last three fields are of a calibration alone."""

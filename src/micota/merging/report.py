@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from micota.artifacts.jsonl import write_text
-from micota.graph import MergeSpec
+from micota.graph import MergekitSpec, MergeSpec
 from micota.merging.methods import Tally
 
 JSON = "merge.json"
@@ -19,12 +19,14 @@ TEXT = "merge.txt"
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.(.+)")
 
 
-def write_report(folder: Path, spec: MergeSpec, tallies: Mapping[str, Tally], sample: str) -> dict[str, float]:
-    """Write both reports; returns the figures of the whole model."""
+def write_report(
+    folder: Path, spec: MergeSpec | MergekitSpec, tallies: Mapping[str, Tally], sample: str, **more: Any
+) -> dict[str, float]:
+    """Write both reports, the one for programs with ``more``; returns the figures of the whole model."""
     groups = {"modules": _group(tallies, module_of), "layers": _group(tallies, layer_of)}
     total = summary(tallies.values())
     tensors = {name: summary([tally]) for name, tally in tallies.items()}
-    content = {"recipe": asdict(spec), "sample": sample, "model": total, **groups, "tensors": tensors}
+    content = {"recipe": asdict(spec), **more, "sample": sample, "model": total, **groups, "tensors": tensors}
     write_text(folder / JSON, json.dumps(content, indent=1) + "\n")
     lines = [f"sample: {sample!r}", "", _line("", HEADINGS)]
     for rows in ({"model": total}, *groups.values()):

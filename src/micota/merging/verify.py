@@ -22,10 +22,8 @@ Conversation = list[dict[str, str]]  # chat messages
 def verify(
     folder: Path, base: Model, tuned: Model, names: list[str], dtype: torch.dtype, conversation: Conversation
 ) -> str:
-    """Load a merged model by the transformers API and check it; returns the start of its answer to ``conversation``.
-
-    Shapes and dtypes of all tensors, ties, tokenizer, chat template and eos, and a few tokens of greedy generation with
-    finite logits. Layers are loaded one at a time, so that a model larger than memory can be checked.
+    """Check that a merged model has the tensors ``names`` of the base in ``dtype``, and all that :func:`check_model`
+    does.
 
     Raises:
         ConfigError: a check fails; the text names what differs.
@@ -34,6 +32,18 @@ def verify(
         expected = {name: (base.checkpoint.entries[name].shape, dtype) for name in names}
         actual = {name: (entry.shape, entry.dtype) for name, entry in merged.entries.items()}
     _same(folder, "tensors", actual, expected)
+    return check_model(folder, base, tuned, conversation)
+
+
+def check_model(folder: Path, base: Model, tuned: Model, conversation: Conversation) -> str:
+    """Load a merged model by the transformers API and check it; returns the start of its answer to ``conversation``.
+
+    All tensors that its config.json needs, ties, tokenizer, chat template and eos, and a few tokens of greedy
+    generation with finite logits. Layers are loaded one at a time, so that a model larger than memory can be checked.
+
+    Raises:
+        ConfigError: a check fails; the text names what differs.
+    """
     # transformers needs accelerate for a device map; peft requires it, so it is installed.
     model, loading = AutoModelForCausalLM.from_pretrained(
         folder, dtype="auto", device_map="auto", max_memory=LOADED, output_loading_info=True

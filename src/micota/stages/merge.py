@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from typing import Any
 
 from micota.artifacts.jsonl import read_jsonl
 from micota.data.chat_template import check_template
@@ -30,7 +31,7 @@ def merge(work: Work[MergeSpec]) -> None:
     base, *tuned = (model_location(work.store, inputs[label]) for label in merge_order(inputs))
     prepare = partial(template_of, inputs["tuned"])
     try:
-        work.build.metrics |= merge_models(spec, base, tuned, work.build.path, _conversation(work), prepare=prepare)
+        work.build.metrics |= merge_models(spec, base, tuned, work.build.path, conversation_for(work), prepare=prepare)
     except Exception as error:
         if is_users(error):  # a merge begins from the start each time: its files would only take space
             work.build.clear()
@@ -40,10 +41,10 @@ def merge(work: Work[MergeSpec]) -> None:
     )
 
 
-def _conversation(work: Work[MergeSpec]) -> list[dict[str, str]]:
+def conversation_for(work: Work[Any]) -> list[dict[str, str]]:
     """The messages for a sample completion of the merged TA: its first training problem, if the data still exist."""
     made_of = work.node.inputs["tuned"].inputs  # empty for a model that was not trained here
-    data = work.store.verified(made_of["data"]) / DATA if "data" in made_of else None
+    data = work.store.path(made_of["data"]) / DATA if "data" in made_of else None
     if data is None or not data.exists():
         text = _words(work.node.inputs["tuned"], *model_location(work.store, work.node.inputs["tuned"]))
         return [{"role": "user", "content": text}]

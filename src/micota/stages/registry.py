@@ -7,6 +7,7 @@ from typing import Any
 from micota.graph import (
     CompletionsSpec,
     LikelihoodSpec,
+    MergekitSpec,
     MergeSpec,
     MergeSweepSpec,
     RankShiftSpec,
@@ -73,7 +74,9 @@ def _describe_likelihood(node: Node[LikelihoodSpec], counts: Counts) -> str:
     return f"likelihood of the data{bits}"
 
 
-def _headline_merge(node: Node[MergeSpec], counts: Counts) -> str:
+def _headline_merge(node: AnyNode, counts: Counts) -> str:
+    if not counts["task_vector_norm"]:  # of one model, or of equal ones
+        return f"the merged task vector has the length {counts['merged_vector_norm']:.3g}"
     ratio = counts["merged_vector_norm"] / counts["task_vector_norm"]
     return f"the merged task vector is {ratio:.2f} times as long"
 
@@ -131,6 +134,17 @@ _add(
     label="merge",
     section="merge",
     describe=_describe_merge,
+    headline=_headline_merge,
+)
+_add(
+    name="mergekit",
+    specs=(MergekitSpec,),
+    run="micota.stages.mergekit:mergekit",
+    estimate="micota.costs.stages:merge",
+    check="micota.stages.mergekit:check",
+    label="merge",
+    section="merge",
+    describe=lambda node, counts: f"merged by {node.spec.method}",
     headline=_headline_merge,
 )
 _add(

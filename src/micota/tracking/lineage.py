@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from micota.graph.node import AnyNode, Node, SpecT
-from micota.graph.specs import DataSpec, MergeSpec, ScoresSpec, TrainSpec
+from micota.graph.specs import DataSpec, MergekitSpec, MergeSpec, ScoresSpec, TrainSpec
 from micota.graph.stage import stage_of
 
 MAX_TAG = 64  # characters; W&B refuses longer ones
@@ -45,7 +45,9 @@ def describe(nodes: Sequence[AnyNode]) -> dict[str, Any]:
     train, merge = nearest(made, TrainSpec), nearest(made, MergeSpec)
     if train is not None:
         config["sft"] = asdict(train.spec.sft)
-    if merge is not None:
+    if (by_mergekit := nearest(made, MergekitSpec)) is not None:
+        config["merge"] = {"method": by_mergekit.spec.method, "config": by_mergekit.spec.config}
+    elif merge is not None:
         config["merge"] = {name: getattr(merge.spec, name) for name in ("method", "density", "weight")}
     return config
 
