@@ -29,7 +29,7 @@ from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.activations import CHUNK_LOGITS
 from micota.sft.attention import implementation
 from micota.sft.loading import DTYPES
-from micota.sft.sharding import shard
+from micota.sft.sharding import reduce_gradients, shard
 
 
 class Counter(TorchDispatchMode):
@@ -94,7 +94,7 @@ def peak_bytes(
 
     Args:
         config: transformers' config of the model.
-        trainer: its precision and number of devices.
+        trainer: its precision, number of devices and reduction of gradients.
         kind: of activation checkpointing.
         adapt: adds adapters to the model.
     """
@@ -115,7 +115,8 @@ def peak_bytes(
             model.lm_head.weight = model.model.embed_tokens.weight
         weights = [weight for weight in objective.parameters() if weight.requires_grad]
         states = [torch.zeros_like(weight.to_local(), dtype=torch.float32) for weight in weights for _ in range(2)]
-        for _ in range(2):
+        for reduces in (trainer.gradient_reduction != "step", True):
+            reduce_gradients(objective, reduces)
             losses_of(objective, tokens).backward()
         assert len(states) == 2 * len(weights)
     return counter.peak

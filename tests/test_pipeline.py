@@ -23,7 +23,7 @@ from wandb_files import read_runs
 
 import micota
 from micota.api import load_results
-from micota.artifacts.store import read_manifest
+from micota.artifacts.manifest import read_manifest
 from micota.errors import ArtifactError
 from micota.records import SECONDS
 

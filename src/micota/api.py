@@ -214,7 +214,7 @@ def evaluate(settings: Settings = (), config_dir: str | Path | None = None) -> d
     execute(config, "evaluate", targets, Console(quiet=True))
     store = Store(config.artifacts)
     nodes = [node for node in targets if isinstance(node.spec, ScoresSpec)]
-    return {str(node.benchmark): summarise(read_scores(store.path(node))) for node in nodes}
+    return {str(node.benchmark): summarise(read_scores(store.verified(node))) for node in nodes}
 
 
 def grade(rows: Iterable[Mapping[str, Any]], *, grader: str = "typed", num_workers: int = 1) -> list[dict[str, Any]]:

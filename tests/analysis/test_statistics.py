@@ -133,6 +133,44 @@ def test_paired_interval_covers_the_truth_on_the_papers_suite() -> None:
     assert 0.93 <= covered / 500 <= 0.98
 
 
+@pytest.mark.parametrize("num_problems", [7, 1001, 3000])
+def test_the_sign_test_has_few_signs_in_memory_and_the_p_value_of_all_at_once(
+    monkeypatch: pytest.MonkeyPatch, num_problems: int
+) -> None:
+    generator, num_resamples = np.random.default_rng(5), 500
+    deltas = generator.choice([-1.0, -0.5, 0.5, 1.0], num_problems, p=[0.24, 0.24, 0.26, 0.26])
+    signs = np.random.default_rng(2).integers(0, 2, size=(num_resamples, num_problems), dtype=np.int8) * 2 - 1
+    extreme = np.abs(signs @ deltas) >= abs(deltas.sum()) - 1e-9
+    sizes: list[int] = []
+
+    class Counted:
+        def __init__(self, seed: int) -> None:
+            self._generator = np.random.Generator(np.random.PCG64(seed))
+
+        def integers(self, *limits: int, size: tuple[int, int], dtype: type[np.int8]) -> np.ndarray:
+            sizes.append(size[0] * size[1])
+            return self._generator.integers(*limits, size=size, dtype=dtype)
+
+    monkeypatch.setattr("micota.analysis.statistics.MAX_SIGNS", 20_000)
+    monkeypatch.setattr("micota.analysis.statistics.np.random.default_rng", Counted)
+    sides = suite(a=np.maximum(deltas, 0)), suite(a=np.maximum(-deltas, 0))
+    difference = paired_difference(*sides, seed=2, num_resamples=num_resamples)
+    assert difference.p_value == (1 + extreme.sum()) / (1 + num_resamples)
+    assert sum(sizes) == num_resamples * num_problems and max(sizes) <= 20_000
+
+
+def test_mcnemar_of_very_many_problems_is_that_of_the_normal_distribution() -> None:
+    count = 100_000  # no sum of binomials: their whole numbers would have 30,000 digits
+    first, second = (np.arange(count) % 2 == side for side in (0, 1))
+    first[1:1201:2] = True
+    second[1:1201:2] = False
+    tested = mcnemar(named(first), named(second))
+    difference, total = tested.num_better - tested.num_worse, tested.num_better + tested.num_worse
+    assert (tested.num_better, tested.num_worse) == (count // 2 + 600, count // 2 - 600)
+    # With the continuity correction the normal tail is exact to a few parts in 10^5 here.
+    assert tested.p_value == pytest.approx(math.erfc((difference - 1) / math.sqrt(2 * total)), rel=1e-3)
+
+
 def test_p_values_under_the_null_are_not_too_small() -> None:
     generator = np.random.default_rng(1)
     rejected = 0

@@ -12,7 +12,8 @@ import pytest
 
 from micota.artifacts.in_use import RUNNING, InUse, used
 from micota.artifacts.inventory import Inventory, Item, delete, points_of, take
-from micota.artifacts.store import MANIFEST, Store
+from micota.artifacts.manifest import MANIFEST
+from micota.artifacts.store import Store
 from micota.errors import ArtifactError, ConfigError
 from micota.graph.node import AnyNode, Node, Spec
 

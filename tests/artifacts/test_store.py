@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from micota.artifacts.jsonl import JsonlAppender, read_jsonl, write_jsonl, write_text
+from micota.artifacts.manifest import read_manifest
 from micota.artifacts.provenance import files_below, fingerprint
-from micota.artifacts.store import Store
+from micota.artifacts.store import Store, discard
 from micota.errors import ArtifactError, SourceError
 from micota.graph.node import SCHEMA_VERSION, AnyNode, Node, Spec
 from micota.records import Problem
@@ -117,6 +120,86 @@ def test_what_a_killed_run_was_writing_is_no_part_of_the_artifact(tmp_path: Path
     manifest = store.manifest(item)
     assert manifest is not None and set(manifest.files) == {"data.jsonl"}
     assert not list(folder.glob("*.tmp"))
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, moment: str, store: Store, item: AnyNode) -> None:
+    """A build that ends at a moment of its end: ``rename`` of the folder, or ``rmtree`` of what it does not need."""
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path if moment == "rename" else shutil, moment, killed)
+        with store.build(item, seed=0) as build:
+            assert build is not None
+            (build.path / "data.jsonl").write_text("payload")
+            (build.path / "checkpoints").mkdir()
+            (build.path / "checkpoints" / "step").write_text("state")
+            discard(build.path, ["checkpoints", "best"])
+
+
+@pytest.mark.parametrize("moment", ["rename", "rmtree"])
+def test_a_build_that_was_killed_after_its_manifest_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    store, item = Store(tmp_path), node()
+    killed_at(monkeypatch, moment, store, item)
+    assert not store.is_done(item) and (store.partial(item) / "manifest.json").exists()
+    with store.build(item, seed=0) as build:
+        assert build is None
+    assert sorted(path.name for path in store.verified(item).iterdir()) == ["data.jsonl", "log.txt", "manifest.json"]
+
+
+def test_a_manifest_that_does_not_fit_its_unfinished_build_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, item = Store(tmp_path), node()
+    killed_at(monkeypatch, "rename", store, item)
+    (store.partial(item) / "data.jsonl").write_text("PAYLOAD")
+    with store.build(item, seed=0) as build:
+        assert build is not None and not (build.path / "manifest.json").exists()
+        (build.path / "checkpoints").mkdir(exist_ok=True)
+    assert set(read_manifest(store.verified(item)).files) == {"data.jsonl"}
+
+
+def test_deleting_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, item = Store(tmp_path), node()
+    made(store, item)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "rmdir", killed)
+        store.forget(item)
+    made(store, item)
+    store.forget(item)
+    assert not list((tmp_path / "data").iterdir())
+
+
+def test_a_damaged_manifest_of_another_artifact_stops_nobody(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for value in (1, 2):
+        made(store, node(value))
+    (store.path(node(1)) / "manifest.json").write_text("{")
+    assert [manifest.key for manifest in store.siblings(node(3))] == [node(2).key]
+
+
+def test_a_folder_that_goes_away_while_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, item, real = Store(tmp_path), node(), Path.mkdir
+    gone: list[Path] = []
+
+    def mkdir(path: Path, *arguments: Any, **named: Any) -> None:
+        real(path, *arguments, **named)
+        if path == store.partial(item) and not gone:  # another run is refused, and removes its folder
+            gone.append(path)
+            path.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    made(store, item)
+    assert gone and store.verified(item)
 
 
 def test_two_builds_at_once(tmp_path: Path) -> None:

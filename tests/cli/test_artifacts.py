@@ -84,7 +84,7 @@ def test_the_tool_lists_finds_shows_and_cleans(store: Store, capsys: pytest.Capt
 
 
 MISTAKES = [
-    (["lst"], "'lst' is no action; did you mean 'list'.; accepted: list, path, show, clean"),
+    (["lst"], "'lst' is no action; did you mean 'list'.; accepted: list, path, show, verify, clean"),
     (["path"], "path takes one NAME, and 0 are given"),
     (["list", "mine"], "list takes no NAME, as 'mine'"),
     (["list", "--yes"], "--yes belongs to clean, not to list"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -73,12 +73,46 @@ def test_every_kind_of_command_makes_what_it_is_printed_for(composed: Composed, 
             assert node.folder in made_by(composed, node, TWO_BY_TWO), (node.name, node.choose)
 
 
-def test_recipes_are_what_composing_them_alone_gives(composed: Composed, two_by_two: list[CaseConfig]) -> None:
-    for recipe in two_by_two[0].recipes:
-        alone = composed("generate", *(f"{key}={value}" for key, value in recipe.chosen.items()), *TWO_BY_TWO)
+def test_cases_and_recipes_are_what_composing_them_alone_gives(
+    composed: Composed, two_by_two: list[CaseConfig]
+) -> None:
+    # Each recipe in one of the cases, in turn, and one case without a recipe.
+    tried = [case.recipes[index] for index, case in zip(range(6), two_by_two * 2, strict=False)]
+    for subject in [*tried, two_by_two[-1]]:
+        alone = composed("generate", *(f"{key}={value}" for key, value in subject.chosen.items()), *TWO_BY_TWO)
         for item in fields(Config):
             if item.name != "call":
-                assert getattr(recipe.config, item.name) == getattr(alone, item.name), (recipe.name, item.name)
+                assert getattr(subject.config, item.name) == getattr(alone, item.name), (subject, item.name)
+        assert subject.config.overrides[: len(subject.chosen)] == alone.overrides[: len(subject.chosen)]
+
+
+def test_the_configs_of_a_large_experiment_are_composed_once_for_each_point(
+    composed: Composed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    students = [f"s{index}" for index in range(10)]
+    recipes = ["instruct", "strong", "short", "long", "large", "small", "micota", "mix_long"]
+    axes = f"{{student: [{','.join(students)}], seed: [0,1,2,3,4]}}"
+    config = composed("pipeline", "experiment=tiny", f"+compare.axes={axes}", f"compare.recipes=[{','.join(recipes)}]")
+    made: list[str] = []
+
+    def compose(command: str, overrides: list[str]) -> Config:
+        made.append(overrides[0])
+        key, _, value = overrides[0].partition("=")
+        changed = {
+            "seed": lambda: int(value),
+            "student": lambda: replace(config.student, name=value),
+            "data": lambda: replace(config.data, name=value),
+        }[key]()
+        return replace(config, **{key: changed})
+
+    monkeypatch.setattr("hydra.compose", compose)
+    monkeypatch.setattr("micota.cli.experiments.prepare", lambda config, schema, call: replace(config, call=call))
+    every = cases(config)
+    assert len(every) == 50 and len(made) == len(set(made)) == 10 + 5 + len(recipes)
+    labels = {
+        (c.student.name, c.seed, c.data.name) for case in every for c in (recipe.config for recipe in case.recipes)
+    }
+    assert len(labels) == 10 * 5 * 8
 
 
 def test_cases_are_the_product_of_the_axes_and_share_what_they_can(two_by_two: list[CaseConfig]) -> None:

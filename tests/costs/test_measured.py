@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +12,8 @@ from typing import Any
 import pytest
 
 from micota import graph
-from micota.artifacts.store import MANIFEST, Store
+from micota.artifacts.manifest import MANIFEST, read_manifest, write_manifest
+from micota.artifacts.store import Store
 from micota.costs.context import Context
 from micota.costs.machine import machine_of
 from micota.costs.table import estimate
@@ -28,8 +28,7 @@ def finish(store: Store, node: AnyNode, seconds: float, tokens: float = 100.0, *
         assert build is not None
         build.counts |= {"requested": 1600, "resumed": 0}
         build.metrics |= {"num_tokens": tokens}
-    path = store.path(node) / MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": seconds} | changes))
+    write_manifest(store.path(node), replace(read_manifest(store.path(node)), seconds=seconds, **changes))
 
 
 def completions(config: Any) -> AnyNode:

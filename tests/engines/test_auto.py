@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from micota import graph
-from micota.artifacts.store import ENGINE, MANIFEST, Store
+from micota.artifacts.manifest import MANIFEST
+from micota.artifacts.store import ENGINE, Store
 from micota.config import EngineConfig
 from micota.engines import auto
 from micota.errors import StageError

@@ -10,7 +10,8 @@ import pytest
 from conftest import SMALL, case_of
 
 from micota import graph
-from micota.artifacts.store import Manifest, Store
+from micota.artifacts.manifest import Manifest
+from micota.artifacts.store import Store
 from micota.errors import ArtifactError
 from micota.graph.node import AnyNode
 from micota.runtime.execute import execute

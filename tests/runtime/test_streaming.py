@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from micota import graph
-from micota.artifacts.store import Manifest, Store
+from micota.artifacts.manifest import Manifest
+from micota.artifacts.store import Store
 from micota.console import PROGRESS, progress_bar
 from micota.runtime import streaming as module
 from micota.runtime.plan import Task, tasks_of

@@ -160,7 +160,7 @@ def test_a_killed_run_finds_the_best_of_its_last_checkpoint(tmp_path: Path) -> N
     undisturbed = Run(tmp_path / "undisturbed", settings).fit()
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         Run(tmp_path / "killed", settings, Killed()).fit()
-    assert [path.name for path in (tmp_path / "killed" / "checkpoints").iterdir()] == ["step=4.ckpt"]
+    assert [path.name for path in (tmp_path / "killed" / "checkpoints").glob("*.ckpt")] == ["step=4.ckpt"]
     resumed = Run(tmp_path / "killed", settings).fit()
     assert resumed.best.step == undisturbed.best.step
     assert_same(weights_of(resumed.module), weights_of(undisturbed.module))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from transformers.models.auto import AutoModelForCausalLM
 from micota.config import SftConfig, TrainerConfig
 from micota.errors import ConfigError
 from micota.sft.callbacks import StepMetrics, StopOnSignal, StoppedError, Validation
-from micota.sft.checkpoints import Checkpoints
+from micota.sft.checkpoints import Checkpoints, check_sums, sum_of_rank
 from micota.sft.data import SftDataModule
 from micota.sft.losses import Objective
 from micota.sft.memory import Shape
@@ -107,12 +107,50 @@ def test_a_signal_ends_training_after_its_step_with_a_checkpoint_that_goes_on(
         stopped.fit()
     assert caught.value.signum == signum
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
-    assert [path.name for path in (tmp_path / "stopped").iterdir()] == ["step=3.ckpt"]
+    names = sorted(path.name for path in (tmp_path / "stopped").iterdir())
+    assert names == ["step=3.ckpt", "step=3.ckpt.sums.json"]
     resumed = Training(tmp_path / "stopped")
     resumed.fit()
     assert [step for step, metrics in resumed.seen.rows if "train/loss" in metrics] == [4, 5, 6]
     for value, expected in zip(resumed.module.parameters(), whole.module.parameters(), strict=True):
         assert torch.equal(value, expected)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("damage", "message"), [
+    (flip, "is damaged: it is not what was written"),
+    (lambda path: path.write_bytes(path.read_bytes()[:-100]), "is damaged: it is not what was written"),
+    (lambda path: path.write_bytes(bytes(path.stat().st_size)), "is damaged: it is not what was written"),
+    (lambda path: path.with_name(path.name + ".sums.json").write_text("{"), "sums.json is damaged"),
+])  # fmt: skip
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
+    with pytest.raises(StoppedError):
+        Training(tmp_path, SendAt(signal.SIGTERM, 2)).fit()
+    damage(tmp_path / "step=3.ckpt")
+    with pytest.raises(ConfigError, match=f"step=3.ckpt.*{message}.*delete {tmp_path} and run again"):
+        Training(tmp_path).fit()
+
+
+def test_shards_have_the_sums_of_their_rank(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "step=1.ckpt"
+    checkpoint.mkdir()
+    for name in ("__0_0.distcp", "__1_0.distcp", "__1_1.distcp", ".metadata", "meta.pt"):
+        (checkpoint / name).write_text(name)
+    for rank in (0, 1):
+        sum_of_rank(checkpoint, rank)
+    check_sums(checkpoint, 0, 1)
+    flip(checkpoint / "__1_1.distcp")
+    check_sums(checkpoint, 0, 2)
+    with pytest.raises(ConfigError, match=r"__1_1.distcp is damaged"):
+        check_sums(checkpoint, 1, 2)
+    (checkpoint / ".metadata").unlink()
+    with pytest.raises(ConfigError, match="metadata is missing"):
+        check_sums(checkpoint, 0, 2)
 
 
 def test_checkpoints_keep_the_validation_loss(tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from transformers import AutoTokenizer
 
 from micota.config import SftConfig, TrainerConfig
@@ -43,6 +47,36 @@ def test_a_template_that_cannot_render_names_the_example(tmp_path: Path, templat
     with pytest.raises(ConfigError, match=rf"cannot render the messages of problem 'p1'.*{words}"):
         tokenise_once(tokenizer, [example()], "content", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [
+    flip, lambda path: path.write_bytes(path.read_bytes()[:-1]), lambda path: path.write_bytes(b""),
+    lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    lambda path: save_file({"ids": np.zeros(3, np.int32)}, path),
+])  # fmt: skip
+def test_damaged_tokens_are_made_again(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+    first = tokenise_once(tokenizer, [example()], "content", tmp_path)
+    [cached] = tmp_path.iterdir()
+    content = cached.read_bytes()
+    damage(cached)
+    assert list(tokenise_once(tokenizer, [example()], "content", tmp_path)) == list(first)
+    assert cached.read_bytes() == content
+
+
+def test_cached_tokens_have_the_mode_of_the_umask(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    before = os.umask(0o022)
+    request.addfinalizer(lambda: os.umask(before))
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+    tokenise_once(tokenizer, [example()], "content", tmp_path)
+    [cached] = tmp_path.iterdir()
+    assert cached.stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize("kind", [TypeError, ValueError])

@@ -14,7 +14,7 @@ from transformers.models.auto import AutoModelForCausalLM
 from micota.config import LoraConfig, SftConfig, ShapeConfig, TrainerConfig
 from micota.errors import ConfigError
 from micota.sft.losses import Objective
-from micota.sft.memory import KINDS, Shape, check_disk, check_memory, memory_bytes, most_tokens
+from micota.sft.memory import KINDS, Shape, check_disk, check_memory, gradient_reduction, memory_bytes, most_tokens
 from micota.sft.packing import Tokens, borders, collate
 
 SFT = SftConfig(learning_rate=1e-5, batch_size=32, epochs=2).settled()
@@ -93,6 +93,19 @@ def test_no_more_is_computed_again_than_memory_requires() -> None:
         for kind in ("full", "selective", "none")
     ]
     assert used == sorted(used)
+
+
+def test_gradients_are_summed_once_a_step_where_memory_allows() -> None:
+    shape, eight = qwen7b(), replace(GPU, devices=8)
+    assert gradient_reduction(shape, GPU, 16384, LIMITS, 139 * GIB) == "step", "one device holds whole gradients"
+    assert gradient_reduction(shape, eight, 16384, LIMITS, 40 * GIB) == "micro_batch"
+    assert gradient_reduction(shape, eight, 16384, LIMITS, 80 * GIB) == "step"
+    once = replace(eight, gradient_reduction="step")
+    assert gradient_reduction(shape, once, 16384, LIMITS, GIB) == "step"
+    with pytest.raises(ConfigError, match=r"would help: trainer\.gradient_reduction=micro_batch"):
+        check_memory(shape, SFT, once, 16384, LIMITS, capacity=40 * GIB)
+    difference = memory_bytes(shape, once, 16384)["gradients"] - memory_bytes(shape, eight, 16384)["gradients"]
+    assert difference == pytest.approx(4 * shape.trained * 7 / 8)
 
 
 @pytest.mark.parametrize("capacity", [140, 300, 600])
@@ -188,7 +201,7 @@ SIZES = {
 
 
 def counted_and_estimated(
-    size: str, kind: str, tokens: int, precision: str, devices: int, patch: pytest.MonkeyPatch
+    size: str, kind: str, tokens: int, precision: str, devices: int, patch: pytest.MonkeyPatch, reduction: str = "auto"
 ) -> tuple[int, int]:
     """The peak of a step by its operations, and the estimate without the context of CUDA, in bytes."""
     width, inner, layers, heads, shared, vocabulary, tied = SIZES[size]
@@ -196,20 +209,24 @@ def counted_and_estimated(
         hidden_size=width, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=heads,
         num_key_value_heads=shared, vocab_size=vocabulary, tie_word_embeddings=tied, max_position_embeddings=32768,
     )  # fmt: skip
-    trainer = replace(GPU, precision=precision, devices=devices, activation_checkpointing=kind, pack_length=tokens)
+    trainer = replace(
+        GPU, precision=precision, devices=devices, activation_checkpointing=kind, pack_length=tokens,
+        gradient_reduction=reduction,
+    )  # fmt: skip
     with torch.device("meta"):
         shape = Shape.of(AutoModelForCausalLM.from_config(config))
     parts = memory_bytes(shape, trainer, tokens, {kind: tokens})
     return peak_bytes(config, trainer, kind, tokens, patch), sum(parts.values()) - parts["process"]
 
 
-@pytest.mark.parametrize(("kind", "precision", "devices"), [
-    ("none", "bf16-mixed", 1), ("selective", "bf16-mixed", 8), ("full", "bf16-true", 1),
+@pytest.mark.parametrize(("kind", "precision", "devices", "reduction"), [
+    ("none", "bf16-mixed", 1, "step"), ("selective", "bf16-mixed", 8, "micro_batch"),
+    ("selective", "bf16-mixed", 8, "step"), ("full", "bf16-true", 1, "micro_batch"),
 ])  # fmt: skip
 def test_the_estimate_is_what_the_operations_need(
-    kind: str, precision: str, devices: int, monkeypatch: pytest.MonkeyPatch
+    kind: str, precision: str, devices: int, reduction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counted, estimated = counted_and_estimated("small", kind, 2048, precision, devices, monkeypatch)
+    counted, estimated = counted_and_estimated("small", kind, 2048, precision, devices, monkeypatch, reduction)
     assert estimated == pytest.approx(counted, rel=0.1)
 
 

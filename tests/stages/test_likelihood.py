@@ -12,7 +12,8 @@ from rich.console import Console
 
 from micota import graph
 from micota.artifacts.jsonl import read_jsonl, write_jsonl
-from micota.artifacts.store import Store, read_manifest
+from micota.artifacts.manifest import read_manifest
+from micota.artifacts.store import Store
 from micota.errors import SourceError
 from micota.graph.node import AnyNode
 from micota.records import BPC, Example, ExampleScore

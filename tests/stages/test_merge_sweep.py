@@ -15,7 +15,7 @@ from conftest import SMALL
 from fork_server import ROOT
 
 from micota.artifacts.jsonl import read_jsonl
-from micota.artifacts.store import read_manifest
+from micota.artifacts.manifest import read_manifest
 from micota.cli.app import main
 from micota.records import Completion, MergePoint
 from micota.stages import merge_sweep

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from micota import graph
 from micota.artifacts.jsonl import read_jsonl, write_jsonl
-from micota.artifacts.store import Store, read_manifest
+from micota.artifacts.manifest import read_manifest
+from micota.artifacts.store import Store
 from micota.data.sources import load_questions
 from micota.errors import ConfigError
 from micota.graph.node import AnyNode

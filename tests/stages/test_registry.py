@@ -16,7 +16,8 @@ from wandb_files import read_runs
 
 from micota import graph
 from micota.artifacts.jsonl import read_jsonl, write_jsonl
-from micota.artifacts.store import Store, read_manifest
+from micota.artifacts.manifest import read_manifest
+from micota.artifacts.store import Store
 from micota.config import Call, PipelineConfig
 from micota.errors import ConfigError
 from micota.graph import stage as registry

@@ -18,7 +18,8 @@ from rich.console import Console
 
 from micota import graph
 from micota.artifacts.jsonl import read_jsonl
-from micota.artifacts.store import Manifest, Store
+from micota.artifacts.manifest import Manifest
+from micota.artifacts.store import Store
 from micota.cli import app
 from micota.config import SCHEMAS, Call
 from micota.errors import ArtifactError, SourceError

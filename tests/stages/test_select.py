@@ -11,7 +11,8 @@ from rich.console import Console
 
 from micota import graph
 from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
-from micota.artifacts.store import Manifest, Store
+from micota.artifacts.manifest import Manifest
+from micota.artifacts.store import Store
 from micota.config import (
     EvaluationConfig,
     ModelConfig,

@@ -29,6 +29,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from micota import graph
 from micota.artifacts.jsonl import read_jsonl, write_jsonl
+from micota.artifacts.manifest import read_manifest, write_manifest
+from micota.artifacts.provenance import sha256
 from micota.artifacts.store import Store
 from micota.config import Config, LoraConfig
 from micota.data.sources import model_folder
@@ -58,6 +60,7 @@ def finish(config: Config) -> subprocess.CompletedProcess[str]:
 def test_two_processes_equal_one(prepared: Prepared, elsewhere: Callable[[Config, str], Config]) -> None:
     # Examples of 35 to 49 tokens are longer than a row, and compute again what others keep: ranks differ in it.
     options = ["student.sft.validation_fraction=0.1", "student.sft.batch_size=3", "trainer.pack_length=34"]
+    options += ["trainer.gradient_reduction=step"]  # of up to three micro-batches, some of them empty
     one, two = prepared(*options), elsewhere(prepared(*options, "trainer.devices=2"), "two")
     (alone, first), (sharded, second) = fitted(one), fitted(two)
     assert first.total == second.total == len(first.losses) == 24
@@ -138,6 +141,22 @@ def test_checkpoints_of_adapters_hold_them_alone_and_go_on(
     assert_same(model, undisturbed, tolerance)
     resumed = json.loads((model / "manifest.json").read_text())["metrics"]
     assert resumed["loss"] == pytest.approx(curve.losses[-1], abs=1e-6)
+
+
+def test_a_run_that_ends_before_its_manifest_goes_on_from_its_checkpoint(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepared("student.sft.epochs=1", "trainer.checkpoint_every=4")
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise RuntimeError("killed while it hashes")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed while"):
+        patch.setattr(Store, "_describe", killed)
+        fitted(config)
+    model, curve = fitted(config)
+    assert curve.total == 10 and len(curve.losses) == 2
+    assert not (model / "checkpoints").exists() and not list(model.glob(".*"))
 
 
 def test_on_sigterm_it_writes_a_checkpoint_first(
@@ -431,11 +450,10 @@ def test_tokens_of_which_none_fit_are_not_cached(prepared: Prepared) -> None:
 def change_rows(config: Config, change: Callable[[Example], Example]) -> None:
     """Rewrite the data artifact, as a user with another file would."""
     [path] = Path(config.artifacts).glob("data/*/data.jsonl")
-    count = write_jsonl(path, [change(row) for row in read_jsonl(path, Example)])
-    manifest = path.with_name("manifest.json")
-    content = json.loads(manifest.read_text())
-    content["files"]["data.jsonl"] = {"bytes": path.stat().st_size, "sha256": str(count)}
-    manifest.write_text(json.dumps(content))
+    write_jsonl(path, [change(row) for row in read_jsonl(path, Example)])
+    manifest = read_manifest(path.parent)
+    files = manifest.files | {"data.jsonl": {"bytes": path.stat().st_size, "sha256": sha256(path)}}
+    write_manifest(path.parent, replace(manifest, files=files))
 
 
 def test_an_example_without_supervised_tokens_is_refused(prepared: Prepared) -> None:

@@ -21,7 +21,8 @@ from wandb_files import OfflineRun, columns, read_runs
 from wandb_server import KEY, open_server
 
 from micota import graph
-from micota.artifacts.store import Store, read_manifest
+from micota.artifacts.manifest import read_manifest
+from micota.artifacts.store import Store
 from micota.cli import app as commands
 from micota.cli.evaluate import evaluate
 from micota.config import SCHEMAS, Call, TrackerConfig

@@ -7,7 +7,7 @@ evaluation would have other problems.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Any
@@ -25,6 +25,7 @@ from micota.analysis.intervals import (
 )
 
 Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
+MAX_SIGNS = 2**20  # of a sign-flip test in memory at once
 POWER = 0.8  # of a test for a difference to be detectable
 Suite = Mapping[str, Mapping[str, float]]  # benchmark -> problem id -> mean over samples, from 0 to 1
 
@@ -189,13 +190,28 @@ def paired_difference(first: Suite, second: Suite, seed: int = 0, num_resamples:
     flipped = np.zeros(num_resamples)
     for delta in deltas:
         nonzero = delta[delta != 0]  # a sign has no effect on 0, and most problems have the same result on both sides
-        signs = generator.integers(0, 2, size=(num_resamples, len(nonzero)), dtype=np.int8) * 2 - 1
-        flipped += signs @ nonzero / (len(delta) * len(deltas))
+        for block in _blocks(num_resamples, len(nonzero)):
+            flipped[block] += (
+                _signs(generator, len(flipped[block]), len(nonzero)) @ nonzero / (len(delta) * len(deltas))
+            )
     # p = (1 + #{|flipped| >= |mean|}) / (1 + num_resamples). Sums of the same numbers in another order differ by
     # rounding. The tolerance counts them as equal.
     p_value = (1 + int(np.sum(np.abs(flipped) >= abs(mean) - 1e-12))) / (1 + num_resamples)
     interval = agreeing(combined([paired_mean(delta) for delta in deltas]), p_value)
     return Difference(mean, interval.low, interval.high, p_value, error, deltas)
+
+
+def _blocks(num_rows: int, num_columns: int) -> Iterator[slice]:
+    """Yield slices of the rows of a matrix that has at most ``MAX_SIGNS`` elements in each (at least 4 rows)."""
+    # The generator makes signs four at a time: blocks of a multiple of 4 rows have those of the whole matrix.
+    rows = max(4, MAX_SIGNS // max(1, num_columns) // 4 * 4)
+    for start in range(0, num_rows, rows):
+        yield slice(start, start + rows)
+
+
+def _signs(generator: np.random.Generator, num_rows: int, num_columns: int) -> NDArray[np.int8]:
+    """Return random signs, 1 or -1, as [num_rows, num_columns]."""
+    return generator.integers(0, 2, size=(num_rows, num_columns), dtype=np.int8) * np.int8(2) - np.int8(1)
 
 
 def mcnemar(first: Mapping[str, float], second: Mapping[str, float]) -> Discordance:

@@ -70,7 +70,7 @@ def cleaning(root: Path) -> Iterator[None]:
     place = root / RUNNING
     with locked(place / LOCK, EXCLUSIVE):
         for file in place.glob("*.json"):
-            with open(file, encoding="utf-8") as handle:
+            with suppress(FileNotFoundError), open(file, encoding="utf-8") as handle:  # its command ends now
                 if not is_locked(handle.fileno()):
                     file.unlink()  # of a command that was killed
         yield

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from micota.artifacts.in_use import cleaning, used
 from micota.artifacts.locks import AT_ONCE, EXCLUSIVE, LOCK, is_locked, locked
-from micota.artifacts.store import DELETED, PARTIAL, Manifest, damage, read_manifest
+from micota.artifacts.manifest import Manifest, damage, read_manifest
+from micota.artifacts.store import DELETED, PARTIAL
 from micota.errors import ArtifactError
 from micota.graph.node import Spec
 

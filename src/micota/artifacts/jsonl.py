@@ -38,6 +38,15 @@ def write_text(path: Path, text: str) -> None:
     os.replace(draft, path)
 
 
+def sync_folder(path: Path) -> None:
+    """Make a rename in ``path`` durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
     """Write dataclass rows as JSONL, atomically and one at a time; returns the number of rows."""
     draft = path.with_name(path.name + DRAFT)

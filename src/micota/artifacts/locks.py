@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import platform
@@ -32,11 +33,15 @@ def building(folder: Path, wait: bool) -> Iterator[None]:
 
 
 def _opened(folder: Path, wait: bool) -> TextIO:
+    removed = 0
     while True:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
             handle = open(folder / LOCK, "a+", encoding="utf-8")
         except OSError as error:
+            removed += 1
+            if isinstance(error, FileNotFoundError) and removed < TRIES:
+                continue  # the folder went away since it was made: another run was refused
             raise ArtifactError(
                 f"cannot write to {folder} ({error.strerror}); choose a writable folder with artifacts=FOLDER"
             ) from error
@@ -52,6 +57,20 @@ def _opened(folder: Path, wait: bool) -> TextIO:
         if _exists(handle):
             return handle
         handle.close()  # its file went away with what the other run did: there is another one now
+
+
+def _make(folder: Path) -> None:
+    """Make a folder that may be there, and that other processes may make and remove.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        # mkdir also raises this where another process has removed the folder since, and perhaps made it again.
+        if not folder.is_dir() and os.path.lexists(folder):
+            raise
 
 
 def _take(handle: TextIO, wait: bool) -> None:
@@ -90,14 +109,15 @@ def locked(path: Path, how: int) -> Iterator[None]:
 
 
 def _open_and_lock(path: Path, how: int) -> TextIO:
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(TRIES):
         with suppress(FileNotFoundError), ExitStack() as stack:  # its folder went away since it was made
+            _make(path.parent)
             handle = stack.enter_context(open(path, "a", encoding="utf-8"))
             fcntl.flock(handle, how)
             if _exists(handle):
                 stack.pop_all()
                 return handle
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
 def is_locked(descriptor: int) -> bool:

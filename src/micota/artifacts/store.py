@@ -9,53 +9,28 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from micota.artifacts.jsonl import DRAFT, write_text
+from micota.artifacts.jsonl import DRAFT, sync_folder, write_text
 from micota.artifacts.locks import LOCK, building
-from micota.artifacts.provenance import commit, hardware, sha256, versions
+from micota.artifacts.manifest import LOG, MANIFEST, Manifest, changes, damage, read_manifest, remedy, write_manifest
+from micota.artifacts.provenance import commit, hardware, versions
+from micota.artifacts.sums import Sums
 from micota.console import PROGRESS
 from micota.errors import ArtifactError, is_users
 from micota.graph.node import SCHEMA_VERSION, AnyNode
 
-MANIFEST = "manifest.json"
-LOG = "log.txt"
 RUN = ".run"  # in an unfinished build: the id of the run that tracks it
 PARTIAL, DELETED = ".partial", ".forgotten"  # suffixes of the folders of unfinished and of deleted artifacts
 ENGINE = ".engine"  # in the folder of an artifact that is being made: the engine that began it
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What an artifact is and how it was made. ``files`` maps paths to size in bytes and SHA-256."""
-
-    schema_version: int
-    stage: str
-    name: str
-    key: str
-    config: dict[str, Any]
-    inputs: dict[str, dict[str, Any]]
-    counts: dict[str, int]
-    metrics: dict[str, float]
-    seed: int
-    versions: dict[str, str]
-    commit: str | None
-    seconds: float
-    hardware: dict[str, Any]
-    finished_at: str
-    files: dict[str, dict[str, Any]]
-    engine: str = ""  # that made it, where the config leaves the choice (engine=auto)
-    experiment: str = ""  # the experiment of the run that made it; others may share it
-    command: str = ""  # the line that makes it
-    run: str = ""  # of W&B, by its URL, or by its id where it was offline
+DISCARDED = ".discarded"  # in an unfinished build: names of folders that are no part of the artifact
 
 
 @dataclass
@@ -87,6 +62,7 @@ class Store:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self.sums = Sums(self.root)
 
     def path(self, node: AnyNode) -> Path:
         return self.root / node.folder
@@ -98,16 +74,30 @@ class Store:
     def manifest(self, node: AnyNode) -> Manifest | None:
         """Return the manifest of a finished artifact, or None if there is no such artifact.
 
+        It does not read the files, which may be large: who does so asks :meth:`verified` first.
+
         Raises:
-            ArtifactError: the manifest is unreadable or of another schema, or a file is missing or of another size.
+            ArtifactError: the manifest is damaged or of another schema, or a file is missing or of another size.
         """
         path = self.path(node)
         if not path.exists():
             return None
         manifest = read_manifest(path)
         if (problem := damage(path, manifest)) is not None:
-            raise ArtifactError(f"{problem}: the artifact is damaged. Delete {path} and run the command again")
+            raise ArtifactError(f"{problem}{remedy(path, manifest)}")
         return manifest
+
+    def verified(self, node: AnyNode) -> Path:
+        """The folder of a finished artifact, whose files have the SHA-256 sums of the manifest.
+
+        Raises:
+            ArtifactError: it is missing or damaged; the text names the file and the command that makes it again.
+        """
+        path, manifest = self.path(node), self.manifest(node)
+        if manifest is None:
+            raise ArtifactError(f"{path} is missing; run pipeline.py again, or the command that makes it")
+        verify(path, manifest, self.sums)
+        return path
 
     def is_done(self, node: AnyNode) -> bool:
         return node.is_source or self.manifest(node) is not None
@@ -134,11 +124,10 @@ class Store:
         Raises:
             ArtifactError: the folder cannot be written to, or another process builds the artifact.
         """
-        final = self.path(node)
         partial = self.partial(node)
         new_folders = [folder for folder in (partial.parent, self.root) if not folder.exists()]
         with building(partial, wait):
-            if final.exists():
+            if self._is_renamed(node):
                 # The process that built the artifact while this one waited has renamed its own partial folder.
                 shutil.rmtree(partial, ignore_errors=True)
                 yield None
@@ -158,61 +147,119 @@ class Store:
                 raise
             _set_modes(partial)
             made_for = {"seed": seed, "experiment": experiment, "command": command, "run": build.run}
-            _write_manifest(node, build, time.perf_counter() - start, **made_for)
-            partial.rename(final)
-            (final / LOCK).unlink()
-            _sync_folder(final.parent)
+            self._describe(node, build, time.perf_counter() - start, **made_for)
+            self._rename(node)
+
+    def _is_renamed(self, node: AnyNode) -> bool:
+        """Whether the artifact is there. A build that was killed between its manifest and the rename is renamed now;
+        any other manifest in the partial folder is deleted, for it does not fit what the build is to write."""
+        partial = self.partial(node)
+        if self.path(node).exists():
+            return True
+        if not (partial / MANIFEST).exists():
+            return False
+        try:
+            manifest = read_manifest(partial)
+            others = discarded(partial)
+            is_complete = manifest.key == node.key and not any(changes(partial, manifest, self.sums.of, others))
+        except ArtifactError:
+            is_complete = False
+        if is_complete:
+            self._rename(node)
+        else:
+            (partial / MANIFEST).unlink()
+        return is_complete
+
+    def _rename(self, node: AnyNode) -> None:
+        """Make a build with its manifest the artifact."""
+        partial, final = self.partial(node), self.path(node)
+        for name in discarded(partial):
+            shutil.rmtree(partial / name, ignore_errors=True)
+        (partial / DISCARDED).unlink(missing_ok=True)
+        partial.rename(final)
+        (final / LOCK).unlink(missing_ok=True)
+        sync_folder(final.parent)
+
+    def _describe(self, node: AnyNode, build: Build, seconds: float, **made_for: Any) -> None:
+        """Write the manifest of a build, with the sums of its files."""
+        for name in (PROGRESS, ENGINE, RUN):
+            (build.path / name).unlink(missing_ok=True)
+        for draft in build.path.rglob("*" + DRAFT):
+            draft.unlink()  # left by a killed run; it must not be listed among the files
+        payload = sorted(path for path in build.path.rglob("*") if _is_payload(path))
+        payload = [path for path in payload if path.relative_to(build.path).parts[0] not in discarded(build.path)]
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            stage=node.stage,
+            name=node.name,
+            key=node.key,
+            config=asdict(node.spec),
+            inputs={label: _identity(child) for label, child in node.inputs.items()},
+            counts=build.counts,
+            metrics=build.metrics,
+            engine=build.engine,
+            **made_for,
+            versions=versions(),
+            commit=commit(),
+            seconds=round(seconds, 3),
+            hardware=hardware(),
+            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            files={
+                path.relative_to(build.path).as_posix(): {"bytes": path.stat().st_size, "sha256": self.sums.of(path)}
+                for path in payload
+            },
+        )
+        write_manifest(build.path, manifest)
 
     def forget(self, node: AnyNode) -> None:
         """Delete a finished artifact, so that the next run makes it again."""
         if self.path(node).exists():
             doomed = self.path(node).with_name(self.path(node).name + DELETED)
+            if doomed.exists():
+                shutil.rmtree(doomed)  # the rest of a deletion that was killed
             self.path(node).rename(doomed)
             shutil.rmtree(doomed)
 
     def siblings(self, node: AnyNode) -> Iterator[Manifest]:
-        """Yield the manifests of finished artifacts of the same name and another key: those of earlier configs."""
+        """Yield the manifests of finished artifacts of the same name and another key: those of earlier configs. Damaged
+        ones are left out: the command at hand does not need them."""
         for path in sorted(self.path(node).parent.glob(f"{node.name}-*/{MANIFEST}")):
             if path.parent != self.path(node) and path.parent.name == f"{node.name}-{path.parent.name[-10:]}":
-                yield read_manifest(path.parent)
+                with suppress(ArtifactError):
+                    yield read_manifest(path.parent)
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read the manifest of the artifact folder ``path``.
+def discard(folder: Path, names: Iterable[str]) -> None:
+    """Let the folders of these names be no part of the artifact that is built in ``folder``. They are deleted when its
+    manifest is written: a build that is killed before that goes on from them."""
+    write_text(folder / DISCARDED, json.dumps(sorted(names)) + "\n")
+
+
+def discarded(folder: Path) -> list[str]:
+    """The names of the folders in a build that are no part of the artifact."""
+    file = folder / DISCARDED
+    names: list[str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    return names
+
+
+def verified_folder(path: Path) -> Path:
+    """The folder of an artifact, wherever it is, whose files have the SHA-256 sums of its manifest.
 
     Raises:
-        ArtifactError: missing, not JSON, or of another schema version.
+        ArtifactError: the manifest is missing or damaged, or the files differ from it.
     """
-    try:
-        content = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(
-            f"{path} has no {MANIFEST}: it is not a finished artifact. Delete it and run again"
-        ) from None
-    except ValueError as error:
-        raise ArtifactError(f"{path / MANIFEST} is not valid JSON ({error}). Delete {path} and run again") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{path} has artifact schema {version}, this version of micota reads schema {SCHEMA_VERSION}: "
-            "delete the folder and run again, or use the version of micota that made it"
-        )
-    try:
-        return Manifest(**content)
-    except TypeError as error:
-        raise ArtifactError(
-            f"{path / MANIFEST} does not fit its schema ({error}). Delete {path} and run again"
-        ) from error
+    verify(path, read_manifest(path), Sums(path.parent.parent))
+    return path
 
 
-def damage(path: Path, manifest: Manifest) -> str | None:
-    """What is wrong with the files of an artifact folder: one is missing or of another size; None if nothing is."""
-    for name, entry in manifest.files.items():
-        size = (path / name).stat().st_size if (path / name).exists() else None
-        if size != entry["bytes"]:
-            seen = "is missing" if size is None else f"has {size} bytes"
-            return f"{path / name} {seen}, its manifest has {entry['bytes']}"
-    return None
+def verify(path: Path, manifest: Manifest, sums: Sums) -> None:
+    """Compare all files of an artifact folder with the manifest.
+
+    Raises:
+        ArtifactError: they differ; the text names the first file that does, and the command that makes it again.
+    """
+    if (problem := next(changes(path, manifest, sums.of), None)) is not None:
+        raise ArtifactError(f"{problem}{remedy(path, manifest)}")
 
 
 @contextmanager
@@ -248,49 +295,9 @@ def _set_modes(folder: Path) -> None:
 
 
 def _is_payload(path: Path) -> bool:
-    return path.is_file() and path.name not in (LOCK, LOG, PROGRESS, ENGINE, RUN)
-
-
-def _write_manifest(node: AnyNode, build: Build, seconds: float, **made_for: Any) -> None:
-    for name in (PROGRESS, ENGINE, RUN):
-        (build.path / name).unlink(missing_ok=True)
-    for draft in build.path.rglob("*" + DRAFT):
-        draft.unlink()  # left by a killed run; it must not be listed among the files
-    files = {
-        str(path.relative_to(build.path)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
-        for path in sorted(build.path.rglob("*"))
-        if _is_payload(path)
-    }
-    manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
-        stage=node.stage,
-        name=node.name,
-        key=node.key,
-        config=asdict(node.spec),
-        inputs={label: _identity(child) for label, child in node.inputs.items()},
-        counts=build.counts,
-        metrics=build.metrics,
-        engine=build.engine,
-        **made_for,
-        versions=versions(),
-        commit=commit(),
-        seconds=round(seconds, 3),
-        hardware=hardware(),
-        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        files=files,
-    )
-    write_text(build.path / MANIFEST, json.dumps(asdict(manifest), indent=2) + "\n")
+    return path.is_file() and path.name not in (LOCK, LOG, PROGRESS, ENGINE, RUN, DISCARDED)
 
 
 def _identity(node: AnyNode) -> dict[str, Any]:
     """Return name and key of an input; for a source model (not made by a stage) also its spec."""
     return {"name": node.name, "key": node.key} | (asdict(node.spec) if node.is_source else {})
-
-
-def _sync_folder(path: Path) -> None:
-    """Make a rename in ``path`` durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

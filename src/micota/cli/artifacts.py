@@ -25,6 +25,7 @@ from micota.cli import experiments
 from micota.cli.arguments import tool_parser
 from micota.cli.composing import composing, prepared
 from micota.cli.report import SEEDS, report_folder, reported_seeds
+from micota.cli.verify import verify
 from micota.config import TOOLS, override_key, without_keys
 from micota.console import new_table, open_console
 from micota.errors import ERROR, USER_ERROR, ConfigError, is_users, text_of
@@ -35,6 +36,7 @@ ACTIONS = {
     "list": "a line for each artifact; KEY=VALUE words name an experiment, and only it counts as needing artifacts",
     "path": "print the folder of one artifact: NAME, NAME-KEY, KIND/NAME or a key",
     "show": "print how one artifact was made: its command, numbers, inputs, and what was made from it",
+    "verify": "hash the files of all artifacts, or of each NAME, again and compare them with their manifests",
     "clean": "list unfinished builds, and with KEY=VALUE words all that the experiments they name do not need; "
     "--yes deletes them",
 }
@@ -78,12 +80,12 @@ def _read(words: Sequence[str]) -> argparse.Namespace | None:
     takes_name = given.action in ("path", "show")
     if takes_name and len(given.names) != 1:
         refuse(f"{given.action} takes one NAME, and {len(given.names)} are given")
-    if not takes_name and given.names:
+    if not takes_name and given.names and given.action != "verify":
         refuse(f"{given.action} takes no NAME, as {given.names[0]!r}")
     if given.yes and given.action != "clean":
         refuse(f"--yes belongs to clean, not to {given.action}")
     if given.json and given.action == "path":
-        refuse("--json belongs to list, show and clean, not to path")
+        refuse("--json belongs to list, show, verify and clean, not to path")
     return given
 
 
@@ -100,10 +102,12 @@ def usage() -> str:
 
 def _run(given: argparse.Namespace, console: Console) -> int:
     root, named = _folder(given.overrides), without_keys(given.overrides, {"artifacts"})
-    if given.action in ("path", "show"):
+    if given.action in ("path", "show", "verify"):
         if named:
             raise ConfigError(f"artifacts {given.action} takes no {named[0]}; accepted: NAME, artifacts=FOLDER")
         inventory = take(root)
+        if given.action == "verify":
+            return verify(inventory, given.names, console, as_json=given.json)
         item = inventory.named(given.names[0])
         if given.action == "path":
             print(item.path)

@@ -73,7 +73,7 @@ def forget_scores(config: EvaluateConfig, targets: list[AnyNode]) -> None:
 def score_tables(store: Store, targets: list[AnyNode]) -> list[WideTable]:
     """Accuracy and outcomes by benchmark; where rows have them, pass@k and maj@k, and accuracy by level and subject."""
     graded = [node for node in targets if isinstance(node.spec, ScoresSpec)]
-    rows = {str(node.benchmark): read_scores(store.path(node)) for node in graded}
+    rows = {str(node.benchmark): read_scores(store.verified(node)) for node in graded}
     summaries = {bench: summarise(scores) for bench, scores in rows.items()}
     return [
         results_table(graded, rows, summaries),
@@ -163,7 +163,7 @@ def results_table(
 
 def shift_table(store: Store, node: AnyNode) -> WideTable:
     """The most shifted tokens of one benchmark, by mean and by share."""
-    shifts = read_jsonl(store.path(node) / TOKEN_SHIFTS, TokenShift)
+    shifts = read_jsonl(store.verified(node) / TOKEN_SHIFTS, TokenShift)
     manifest = store.manifest(node)
     assert manifest is not None
     kinds = ", ".join(f"{100 * manifest.metrics[f'share_{kind}']:.1f} % {kind}" for kind in KINDS)

@@ -39,7 +39,7 @@ def make_recipe(config: GenerateConfig) -> None:
 
 def accounts(store: Store, node: AnyNode) -> Iterator[WideTable]:
     """Tables of kept and dropped rows: one by generator, and one by recipe where recipes are matched."""
-    match = json.loads((store.path(node) / CARD).read_text(encoding="utf-8")).get("match")
+    match = json.loads((store.verified(node) / CARD).read_text(encoding="utf-8")).get("match")
     pools = {label: child for label, child in node.inputs.items() if isinstance(child.spec, DataSpec)} or {
         node.name: node
     }

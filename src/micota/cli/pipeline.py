@@ -7,7 +7,8 @@ from functools import partial
 from rich.console import Console
 from rich.text import Text
 
-from micota.artifacts.store import LOG, Store
+from micota.artifacts.manifest import LOG
+from micota.artifacts.store import Store
 from micota.cli.experiments import cases
 from micota.cli.report import report
 from micota.config import PipelineConfig

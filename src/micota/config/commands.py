@@ -147,12 +147,13 @@ _TOOLS = (
     Tool(
         name="artifacts",
         run="micota.cli.artifacts:run",
-        about="List artifacts with size, age and what needs them, find or show one, and delete what nothing needs.",
+        about="List artifacts with size, age and what needs them, find, show and verify them, delete the others.",
         examples=(
             "list",
             "list experiment=tiny --json",
             "path tiny_ta+strong",
             "show tiny_ta+strong",
+            "verify",
             "clean",
             "clean experiment=tiny seed=0,1",
             "clean experiment=tiny --yes",

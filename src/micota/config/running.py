@@ -382,6 +382,15 @@ class TrainerConfig:
         about="The activations that are computed again to save memory; auto: as few as memory allows.",
         results=False,
     )
+    gradient_reduction: str = choice(
+        "auto",
+        "step",
+        "micro_batch",
+        default="auto",
+        about="When gradients are summed over devices: once a step, for which each holds whole gradients between its "
+        "micro-batches, or after each micro-batch; auto: once a step where memory allows.",
+        results=False,
+    )
     cpu_offload: bool = plain(
         False,
         about="true: weights, gradients and optimiser states stay in the machine's memory, where they are sharded.",

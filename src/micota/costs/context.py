@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from micota.artifacts.store import Manifest, Store
+from micota.artifacts.manifest import Manifest
+from micota.artifacts.store import Store
 from micota.config import Config, CostConfig, EngineConfig, ModelConfig, QuestionsConfig, SourceConfig
 from micota.config.running import AUTO
 from micota.costs.machine import Machine

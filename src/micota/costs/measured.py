@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from micota.artifacts.manifest import MANIFEST
 from micota.artifacts.provenance import hardware
-from micota.artifacts.store import MANIFEST
 from micota.config import CostConfig, ModelConfig, ShapeConfig
 from micota.costs.sizes import config_of_files, shape_in
 from micota.machine import gpus

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from micota.artifacts.store import MANIFEST, Store
+from micota.artifacts.manifest import MANIFEST
+from micota.artifacts.store import Store
 from micota.config import Call, HubConfig, PushConfig
 from micota.data.datacard import CARD, CARD_PAGE
 from micota.data.modelcard import model_card
@@ -82,7 +83,7 @@ def files_of(store: Store, node: AnyNode, call: Call) -> list[CommitOperationAdd
     """The files of an upload: of data the rows and cards, of a model everything and a card as it is now."""
     from huggingface_hub import CommitOperationAdd
 
-    folder, manifest = store.path(node), store.manifest(node)
+    folder, manifest = store.verified(node), store.manifest(node)
     assert manifest is not None, "it was made before"
     names = [*manifest.files, MANIFEST]
     if node.kind != "models":

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from micota.artifacts.manifest import MANIFEST, Manifest, read_manifest
 from micota.artifacts.provenance import versions
-from micota.artifacts.store import MANIFEST, Manifest, Store, read_manifest
+from micota.artifacts.store import Store
 from micota.config import Call, command_line
 from micota.data.datacard import HUB_ID, TAGS
 from micota.errors import ArtifactError

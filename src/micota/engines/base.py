@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from micota.config import SamplingConfig
+from micota.errors import EndpointError
 from micota.limits import Account
 from micota.pretrained import context_of, load_config
+
+LOST_IN_A_ROW = 3  # requests without a reply, before the endpoint counts as out of reach
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,3 +94,63 @@ def context_tokens(folder: str, revision: str | None) -> int:
     longest = context_of(load_config(folder, revision))
     assert longest is not None, f"{folder}: its config has no max_position_embeddings"
     return longest
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of one request: an output, or that it was not sent, or why there is no reply."""
+
+    output: Output | None = None
+    lost: str = ""
+
+
+@dataclass
+class Tally:
+    """The requests of a run that have no completion."""
+
+    lost: list[str]
+    num_not_sent: int = 0
+
+
+def outputs(
+    replies: Iterable[Reply], max_errors: int, all_refused: Callable[[str, int], str]
+) -> Generator[Output, None, Tally]:
+    """The outputs of replies; returns a ``Tally`` of the requests that have none.
+
+    Raises:
+        EndpointError: ``max_errors`` requests in a row are refused (the text is that of ``all_refused``, from the last
+            refusal and their number), or the endpoint is out of reach.
+    """
+    refused: list[Output] = []  # since the last success, before which they may be the fault of the config
+    tally = Tally([])
+    lost_in_a_row = 0
+    for reply in replies:
+        if reply.lost:
+            tally.lost.append(reply.lost)
+            lost_in_a_row += 1
+            if lost_in_a_row == LOST_IN_A_ROW:
+                raise EndpointError(reply.lost)
+        elif reply.output is None:
+            tally.num_not_sent += 1
+        elif reply.output.error is not None:
+            refused.append(reply.output)
+            if len(refused) == max_errors:
+                raise EndpointError(all_refused(reply.output.error, len(refused)))
+        else:
+            lost_in_a_row = 0
+            yield from (*refused, reply.output)
+            refused = []
+    yield from refused
+    return tally
+
+
+def lost_text(lost: list[str], num_requests: int) -> str:
+    """The error of requests without a reply, after all others have theirs."""
+    return f"{lost[0]}; {len(lost)} of {num_requests} have none; the same command asks for them"
+
+
+def refused(request: Request, answer: str) -> Output:
+    """The output of a request that the endpoint refused with ``answer``."""
+    return Output(
+        id=request.id, text="", finish_reason="error", num_tokens=0, seconds=0.0, num_prompt_tokens=0, error=answer
+    )

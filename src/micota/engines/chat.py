@@ -11,19 +11,8 @@ import httpx
 
 from micota.config import EngineConfig, SamplingConfig
 from micota.endpoint import Endpoint, RefusedError, UnansweredError
-from micota.engines.base import Output, Request
-from micota.engines.replies import (
-    ENDS,
-    OF_ONE_ROW,
-    STREAM,
-    THOUGHTS,
-    Reply,
-    fields_of,
-    lost_text,
-    outputs,
-    refused,
-    thought_of,
-)
+from micota.endpoint.replies import ENDS, OF_ONE_ROW, STREAM, THOUGHTS, fields_of, thought_of
+from micota.engines.base import Output, Reply, Request, lost_text, outputs, refused
 from micota.errors import EndpointError
 from micota.limits import Account, Pace
 

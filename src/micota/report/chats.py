@@ -10,6 +10,7 @@ from micota import __version__
 from micota.artifacts.inventory import Inventory, Item
 from micota.artifacts.jsonl import read_jsonl, visible
 from micota.artifacts.scores import read_scores
+from micota.artifacts.store import verified_folder
 from micota.config import SourceConfig
 from micota.data.sources import load_problems
 from micota.errors import ArtifactError, SourceError
@@ -111,7 +112,7 @@ def _shortened(text: str) -> str:
 
 
 def _first(item: Item) -> dict[str, Score]:
-    return {score.problem_id: score for score in read_scores(item.path) if score.sample == 0}
+    return {score.problem_id: score for score in read_scores(verified_folder(item.path)) if score.sample == 0}
 
 
 def _texts(item: Item, inventory: Inventory | None) -> Mapping[str, str]:
@@ -123,7 +124,8 @@ def _texts(item: Item, inventory: Inventory | None) -> Mapping[str, str]:
     folder = made.path if made else item.path.parent.parent / "completions" / f"{item.name}-{key}"
     if not (folder / COMPLETIONS).is_file():
         return {}
-    return {row.problem_id: row.completion for row in read_jsonl(folder / COMPLETIONS, Completion) if row.sample == 0}
+    rows = read_jsonl(verified_folder(folder) / COMPLETIONS, Completion)
+    return {row.problem_id: row.completion for row in rows if row.sample == 0}
 
 
 def _problems(item: Item) -> Mapping[str, str]:

@@ -12,7 +12,8 @@ from typing import Any
 from micota.analysis.learnability import Trial
 from micota.analysis.replication import Cell
 from micota.analysis.statistics import macro_average
-from micota.artifacts.store import Manifest, Store
+from micota.artifacts.manifest import Manifest
+from micota.artifacts.store import Store
 from micota.graph import Comparison, Experiment, Recipe
 from micota.graph.node import AnyNode
 from micota.graph.specs import MatchedSpec, ScoresSpec, weights_of

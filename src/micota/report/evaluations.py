@@ -22,8 +22,9 @@ from micota.analysis.statistics import (
     simultaneous,
 )
 from micota.artifacts.inventory import Inventory, Item
+from micota.artifacts.manifest import read_manifest
 from micota.artifacts.scores import read_scores
-from micota.artifacts.store import read_manifest
+from micota.artifacts.store import verified_folder
 from micota.data.sources import read_rows
 from micota.errors import ArtifactError, SourceError
 from micota.records import SCORES
@@ -153,7 +154,7 @@ def _of_items(name: str, items: Sequence[Item]) -> Evaluation:
     samples: dict[str, dict[str, list[bool]]] = {}
     tokens: list[int] = []
     for bench, same in by_bench.items():
-        graded: list[Graded] = [{bench: read_scores(item.path)} for item in same]
+        graded: list[Graded] = [{bench: read_scores(verified_folder(item.path))} for item in same]
         samples |= samples_by_problem(graded)
         tokens += [score.num_tokens for seed in graded for score in seed[bench]]
     mean = sum(tokens) / len(tokens) if tokens else None

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
-from micota.artifacts.store import Manifest, Store
+from micota.artifacts.manifest import Manifest
+from micota.artifacts.store import Store
 from micota.config import Call, command_line, without_keys
 from micota.errors import ArtifactError
 from micota.graph.node import AnyNode

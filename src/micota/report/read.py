@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from micota.analysis.lengths import Lengths, lengths, responses
 from micota.artifacts.jsonl import read_jsonl
+from micota.artifacts.manifest import Manifest, read_manifest
 from micota.artifacts.scores import read_scores
-from micota.artifacts.store import Manifest, Store
-from micota.errors import ArtifactError
+from micota.artifacts.store import Store
 from micota.graph.node import AnyNode
 from micota.records import COMPLETIONS, POINTS, TOKEN_SHIFTS, Completion, MergePoint, TokenShift
 from micota.report.rows import Graded
@@ -20,25 +20,21 @@ def manifest_of(store: Store, node: AnyNode) -> Manifest:
     Raises:
         ArtifactError: it is missing or damaged.
     """
-    manifest = store.manifest(node)
-    if manifest is None:
-        raise ArtifactError(f"{store.path(node)} is missing; run pipeline.py again")
-    return manifest
+    return read_manifest(store.verified(node))
 
 
 def load(store: Store, nodes: Mapping[str, AnyNode]) -> Graded:
     """Return the scores of every benchmark."""
     graded = {}
     for bench, node in nodes.items():
-        manifest_of(store, node)
-        graded[bench] = read_scores(store.path(node))
+        graded[bench] = read_scores(store.verified(node))
     return graded
 
 
 def completions(store: Store, scores: AnyNode) -> list[Completion] | None:
     """Return the graded completions, or None if the raw completions have been deleted."""
     source = scores.inputs["completions"]
-    return None if store.manifest(source) is None else read_jsonl(store.path(source) / COMPLETIONS, Completion)
+    return None if store.manifest(source) is None else read_jsonl(store.verified(source) / COMPLETIONS, Completion)
 
 
 def lengths_of(store: Store, nodes: Sequence[Mapping[str, AnyNode]]) -> Lengths | None:
@@ -57,8 +53,7 @@ def token_shifts_of(store: Store, nodes: Sequence[Mapping[str, AnyNode]]) -> lis
     """Return the shifts of each token over all benchmarks and seeds."""
     by_token: dict[int, list[TokenShift]] = {}
     for node in (node for by_benchmark in nodes for node in by_benchmark.values()):
-        manifest_of(store, node)
-        for row in read_jsonl(store.path(node) / TOKEN_SHIFTS, TokenShift):
+        for row in read_jsonl(store.verified(node) / TOKEN_SHIFTS, TokenShift):
             by_token.setdefault(row.token_id, []).append(row)
     return [_total(rows) for rows in by_token.values()]
 
@@ -80,5 +75,4 @@ def _total(rows: Sequence[TokenShift]) -> TokenShift:
 
 def sweep_points(store: Store, node: AnyNode) -> list[MergePoint]:
     """Return the merges that a merge sweep evaluated."""
-    manifest_of(store, node)
-    return read_jsonl(store.path(node) / POINTS, MergePoint)
+    return read_jsonl(store.verified(node) / POINTS, MergePoint)

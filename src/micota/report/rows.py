@@ -24,7 +24,7 @@ from micota.analysis.statistics import (
     problem_means,
     simultaneous,
 )
-from micota.artifacts.store import Manifest
+from micota.artifacts.manifest import Manifest
 from micota.records import NOT_PROMPTED, Score
 
 Graded = dict[str, list[Score]]  # by benchmark

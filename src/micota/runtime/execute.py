@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from micota.artifacts.in_use import InUse
-from micota.artifacts.store import LOG, Build, Manifest, Store
+from micota.artifacts.manifest import LOG, Manifest
+from micota.artifacts.store import Build, Store
 from micota.config import Config, command_line
 from micota.config.models import models_of
 from micota.console import open_console

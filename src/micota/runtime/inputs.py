@@ -13,7 +13,7 @@ from micota.data.chat_template import use_template
 from micota.data.sources import model_folder
 from micota.engines import open_engine
 from micota.engines.base import Engine, TakesTemplateArgs
-from micota.errors import ArtifactError, ConfigError
+from micota.errors import ConfigError
 from micota.graph import SourceSpec
 from micota.graph.node import AnyNode
 from micota.pretrained import load_tokenizer
@@ -22,14 +22,12 @@ _open: dict[str, Engine] = {}  # at most one: the last model used
 
 
 def input_path(store: Store, node: AnyNode) -> Path:
-    """The folder of a finished input artifact, checked.
+    """The folder of a finished input artifact, whose files are as its manifest has them.
 
     Raises:
         ArtifactError: it is missing or damaged.
     """
-    if store.manifest(node) is None:
-        raise ArtifactError(f"{store.path(node)} is missing")
-    return store.path(node)
+    return store.verified(node)
 
 
 def model_location(store: Store, node: AnyNode) -> tuple[str, str | None]:

@@ -22,8 +22,9 @@ from multiprocessing.process import BaseProcess
 from rich.console import Console
 from rich.text import Text
 
+from micota.artifacts.manifest import Manifest
 from micota.artifacts.provenance import num_cores
-from micota.artifacts.store import Manifest, Store
+from micota.artifacts.store import Store
 from micota.config import Config, PipelineConfig, arguments_for, command_line
 from micota.console import quieten
 from micota.errors import ChildError, failure, is_users

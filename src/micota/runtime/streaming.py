@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.text import Text
 
-from micota.artifacts.store import Manifest, Store
+from micota.artifacts.manifest import Manifest
+from micota.artifacts.store import Store
 from micota.console import PROGRESS, REPORT_EVERY_S, progress_bar, progress_line
 from micota.runtime.plan import Task
 

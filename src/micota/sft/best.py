@@ -21,6 +21,7 @@ from torch.nn import functional
 from micota.config import BestConfig
 from micota.sft.activations import CHUNK_LOGITS
 from micota.sft.callbacks import Validation
+from micota.sft.checkpoints import check_sums, sum_of_rank
 
 
 class BestWeights(Callback):
@@ -72,6 +73,7 @@ class BestWeights(Callback):
         trainer.strategy.barrier()
         with _one_process_is_fine():
             save_shards(_weights(module), checkpoint_id=draft)
+        sum_of_rank(draft, trainer.global_rank)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             shutil.rmtree(final, ignore_errors=True)
@@ -84,13 +86,10 @@ class BestWeights(Callback):
         """Load the best weights. No step comes after them, and checkpoints are written already."""
         if self.step not in (0, trainer.global_step):
             weights = _weights(pl_module)
+            check_sums(self._path(self.step), trainer.global_rank, trainer.world_size)
             with _one_process_is_fine():
                 load_shards(weights, checkpoint_id=self._path(self.step))
             pl_module.load_state_dict(weights, strict=False)
-
-    def remove(self) -> None:
-        """Delete the weights after the export."""
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _path(self, step: int) -> Path:
         return self._folder / f"step={step}"

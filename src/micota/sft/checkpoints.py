@@ -6,7 +6,9 @@ A checkpoint is written under a temporary name and renamed when it is complete. 
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.distributed.checkpoint.api import CheckpointException
 
+from micota.artifacts.jsonl import sync_folder, write_text
+from micota.artifacts.quick_sums import changed, sum_of_file, write_sums
 from micota.errors import DISK_IS_FULL, ConfigError
 
+SUMS = "{}.sums.json"  # of a checkpoint: of each rank in its folder, or beside its one file
+SHARD = re.compile(r"__(\d+)_\d+\.distcp")  # of a rank, as torch.distributed.checkpoint names it
 OWNER = "micota_key"  # in a checkpoint: the key of its artifact
 WRITER_ERRORS = ("inline_container.cc", "PyTorchStreamWriter", "iostream error")  # in texts of torch's file writer
 
@@ -35,6 +41,7 @@ class Checkpoints(Callback):
         self.key = key
         self.sharded = sharded
         self._last = last
+        self._start: Path | None = None
         self._owners = {key}
 
     def of_shorter(self, folder: Path, key: str) -> str:
@@ -50,6 +57,7 @@ class Checkpoints(Callback):
                 "trainer.keep_checkpoint=true"
             )
         self._owners.add(key)
+        self._start = Path(path)
         return path
 
     def latest(self) -> str | None:
@@ -59,6 +67,7 @@ class Checkpoints(Callback):
             ConfigError: one CPU process cannot resume from shards, nor a sharded run from one file.
         """
         paths = sorted(self.folder.glob("step=*.ckpt"), key=_step_of)
+        self._start = paths[-1] if paths else None
         if paths and paths[-1].is_dir() != self.sharded:
             seen, wanted = ("in shards", "one file") if paths[-1].is_dir() else ("one file", "shards")
             raise ConfigError(
@@ -67,6 +76,16 @@ class Checkpoints(Callback):
                 f"{self.folder} to start over"
             )
         return str(paths[-1]) if paths else None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Compare the checkpoint to resume from with its sums, each rank a part, before it is loaded.
+
+        Raises:
+            ConfigError: it is damaged.
+        """
+        if self._start is None:
+            return
+        check_sums(self._start, trainer.global_rank, trainer.world_size)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         # A callback before this one has set should_stop for all ranks alike.
@@ -100,6 +119,8 @@ class Checkpoints(Callback):
         trainer.strategy.barrier()  # no rank writes its shard before the folder exists
         try:
             trainer.save_checkpoint(draft)
+            if self.sharded:
+                sum_of_rank(draft, trainer.global_rank)
         except (OSError, RuntimeError, CheckpointException) as error:
             _remove(draft)
             if (cause := _space_error(error)) is None:
@@ -113,14 +134,13 @@ class Checkpoints(Callback):
         if trainer.is_global_zero:
             # Delete the previous one only now: whenever the run is killed, a complete checkpoint exists.
             _remove(final)
+            if not self.sharded:
+                write_text(_sums_beside(final), json.dumps({final.name: sum_of_file(draft)}) + "\n")
             os.replace(draft, final)
+            sync_folder(self.folder)
             for path in self.folder.iterdir():
-                if path != final:
+                if path not in (final, _sums_beside(final)):
                     _remove(path)
-
-    def remove(self) -> None:
-        """Delete all checkpoints after the last step."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class StreamedCheckpoints(TorchCheckpointIO):
@@ -155,6 +175,30 @@ def _space_error(error: BaseException) -> BaseException | None:
     if any(text in str(error) for text in WRITER_ERRORS):
         return error
     return None if error.__context__ is None else _space_error(error.__context__)
+
+
+def _sums_beside(checkpoint: Path) -> Path:
+    """The file with the sum of a checkpoint that is one file."""
+    return checkpoint.with_name(checkpoint.name + SUMS.format(""))
+
+
+def check_sums(checkpoint: Path, rank: int, num_ranks: int) -> None:
+    """Compare a checkpoint, or the part of one rank, with its sums. One of an earlier version has none.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    files = sorted(checkpoint.glob(SUMS.format("*"))) if checkpoint.is_dir() else [_sums_beside(checkpoint)]
+    for file in files[rank::num_ranks]:
+        if file.exists() and (problem := changed(file)) is not None:
+            raise ConfigError(f"{problem}; delete {checkpoint.parent} and run again, which starts over")
+
+
+def sum_of_rank(folder: Path, rank: int) -> None:
+    """Write the sums of the shards that one rank has written; the first rank also those of all other files."""
+    files = [path for path in folder.rglob("*") if path.is_file() and SUMS.format("") not in path.name]
+    mine = [path for path in files if (int(found[1]) if (found := SHARD.match(path.name)) else 0) == rank]
+    write_sums(folder / SUMS.format(f"rank{rank}"), mine)
 
 
 def _step_of(path: Path) -> int:

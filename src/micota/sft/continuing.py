@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from micota.artifacts.store import Manifest, read_manifest
+from micota.artifacts.manifest import Manifest, read_manifest
 from micota.config import SftConfig
 from micota.errors import ConfigError
 from micota.graph import TrainSpec

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,23 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from micota.artifacts.jsonl import sync_folder
 from micota.artifacts.provenance import versions
+from micota.artifacts.quick_sums import sum_of_parts
 from micota.config import SftConfig, TrainerConfig
 from micota.errors import ConfigError
 from micota.records import Example
 from micota.sft.balancing import balance
 from micota.sft.packing import IGNORED, Batch, Tokens, lay_out, pack, tokenise
 
-LAYOUT = "gaps, ends of turns"  # of cached tokens; another name where the arrays or the tokens change
+LAYOUT = "gaps, ends of turns, sum"  # of cached tokens; another name where the arrays or the tokens change
+
+SUM = "xxh3_128"  # in the header of cached tokens
+logger = logging.getLogger(__name__)
 
 
 class TokenTable(Sequence[Tokens]):
@@ -112,16 +119,48 @@ def tokenise_once(
     """
     parts = [content, tokenizer_content(tokenizer), versions().get("tokenizers", ""), LAYOUT]
     path = cache / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]}.safetensors"
-    if path.exists():
-        return TokenTable(load_file(path))
+    if (cached := _cached(path)) is not None:
+        return cached
     table = TokenTable.of(tokenise(tokenizer, example) for example in examples)
     accept(table)
     cache.mkdir(parents=True, exist_ok=True)
     # Renamed when complete; concurrent runs write the same content, and the last replaces the others.
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    save_file(table.arrays, draft)
+    draft.touch()
+    mode = draft.stat().st_mode  # of the umask; safetensors replaces the file by one for its owner alone
+    save_file(table.arrays, draft, {SUM: _sum(table.arrays)})
+    draft.chmod(mode)
+    with open(draft, "rb") as handle:
+        os.fsync(handle.fileno())
     draft.replace(path)
+    sync_folder(cache)
     return table
+
+
+def _cached(path: Path) -> TokenTable | None:
+    """The tokens in a file of the cache; None if it is missing or damaged, so that it is made again."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            stated = (file.metadata() or {}).get(SUM)
+        if stated == _sum(arrays):
+            return TokenTable(arrays)
+        problem = "its sum is not that of its content"
+    except (SafetensorError, OSError) as error:
+        problem = str(error)
+    logger.warning("%s is damaged (%s): tokenised again", path, problem)
+    return None
+
+
+def _sum(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """The sum of named arrays, of their types and shapes."""
+    parts = (
+        (f"{name} {values.dtype} {values.shape} ".encode(), np.ascontiguousarray(values).data)
+        for name, values in sorted(arrays.items())
+    )
+    return sum_of_parts(part for pair in parts for part in pair)
 
 
 def tokenizer_content(tokenizer: Any) -> str:

@@ -35,7 +35,7 @@ from the defaults of Lightning, the reason is here:
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer, seed_everything
 from torch import distributed
 
+from micota.artifacts.store import discard
 from micota.config import Config, TrainerConfig
 from micota.errors import ConfigError
 from micota.export import export, export_streamed, rehearse, whole_weights
@@ -119,7 +120,8 @@ def fit(
     loss = losses.choose(trainer_config.loss, device_of(trainer_config))
     checkpointing = ActivationCheckpointing(loaded.model, loaded.most_tokens)
     objective = losses.Objective(loaded.model.train(), loss, checkpointing)
-    module = SftModule(objective, spec.sft, trainer_config, len(data.steps), loaded.fill)
+    reducing = replace(trainer_config, gradient_reduction=loaded.reduction)
+    module = SftModule(objective, spec.sft, reducing, len(data.steps), loaded.fill)
 
     metrics = StepMetrics(progress, Shape.of(loaded.model), peak_flops(trainer_config))
     validation = Validation(metrics, data, trainer_config.validate_every, spec.sft.best)
@@ -166,11 +168,8 @@ def fit(
     if distributed.is_initialized():
         trainer.strategy.barrier()
         distributed.destroy_process_group()
-    if writes:
-        if not trainer_config.keep_checkpoint:
-            checkpoints.remove()
-        if best:
-            best.remove()
+    if writes:  # a run that is killed before the manifest is written goes on from them
+        discard(folder, [BEST, *([] if trainer_config.keep_checkpoint else [CHECKPOINTS])])
     num_validation = sum(len(step) for step in data.validation_steps)
     return Fitted(
         steps=trainer.global_step,

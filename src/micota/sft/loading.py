@@ -11,7 +11,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,14 @@ class Loaded:
     """A model to train. The weights of a sharded model are on the meta device, and ``fill`` reads them later.
 
     ``adapted`` is peft's model around it, if adapters are trained. ``most_tokens`` has the largest micro-batch of each
-    kind of activation checkpointing. ``source`` is where the model comes from, ``export_dtype`` the dtype in which it
-    is written.
+    kind of activation checkpointing; ``reduction`` is when gradients are summed over devices. ``source`` is where the
+    model comes from, ``export_dtype`` the dtype in which it is written.
     """
 
     model: Any
     adapted: Any | None
     most_tokens: dict[str, int]
+    reduction: str
     fill: Callable[[torch.device], None] | None
     source: Location
     export_dtype: torch.dtype
@@ -73,22 +74,24 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
     freeze(model, spec.sft.freeze)
     shape = memory.Shape.of(model).trained_by(spec.sft)
     most_tokens = memory.most_tokens(shape, config, inputs.longest)
+    reduction = memory.gradient_reduction(shape, config, inputs.longest, most_tokens)
+    config = replace(config, gradient_reduction=reduction)
     memory.check_memory(shape, spec.sft, config, inputs.longest, most_tokens)
     free, keeps_best = shutil.disk_usage(folder).free, spec.sft.best.by != "none"
     memory.check_disk(folder, shape, config, free, written.itemsize, keeps_best=keeps_best)
     logger.info(
-        "attention: %s; activation checkpointing: %s; memory, estimated: %s",
-        kernel, ", ".join(f"{kind} to {count} tokens" for kind, count in most_tokens.items()),
+        "attention: %s; activation checkpointing: %s; gradients summed over devices each %s; memory, estimated: %s",
+        kernel, ", ".join(f"{kind} to {count} tokens" for kind, count in most_tokens.items()), reduction,
         memory.memory_bytes(shape, config, inputs.longest, most_tokens),
     )  # fmt: skip
     # No rank reads the whole of a sharded model.
     if config.is_sharded:
         fill_later = partial(_fill, model, inputs.location, dtype, spec.seed)
-        return Loaded(model, adapted, most_tokens, fill_later, inputs.location, written)
+        return Loaded(model, adapted, most_tokens, reduction, fill_later, inputs.location, written)
     model = load_model(path, revision, dtype=dtype, attn_implementation=implementation)
     adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
     freeze(model, spec.sft.freeze)
-    return Loaded(model, adapted, most_tokens, None, inputs.location, written)
+    return Loaded(model, adapted, most_tokens, reduction, None, inputs.location, written)
 
 
 def export_dtype(spec: TrainSpec, path: str, revision: str | None, settings: Any) -> torch.dtype:

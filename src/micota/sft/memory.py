@@ -166,11 +166,30 @@ def memory_bytes(
     passes = [held(shape, trainer, kind_for(size, limits), size) for size in _sizes(trainer, longest)]
     largest: dict[str, int] = max(passes, key=_total)
     kept = 0 if trainer.cpu_offload else 1
-    return {
-        **{name: kept * count // trainer.world_size for name, count in stored_bytes(shape, trainer).items()},
-        **largest,
-        "process": PROCESS_BYTES[trainer.accelerator],
-    }
+    stored = stored_bytes(shape, trainer)
+    shards = {name: kept * count // trainer.world_size for name, count in stored.items()}
+    if trainer.is_sharded and trainer.gradient_reduction == "step":
+        # Each device sums whole gradients, on the device even with offloading, and shards them in the last backward.
+        shards["gradients"] = stored["gradients"]
+    return {**shards, **largest, "process": PROCESS_BYTES[trainer.accelerator]}
+
+
+def gradient_reduction(
+    shape: Shape, trainer: TrainerConfig, longest: int, limits: Mapping[str, int], capacity: int | None = None
+) -> str:
+    """``step`` or ``micro_batch``: as chosen, or for ``auto`` the first if it leaves enough memory.
+
+    Args:
+        longest: tokens of the longest example.
+        limits: of :func:`most_tokens`, which are not changed for it: more recomputation would cost more than is gained.
+        capacity: bytes of a device; by default what this one has.
+    """
+    if trainer.gradient_reduction != "auto":
+        return trainer.gradient_reduction
+    each, once = (replace(trainer, gradient_reduction=kind) for kind in ("micro_batch", "step"))
+    needs = [sum(memory_bytes(shape, other, longest, limits).values()) for other in (each, once)]
+    available = COMFORTABLE * (device_bytes(trainer) if capacity is None else capacity)
+    return "step" if needs[1] <= max(needs[0], available) else "micro_batch"
 
 
 def _total(parts: Mapping[str, int]) -> int:
@@ -336,6 +355,9 @@ def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerCo
     """Changes that save memory, cheapest first; those after checkpointing add to it and the smallest micro-batches."""
     for kind in KINDS[KINDS.index(trainer.activation_checkpointing) + 1 :]:
         yield f"trainer.activation_checkpointing={kind}", replace(trainer, activation_checkpointing=kind)
+    if trainer.gradient_reduction == "step" and trainer.world_size > 1:
+        trainer = replace(trainer, gradient_reduction="micro_batch")
+        yield "trainer.gradient_reduction=micro_batch", trainer
     least = replace(trainer, activation_checkpointing="full")
     small = replace(least, micro_batch_rows=1, pack_length=min(trainer.pack_length, longest))
     if (small.micro_batch_rows, small.pack_length) != (trainer.micro_batch_rows, trainer.pack_length):

@@ -25,7 +25,7 @@ from micota.sft.data import Inputs, Step
 from micota.sft.learning_rate import learning_rate_factor
 from micota.sft.optimizers import adamw
 from micota.sft.packing import Batch, borders
-from micota.sft.sharding import local, shard, whole
+from micota.sft.sharding import local, reduce_gradients, shard, whole
 
 
 class SftModule(LightningModule):
@@ -39,13 +39,17 @@ class SftModule(LightningModule):
         num_steps: int,
         fill: Callable[[torch.device], None] | None = None,
     ) -> None:
-        """``fill`` reads the weights of a model on the meta device after it is sharded."""
+        """``fill`` reads the weights of a model on the meta device after it is sharded.
+
+        ``trainer.gradient_reduction`` is a result of ``memory.gradient_reduction``; here ``auto`` is ``step``.
+        """
         super().__init__()
         self.automatic_optimization = False
         self.objective = objective
         self.sft = sft
         self.config = trainer
         self.num_steps = num_steps
+        self._reduces_each = trainer.gradient_reduction == "micro_batch"
         self.strict_loading = all(weight.requires_grad for weight in objective.parameters())
         self.last_loss: torch.Tensor
         self.register_buffer("last_loss", torch.tensor(math.nan))  # saved, for a run killed after its last step
@@ -81,7 +85,8 @@ class SftModule(LightningModule):
         # Dropout's generator is in no checkpoint: a seed for each step makes it the same after a resume.
         torch.manual_seed(batch.seed)
         total = torch.zeros((), device=self._compute_device)
-        for micro_batch in batch.micro_batches:
+        for number, micro_batch in enumerate(batch.micro_batches, start=1):
+            reduce_gradients(self.objective, self._reduces_each or number == len(batch.micro_batches))
             # Sharding averages gradients over the W ranks: mean_r(loss_r / (N / W)) = sum_r(loss_r) / N.
             loss = self.loss(micro_batch, batch.num_supervised / self.config.world_size)
             self.manual_backward(loss)

@@ -147,6 +147,13 @@ def shard(objective: Any, mesh: DeviceMesh, trainer: TrainerConfig) -> None:
     fully_shard(objective, mesh=mesh, mp_policy=policy, offload_policy=offload)
 
 
+def reduce_gradients(objective: Any, reduces: bool) -> None:
+    """Whether the next backward pass sums gradients over ranks into shards; else each rank adds to whole gradients of
+    its own, in the dtype of the sum. A model that is not sharded has no such sum."""
+    if isinstance(objective, FSDPModule):
+        objective.set_requires_gradient_sync(reduces)
+
+
 def local(value: torch.Tensor) -> torch.Tensor:
     """This rank's part of a weight."""
     return value.to_local() if isinstance(value, DTensor) else value

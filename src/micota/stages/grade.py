@@ -67,8 +67,9 @@ def grade(work: Work[ScoresSpec]) -> None:
     spec = work.node.spec
     problems = {problem.id: problem for problem in load_problems(spec.problems)}
     completions = work.node.inputs["completions"]
-    rows = read_jsonl(work.store.path(completions) / COMPLETIONS, Completion)
-    check_ids(rows, problems, str(work.store.path(completions)), spec.problems.path)
+    folder = work.store.verified(completions)
+    rows = read_jsonl(folder / COMPLETIONS, Completion)
+    check_ids(rows, problems, str(folder), spec.problems.path)
     order = {identity: index for index, identity in enumerate(problems)}
     rows.sort(key=lambda row: (order[row.problem_id], row.sample))
     verdicts = verdicts_on([submission(row, problems) for row in rows], work, spec.problems.paper_rule)

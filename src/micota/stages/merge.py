@@ -44,7 +44,7 @@ def merge(work: Work[MergeSpec]) -> None:
 def conversation_for(work: Work[Any]) -> list[dict[str, str]]:
     """The messages for a sample completion of the merged TA: its first training problem, if the data still exist."""
     made_of = work.node.inputs["tuned"].inputs  # empty for a model that was not trained here
-    data = work.store.path(made_of["data"]) / DATA if "data" in made_of else None
+    data = work.store.verified(made_of["data"]) / DATA if "data" in made_of else None
     if data is None or not data.exists():
         text = _words(work.node.inputs["tuned"], *model_location(work.store, work.node.inputs["tuned"]))
         return [{"role": "user", "content": text}]

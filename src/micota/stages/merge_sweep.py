@@ -205,7 +205,7 @@ class SweepRunner:
                 self.num_measured += 1
         manifest = self._store.manifest(node)
         assert manifest is not None, "it was made above"
-        rows = read_jsonl(self._store.path(node) / COMPLETIONS, Completion)
+        rows = read_jsonl(self._store.verified(node) / COMPLETIONS, Completion)
         with graders_of(self._evaluation) as graders:
             scores = scores_of(rows, self._by_id, self._spec.problems.paper_rule, self._spec.grader, graders)
         point = MergePoint(

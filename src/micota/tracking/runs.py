@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from micota.artifacts.store import Manifest
+from micota.artifacts.manifest import Manifest
 from micota.config import Config, TrackerConfig, command_line
 from micota.errors import ConfigError, is_users
 from micota.graph.node import AnyNode

@@ -1,86 +1,22 @@
-"""What comes back from an endpoint: whole or in pieces, completions or refusals, and requests without a reply."""
+"""Replies of an endpoint to requests for completions, whole or in pieces."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 
 from micota.endpoint import Endpoint, UnavailableError
-from micota.engines.base import Output, Request
-from micota.errors import EndpointError
 
 OF_ONE_ROW = (400, 413, 422)  # refusals of what a request says; others are refusals of all requests
-LOST_IN_A_ROW = 3  # requests without a reply, before the endpoint counts as out of reach
 THOUGHTS = ("reasoning_content", "reasoning")  # names of the thought beside the text, by server
 DATA, DONE = "data:", "[DONE]"  # of server-sent events
 STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 ENDS = ("stop", "length")
 Fields = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came of one request: an output, or that it was not sent, or why there is no reply."""
-
-    output: Output | None = None
-    lost: str = ""
-
-
-@dataclass
-class Tally:
-    """The requests of a run that have no completion."""
-
-    lost: list[str]
-    num_not_sent: int = 0
-
-
-def outputs(
-    replies: Iterable[Reply], max_errors: int, all_refused: Callable[[str, int], str]
-) -> Generator[Output, None, Tally]:
-    """The outputs of replies; returns a ``Tally`` of the requests that have none.
-
-    Raises:
-        EndpointError: ``max_errors`` requests in a row are refused (the text is that of ``all_refused``, from the last
-            refusal and their number), or the endpoint is out of reach.
-    """
-    refused: list[Output] = []  # since the last success, before which they may be the fault of the config
-    tally = Tally([])
-    lost_in_a_row = 0
-    for reply in replies:
-        if reply.lost:
-            tally.lost.append(reply.lost)
-            lost_in_a_row += 1
-            if lost_in_a_row == LOST_IN_A_ROW:
-                raise EndpointError(reply.lost)
-        elif reply.output is None:
-            tally.num_not_sent += 1
-        elif reply.output.error is not None:
-            refused.append(reply.output)
-            if len(refused) == max_errors:
-                raise EndpointError(all_refused(reply.output.error, len(refused)))
-        else:
-            lost_in_a_row = 0
-            yield from (*refused, reply.output)
-            refused = []
-    yield from refused
-    return tally
-
-
-def lost_text(lost: list[str], num_requests: int) -> str:
-    """The error of requests without a reply, after all others have theirs."""
-    return f"{lost[0]}; {len(lost)} of {num_requests} have none; the same command asks for them"
-
-
-def refused(request: Request, answer: str) -> Output:
-    """The output of a request that the endpoint refused with ``answer``."""
-    return Output(
-        id=request.id, text="", finish_reason="error", num_tokens=0, seconds=0.0, num_prompt_tokens=0, error=answer
-    )
 
 
 async def fields_of(
