@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gc
 import gzip
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from pyarrow import parquet
 from rich.console import Console
 
 from micota import graph
+from micota.artifacts import jsonl, row_files
 from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.manifest import Manifest
 from micota.artifacts.store import Store
 from micota.cli import app
 from micota.config import SCHEMAS, Call
+from micota.data.training_rows import TrainingRow
 from micota.errors import ArtifactError, SourceError
-from micota.records import DATA, Example
+from micota.records import DATA, Completion, Example
 from micota.runtime.execute import execute, perform
 from micota.runtime.plan import tasks_of
 
@@ -101,6 +104,26 @@ def test_answers_are_checked_where_rows_have_a_gold(build: Build, tmp_path: Path
         "rows": 4, "completions": 6, "not_checked": 1, "dropped_incorrect": 2, "dropped_not_finished_length": 1,
         "kept": 3, "examples": 3,
     }  # fmt: skip
+
+
+def test_few_rows_are_in_memory_however_many_there_are(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"problem": f"{index} {PROBLEM}", "solution": SOLUTION, "answer": "2"} for index in range(64)]
+    monkeypatch.setattr(row_files, "MAX_ROWS", 4)
+    held: list[int] = []
+
+    def count(row: Any) -> Any:
+        whole = (obj for obj in gc.get_objects() if isinstance(obj, TrainingRow | Completion | Example))
+        held.append(sum(1 for _ in whole))
+        return asdict(row)
+
+    monkeypatch.setattr(row_files, "asdict", count)
+    monkeypatch.setattr(jsonl, "asdict", count)
+    _, examples = build(lines(tmp_path / "rows.jsonl", *rows))
+    assert [example.messages[0]["content"] for example in examples] == [row["problem"] for row in rows]
+    assert len(held) == 2 * 64, "each row is written twice: beside the data, and into them"
+    assert max(held) - min(held) <= 3 * 4, "a chunk of rows, its answers, and one example"
 
 
 def test_where_no_row_is_left_the_reasons_are_named(build: Build, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,11 +8,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from micota import graph
+from micota.artifacts import row_files
 from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
 from micota.artifacts.manifest import Manifest
+from micota.artifacts.row_files import RowFiles
 from micota.artifacts.store import Store
 from micota.config import (
     EvaluationConfig,
@@ -24,13 +28,14 @@ from micota.config import (
 )
 from micota.data.datacard import CARD, CARD_PAGE
 from micota.data.decontamination import Match
+from micota.grading.graders import Graders
 from micota.graph import CompletionsSpec, Prompt, source
 from micota.graph.node import Node
 from micota.graph.specs import FilteredSpec
 from micota.records import BPC, COMPLETIONS, DATA, Completion, Example, ExampleScore, Problem, Verdict
 from micota.runtime.execute import perform
 from micota.runtime.plan import tasks_of
-from micota.stages.select import CONTAMINATION, keep, select, verdicts
+from micota.stages.select import CONTAMINATION, example_of, judged, keep, select
 from micota.tracking import NoRun
 
 SELECT = SelectConfig(filters=["finished", "correct", "length"], max_tokens=10)
@@ -77,8 +82,15 @@ def completion(problem: int, text: str, reason: str = "stop", tokens: int = 5) -
     )  # fmt: skip
 
 
-def graded(rows: list[Completion]) -> list[Verdict]:
-    return verdicts(rows, PROBLEMS, EvaluationConfig(num_workers=1))
+def kept_of(
+    rows: list[Completion], spec: FilteredSpec, contaminated: dict[str, str]
+) -> tuple[list[Example], dict[str, int]]:
+    """The examples of completions that pass the filters, and the number dropped for each reason."""
+    graded = judged(enumerate(rows), PROBLEMS, EvaluationConfig(num_workers=1))
+    kept, dropped = keep(graded, PROBLEMS, spec, contaminated)
+    examples = [example_of(rows[stored.position], PROBLEMS, spec) for stored in kept]
+    assert [stored[:3] for stored in kept] == [(one.problem_id, one.num_tokens, one.source) for one in examples]
+    return examples, dropped
 
 
 def test_each_drop_has_its_reason_and_filters_go_in_order() -> None:
@@ -90,7 +102,7 @@ def test_each_drop_has_its_reason_and_filters_go_in_order() -> None:
         completion(4, r"\boxed{7}", tokens=11),
         completion(5, r"\boxed{8}", tokens=11),
     ]
-    kept, reasons = keep(rows, PROBLEMS, SPEC, graded(rows), {})
+    kept, reasons = kept_of(rows, SPEC, {})
     assert [example.problem_id for example in kept] == ["0"]
     assert kept[0].messages == [{"role": "user", "content": "p0?"}]
     assert reasons == {
@@ -104,7 +116,7 @@ def test_each_drop_has_its_reason_and_filters_go_in_order() -> None:
 
 def test_contaminated_problems_are_counted_by_rule_and_go_first() -> None:
     rows = [completion(0, r"\boxed{7}"), completion(1, r"\boxed{8}"), completion(2, r"\boxed{7}")]
-    kept, dropped = keep(rows, PROBLEMS, SPEC, graded(rows), {"0": "near_duplicate", "1": "exact"})
+    kept, dropped = kept_of(rows, SPEC, {"0": "near_duplicate", "1": "exact"})
     assert [example.problem_id for example in kept] == ["2"]
     assert dropped == {"dropped_contaminated_near_duplicate": 1, "dropped_contaminated_exact": 1}
 
@@ -141,6 +153,34 @@ def select_from(folder: Path, decontaminate: str) -> tuple[Manifest, list[Exampl
     report = store.path(node) / CONTAMINATION
     examples = read_jsonl(store.path(node) / DATA, Example)
     return manifest, examples, read_jsonl(report, Match) if report.exists() else []
+
+
+def test_few_completions_are_in_memory_and_earlier_samples_come_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_files, "MAX_ROWS", 4)
+    before, held = count_completions(), []
+
+    def counted(graders: Graders, rows: list[tuple[Problem, Any]]) -> list[Verdict]:
+        held.append(count_completions() - before)
+        return typed(graders, rows)
+
+    typed = Graders.typed
+    monkeypatch.setattr(Graders, "typed", counted)
+    rows = [replace(completion(index % 6, rf"\boxed{{7}} {index // 6}"), sample=5 - index // 6) for index in range(36)]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    del rows
+    with RowFiles() as files:
+        file = files.open(tmp_path / "rows.jsonl")
+        samples = sorted((row.sample, position) for position, row in files.each(file, Completion))
+        in_order = ((at, files.read(file, at, Completion)) for _, at in samples)
+        graded = [(row.sample, verdict.correct) for _, row, verdict in judged(in_order, PROBLEMS, EvaluationConfig())]
+    assert graded == [(index // 6, True) for index in range(36)]
+    assert len(held) == 9 and max(held) <= 2 * 4
+
+
+def count_completions() -> int:
+    return sum(isinstance(obj, Completion) for obj in gc.get_objects())
 
 
 def test_data_are_decontaminated_and_every_pair_is_logged(tmp_path: Path) -> None:
@@ -193,7 +233,7 @@ def test_what_is_learnt_of_a_generator_that_thinks_is_an_option() -> None:
         ("answer", "\\boxed{7}", 3),
     ]:  # fmt: skip
         spec = replace(SPEC, thinking=THINKING, select=replace(SELECT, thinking=form))
-        kept, dropped = keep([whole, endless], PROBLEMS, spec, graded([whole, endless]), {})
+        kept, dropped = kept_of([whole, endless], spec, {})
         assert [(example.completion, example.num_tokens) for example in kept] == [(text, num_tokens)]
         assert dropped == {"dropped_unended_thought": 1}
 
@@ -202,7 +242,7 @@ def test_a_thought_without_the_answer_is_no_target() -> None:
     bare = replace(completion(0, "<think>so</think>\\boxed{7}"), num_cot_tokens=3)
     full = replace(completion(1, "<think>so \\boxed{7}</think>It is \\boxed{7}"), num_cot_tokens=3)
     spec = replace(SPEC, thinking=THINKING, select=replace(SELECT, thinking="cot"))
-    kept, dropped = keep([bare, full], PROBLEMS, spec, graded([bare, full]), {})
+    kept, dropped = kept_of([bare, full], spec, {})
     assert [(example.completion, example.num_tokens) for example in kept] == [("so \\boxed{7}", 3)]
     assert dropped == {"dropped_no_answer_in_cot": 1}
 

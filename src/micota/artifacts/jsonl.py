@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,20 +72,30 @@ def read_jsonl(path: Path, row: Callable[..., Row]) -> list[Row]:
     Raises:
         ArtifactError: a line is not an object of that shape; the text names the file and line.
     """
-    rows = []
+    return list(each_jsonl(path, row))
+
+
+def each_jsonl(path: Path, row: Callable[..., Row]) -> Iterator[Row]:
+    """Yield the rows of JSONL one at a time.
+
+    Raises:
+        ArtifactError: as of :func:`read_jsonl`.
+    """
     with open(path, "rb") as handle:  # bytes: text mode would raise outside the loop for a line that is not UTF-8
         for number, line in enumerate(handle, start=1):
-            try:
-                rows.append(row(**json.loads(line)))
-            except (
-                ValueError,
-                TypeError,
-                RecursionError,
-            ) as error:  # not JSON, not an object, or fields of another schema
-                raise ArtifactError(
-                    f"{path}:{number}: not a row of {getattr(row, '__name__', row)} ({error})"
-                ) from error
-    return rows
+            yield parsed(line, f"{path}:{number}", row)
+
+
+def parsed(line: bytes, where: str, row: Callable[..., Row]) -> Row:
+    """Return a line as a row.
+
+    Raises:
+        ArtifactError: it is not an object of that shape.
+    """
+    try:
+        return row(**json.loads(line))
+    except (ValueError, TypeError, RecursionError) as error:  # not JSON, no object, or fields of another schema
+        raise ArtifactError(f"{where}: not a row of {getattr(row, '__name__', row)} ({error})") from error
 
 
 class JsonlAppender:

@@ -13,9 +13,10 @@ import numpy as np
 from micota.artifacts.provenance import versions
 from micota.config import SourceConfig
 from micota.config.rows import RowsConfig
+from micota.data.mixtures import AnyExample
 from micota.graph import CompletionsSpec, DataSpec, FilteredSpec, MostLikelySpec, RowsSpec, weights_of
 from micota.graph.node import AnyNode
-from micota.records import DATA, Example
+from micota.records import DATA
 
 CARD, CARD_PAGE = "card.json", "README.md"  # the hub shows a README as the card of a data set
 TAGS = ("micota", "reasoning", "distillation")
@@ -31,7 +32,7 @@ completions apply.
 """
 
 
-def card(node: AnyNode, counts: Mapping[str, int], examples: Sequence[Example]) -> dict[str, Any]:
+def card(node: AnyNode, counts: Mapping[str, int], examples: Sequence[AnyExample]) -> dict[str, Any]:
     """Return the card as JSON. ``counts`` are those of the artifact; ``num_tokens`` has percentiles of examples, each
     the nearest observed value below."""
     spec: DataSpec = node.spec

@@ -5,10 +5,12 @@ A new filter is one entry of ``FILTERS`` beside its function.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Protocol, TypeVar
 
 from micota.config import FILTERS, Filter, SelectConfig, ThinkingConfig
 from micota.data.languages import languages, letters_by_language
@@ -89,13 +91,14 @@ def unknown_language(select: SelectConfig) -> Iterator[str]:
 
 def duplicates(select: SelectConfig) -> Check:
     """Drop a completion that equals an earlier sample of the same problem but for white space."""
-    texts: set[tuple[str, str]] = set()
+    texts: set[tuple[str, bytes]] = set()  # with hashes: the texts of all completions may not fit into memory
 
     def check(completion: Completion, verdict: Verdict) -> str | None:
-        text = completion.problem_id, " ".join(completion.completion.split())
-        if text in texts:
+        text = " ".join(completion.completion.split()).encode(errors="surrogatepass")
+        known = completion.problem_id, hashlib.blake2b(text, digest_size=16).digest()
+        if known in texts:
             return "duplicate"
-        texts.add(text)
+        texts.add(known)
         return None
 
     return check
@@ -150,7 +153,21 @@ class Filters:
         return None
 
 
-def best(rows: Sequence[Completion], keep_sample: str, length: int | None = None) -> list[Completion]:
+class Sampled(Protocol):
+    """What choosing among the samples of a problem needs of a completion."""
+
+    @property
+    def problem_id(self) -> str: ...
+    @property
+    def sample(self) -> int: ...
+    @property
+    def num_tokens(self) -> int: ...
+
+
+SampledT = TypeVar("SampledT", bound=Sampled)
+
+
+def best(rows: Sequence[SampledT], keep_sample: str, length: int | None = None) -> list[SampledT]:
     """Return per problem the shortest completion, that of median length (the shorter of two), that whose length is
     nearest to ``length`` in tokens, or all.
 
@@ -158,7 +175,7 @@ def best(rows: Sequence[Completion], keep_sample: str, length: int | None = None
     """
     if keep_sample == "all":
         return list(rows)
-    by_problem: dict[str, list[Completion]] = {}
+    by_problem: dict[str, list[SampledT]] = {}
     for row in rows:
         by_problem.setdefault(row.problem_id, []).append(row)
     chosen = set()

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from micota.config import SelectConfig
 from micota.errors import ArtifactError
-from micota.records import Example, ExampleScore
+from micota.records import ExampleScore
 from micota.seeding import seed_of
 
-Pools = Mapping[str, Sequence[Example]]  # by generator
+
+class AnyExample(Protocol):
+    """What choosing needs of an example; its texts may stay on the disk."""
+
+    @property
+    def problem_id(self) -> str: ...
+    @property
+    def num_tokens(self) -> int: ...
+    @property
+    def source(self) -> str: ...
 
 
-def choose(examples: Sequence[Example], num_examples: int | None, seed: int) -> list[Example]:
+ExampleT = TypeVar("ExampleT", bound=AnyExample)
+Pools = Mapping[str, Sequence[ExampleT]]  # by generator
+
+
+def choose(examples: Sequence[ExampleT], num_examples: int | None, seed: int) -> list[ExampleT]:
     """Return ``num_examples`` examples, all if it is None.
 
     The order of problems depends on the seed alone, so recipes and sizes share as many problems as they can.
@@ -35,12 +48,14 @@ def choose(examples: Sequence[Example], num_examples: int | None, seed: int) -> 
     return ranked(examples, seed)[:num_examples]
 
 
-def ranked(examples: Sequence[Example], seed: int) -> list[Example]:
+def ranked(examples: Sequence[ExampleT], seed: int) -> list[ExampleT]:
     """Return the examples in an order that depends on the seed and each problem id alone."""
     return sorted(examples, key=lambda example: seed_of("rank", seed, example.problem_id))
 
 
-def mixture(parts: Pools, weights: Mapping[str, float], num_examples: int | None, seed: int) -> list[Example]:
+def mixture(
+    parts: Pools[ExampleT], weights: Mapping[str, float], num_examples: int | None, seed: int
+) -> list[ExampleT]:
     """Return examples of all parts in the proportion of ``weights``; no problem comes from two parts.
 
     Without ``num_examples`` the mixture is as large as the parts allow. The rarest part chooses first.
@@ -59,9 +74,9 @@ def mixture(parts: Pools, weights: Mapping[str, float], num_examples: int | None
     return filled
 
 
-def _filled(ordered: Pools, weights: Mapping[str, float], total: int) -> list[Example] | str:
+def _filled(ordered: Pools[ExampleT], weights: Mapping[str, float], total: int) -> list[ExampleT] | str:
     """Return the mixture of this size, or a text that names the part that is too small for it."""
-    chosen: list[Example] = []
+    chosen: list[ExampleT] = []
     taken: set[str] = set()
     *_, last = ordered
     for label, rows in ordered.items():
@@ -75,8 +90,8 @@ def _filled(ordered: Pools, weights: Mapping[str, float], total: int) -> list[Ex
 
 
 def match(
-    pools: Pools, compared: Mapping[str, Mapping[str, float]], select: SelectConfig, seed: int
-) -> tuple[dict[str, list[Example]], dict[str, Any]]:
+    pools: Pools[ExampleT], compared: Mapping[str, Mapping[str, float]], select: SelectConfig, seed: int
+) -> tuple[dict[str, list[ExampleT]], dict[str, Any]]:
     """Return the examples of every recipe of a comparison, and counts of the examples that matching dropped.
 
     Args:
@@ -107,7 +122,7 @@ def match(
     return recipes, {"by": select.match, "budget_tokens": max_tokens, "generators": generators, "recipes": account}
 
 
-def _shared(pools: Pools) -> tuple[dict[str, list[Example]], dict[str, dict[str, int]]]:
+def _shared(pools: Pools[ExampleT]) -> tuple[dict[str, list[ExampleT]], dict[str, dict[str, int]]]:
     """Return the examples on problems that all generators solved, and counts for each generator.
 
     The counts are the examples that ``passed``, those ``lost`` because another generator did not solve the problem, and
@@ -135,11 +150,11 @@ def _shared(pools: Pools) -> tuple[dict[str, list[Example]], dict[str, dict[str,
     return kept, account
 
 
-def within(examples: Sequence[Example], max_tokens: int) -> list[Example]:
+def within(examples: Sequence[ExampleT], max_tokens: int) -> list[ExampleT]:
     """Return the longest prefix of the examples with at most ``max_tokens`` tokens in all."""
     total = 0
 
-    def fits(example: Example) -> bool:
+    def fits(example: ExampleT) -> bool:
         nonlocal total
         total += example.num_tokens
         return total <= max_tokens
@@ -147,15 +162,15 @@ def within(examples: Sequence[Example], max_tokens: int) -> list[Example]:
     return list(takewhile(fits, examples))
 
 
-def num_tokens(examples: Sequence[Example]) -> int:
+def num_tokens(examples: Sequence[AnyExample]) -> int:
     """Return the number of tokens of all completions, counted with the tokenizers of their generators."""
     return sum(example.num_tokens for example in examples)
 
 
-def most_likely(parts: Mapping[str, Sequence[Example]], scores: Mapping[str, Sequence[ExampleScore]]) -> list[Example]:
+def most_likely(parts: Pools[ExampleT], scores: Mapping[str, Iterable[ExampleScore]]) -> list[ExampleT]:
     """Return one example per problem: the completion of any generator with the fewest bits per byte; the first among
     equals."""
-    keep_sample: dict[str, tuple[float, Example]] = {}
+    keep_sample: dict[str, tuple[float, ExampleT]] = {}
     for label, examples in parts.items():
         for example, score in zip(examples, scores[label], strict=True):
             assert example.problem_id == score.problem_id, f"{label}: row {score.index} is about another problem"

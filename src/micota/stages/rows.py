@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any, NamedTuple
 
+from micota.artifacts.row_files import RowFiles, StoredExample, chunks
 from micota.config import Config, DataConfig
 from micota.data.decontamination import Match, matcher, reasons
 from micota.data.files import numbered_rows
@@ -23,7 +24,14 @@ from micota.pretrained import load_tokenizer
 from micota.records import Completion, Example, Verdict
 from micota.runtime.work import Work
 
-CHUNK = 256  # rows whose answers are counted and graded together
+
+class Passed(NamedTuple):
+    """A completion that passed all filters, of ``num_tokens``, and its example."""
+
+    problem_id: str
+    sample: int
+    num_tokens: int
+    example: StoredExample
 
 
 class Read(NamedTuple):
@@ -34,11 +42,12 @@ class Read(NamedTuple):
     verdict: Verdict | None
 
 
-def file_examples(work: Work[RowsSpec]) -> tuple[list[Example], list[Match] | None]:
+def file_examples(work: Work[RowsSpec], files: RowFiles) -> tuple[list[StoredExample], list[Match] | None]:
     """The examples of the rows that pass the filters, in the order of the rows, and their questions that are like those
     of a benchmark; None where none was compared.
 
-    Rows without a gold answer are neither graded nor compared with benchmarks; they are counted as ``not_checked``.
+    Examples are appended to a temporary file of ``files``. Rows without a gold answer are neither graded nor compared
+    with benchmarks; they are counted as ``not_checked``.
 
     Raises:
         SourceError: a row cannot be read; the text names the row and the field.
@@ -46,8 +55,8 @@ def file_examples(work: Work[RowsSpec]) -> tuple[list[Example], list[Match] | No
     spec, counts = work.node.spec, Counter[str]()
     filters, contamination = Filters(spec.select, spec.rows.thinking), Contamination(spec)
     tokens = TokenCounts(spec)
-    kept: dict[tuple[str, int], Example] = {}
-    passed: list[Completion] = []
+    file = files.temporary(work.build.path)
+    passed: list[Passed] = []
     with graders_of(work.config.evaluation) as graders:
         for read in _judged(_read(work, counts), tokens, graders):
             counts["completions"] += 1
@@ -56,12 +65,15 @@ def file_examples(work: Work[RowsSpec]) -> tuple[list[Example], list[Match] | No
             if reason is not None:
                 counts[f"dropped_{reason}"] += 1
                 continue
-            kept[read.row.problem_id, read.answer.sample] = _example(read, spec, tokens)
-            passed.append(replace(read.answer, completion=""))  # the text is in the example: not twice in memory
+            example = _example(read, spec, tokens)
+            stored = StoredExample(
+                example.problem_id, example.num_tokens, sys.intern(example.source), file, files.append(file, example)
+            )
+            passed.append(Passed(example.problem_id, read.answer.sample, read.answer.num_tokens, stored))
     chosen = best(passed, spec.select.keep_sample, spec.select.keep_length)
     counts[f"dropped_not_{spec.select.keep_sample}"] += len(passed) - len(chosen)
     work.build.counts |= {name: number for name, number in counts.items() if number} | {"kept": len(chosen)}
-    examples = [kept[row.problem_id, row.sample] for row in chosen]
+    examples = [row.example for row in chosen]
     return examples, contamination.matches if contamination.is_checked else None
 
 
@@ -119,8 +131,7 @@ def _streams(config: Config, path: str | None) -> bool:
 def _judged(rows: Iterable[TrainingRow], tokens: TokenCounts, graders: Graders) -> Iterator[Read]:
     """The rows with their lengths and verdicts, a chunk at a time."""
     samples: Counter[str] = Counter()
-    rows = iter(rows)
-    while chunk := list(islice(rows, CHUNK)):
+    for chunk in chunks(rows, lambda row: len(row.completion)):
         lengths = tokens.of(chunk)
         verdicts = _verdicts(chunk, graders)
         for row, length, verdict in zip(chunk, lengths, verdicts, strict=True):

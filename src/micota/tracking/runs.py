@@ -7,8 +7,9 @@ import os
 import secrets
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,7 +43,7 @@ class Run(Protocol):
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log metrics while the stage runs; its final metrics are in its manifest."""
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Log a table; the tracker may keep only the first rows."""
 
     def histogram(self, name: str, values: Sequence[float]) -> None:
@@ -66,7 +67,7 @@ class NoRun:
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         pass
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         pass
 
     def histogram(self, name: str, values: Sequence[float]) -> None:
@@ -112,10 +113,10 @@ class WandbRun:
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self._run.log(dict(metrics), step=step)
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         import wandb
 
-        shown = [list(row) for row in rows[: self._tracker.table_rows]]
+        shown = [list(row) for row in islice(rows, self._tracker.table_rows)]
         self._run.log({name: wandb.Table(columns=list(columns), data=shown)})
 
     def histogram(self, name: str, values: Sequence[float]) -> None:
