@@ -102,6 +102,7 @@ VALUES: dict[str, list[Any]] = {  # where a type does not say what else is accep
     "generator": ["teacher", "large"],
     "decontaminate": ["none"],
     "language": ["de"],
+    "date_string": ["1 Jan 2025"],
     "template_args": [{"a": 1}],
     "thinking": ["cot"],
     "worker_bytes": [2**30],

@@ -63,6 +63,42 @@ def test_values_of_every_kind() -> None:
     assert with_variables("x", {}) == "x"
 
 
+# As Llama 3.1 and 3.2, and as SmolLM3.
+LLAMA = "{%- if not date_string is defined %}{%- if strftime_now is defined %}{%- set date_string = strftime_now(\"%d %b %Y\") %}{%- else %}{%- set date_string = \"26 Jul 2024\" %}{%- endif %}{%- endif %}{{- 'Today Date: ' + date_string + '\\n' }}" + TURNS + START + "{%- endif %}"  # fmt: skip  # noqa: E501
+TODAY = "{%- set today = strftime_now('%d %B %Y') -%}{{- 'Today: ' + today + '\\n' -}}" + TURNS + START + "{%- endif %}"
+
+
+@pytest.mark.parametrize(("template", "date", "first"), [
+    (LLAMA, None, "Today Date: 26 Jul 2024"), (LLAMA, "1 Jan 2025", "Today Date: 1 Jan 2025"),
+    (TODAY, None, "Today: 26 July 2024"), (TODAY, "1 Jan 2025", "Today: 01 January 2025"),
+])  # fmt: skip
+def test_a_prompt_does_not_depend_on_the_day(template: str, date: str | None, first: str) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+    tokenizer.chat_template = template
+    use_template(tokenizer, SimpleNamespace(template=None, template_args={}, date_string=date))
+    assert render(tokenizer, QUESTION).splitlines()[0] == first
+    use_template(tokenizer, SimpleNamespace(template=None, template_args={}, date_string=None))
+    assert render(tokenizer, QUESTION).splitlines()[0] == first, "a written model keeps its date"
+
+
+def test_a_date_that_cannot_be_fixed_is_refused(composed: Callable[..., Any]) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+    tokenizer.chat_template = "{{ strftime_now(messages[0].role) }}"
+    with pytest.raises(ConfigError, match=r"reads the clock by strftime_now with a format that is no text in quotes"):
+        use_template(tokenizer, SimpleNamespace(template=None, template_args={}))
+    tokenizer.chat_template = OPEN
+    with pytest.raises(ConfigError, match=r"date_string='1 Jan 2025': the chat template of .* has no date"):
+        use_template(tokenizer, SimpleNamespace(template=None, template_args={}, date_string="1 Jan 2025"))
+    with pytest.raises(ConfigError, match=r"student\.date_string='today'; accepted: null, or a day as 26 Jul 2024"):
+        composed("train", "student.date_string=today")
+
+
+def test_a_date_enters_keys(composed: Callable[..., Any]) -> None:
+    keys = [graph.model(composed("train", "data=micota", *extra), "student").key
+            for extra in ([], ["student.date_string=null"], ["student.date_string=1 Jan 2025"])]  # fmt: skip
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_what_cannot_be_is_one_clear_error() -> None:
     with pytest.raises(ConfigError, match=r"template_args\.enable_thinkin: the chat template of .* has no variable"):
         tokenizer_with(OFF, enable_thinkin=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,15 @@ def local_path(value: str) -> Path:
 def is_row_file(path: str) -> bool:
     """Whether a path names a file of rows, by its suffix."""
     return path.removesuffix(".gz").endswith(ROW_FILES)
+
+
+def is_day(text: str) -> bool:
+    """Whether a text is a day, as ``26 Jul 2024``."""
+    try:
+        datetime.strptime(text, "%d %b %Y")
+    except ValueError:
+        return False
+    return True
 
 
 def name_of(path: str) -> str:
@@ -90,6 +100,15 @@ class ModelConfig:
         about="Variables of its chat template, in generation, training and evaluation. A trained or merged model is "
         "written with them set.",
         results=True,
+    )
+    date_string: str | None = where(
+        "null, or a day as 26 Jul 2024",
+        lambda value: value is None or is_day(value),
+        None,
+        about="The day that its chat template writes into prompts, where it would write that of the rendering, as "
+        "Llama 3's; null: 26 Jul 2024, in training, generation and evaluation alike.",
+        results=True,
+        added=True,
     )
     chat_template: str | None = where(
         "null, or a file with a Jinja template",

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Protocol
 
 from micota.errors import ConfigError
+
+CLOCK = "strftime_now"  # the function that transformers gives to templates
+CLOCK_READ = re.compile(CLOCK + r"""\s*\(\s*(['"])(.*?)\1\s*\)""")
+DATE_FORMAT, DAY = "%d %b %Y", "26 Jul 2024"
 
 
 class Templated(Protocol):
@@ -28,7 +33,9 @@ def use_template(tokenizer: Any, settings: Templated) -> None:
     Raises:
         ConfigError: the template cannot render a question, or lacks a variable.
     """
-    if settings.template is None and not settings.template_args:
+    date = getattr(settings, "date_string", None)
+    reads_clock = isinstance(tokenizer.chat_template, str) and CLOCK in tokenizer.chat_template
+    if settings.template is None and not settings.template_args and date is None and not reads_clock:
         return
     name = getattr(tokenizer, "name_or_path", "") or "the model"
     template = tokenizer.chat_template if settings.template is None else settings.template
@@ -40,8 +47,35 @@ def use_template(tokenizer: Any, settings: Templated) -> None:
                 f"template_args.{variable}: the chat template of {name} has no variable of this name; accepted: those "
                 "that it reads, as enable_thinking of Qwen3 and SmolLM3"
             )
+    template = with_date(template, date, name)
     tokenizer.chat_template = with_variables(template, settings.template_args)
     check_template(tokenizer, name)
+
+
+def with_date(template: str, date: str | None, name: str) -> str:
+    """A template whose prompts have a fixed date, as those of Llama 3, whose dates are those of the day of rendering.
+
+    Args:
+        date: as ``26 Jul 2024``; None: that one, which Llama 3 has where it cannot read a clock.
+        name: that of the model, for errors.
+
+    Raises:
+        ConfigError: the template puts the time together in a way that is not known, or has no date and is given one.
+    """
+    if CLOCK not in template and not re.search(r"\bdate_string\b", template):
+        if date is None:
+            return template
+        raise ConfigError(f"date_string={date!r}: the chat template of {name} has no date; accepted: null")
+    if CLOCK not in template and date is None:
+        return template
+    day = date or DAY
+    fixed = CLOCK_READ.sub(lambda call: json.dumps(datetime.strptime(day, DATE_FORMAT).strftime(call[2])), template)
+    if re.search(rf"{CLOCK}\s*\(", fixed):
+        raise ConfigError(
+            f"the chat template of {name} reads the clock by {CLOCK} with a format that is no text in quotes, so that "
+            "its prompts would depend on the day; accepted: chat_template=FILE with a fixed date"
+        )
+    return with_variables(fixed, {"date_string": day}) if re.search(r"\bdate_string\b", template) else fixed
 
 
 def with_variables(template: str, values: Mapping[str, Any]) -> str:

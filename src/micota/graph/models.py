@@ -63,6 +63,7 @@ def source(model: ModelConfig) -> Node[SourceSpec]:
         fingerprint=model.fingerprint,
         template=model.template_text,
         template_args=dict(model.template_args),
+        date_string=model.date_string,
     )
     return Node(name=model.name, spec=spec)
 

@@ -15,7 +15,7 @@ from micota.graph.node import Node, Spec, added
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec(Spec):
     """A model that exists before the experiment: on the hub, in a folder, or bundled. ``template`` replaces the chat
-    template of its tokenizer, ``template_args`` are variables of it."""
+    template of its tokenizer, ``template_args`` are variables of it, ``date_string`` is the date in its prompts."""
 
     stage = "source"
     kind = "source"
@@ -25,6 +25,7 @@ class SourceSpec(Spec):
     fingerprint: str | None
     template: str | None = added(lambda: None)
     template_args: dict[str, Any] = added(dict)
+    date_string: str | None = added(lambda: None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,7 +73,7 @@ def _use_template(engine: Engine, spec: SourceSpec) -> None:
     if engine.tokenizer is not None:
         use_template(engine.tokenizer, spec)
     elif isinstance(engine, TakesTemplateArgs):
-        engine.template_args = dict(spec.template_args)
+        engine.template_args = spec.template_args | ({"date_string": spec.date_string} if spec.date_string else {})
         if spec.template is not None:
             raise ConfigError("chat_template with engine=chat, whose API renders prompts; accepted: template_args")
 
