@@ -15,7 +15,7 @@ import pytest
 
 from micota.artifacts.jsonl import JsonlAppender, read_jsonl, write_jsonl, write_text
 from micota.artifacts.manifest import read_manifest
-from micota.artifacts.provenance import files_below, fingerprint
+from micota.artifacts.provenance import files_below
 from micota.artifacts.store import Store, discard
 from micota.errors import ArtifactError, SourceError
 from micota.graph.node import SCHEMA_VERSION, AnyNode, Node, Spec
@@ -312,15 +312,6 @@ def test_write_text_is_never_seen_half(tmp_path: Path) -> None:
     assert seen <= texts
 
 
-def test_fingerprints(tmp_path: Path) -> None:
-    file = tmp_path / "a.jsonl"
-    file.write_text("1")
-    first = fingerprint(file), fingerprint(tmp_path)
-    file.write_text("22")
-    assert fingerprint(file) != first[0] and fingerprint(tmp_path) != first[1]
-    assert json.dumps(first)
-
-
 def test_files_behind_links_to_folders_count(tmp_path: Path) -> None:
     (tmp_path / "disk" / "below").mkdir(parents=True)
     (tmp_path / "disk" / "below" / "a.jsonl").write_text("1")
@@ -328,6 +319,3 @@ def test_files_behind_links_to_folders_count(tmp_path: Path) -> None:
     (tmp_path / "data" / "link").symlink_to(tmp_path / "disk")
     (tmp_path / "disk" / "below" / "circle").symlink_to(tmp_path / "disk")
     assert files_below(tmp_path / "data") == [tmp_path / "data/link/below/a.jsonl"]
-    first = fingerprint(tmp_path / "data")
-    (tmp_path / "disk" / "below" / "a.jsonl").write_text("22")
-    assert fingerprint(tmp_path / "data") != first

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -33,18 +32,6 @@ def files_below(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if targets[name] not in above[here]]
         above |= {here / name: above[here] | {targets[name]} for name in folders}
     return sorted(found)
-
-
-def fingerprint(path: Path) -> str:
-    """Return 16 hexadecimal digits that identify a local input.
-
-    They hash the content of a file, or the names, sizes and modification times of a folder's files (a model).
-    """
-    if path.is_file():
-        return sha256(path)[:16]
-    entries = sorted((str(p.relative_to(path)), p.stat()) for p in files_below(path) if p.is_file())
-    listing = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in entries]
-    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]
 
 
 @cache

@@ -10,6 +10,7 @@ import json
 import os
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from micota.artifacts.provenance import sha256
@@ -26,6 +27,12 @@ def state_of(path: Path) -> State:
     """The state of a file: inode, size in bytes, and times of the last change of content and of attributes in ns."""
     stat = path.stat()
     return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+@cache
+def sums_below(root: Path) -> Sums:
+    """The sums that this process remembers for an artifacts folder."""
+    return Sums(root)
 
 
 class Sums:

@@ -24,7 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 
 import micota.stages.registry  # noqa: F401  (every command knows all stages)
 from micota import __version__, errors
-from micota.artifacts.provenance import fingerprint
+from micota.artifacts.local import fingerprint
+from micota.artifacts.sums import sums_below
 from micota.cli import sweeps
 from micota.cli.arguments import COMPLETION, commands_for, completing
 from micota.cli.arguments import read as arguments
@@ -229,7 +230,7 @@ def fingerprint_inputs(config: Any) -> None:
         plain = Path(os.path.normpath(owner.path))  # another spelling is no other input
         if plain.exists() and plain.samefile(owner.path):  # LINK/.. may lead elsewhere
             owner.path = str(plain)
-        owner.fingerprint = fingerprint(Path(owner.path))
+        owner.fingerprint = fingerprint(Path(owner.path), sums_below(Path(config.artifacts)))
 
 
 def compared(config: Config) -> dict[str, DataConfig]:

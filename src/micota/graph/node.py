@@ -97,15 +97,23 @@ AnyNode = Node[Any]
 def _settings(spec: Spec) -> dict[str, Any]:
     """The settings that enter a key, for JSON."""
     young = {item.name: item.metadata["added"]() for item in fields(spec) if "added" in item.metadata}
-    values = {item.name: getattr(spec, item.name) for item in fields(spec)}
+    values = _without_path({item.name: getattr(spec, item.name) for item in fields(spec)})
     return {name: _plain(value) for name, value in values.items() if name not in young or value != young[name]}
+
+
+def _without_path(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings without the path of a local input, which its content identifies wherever it is."""
+    if values.get("fingerprint") is None:
+        return values
+    return {name: value for name, value in values.items() if name != "path"}
 
 
 def _plain(value: Any) -> Any:
     """A value as JSON has it. Fields of a config that are younger than artifacts are left out with their default."""
     if is_dataclass(value):
         pairs = [(item, getattr(value, item.name)) for item in fields(value)]
-        return {item.name: _plain(inner) for item, inner in pairs if not is_added(item, inner)}
+        kept = {item.name: inner for item, inner in pairs if not is_added(item, inner)}
+        return {name: _plain(inner) for name, inner in _without_path(kept).items()}
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
