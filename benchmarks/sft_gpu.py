@@ -32,6 +32,7 @@ from micota.config import SftConfig, TrainerConfig
 from micota.config.optimizers import OPTIMIZERS
 from micota.sft import attention, losses
 from micota.sft.activation_checkpointing import ActivationCheckpointing
+from micota.sft.compiling import compile_layers
 from micota.sft.data import SftDataModule
 from micota.sft.memory import Shape, memory_bytes, most_tokens, peak_flops, peak_memory_bytes
 from micota.sft.module import SftModule
@@ -82,8 +83,11 @@ def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
     trainer = TrainerConfig(
         name="benchmark", accelerator="gpu" if on_gpu else "cpu", precision=options.precision,
         pack_length=options.pack_length, activation_checkpointing=options.checkpointing,
+        compile=options.compile,
     )  # fmt: skip
     model = build(options, config, attention.implementation(kernel))
+    if trainer.compile:
+        compile_layers(model)
     tokens = examples(options, config.vocab_size)
     shape, longest = Shape.of(model), max(len(t.ids) for t in tokens)
     shape = replace(shape, moment_bytes=OPTIMIZERS[options.optimizer].moment_bytes)
@@ -106,7 +110,7 @@ def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
             times.append(time.perf_counter())
 
     loss = losses.choose("auto", options.device)
-    objective = losses.Objective(model, loss, ActivationCheckpointing(model, most))
+    objective = losses.Objective(model, loss, ActivationCheckpointing(model, most, compiled=trainer.compile))
     module = SftModule(objective, sft, trainer, len(data.steps))
     loop = Trainer(
         accelerator=trainer.accelerator, max_epochs=1, logger=False, enable_checkpointing=False,
@@ -247,6 +251,7 @@ def main() -> None:
     parser.add_argument("--contenders", default="micota,trl")
     parser.add_argument("--precision", default="bf16-mixed", choices=["bf16-mixed", "bf16-true", "32-true"])
     parser.add_argument("--checkpointing", default="auto", help="trainer.activation_checkpointing here")
+    parser.add_argument("--compile", action="store_true", help="trainer.compile here")
     parser.add_argument("--optimizer", default="adamw", help="sft.optimizer here")
     parser.add_argument("--profile", action="store_true", help="the last step by category of kernels")
     parser.add_argument("--pack-length", type=int, default=16384)

@@ -79,6 +79,18 @@ def test_two_processes_equal_one(prepared: Prepared, elsewhere: Callable[[Config
         assert (alone / file).read_text() == (sharded / file).read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_compiled_layers_equal_others(
+    prepared: Prepared, elsewhere: Callable[[Config, str], Config], devices: int
+) -> None:
+    options = ["student.sft.epochs=1"]
+    compiled = prepared(*options, f"trainer.devices={devices}", "trainer.compile=true")
+    (one, first), (other, second) = fitted(prepared(*options)), fitted(elsewhere(compiled, "compiled"))
+    assert second.losses == pytest.approx(first.losses, abs=1e-4)
+    assert_same(other, one, tolerance=2e-4)
+
+
 def until(moment: Callable[[], bool], process: Command) -> None:
     while process.poll() is None and not moment():
         time.sleep(0.001)  # polls for the moment to act at

@@ -340,6 +340,12 @@ class TrainerConfig:
         about="The implementation of the loss; auto: the fastest that the device allows.",
         results=True,
     )
+    compile: bool = plain(
+        False,
+        about="true: torch.compile fuses the operations of each layer, which differ in rounding and take minutes to "
+        "compile at the start.",
+        results=False,
+    )
     checkpoint_every: int = positive(
         100, about="Steps between checkpoints to resume from.", unit="steps", results=False
     )

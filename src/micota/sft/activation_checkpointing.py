@@ -23,10 +23,12 @@ ATTENTION = ("scaled_dot_product", "flash_attn", "varlen_attn", "flex_attention"
 class ActivationCheckpointing:
     """Sets the layers of a Hugging Face model up for a micro-batch. Results do not change by a bit."""
 
-    def __init__(self, model: Any, most_tokens: Mapping[str, int]) -> None:
-        """``most_tokens``: see :func:`micota.sft.memory.kind_for`."""
+    def __init__(self, model: Any, most_tokens: Mapping[str, int], *, compiled: bool = False) -> None:
+        """``most_tokens``: see :func:`micota.sft.memory.kind_for`. In ``compiled`` layers the compiler itself does what
+        ``selective`` does."""
         self._most_tokens = most_tokens
-        if any(kind != "none" for kind in most_tokens):
+        self._without = ("none", "selective") if compiled else ("none",)
+        if any(kind not in self._without for kind in most_tokens):
             model.gradient_checkpointing_enable({"use_reentrant": False})
         self._layers = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False)]
 
@@ -34,7 +36,7 @@ class ActivationCheckpointing:
         """Before the forward pass over a micro-batch of ``num_tokens`` positions."""
         kind = kind_for(num_tokens, self._most_tokens)
         for layer in self._layers:
-            layer.gradient_checkpointing = kind != "none"
+            layer.gradient_checkpointing = kind not in self._without
             layer._gradient_checkpointing_func = _FUNCTIONS[kind]
 
 

@@ -54,6 +54,7 @@ from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.best import BestWeights
 from micota.sft.callbacks import StepMetrics, StopOnSignal, Validation
 from micota.sft.checkpoints import Checkpoints
+from micota.sft.compiling import compile_layers
 from micota.sft.continuing import check_shorter
 from micota.sft.cpu_kernels import use_cpu_kernels
 from micota.sft.data import Inputs, SftDataModule
@@ -112,13 +113,16 @@ def fit(
         inputs.validation,
     )  # fmt: skip
     loaded = load(inputs, spec, trainer_config, folder)
-    use_cpu_kernels(loaded.model, trainer_config)
+    if trainer_config.compile:
+        compile_layers(loaded.model)
+    else:
+        use_cpu_kernels(loaded.model, trainer_config)
     if writes:
         rehearse(loaded.model, inputs.tokenizer, folder / "rehearsal", loaded.source, loaded.export_dtype)
         (folder / NON_FINITE).unlink(missing_ok=True)
 
     loss = losses.choose(trainer_config.loss, device_of(trainer_config))
-    checkpointing = ActivationCheckpointing(loaded.model, loaded.most_tokens)
+    checkpointing = ActivationCheckpointing(loaded.model, loaded.most_tokens, compiled=trainer_config.compile)
     objective = losses.Objective(loaded.model.train(), loss, checkpointing)
     reducing = replace(trainer_config, gradient_reduction=loaded.reduction)
     module = SftModule(objective, spec.sft, reducing, len(data.steps), loaded.fill)

@@ -27,7 +27,7 @@ from micota.config import TrainerConfig
 from micota.graph import TrainSpec
 from micota.model_files import Location
 from micota.pretrained import load_config, load_model, reading
-from micota.sft import agreement, attention, lora, memory
+from micota.sft import agreement, attention, compiling, lora, memory
 from micota.sft.data import Inputs, check
 from micota.sft.freezing import freeze
 
@@ -64,6 +64,8 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
     settings: Any = load_config(path, revision)
     written = export_dtype(spec, path, revision, settings)  # before a model changes the dtype of its config
     kernel = attention.choose(config.attention, device_of(config), settings, spec.precision)
+    if config.compile:
+        compiling.check(device_of(config))
     agreement.check(settings, kernel)
     # On the meta device first: the checks need only sizes.
     dtype, implementation = DTYPES[spec.precision], attention.implementation(kernel)

@@ -22,6 +22,7 @@ USABLE = 0.95  # share of a device's memory: the allocator fragments it
 # The choices of ``activation_checkpointing=auto``. On CPU, fragmentation by malloc uses up the memory that selective
 # checkpointing saves.
 AUTOMATIC = {"cpu": ("none", "full"), "gpu": KINDS}
+COMPILED = ("selective", "full")  # a compiled layer computes again at least what selective does
 COMFORTABLE = 0.8  # an estimate below this share is trusted; above it a kind that needs less memory is chosen
 
 
@@ -238,9 +239,10 @@ def most_tokens(shape: Shape, trainer: TrainerConfig, longest: int, capacity: in
         return {trainer.activation_checkpointing: largest}
     available = COMFORTABLE * (device_bytes(trainer) if capacity is None else capacity)
     limits: dict[str, int] = {}
-    for kind in AUTOMATIC[trainer.accelerator]:
+    kinds = COMPILED if trainer.compile else AUTOMATIC[trainer.accelerator]
+    for kind in kinds:
         memory_of_full = _total(held(shape, trainer, kind, full))
-        for other in AUTOMATIC[trainer.accelerator]:
+        for other in kinds:
             limits[other] = _most(shape, trainer, other, memory_of_full, 4 * largest)
         if sum(memory_bytes(shape, trainer, longest, limits).values()) <= available:
             break
