@@ -24,7 +24,11 @@ from micota.sft import attention
 from micota.sft.sharding import layers
 
 BORDERS = ("lengths", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")  # of packing.borders
-KERNELS = {"flash_attn": attention.flash_attn, "varlen": attention.varlen, "sequences": attention.by_sequence}
+KERNELS: dict[str, Callable[..., Any]] = {
+    "flash_attn": attention.flash_attn,
+    "varlen": attention.varlen,
+    "sequences": attention.by_sequence,
+}
 
 
 class Edges:
@@ -61,7 +65,8 @@ def compile_layers(model: Any, backend: Any = "inductor") -> None:
         backend: of ``torch.compile``.
     """
     for name, kernel in KERNELS.items():
-        AttentionInterface.register(attention.BY_SEQUENCE[name], torch.compiler.disable(_opened(kernel)))
+        uncompiled = torch.compiler.disable(_opened(kernel))  # type: ignore[no-untyped-call]
+        AttentionInterface.register(attention.BY_SEQUENCE[name], uncompiled)
     for layer in layers(model):
         layer.forward = _switched(layer, torch.compile(layer.forward, backend=_recomputing(backend), dynamic=True))
 
