@@ -23,6 +23,14 @@ class SamplingConfig:
         results=True,
     )
     max_tokens: int = positive(16384, about="The most new tokens of a completion.", unit="tokens", results=True)
+    max_thought_tokens: int | None = positive(
+        None,
+        about="A thought of so many tokens is ended by the closing tag, and the model goes on with its answer (budget "
+        "forcing, arXiv 2501.19393); null: thoughts end by themselves.",
+        unit="tokens",
+        results=True,
+        added=True,
+    )
     num_samples: int = positive(1, about="Completions for each problem.", results=True)
 
     def settled(self) -> SamplingConfig:
@@ -30,5 +38,10 @@ class SamplingConfig:
         return replace(self, top_p=1.0) if self.temperature == 0 else self
 
     def conflicts(self) -> Iterator[str]:
+        if self.max_thought_tokens is not None and self.max_thought_tokens >= self.max_tokens:
+            yield (
+                f"max_thought_tokens={self.max_thought_tokens} with max_tokens={self.max_tokens}, which leaves no "
+                "answer; accepted: fewer"
+            )
         if self.num_samples > 1 and self.temperature == 0:
             yield f"num_samples={self.num_samples} with temperature=0 repeats one answer; set temperature above 0"

@@ -163,6 +163,26 @@ def unanswered(completion: str, thinking: Thinking, prefilled: str = "") -> str 
     return None if closed and answer.strip() else "no_answer" if closed else UNENDED
 
 
+def check_thought_limit(limit: int | None, thinking: Thinking, engine: str) -> None:
+    """Refuse to end thoughts after ``limit`` tokens where no tag ends them, or where no text can be continued.
+
+    Raises:
+        ConfigError: the text names the setting.
+    """
+    if limit is None:
+        return
+    if not thinking.close:
+        raise ConfigError(
+            f"sampling.max_thought_tokens={limit} of a model without tags of a thought; accepted: null, or its tags, "
+            "as thinking={open:'<think>',close:'</think>'}"
+        )
+    if engine == "chat":
+        raise ConfigError(
+            f"sampling.max_thought_tokens={limit} with engine=chat, whose API continues no text; accepted: null, or "
+            "engine=hf, vllm, ray or server"
+        )
+
+
 def target(completion: str, thinking: Thinking, prefilled: str, form: str) -> str:
     """Return the training target of a completion whose chain of thought ends, in one of four forms.
 

@@ -32,7 +32,8 @@ class Output:
     """One finished sample. ``num_tokens`` counts generated tokens with eos; ``seconds`` starts with its prompt.
 
     The rest is of engines that render prompts themselves: the ``thought`` before the text, its length, the length of
-    the prompt, and the ``error`` of a refused request.
+    the prompt, and the ``error`` of a refused request. ``token_ids``
+    are those of the text, of engines that have them.
     """
 
     id: tuple[str, int]
@@ -44,6 +45,7 @@ class Output:
     num_cot_tokens: int | None = None
     num_prompt_tokens: int | None = None
     error: str | None = None
+    token_ids: list[int] | None = field(default=None, compare=False, repr=False)
 
 
 class Engine(Protocol):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from micota.config import SourceConfig, ThinkingConfig
-from micota.data.prompts import messages, prefilled, prompt_hash, prompt_text, split, token_ids
+from micota.data.prompts import check_thought_limit, messages, prefilled, prompt_hash, prompt_text, split, token_ids
 from micota.engines.base import Engine, Output, Request
 from micota.errors import ConfigError
 from micota.grading.graders import Graders, submission
@@ -16,6 +16,8 @@ from micota.grading.scores import scored
 from micota.graph import CompletionsSpec
 from micota.records import Completion, Problem, Question, Score
 from micota.seeding import seed_of
+
+CHUNK = 512  # requests whose thoughts are ended together; a killed run repeats at most one chunk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ def requests_for(
             completions ``for_training`` would hold a thought whose tags the config lacks.
         SourceError: the tokenizer does not know a word of a problem.
     """
+    check_thought_limit(spec.sampling.max_thought_tokens, spec.thinking, spec.engine)
     if engine.tokenizer is None:
         return _chat_requests(spec, problems)
     _check_tokenizer(engine.tokenizer, spec)
@@ -118,8 +121,87 @@ def answers(
 ) -> Iterator[Completion]:
     """The completions of all requests that are not done, each as soon as it is finished. ``requests`` and ``prompts``
     come from ``requests_for``."""
-    for output in engine.generate(requests, spec.sampling):
+    if spec.sampling.max_thought_tokens is None:
+        outputs = engine.generate(requests, spec.sampling)
+    else:
+        outputs = _with_ended_thoughts(spec, requests, prompts, engine)
+    for output in outputs:
         yield completion_of(output, prompts, spec.thinking, engine.tokenizer)
+
+
+def _with_ended_thoughts(
+    spec: CompletionsSpec, requests: Sequence[Request], prompts: dict[str, Rendered], engine: Engine
+) -> Iterator[Output]:
+    """The outputs of requests whose thoughts are ended after ``max_thought_tokens`` by the closing tag: budget forcing
+    (s1, arXiv 2501.19393). A chunk with requests that are not done is generated as a whole, since the numbers of a row
+    can depend on the others of its batch."""
+    limit, tokenizer = spec.sampling.max_thought_tokens, engine.tokenizer
+    assert limit is not None
+    closing = token_ids(tokenizer, f"\n{spec.thinking.close}\n\n")
+    first = replace(spec.sampling, max_tokens=limit, max_thought_tokens=None)
+    second = replace(first, max_tokens=spec.sampling.max_tokens - limit - len(closing))
+    if second.max_tokens < 1:
+        raise ConfigError(
+            f"sampling.max_thought_tokens={limit} and the closing tag of {len(closing)} tokens leave no answer within "
+            f"max_tokens={spec.sampling.max_tokens}; accepted: fewer"
+        )
+    for start in range(0, len(requests), CHUNK):
+        chunk = {request.id: request for request in requests[start : start + CHUNK]}
+        if all(request.done for request in chunk.values()):
+            continue
+        begun: dict[tuple[str, int], tuple[Output, list[int]]] = {}
+        for output in engine.generate([replace(request, done=False) for request in chunk.values()], first):
+            if output.finish_reason == "length":
+                begun[output.id] = output, _continued(output, prompts[output.id[0]], spec.thinking, tokenizer, closing)
+            elif not chunk[output.id].done:
+                yield output
+        # In the order of the requests, and not of the answers, so that a resumed run forms the same batches.
+        rest = [
+            replace(
+                request,
+                prompt_ids=request.prompt_ids + begun[request.id][1],
+                seed=seed_of("after the thought", request.seed),
+                done=False,
+            )
+            for request in chunk.values()
+            if request.id in begun
+        ]
+        for output in engine.generate(rest, second) if rest else ():
+            if not chunk[output.id].done:
+                yield _joined(*begun[output.id], output, tokenizer)
+
+
+def _continued(
+    output: Output, prompt: Rendered, thinking: ThinkingConfig, tokenizer: Any, closing: list[int]
+) -> list[int]:
+    """The tokens of a text that was cut, with the tag that ends its thought where it has not ended."""
+    if output.thought is not None:
+        raise ConfigError(
+            "sampling.max_thought_tokens with a server that gives thoughts apart from texts, which it cannot continue; "
+            "accepted: a server without a parser of reasoning"
+        )
+    ids = token_ids(tokenizer, output.text) if output.token_ids is None else output.token_ids
+    return ids + closing if split(output.text, thinking, prompt.prefilled).answer is None else ids
+
+
+def _joined(begun: Output, ids: list[int], rest: Output, tokenizer: Any) -> Output:
+    """One output of a text up to the limit of its thought, continued by ``ids``, and of the rest."""
+    known = begun.token_ids is not None and rest.token_ids is not None
+    added = len(ids) - len(begun.token_ids or token_ids(tokenizer, begun.text))
+
+    def decoded(tokens: list[int]) -> str:
+        text: str = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    whole = ids + (rest.token_ids or [])
+    text = decoded(whole) if known else begun.text + decoded(ids[len(ids) - added :]) + rest.text
+    return replace(
+        rest,
+        text=text,
+        num_tokens=begun.num_tokens + added + rest.num_tokens,
+        seconds=begun.seconds + rest.seconds,
+        token_ids=whole if known else None,
+    )
 
 
 class Evaluator:

@@ -138,11 +138,11 @@ class RayEngine:
     def _output(self, request: Request, row: dict[str, Any]) -> Output:
         ids = [int(token) for token in row["ids"]]
         stopped = bool(ids) and ids[-1] in self._eos_ids
+        text_ids = ids[:-1] if stopped else ids
         return Output(
             id=request.id,
-            text=self.tokenizer.decode(
-                ids[:-1] if stopped else ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            ),
+            text=self.tokenizer.decode(text_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False),
+            token_ids=text_ids,
             finish_reason="stop" if stopped else "length",
             num_tokens=len(ids),
             seconds=round(float(row["seconds"]), 4),

@@ -96,11 +96,11 @@ class VLLMEngine:
     def _output(self, request: Request, result: Any, began: float) -> Output:
         ids = list(result.token_ids)
         stopped = result.finish_reason == "stop"
+        text_ids = ids[:-1] if stopped else ids
         return Output(
             id=request.id,
-            text=self.tokenizer.decode(
-                ids[:-1] if stopped else ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            ),
+            text=self.tokenizer.decode(text_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False),
+            token_ids=text_ids,
             finish_reason=result.finish_reason if result.finish_reason in ("stop", "length") else "error",
             num_tokens=len(ids),
             seconds=round(time.perf_counter() - began, 4),

@@ -96,6 +96,7 @@ _add(
     name="generate",
     specs=(CompletionsSpec,),
     run="micota.stages.generate:generate",
+    check="micota.stages.thought_limit:check",
     estimate="micota.costs.stages:generate",
     runs_engine=True,
     label="answers",

@@ -246,6 +246,7 @@ class Window:
                 text=self.engine.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False),
                 finish_reason=reason,
                 num_tokens=length,
+                token_ids=ids,
                 seconds=round(time.perf_counter() - self.began[index], 4),
                 error=f"no number after token {length}: the model's logits are NaN or infinite"
                 if reason == "error"
