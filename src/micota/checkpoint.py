@@ -93,18 +93,18 @@ class Checkpoint:
 
 
 def shards(folder: Path, weights: str = WEIGHTS) -> list[Path]:
-    """The weight files of a model folder.
+    """The weight files of a model folder. A whole file comes before an index, as in transformers.
 
     Raises:
         ConfigError: there are none, or one that the index names is missing.
     """
-    if (folder / INDEX).exists():
+    if (folder / weights).exists():
+        names = [weights]
+    elif (folder / INDEX).exists():
         try:
             names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{folder / INDEX} is not an index of safetensors ({error!r})") from None
-    elif (folder / weights).exists():
-        names = [weights]
     else:
         raise ConfigError(f"{folder} has neither {weights} nor {INDEX}; accepted: a model saved as safetensors")
     for name in names:

@@ -27,6 +27,8 @@ TOKENIZER_FILES = (
     "chat_template.json",
 )  # fmt: skip
 BACKENDS = ("TokenizersBackend", "PythonBackend")  # classes that only transformers 5 has
+# Settings of sampling, with the value that has no effect.
+GREEDY = {"temperature": 1.0, "top_p": 1.0, "top_k": 50, "min_p": None, "typical_p": 1.0}
 OF_VERSION_5 = ("backend", "is_local", "local_files_only")  # keys that describe how a tokenizer was loaded
 
 
@@ -51,6 +53,8 @@ def write_config(config: Any, source: Location | None, folder: Path) -> None:
             {key: written["dtype"] for key in ("dtype", "torch_dtype") if key in known} if "dtype" in written else {}
         )
         written = known | changed | (dtype or {"dtype": written.get("dtype")})
+    if "quantization_config" not in config.to_dict():  # the source was quantised, and the written weights are not
+        written.pop("quantization_config", None)
     _write(folder / CONFIG, with_rope(written))
 
 
@@ -72,10 +76,14 @@ def with_rope(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_generation_config(generation_config: Any, source: Location | None, folder: Path) -> None:
-    """Write generation_config.json: that of the source with the eos and padding of ``generation_config``."""
+    """Write generation_config.json: that of the source with the eos and padding of ``generation_config``. One that
+    samples by its settings and has no ``do_sample``, which transformers refuses to save, gets ``do_sample: true``."""
     known = _read(source_file(source, GENERATION_CONFIG)) if source else {}
     ids = {key: getattr(generation_config, key) for key in ("eos_token_id", "pad_token_id")}
-    _write(folder / GENERATION_CONFIG, (known or generation_config.to_diff_dict()) | ids)
+    written = (known or generation_config.to_diff_dict()) | ids
+    if not written.get("do_sample") and any(written.get(key) not in (None, off) for key, off in GREEDY.items()):
+        written["do_sample"] = True
+    _write(folder / GENERATION_CONFIG, written)
 
 
 def write_tokenizer(tokenizer: Any, source: Location | None, folder: Path) -> None:

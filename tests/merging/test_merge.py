@@ -277,6 +277,7 @@ def other_word(content: str) -> str:
 
 def test_a_missing_shard_is_named(pair: list[Path], tmp_path: Path) -> None:
     tuned = broken(pair, tmp_path)
+    (tuned / WEIGHTS).unlink()
     (tuned / INDEX).write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
     refused([pair[0], tuned], tmp_path, "model-00001-of-00002.safetensors is missing", "fetch the model again")
 

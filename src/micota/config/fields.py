@@ -228,6 +228,11 @@ def by_tensor(lowest: float, default: Any = REQUIRED, **facts: Unpack[Facts]) ->
     return where(accepted + BY_TENSOR, fits, default, **facts)
 
 
+def fits_all(item: Any) -> bool:
+    """Whether an item of values by module holds for every tensor."""
+    return item.get("filter") in (None, "*")
+
+
 def numbers(setting: Any) -> list[float]:
     """All numbers of a setting that may differ between tensors."""
     if isinstance(setting, list):

@@ -13,6 +13,7 @@ from micota.config.fields import (
     Words,
     by_tensor,
     choice,
+    fits_all,
     fraction,
     instead_of,
     numbers,
@@ -445,6 +446,10 @@ class MergeConfig:
                 f"method={self.method} with a pre-trained base: it goes from one model to another; use base.path=null, "
                 "or tuned.path with base.path, the two models"
             )
+        for key in ("density", "weight", "instruct_density", "instruct_weight"):
+            setting = getattr(self, key)
+            if isinstance(setting, list) and isinstance(setting[0], dict) and not any(map(fits_all, setting)):
+                yield f"{key}={setting}: no value is left for other tensors; end the list with {{value: NUMBER}}"
         if self.rescale not in method.rescalings:
             why = "keeps the largest, not at random" if method.pruning else "drops nothing"
             yield f"rescale={self.rescale} with method={self.method}: it {why}; use {' or '.join(method.rescalings)}"

@@ -12,12 +12,12 @@ import torch
 from micota.checkpoint import SHARD_BYTES, CheckpointWriter, Form
 from micota.export import export_settings
 from micota.graph import MergeSpec
-from micota.merging.adapter import generation_config
+from micota.merging.adapter import drop_quantization, generation_config
 from micota.merging.methods import Tally
 from micota.merging.models import Location, Model, check_disk, open_models, tensor_names
 from micota.merging.report import write_report
 from micota.merging.stream import OUTPUT, ModelMerge, output_dtype
-from micota.merging.verify import Conversation, verify
+from micota.merging.verify import LOADED, Conversation, verify
 
 HEADROOM_BYTES = 2 * 10**7  # tokenizer, settings, report
 
@@ -54,7 +54,8 @@ def merge_models(
     with open_models([base, *tuned], folder / "scratch", itemsize) as models:
         prepare(models[1].tokenizer)
         names, dtype = tensor_names(models), output_dtype(spec, models[1].checkpoint)
-        check_disk(folder, size_of(models[0], names, dtype))
+        size = size_of(models[0], names, dtype)
+        check_disk(folder, size + offloaded_bytes(models[0], size))
         write_settings(models[1], dtype, folder)
         tallies = _write(spec, models, names, folder, shard_bytes)
         sample = verify(folder, models[0], models[1], names, dtype, conversation)
@@ -76,9 +77,18 @@ def size_of(base: Model, names: Sequence[str], dtype: torch.dtype) -> int:
     return elements * dtype.itemsize + HEADROOM_BYTES
 
 
+def offloaded_bytes(base: Model, size: int) -> int:
+    """The most that the check of a merged model of ``size`` bytes may write to disk: of mixtures of experts, what does
+    not fit in memory, in the form that transformers fuses the experts into."""
+    settings = base.config.get_text_config()
+    has_experts = any(getattr(settings, key, None) for key in ("num_experts", "num_local_experts", "n_routed_experts"))
+    return size if has_experts and size > LOADED["cpu"] else 0
+
+
 def write_settings(tuned: Model, dtype: torch.dtype, folder: Path) -> None:
     """Write config, generation config and tokenizer of the fine-tuned model, with the dtype of the merge."""
     config: Any = tuned.config
     config.dtype = dtype
+    drop_quantization(config)
     source = (str(tuned.folder), None)
     export_settings(config, generation_config(tuned.folder, config), tuned.tokenizer, folder, source)

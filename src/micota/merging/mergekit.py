@@ -17,7 +17,7 @@ from micota.config.mergekit import MERGEKIT, names_none, with_models
 from micota.errors import DISK_IS_FULL, ConfigError, is_full_memory
 from micota.export import export_settings
 from micota.graph import MergekitSpec
-from micota.merging.adapter import generation_config
+from micota.merging.adapter import drop_quantization, generation_config
 from micota.merging.merge import size_of, write_settings
 from micota.merging.methods import Tally
 from micota.merging.models import Location, Model, check_disk, open_models, tensor_names
@@ -201,6 +201,7 @@ def _take(made: Path, tuned: Model, folder: Path) -> None:
         write_settings(tuned, dtype, folder)
         return
     settings.dtype = dtype
+    drop_quantization(settings)
     source = (str(tuned.folder), None)
     export_settings(settings, generation_config(tuned.folder, settings), tuned.tokenizer, folder, None, source)
 

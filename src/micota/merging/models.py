@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import AutoModelForCausalLM
+
 from micota.checkpoint import Checkpoint
 from micota.errors import ConfigError, MachineError, ModelError, SourceError
 from micota.merging.adapter import PLAIN, write_adapted
@@ -60,6 +63,7 @@ def open_models(locations: Sequence[Location], scratch: Path, itemsize: int | No
                 folder = with_adapter(local_folder(location), scratch / f"adapted-{number}", itemsize)
                 checkpoint = stack.enter_context(Checkpoint.open(folder))
                 models.append(Model(folder, load_config(folder), load_tokenizer(folder), checkpoint))
+                check_rows(models[-1])
             yield aligned(models)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -145,6 +149,38 @@ def check_settings(base: Any, tuned: Any, where: str) -> None:
         first, second = (getattr(config.get_text_config(), key, None) for config in (base, tuned))
         if first != second:
             raise ConfigError(f"{where}: {key} is {first!r} in the one and {second!r} in the other; {ACCEPTED}")
+
+
+def check_loads_in_place(model: Model, names: Sequence[str]) -> None:
+    """Refuse a model whose files have other names than its loaded form, as fused experts, for merges in memory.
+
+    Raises:
+        ConfigError: the text names the first such tensor.
+    """
+    with torch.device("meta"):
+        loaded = AutoModelForCausalLM.from_config(model.config).state_dict()
+    other = next((name for name in names if name not in loaded), None)
+    if other is not None:
+        raise ConfigError(
+            f"{model.folder}: transformers loads {other} of model type {model.config.model_type} under another name, "
+            "so that engine=hf cannot take merges in memory; accepted: engine=vllm, or merges that are written (no "
+            "sweep=true, no merge.target_length_ratio)"
+        )
+
+
+def check_rows(model: Model) -> None:
+    """Refuse a model with tokens that have no row.
+
+    Raises:
+        ConfigError: the tokenizer has an id at or above the number of rows of the embeddings.
+    """
+    rows = [entry.shape[0] for name, entry in model.checkpoint.entries.items() if has_rows_of_tokens(name)]
+    token, last = max(model.tokenizer.get_vocab().items(), key=lambda pair: pair[1])
+    if rows and last >= min(rows):
+        raise ConfigError(
+            f"{model.folder}: its tokenizer has the token {token!r} at id {last}, and its embeddings have {min(rows)} "
+            "rows; accepted: a row for each token"
+        )
 
 
 def check_pair(base: Model, tuned: Model) -> list[int]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from micota.config.fields import fits_all
 from micota.errors import ConfigError
 from micota.graph import MergeSpec
 from micota.merging.masks import Key, mask_key
 
-_LAYER = re.compile(r"\.layers\.(\d+)\.")
+_LAYER = re.compile(r"^((?:.*?\.)?[A-Za-z_]+)\.(\d+)\.")  # the first number of a name: model.layers.3., h.3.
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,20 @@ def value_at(setting: Any, tensor: str, depth: float) -> float:
         right = min(left + 1, len(setting) - 1)
         return float((1 - (position - left)) * setting[left] + (position - left) * setting[right])
     for item in setting:
-        wanted = item.get("filter")
-        if wanted in (None, "*") or wanted in tensor:
+        if fits_all(item) or item["filter"] in tensor:
             return value_at(item["value"], tensor, depth)
     raise ConfigError(f"no filter of {setting} fits {tensor}; end the list with a value that has no filter")
 
 
-def depths(tensors: Iterable[str]) -> dict[str, float]:
-    """The depth of each tensor, from 0 (the first layer) to 1 (the last); 0 for a tensor outside the layers."""
-    layers = {name: int(match.group(1)) for name in tensors if (match := _LAYER.search(name))}
-    last = max(layers.values(), default=0)
-    return {name: (layers[name] / last if last else 1.0) if name in layers else 0.0 for name in tensors}
+def depths(tensors: Sequence[str]) -> dict[str, float]:
+    """The depth of each tensor, from 0 (the first layer) to 1 (the last of its stack of layers); 0 for a tensor outside
+    the layers. A stack is what stands before the number of a layer, as ``model.layers``, ``h`` or a vision tower's."""
+    found = {name: match for name in tensors if (match := _LAYER.search(name))}
+    last: dict[str, int] = {}
+    for match in found.values():
+        last[match[1]] = max(last.get(match[1], 0), int(match[2]))
+    return {name: _depth(found[name], last) if name in found else 0.0 for name in tensors}
+
+
+def _depth(match: re.Match[str], last: Mapping[str, int]) -> float:
+    return int(match[2]) / last[match[1]] if last[match[1]] else 1.0

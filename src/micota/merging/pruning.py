@@ -128,7 +128,7 @@ def _ranked(vector: TaskVector, first: int, count: int) -> Mask:
 def by_rank(spec: MergeSpec, vector: TaskVector) -> Mask:
     """DELLA's MAGPRUNE (arXiv 2406.11617): at random, with a probability of being kept that rises linearly with
     the rank of the magnitude in its row (equal magnitudes by index)."""
-    columns = math.prod(vector.shape[1:]) if len(vector.shape) > 1 else math.prod(vector.shape)
+    columns = vector.shape[-1] if vector.shape else 1  # of experts in one tensor, too: each row of each expert
     share = vector.share
 
     def mask(values: torch.Tensor, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:

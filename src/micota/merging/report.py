@@ -16,7 +16,7 @@ from micota.merging.methods import Tally
 
 JSON = "merge.json"
 TEXT = "merge.txt"
-_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.(.+)")
+_LAYER = re.compile(r"^(?:.*?\.)?[A-Za-z_]+\.(\d+)\.(.+)")  # as model.layers.3.mlp. or h.3.mlp.
 
 
 def write_report(

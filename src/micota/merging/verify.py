@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,18 @@ def check_model(folder: Path, base: Model, tuned: Model, conversation: Conversat
     Raises:
         ConfigError: a check fails; the text names what differs.
     """
-    # transformers needs accelerate for a device map; peft requires it, so it is installed.
+    offloaded = folder / "offloaded"
+    try:
+        return _check_model(folder, base, tuned, conversation, offloaded)
+    finally:
+        shutil.rmtree(offloaded, ignore_errors=True)
+
+
+def _check_model(folder: Path, base: Model, tuned: Model, conversation: Conversation, offloaded: Path) -> str:
+    # transformers needs accelerate for a device map; peft requires it, so it is installed. Layers whose tensors it
+    # converts, as experts that are fused, are written to ``offloaded`` where they do not fit in memory.
     model, loading = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto", device_map="auto", max_memory=LOADED, output_loading_info=True
+        folder, dtype="auto", device_map="auto", max_memory=LOADED, offload_folder=offloaded, output_loading_info=True
     )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         _same(folder, kind, sorted(loading[kind]), [])
@@ -65,11 +75,11 @@ def _sample(folder: Path, model: Any, tokenizer: Any, conversation: Conversation
     text = conversation[-1]["content"]
     if tokenizer.chat_template is not None:
         text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
-    ids = tokenizer(text, return_tensors="pt", add_special_tokens=tokenizer.chat_template is None)
+    ids = _known(tokenizer, text)
     with torch.inference_mode():
         output = model.generate(
-            input_ids=ids["input_ids"],
-            attention_mask=torch.ones_like(ids["input_ids"]),
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
             max_new_tokens=SAMPLE_TOKENS,
             do_sample=False,
             output_logits=True,
@@ -77,8 +87,21 @@ def _sample(folder: Path, model: Any, tokenizer: Any, conversation: Conversation
         )
     if not all(torch.isfinite(logits).all() for logits in output.logits):
         raise ConfigError(f"{folder}: the merged model's logits are not finite; lower merge.weight")
-    new = output.sequences[0, ids["input_ids"].shape[1] :]
+    new = output.sequences[0, ids.shape[1] :]
     return str(tokenizer.decode(new, skip_special_tokens=False))
+
+
+def _known(tokenizer: Any, text: str) -> torch.Tensor:
+    """The tokens of a text, (1, length); the first eight words of the vocabulary where the tokenizer lacks a word."""
+    ids: torch.Tensor
+    try:
+        ids = tokenizer(text, return_tensors="pt", add_special_tokens=tokenizer.chat_template is None)["input_ids"]
+    except Exception:  # tokenizers raises no narrower class for a missing word
+        ids = torch.empty(1, 0)
+    if ids.numel() == 0:
+        known = [number for number in sorted(tokenizer.get_vocab().values()) if number not in tokenizer.all_special_ids]
+        ids = torch.tensor([known[:SAMPLE_TOKENS]])
+    return ids
 
 
 def _same(folder: Path, what: str, actual: Any, expected: Any) -> None:

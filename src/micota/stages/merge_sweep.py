@@ -29,7 +29,7 @@ from micota.grading.graders import graders_of
 from micota.graph import MergePointSpec, MergeSpec, MergeSweepSpec, merge_point
 from micota.graph.node import AnyNode, Node
 from micota.merging.calibrate import Reading, calibrate
-from micota.merging.models import Model, open_models, tensor_names
+from micota.merging.models import Model, check_loads_in_place, open_models, tensor_names
 from micota.merging.sweep import Sweep
 from micota.records import COMPLETIONS, POINTS, Completion, MergePoint
 from micota.report.merge_sweep import most_accurate, sweep_page
@@ -150,6 +150,8 @@ class SweepRunner:
     @cached_property
     def _opened(self) -> tuple[Engine, WeightLoader, Evaluator]:
         """The engine, twice, and what it answers, opened for the first point that is not there yet."""
+        if self._engine_name == "hf":
+            check_loads_in_place(self._models[1], self._names)
         # The folder of the opened model: an adapter has been applied there.
         engine = open_engine(self._engine_config, str(self._models[1].folder), None, takes_weights=True)
         assert isinstance(engine, WeightLoader), "checked before the stage"
