@@ -8,12 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import fork_server
 import hydra
+import psutil
 import pytest
 from conftest import SMALL
 from rich.console import Console
@@ -34,6 +36,7 @@ from micota.tracking.lineage import artifact_name
 from micota.tracking.runs import run_id
 
 TRACKED = [*SMALL, "tracker=wandb", "tracker.mode=offline", "tracker.table_rows=5", "merge.density=0.3"]
+Composed = Callable[..., Any]
 Chain = tuple[Path, list[OfflineRun], list[AnyNode]]
 BEGUN = f"{1:020x}"  # the id of the run of a killed command
 BOTH = ["bench=[tiny_easy,tiny_medium]", "bench.medium.limit=8"]
@@ -298,3 +301,30 @@ def test_ids_of_runs_sort_by_when_they_began() -> None:
     began = [identity[:16] for identity in ids]
     assert began == sorted(began) and len(set(ids)) == 1000
     assert all(identity.isalnum() for identity in ids)
+
+
+def test_a_dead_process_of_wandb_never_ends_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], composed: Composed
+) -> None:
+    for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path / "wandb"))
+    config = composed("generate", *TRACKED, f"artifacts={tmp_path / 'artifacts'}", "data=strong")
+    node, store = graph.data(config, config.data), Store(config.artifacts)
+    for _ in range(2):  # the next run starts a process of its own
+        with track(config, [node]) as run:
+            run.log({"loss": 1.0}, step=1)
+            for process in psutil.Process().children(recursive=True):
+                if "wandb-core" in " ".join(process.cmdline()):
+                    process.kill()
+                    process.wait(30)
+            run.log({"loss": 0.5}, step=2)
+            with store.build(node, 0) as build:
+                assert build is not None
+                build.run = run.address
+            manifest = store.manifest(node)
+            assert manifest is not None
+            run.made(node, store.path(node), manifest)
+            run.table("samples", ["a"], [[1]])
+            run.histogram("lengths", [1.0])
+        assert capsys.readouterr().err.count("the run of W&B has ended (") == 1
+        store.forget(node)

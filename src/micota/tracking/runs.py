@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import shlex
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import wraps
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol
 
 from micota.artifacts.manifest import Manifest
 from micota.config import Config, TrackerConfig, command_line
@@ -27,6 +30,8 @@ OBJECTIVE = "objective"  # in a summary: the number that a sweep optimises
 
 
 Done = tuple[AnyNode, Path, Manifest]
+P = ParamSpec("P")
+logger = logging.getLogger(__name__)
 
 
 class Run(Protocol):
@@ -77,8 +82,26 @@ class NoRun:
         pass
 
 
+def _never_ends_work(method: Callable[Concatenate[WandbRun, P], None]) -> Callable[Concatenate[WandbRun, P], None]:
+    """A method of a run whose errors end the tracking, not the work: the process of W&B may be killed at any time."""
+
+    @wraps(method)
+    def tracked(self: WandbRun, /, *arguments: P.args, **named: P.kwargs) -> None:
+        if self.is_lost:
+            return
+        try:
+            method(self, *arguments, **named)
+        except Exception as error:  # of W&B, which raises many kinds
+            self.lose(error)
+
+    return tracked
+
+
 class WandbRun:
-    """A run of W&B. Its artifacts hold what the key of a node is the hash of; payloads are not uploaded."""
+    """A run of W&B. Where W&B fails, tracking ends and the work goes on.
+
+    Its artifacts hold what the key of a node is the hash of; payloads are not uploaded.
+    """
 
     def __init__(
         self, open_run: Callable[[], Any], tracker: TrackerConfig, identity: str, done: Sequence[Done] = ()
@@ -93,6 +116,20 @@ class WandbRun:
         self._made: list[dict[str, Any]] = []
         self._recorded: set[str] = set()  # folders of artifacts that were logged or used
         self._scores: dict[str, Manifest] = {}
+        self.is_lost = False  # W&B has failed, and nothing is tracked any more
+
+    def lose(self, error: Exception) -> None:
+        """Go on without tracking, and say so."""
+        self.is_lost = True
+        text = " ".join(str(error).split()) or type(error).__name__
+        logger.warning("the run of W&B has ended (%s): nothing more is tracked", text, exc_info=error)
+        print(
+            f"the run of W&B has ended ({text}): the work goes on, and nothing more of it is tracked", file=sys.stderr
+        )
+        import wandb
+
+        with suppress(Exception):  # so that a next run starts a process of its own
+            wandb.teardown(1)
 
     @property
     def _run(self) -> Any:
@@ -108,25 +145,35 @@ class WandbRun:
 
     @property
     def address(self) -> str:
-        return self._id if self._run.offline else str(self._run.url)
+        if not self.is_lost:
+            try:
+                return self._id if self._run.offline else str(self._run.url)
+            except Exception as error:
+                self.lose(error)
+        return self._id
 
+    @_never_ends_work
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self._run.log(dict(metrics), step=step)
 
+    @_never_ends_work
     def table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         import wandb
 
         shown = [list(row) for row in islice(rows, self._tracker.table_rows)]
         self._run.log({name: wandb.Table(columns=list(columns), data=shown)})
 
+    @_never_ends_work
     def histogram(self, name: str, values: Sequence[float]) -> None:
         import wandb
 
         self._run.log({name: wandb.Histogram(list(values))})
 
+    @_never_ends_work
     def summarise(self, numbers: Mapping[str, float]) -> None:
         self._run.summary.update(dict(numbers))
 
+    @_never_ends_work
     def made(self, node: AnyNode, path: Path, manifest: Manifest) -> None:
         self.recorded(node, path, manifest)
         numbers = {**manifest.counts, **manifest.metrics}
@@ -134,6 +181,7 @@ class WandbRun:
         if isinstance(node.spec, ScoresSpec):
             self._scores[str(node.benchmark)] = manifest
 
+    @_never_ends_work
     def recorded(self, node: AnyNode, path: Path, manifest: Manifest) -> None:
         """Log an artifact with its inputs and settings, without its metrics."""
         for child in node.inputs.values():
@@ -148,6 +196,7 @@ class WandbRun:
         self._made.append({"artifact": node.folder, "config": manifest.config, "inputs": manifest.inputs})
         self._run.config.update({"made": self._made}, allow_val_change=True)
 
+    @_never_ends_work
     def close(self) -> None:
         """Log the averages over benchmarks and finish the run."""
         if self._scores:
@@ -162,7 +211,11 @@ class WandbRun:
     def fail(self, error: BaseException) -> None:
         """Mark the run as failed. A user error before the first report leaves no run."""
         if self._opened is not None or not is_users(error):
-            self._run.finish(exit_code=1)
+            self._finish_failed()
+
+    @_never_ends_work
+    def _finish_failed(self) -> None:
+        self._run.finish(exit_code=1)
 
     def _use(self, node: AnyNode) -> None:
         """Record that the run reads an artifact.
