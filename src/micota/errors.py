@@ -10,6 +10,11 @@ from micota.processes import signal_name
 USER_ERROR = 2  # the exit code of a process that ends with a user error
 ERROR = "error: "  # before the one line that a command prints for a user error
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+# In texts of other exceptions for it: of Rust, in which safetensors is written, and of torch's file writer.
+DISK_TEXTS = (
+    *(f"os error {number}" for number in (*DISK_IS_FULL, errno.EFBIG)),
+    "No space left on device", "iostream error", "PyTorchStreamWriter",
+)  # fmt: skip
 # In texts of RuntimeErrors: of PyTorch's allocator on CPU, of cuBLAS, and of CUDA itself.
 MEMORY_IS_FULL = (
     "DefaultCPUAllocator: can't allocate memory",
@@ -73,6 +78,31 @@ def is_users(error: BaseException) -> bool:
         # Of a file, not of a socket. A write to a full disk names no file.
         return error.filename is not None or error.errno in DISK_IS_FULL
     return isinstance(error, UserError)
+
+
+def full_disk(error: BaseException) -> str | None:
+    """The text of an exception, or of one behind it, about a full disk, a quota or a limit on the size of files; None
+    for any other. Libraries that write weights have exceptions of their own, with the number of the error in their
+    texts."""
+    seen: set[int] = set()
+    behind: BaseException | None = error
+    while behind is not None and id(behind) not in seen:
+        seen.add(id(behind))
+        is_full = isinstance(behind, OSError) and behind.errno in (*DISK_IS_FULL, errno.EFBIG)
+        if is_full or any(text in str(behind) for text in DISK_TEXTS):
+            return " ".join(str(behind).split())
+        behind = behind.__cause__ or behind.__context__
+    return None
+
+
+def named_by(folder: object, error: Exception) -> Exception:
+    """An exception about a full disk as an error of the user that names the folder; any other as it is."""
+    if isinstance(error, UserError) or (reason := full_disk(error)) is None:
+        return error
+    return MachineError(
+        f"{folder} cannot be written ({reason}): free some space, or choose another disk with artifacts=FOLDER, and "
+        "run the same command again, which goes on from here"
+    )
 
 
 def is_full_memory(error: BaseException) -> bool:

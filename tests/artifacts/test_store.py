@@ -2,22 +2,27 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save_file
 
 from micota.artifacts.jsonl import JsonlAppender, read_jsonl, write_jsonl, write_text
 from micota.artifacts.manifest import read_manifest
 from micota.artifacts.provenance import files_below
 from micota.artifacts.store import Store, discard
-from micota.errors import ArtifactError, SourceError
+from micota.errors import ArtifactError, MachineError, SourceError
 from micota.graph.node import SCHEMA_VERSION, AnyNode, Node, Spec
 from micota.records import Problem
 
@@ -319,3 +324,52 @@ def test_files_behind_links_to_folders_count(tmp_path: Path) -> None:
     (tmp_path / "data" / "link").symlink_to(tmp_path / "disk")
     (tmp_path / "disk" / "below" / "circle").symlink_to(tmp_path / "disk")
     assert files_below(tmp_path / "data") == [tmp_path / "data/link/below/a.jsonl"]
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """A limit on the size of files stands for the disk: the kernel refuses the write in the same way."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def save_weights(path: Path) -> None:
+    save_file({"weight": np.zeros(10_000)}, path)
+
+
+def save_checkpoint(path: Path) -> None:
+    torch.save({"weight": torch.zeros(10_000)}, path)
+
+
+@pytest.mark.parametrize("write", [save_weights, save_checkpoint, lambda path: write_text(path, "text" * 10_000)])
+def test_a_full_disk_is_one_line_that_names_the_folder(
+    tmp_path: Path, full_disk: None, write: Callable[[Path], None]
+) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(MachineError) as caught, store.build(node(), seed=0) as build:
+        assert build is not None
+        write(build.path / "weights")
+    text = str(caught.value)
+    assert text.startswith(f"{store.partial(node())} cannot be written (") and "free some space" in text
+    assert "\n" not in text and not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "page.html.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path / 'page.html'}'"):
+        write_text(tmp_path / "page.html", "text")
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_have_the_mode_of_the_umask(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    before = os.umask(0o022)
+    request.addfinalizer(lambda: os.umask(before))
+    store = Store(tmp_path)
+    with store.build(node(), seed=0) as build:
+        assert build is not None
+        (build.path / "adapter").mkdir(mode=0o700)
+        save_weights(build.path / "adapter" / "weights")  # by way of a temporary file of mode 0600
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in store.path(node()).rglob("*")}
+    assert modes.pop("adapter") == "0o755" and set(modes.values()) == {"0o644"}

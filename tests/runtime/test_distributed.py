@@ -70,3 +70,17 @@ def test_a_launcher_that_starts_other_processes_than_devices_is_refused(
         monkeypatch.setenv(name, str(value))
     with pytest.raises(ConfigError, match=rf"the launcher started {num_processes} processes, but trainer.devices=2"):
         distributed.check_launch(config)
+
+
+def test_sigterm_ends_a_command_with_a_line() -> None:
+    code = (
+        "import signal; from micota.runtime.distributed import note_sigterm; note_sigterm(); print(flush=True); "
+        "signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        _, printed = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    assert printed == b"stopped by SIGTERM; the same command goes on from here\n"

@@ -116,6 +116,22 @@ def test_a_signal_ends_training_after_its_step_with_a_checkpoint_that_goes_on(
         assert torch.equal(value, expected)
 
 
+class TwiceAt(Callback):
+    """Sends two interrupts before a step ends, as a user who does not want to wait for it."""
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 2:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_interrupt_ends_training_at_once_and_not_in_silence(tmp_path: Path) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path, TwiceAt()).fit()
+    assert signal.getsignal(signal.SIGINT) == handler
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
-from micota.errors import ArtifactError
+from micota.errors import DISK_IS_FULL, ArtifactError
 
+OF_WRITES = (*DISK_IS_FULL, errno.EFBIG, errno.EIO)  # errors without the name of a file
 DRAFT = ".tmp"  # suffix of a file that is being written
 
 
@@ -30,12 +33,8 @@ def visible(text: str) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically: readers get the old content or the new one, never a part."""
-    draft = path.with_name(path.name + DRAFT)
-    with open(draft, "w", encoding="utf-8") as handle:
+    with _replacing(path) as handle:
         handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(draft, path)
 
 
 def sync_folder(path: Path) -> None:
@@ -49,15 +48,33 @@ def sync_folder(path: Path) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
     """Write dataclass rows as JSONL, atomically and one at a time; returns the number of rows."""
-    draft = path.with_name(path.name + DRAFT)
     count = 0
-    with open(draft, "w", encoding="utf-8") as handle:
+    with _replacing(path) as handle:
         for count, row in enumerate(rows, start=1):  # noqa: B007 (counted)
             handle.write(json_line(asdict(row)))
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(draft, path)
     return count
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """A file that takes the place of ``path`` at the end of the block. After an error nothing of it is left.
+
+    Raises:
+        OSError: it cannot be written, for example on a full disk; the error names ``path``.
+    """
+    draft = path.with_name(path.name + DRAFT)
+    try:
+        with open(draft, "w", encoding="utf-8") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(draft, path)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        if error.filename is not None or error.errno not in OF_WRITES:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def json_line(row: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from micota.artifacts.manifest import LOG, MANIFEST, Manifest, changes, damage, 
 from micota.artifacts.provenance import commit, hardware, versions
 from micota.artifacts.sums import Sums
 from micota.console import PROGRESS
-from micota.errors import ArtifactError, is_users
+from micota.errors import ArtifactError, is_users, named_by
 from micota.graph.node import SCHEMA_VERSION, AnyNode
 
 RUN = ".run"  # in an unfinished build: the id of the run that tracks it
@@ -123,6 +123,7 @@ class Store:
 
         Raises:
             ArtifactError: the folder cannot be written to, or another process builds the artifact.
+            MachineError: the disk is full.
         """
         partial = self.partial(node)
         new_folders = [folder for folder in (partial.parent, self.root) if not folder.exists()]
@@ -144,10 +145,15 @@ class Store:
                     with suppress(OSError):  # other artifacts were made there meanwhile
                         for folder in new_folders:
                             folder.rmdir()
-                raise
+                if (cause := named_by(partial, error)) is error:
+                    raise
+                raise cause from error
             _set_modes(partial)
             made_for = {"seed": seed, "experiment": experiment, "command": command, "run": build.run}
-            self._describe(node, build, time.perf_counter() - start, **made_for)
+            try:
+                self._describe(node, build, time.perf_counter() - start, **made_for)
+            except OSError as error:
+                raise named_by(partial, error) from error
             self._rename(node)
 
     def _is_renamed(self, node: AnyNode) -> bool:

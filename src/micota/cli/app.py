@@ -50,7 +50,7 @@ from micota.config.roles import as_typed, for_hydra, schema_node
 from micota.console import quieten
 from micota.errors import USER_ERROR, ConfigError
 from micota.graph.stage import function
-from micota.runtime.distributed import follow_starter
+from micota.runtime.distributed import follow_starter, note_sigterm
 from micota.tracking import offline_runs, sync_command
 
 # Hydra copies the store of all options for each composition, and again each option that it reads: the second is enough.
@@ -119,6 +119,7 @@ def _run_named(words: Sequence[str] | None, *, as_script: bool) -> None:
 def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> None:
     """Compose the config of a command from the words after its name, and run it."""
     follow_starter()
+    note_sigterm()
     try:
         call, sys.argv[1:] = arguments([command.flags.get(word, word) for word in words], as_script=as_script)
     except ConfigError as error:

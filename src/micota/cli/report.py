@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +19,7 @@ from micota.config import Config, ReportConfig, without_keys
 from micota.console import open_console, print_table
 from micota.errors import ArtifactError
 from micota.graph import CaseConfig, Experiment, experiment
-from micota.report.collect import case_reports
+from micota.report.collect import Summary, case_reports
 from micota.report.table import comparison_table, judge_table, part_table, published_table, sampled_table, top_sentence
 from micota.runtime.plan import pending
 
@@ -38,7 +39,7 @@ def report(config: Config, cases: list[CaseConfig], console: Console | None = No
     """Show a table for each case, write one page of all and their tables beside it, and print where it is last.
 
     Raises:
-        ArtifactError: the experiment has not been run.
+        ArtifactError: the experiment has not been run, or the page cannot be written.
     """
     from micota.report.frames import export_files
     from micota.report.page import render_page  # plotly takes its time, which a plan need not wait for
@@ -50,14 +51,25 @@ def report(config: Config, cases: list[CaseConfig], console: Console | None = No
     if not by_seed:
         line = shlex.join(config.call.words("pipeline", without_keys(config.overrides, {"wandb"})))
         raise ArtifactError(f"there is nothing to report yet; run:  {line}")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / SEEDS, json.dumps(sorted(by_seed)) + "\n")
     reports = case_reports(store, config.name, by_seed, config.compare.baseline)
-    page = folder / PAGE
-    write_text(page, render_page(config.name, reports, store, config.seed, config.call))
-    for name, text in export_files([case.summary for case in reports]).items():
-        write_text(folder / name, text)
     summaries = [case.summary for case in reports]
+    _print_tables(console, summaries)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / SEEDS, json.dumps(sorted(by_seed)) + "\n")
+        write_text(folder / PAGE, render_page(config.name, reports, store, config.seed, config.call))
+        for name, text in export_files(summaries).items():
+            write_text(folder / name, text)
+    except OSError as error:
+        raise ArtifactError(
+            f"{error.filename or folder} cannot be written ({error.strerror}): the page is not there, the tables above "
+            "are all; accepted: artifacts in a folder that can be written to"
+        ) from error
+    console.print(Text(f"report: {folder / PAGE}"))
+    return folder / PAGE
+
+
+def _print_tables(console: Console, summaries: Sequence[Summary]) -> None:
     for summary in summaries:
         print_table(console, comparison_table(summary))
         if sentence := top_sentence(summary):
@@ -69,8 +81,6 @@ def report(config: Config, cases: list[CaseConfig], console: Console | None = No
             print_table(console, judge_table(summary))
     if any(summary.cells for summary in summaries):
         print_table(console, published_table(summaries))
-    console.print(Text(f"report: {page}"))
-    return page
 
 
 def finished_seeds(config: Config, cases: list[CaseConfig], store: Store, folder: Path) -> dict[int, Experiment]:

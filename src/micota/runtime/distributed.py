@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import NoReturn
+import threading
+from typing import Any, NoReturn
 
 from micota.config import Config
 from micota.errors import ConfigError
@@ -40,6 +41,22 @@ def follow_starter() -> None:
     end_with_parent(signal.SIGTERM)
     if os.getppid() != int(starter):  # it ended before the kernel knew
         sys.exit(128 + signal.SIGTERM)
+
+
+def note_sigterm() -> None:
+    """Print a line when SIGTERM ends this process, which it does as if nobody had noted it. Training, which writes a
+    checkpoint first, has a handler of its own; so has a job of submitit."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        return
+    owner = os.getpid()
+
+    def note(signum: int, _frame: Any) -> None:
+        if os.getpid() == owner:  # not in its forks
+            os.write(2, b"stopped by SIGTERM; the same command goes on from here\n")
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+
+    signal.signal(signal.SIGTERM, note)
 
 
 def check_launch(config: Config) -> None:

@@ -28,7 +28,7 @@ from rich.console import Console
 from micota.artifacts.store import Build, Store
 from micota.config import Config
 from micota.console import quieten
-from micota.errors import ERROR, LINES_SHOWN, USER_ERROR, ChildError, StageError, failure, is_users, text_of
+from micota.errors import ERROR, LINES_SHOWN, USER_ERROR, ChildError, StageError, failure, is_users, named_by, text_of
 from micota.graph.node import AnyNode
 from micota.processes import end_with_parent
 from micota.runtime.distributed import stop
@@ -239,7 +239,7 @@ def run_rank(fit: Callable[[Work[Any], Events], None]) -> None:
         print(f"{stopped}, {int(stopped.signum)}", file=sys.stderr)
         sys.exit(128 + stopped.signum)
     except Exception as error:
-        cause = explained(error, config, node, trains=True, rank=events.rank)
+        cause = explained(named_by(build.path, error), config, node, trains=True, rank=events.rank)
         if not is_users(cause):
             record(error)
             raise

@@ -198,6 +198,10 @@ class StopOnSignal(Callback):
         before = {signum: signal.getsignal(signum) for signum in stop_signals()}
         try:
             yield
+        except SystemExit as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # Lightning turns it into an exit without a word
+                raise KeyboardInterrupt("interrupted before the end of a step") from None
+            raise
         finally:
             if threading.current_thread() is threading.main_thread():
                 for signum, handler in before.items():
