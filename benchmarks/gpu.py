@@ -2,12 +2,14 @@
 
     make gpu [PART=correctness|speed|size]
     python benchmarks/gpu.py [--part correctness] [--budget 540] [--results artifacts/gpu] [--page docs/benchmarks.md]
+    python benchmarks/gpu.py --only "micota 3b,trl 3b"  # checks by name
     python benchmarks/gpu.py --page-only  # the page from results that are there, as of another machine
     python benchmarks/gpu.py --dry-run  # tiny sizes on the CPU; the page goes to the folder of results
 
 Each check is a process. A failed check is reported, and the next one runs. A check that does not fit the rest of the
 budget is left out, and the page names it. Results are kept in ``results.json``: the same command runs what has not
-passed. They start anew with another GPU, other versions or another commit. No hub is needed: models are random.
+passed, also after a change, and the page names the commit of each result. They start anew with another GPU, other
+versions or ``--again``. No hub is needed: models are random.
 """
 
 from __future__ import annotations
@@ -108,7 +110,7 @@ def last_line(text: str) -> Result:
 
 
 def machine(options: argparse.Namespace) -> Result:
-    """What results depend on: GPU, driver, versions, commit."""
+    """What results are kept for: GPU, driver and versions."""
     import torch
 
     versions = {"python": sys.version.split()[0]}
@@ -117,13 +119,12 @@ def machine(options: argparse.Namespace) -> Result:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "not installed"
-    commit = output_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
     if options.dry_run or not torch.cuda.is_available():
-        return {"gpu": "none: a dry run on the CPU", "driver": "", "versions": versions, "commit": commit}
+        return {"gpu": "none: a dry run on the CPU", "driver": "", "versions": versions}
     gib = torch.cuda.get_device_properties(0).total_memory / 2**30
     driver = output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     name = f"{torch.cuda.get_device_name(0)} ({gib:.0f} GiB)"
-    return {"gpu": name, "driver": driver, "versions": versions, "commit": commit}
+    return {"gpu": name, "driver": driver, "versions": versions}
 
 
 def output_of(*command: str) -> str:
@@ -244,6 +245,8 @@ def main() -> int:
     parser.add_argument("--budget", type=float, default=540.0, help="seconds of a part")
     parser.add_argument("--results", type=Path, default=ROOT / "artifacts" / "gpu")
     parser.add_argument("--page", type=Path, help="default: docs/benchmarks.md, or page.md beside the results")
+    parser.add_argument("--only", help="names of checks, with commas")
+    parser.add_argument("--again", action="store_true", help="run what has passed, too")
     parser.add_argument("--page-only", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     options = parser.parse_args()
@@ -261,19 +264,22 @@ def main() -> int:
         return 0
     options.results.mkdir(parents=True, exist_ok=True)
     here = machine(options)
-    if kept.get("machine") != here:
+    if kept.get("machine") != here or options.again:
         (options.results / "tests.jsonl").unlink(missing_ok=True)
         kept = {"machine": here, "checks": {}}
     options.precision, options.optimizer = fitting(options)
 
+    commit = output_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
+
     def record(name: str, result: Result) -> None:
-        kept["checks"][name] = result
+        earlier = kept["checks"].get(name, {}).get("commits", []) if result["figures"].get("tests") else []
+        kept["checks"][name] = result | {"commits": [*dict.fromkeys([*earlier, commit])]}
         kept["date"] = datetime.now(UTC).strftime("%Y-%m-%d")
         path.write_text(json.dumps(kept, indent=2) + "\n")
         write_page(page, kept)
 
     chosen = PARTS if options.part == "all" else (options.part,)
-    everything = [*checks(options)]
+    everything = [check for check in checks(options) if options.only is None or check.name in options.only.split(",")]
     for part in chosen:
         run_part([check for check in everything if check.part == part], kept["checks"], options.budget, record)
     print(f"results: {path}; page: {page}")

@@ -25,9 +25,10 @@ def section(results: Result) -> str:
     """The text of the section."""
     machine, checks = results["machine"], results["checks"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    commits = ", ".join(dict.fromkeys(commit for check in checks.values() for commit in check["commits"]))
     lines = [
         f"`make gpu` on {results['date']}: {machine['gpu']}, driver {machine['driver'] or 'none'}, "
-        f"commit {machine['commit']}.",
+        f"commit {commits or 'none'}.",
         f"Versions: {versions}.",
         "",
     ]

@@ -37,7 +37,7 @@ from micota.sft.data import SftDataModule
 from micota.sft.memory import Shape, memory_bytes, most_tokens, peak_flops, peak_memory_bytes
 from micota.sft.module import SftModule
 from micota.sft.packing import Tokens
-from micota.sft.sharding import devices
+from micota.sft.sharding import devices, in_this_process
 
 SIZES: dict[str, dict[str, Any]] = {  # hidden, intermediate, layers, heads, heads for keys and values, vocabulary, tied
     "tiny": dict(zip("hilakvt", (64, 128, 2, 2, 1, 512, True), strict=True)),
@@ -75,16 +75,19 @@ def examples(options: argparse.Namespace, vocabulary: int) -> list[Tokens]:
 
 
 def run_micota(options: argparse.Namespace, size: str) -> dict[str, Any]:
+    trainer = TrainerConfig(
+        name="benchmark", accelerator="gpu" if options.device == "cuda" else "cpu", precision=options.precision,
+        pack_length=options.pack_length, activation_checkpointing=options.checkpointing, compile=options.compile,
+    )  # fmt: skip
+    with in_this_process(trainer):  # sets the allocator up, as in training
+        return fit(options, architecture(size), trainer)
+
+
+def fit(options: argparse.Namespace, config: Qwen2Config, trainer: TrainerConfig) -> dict[str, Any]:
     from lightning.pytorch import Callback, Trainer
 
     on_gpu = options.device == "cuda"
-    config = architecture(size)
     kernel = attention.choose("auto", options.device, config, options.precision)
-    trainer = TrainerConfig(
-        name="benchmark", accelerator="gpu" if on_gpu else "cpu", precision=options.precision,
-        pack_length=options.pack_length, activation_checkpointing=options.checkpointing,
-        compile=options.compile,
-    )  # fmt: skip
     model = build(options, config, attention.implementation(kernel))
     if trainer.compile:
         compile_layers(model)
@@ -265,7 +268,8 @@ def main() -> None:
         return
     if options.run:
         contender, size = options.run.split(":")
-        print("\n" + json.dumps({"micota": run_micota, "trl": run_trl}[contender](options, size)))
+        result = run_micota(options, size) if contender == "micota" else run_trl(options, size)
+        print("\n" + json.dumps(result))
         return
     columns = ["size", "contender", "useful tok/s", "MFU", "peak memory", "attention, loss", "checkpointing"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")

@@ -47,7 +47,7 @@ FIGURES = {
 
 
 def result(part: str, figures: dict[str, Any], status: str = "passed", why: str = "") -> dict[str, Any]:
-    return {"part": part, "status": status, "seconds": 12.0, "why": why, "figures": figures}
+    return {"part": part, "status": status, "seconds": 12.0, "why": why, "figures": figures, "commits": ["abc"]}
 
 
 def test_the_page_gets_a_section_between_its_marks(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_the_page_gets_a_section_between_its_marks(tmp_path: Path) -> None:
         "profile 3b": result("speed", FIGURES | {"profile": {"idle": 0.1, "products": 0.9}}),
         "memory 7b": result("size", {}, "failed", "CUDA out of memory | now"),
     }
-    machine = {"gpu": "H200 (140 GiB)", "driver": "580", "versions": {"torch": "2.13.0"}, "commit": "abc"}
+    machine = {"gpu": "H200 (140 GiB)", "driver": "580", "versions": {"torch": "2.13.0"}}
     write_page(page, {"date": "2026-11-26", "machine": machine, "checks": checks})
     text = page.read_text()
     assert text.startswith("# Head\n") and text.endswith("\n\ntail\n") and "old" not in text
