@@ -34,7 +34,7 @@ class Problem(Question):
     unit: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
     """The raw text that a model generated: one row per sample, never rewritten. Token counts exclude padding.
 
@@ -56,7 +56,7 @@ class Completion:
     error: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
     """One training example: chat messages and the completion to learn, from the recipe named ``source``.
 
@@ -71,7 +71,7 @@ class Example:
     learn_all: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
     """The verdict of one grader on one completion. ``correct`` is null if the grader cannot decide."""
 
@@ -95,7 +95,7 @@ def outcome_of(correct: bool | None, prediction: str | None, finish_reason: str 
     return {"length": "truncated", NOT_PROMPTED: NOT_PROMPTED}.get(finish_reason or "", "no_answer")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
     """A graded completion. ``correct`` is the verdict of the declared ``grader``, null if it cannot decide; ``graders``
     has the verdict of every grader.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from micota.artifacts import row_files
+from micota.artifacts import jsonl, row_files
 from micota.artifacts.jsonl import write_jsonl
 from micota.artifacts.row_files import RowFiles, chunks
 from micota.errors import ArtifactError
@@ -55,3 +55,16 @@ def test_chunks_have_few_rows_and_few_characters(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(row_files, "MAX_CHARACTERS", 10)
     texts = ["a" * size for size in (1, 1, 1, 1, 9, 2, 50, 3, 3)]
     assert [[len(text) for text in chunk] for chunk in chunks(texts, len)] == [[1, 1, 1], [1, 9], [2], [50], [3, 3]]
+
+
+def test_a_torn_last_line_is_cut_off_without_reading_the_whole_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonl, "BLOCK", 8)
+    for kept, torn in ((b"", b""), (b"", b"x" * 30), (b"a\nbc\n", b""), (b"ab" * 20 + b"\n", b"torn" * 9)):
+        path = tmp_path / "rows.jsonl"
+        path.write_bytes(kept + torn)
+        appender = jsonl.JsonlAppender(path)
+        appender.append([ROWS[0]])
+        appender.close()
+        assert path.read_bytes() == kept + b'{"id": "0", "problem": "a"}\n'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def run_to_the_end(folder: Path, overrides: list[str]) -> dict[tuple[str, int], 
     assert process.returncode == 0, errors
     (path,) = folder.glob(f"completions/*/{COMPLETIONS}")
     rows = read_jsonl(path, Completion)
-    completions = {(row.problem_id, row.sample): vars(row) | {"seconds": None} for row in rows}
+    completions = {(row.problem_id, row.sample): asdict(row) | {"seconds": None} for row in rows}
     assert len(completions) == len(rows), "a completion was written twice"
     return completions
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from micota.errors import ConfigError
-from micota.grading.disagreements import disagreements
+from micota.grading.disagreements import Disagreements
 from micota.grading.scores import by_problem, check_ids, summarise
 from micota.records import Completion, Problem, Score, Verdict
 
@@ -53,11 +53,24 @@ def test_completions_of_another_benchmark_are_refused() -> None:
         check_ids([completion("0", ""), completion("9", "")], PROBLEMS, "here", "bench.jsonl")
 
 
+def page_of(rows: list[Completion], verdicts: list[dict[str, Verdict]]) -> str:
+    page = Disagreements(PROBLEMS)
+    page.add(rows, verdicts)
+    return page.page()
+
+
+def test_the_first_disagreements_are_shown_and_all_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("micota.grading.disagreements.MAX_SHOWN", 2)
+    right, wrong = (Verdict(prediction="1", correct=correct, reason="rule") for correct in (True, False))
+    page = page_of([completion(str(number), "x") for number in range(4)], [{"typed": right, "paper_rule": wrong}] * 4)
+    assert "4 of 4 completions" in page and "The first 2 are here." in page and page.count("## ") == 2
+
+
 def test_disagreements_are_for_people_to_read() -> None:
     rows = [completion("0", "long story | `x` \ud800"), completion("1", "same")]
     wrong = Verdict(prediction="a|`b`", correct=False, reason="rule")
     right = Verdict(prediction="1", correct=True, reason="rule")
-    page = disagreements(rows, [{"typed": right, "paper_rule": wrong}, {"typed": right, "paper_rule": right}], PROBLEMS)
+    page = page_of(rows, [{"typed": right, "paper_rule": wrong}, {"typed": right, "paper_rule": right}])
     assert page.startswith("# Disagreements between graders: 1 of 2 completions")
     assert "## 0, sample 0" in page and "## 1" not in page and "long story" in page
     assert r"| paper_rule | wrong | `a\|'b'` | rule |" in page
@@ -65,4 +78,4 @@ def test_disagreements_are_for_people_to_read() -> None:
 
 
 def test_no_disagreement() -> None:
-    assert disagreements([], [], {}) == "# Disagreements between graders: 0 of 0 completions\n"
+    assert page_of([], []) == "# Disagreements between graders: 0 of 0 completions\n"

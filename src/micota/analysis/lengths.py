@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -79,23 +79,28 @@ def responses(completions: Iterable[Completion], scores: Iterable[Score]) -> lis
     Raises:
         PairingError: a completion has no score.
     """
-    by_id = {(score.problem_id, score.sample): score for score in scores}
-    rows = []
+    return list(each_response(completions, scores))
+
+
+def each_response(completions: Iterable[Completion], scores: Iterable[Score]) -> Iterator[Response]:
+    """Yield the responses of one model to one benchmark, in the order of the completions.
+
+    Raises:
+        PairingError: a completion has no score.
+    """
+    outcomes = {(score.problem_id, score.sample): score.outcome for score in scores}
     for row in completions:
-        score = by_id.get((row.problem_id, row.sample))
-        if score is None:
+        outcome = outcomes.get((row.problem_id, row.sample))
+        if outcome is None:
             raise PairingError(f"sample {row.sample} of problem {row.problem_id!r} has no score")
-        rows.append(
-            Response(
-                problem_id=row.problem_id,
-                sample=row.sample,
-                num_tokens=row.num_tokens,
-                outcome=score.outcome,
-                is_truncated=row.finish_reason == "length",
-                reflections=reflections(row.completion),
-            )
+        yield Response(
+            problem_id=row.problem_id,
+            sample=row.sample,
+            num_tokens=row.num_tokens,
+            outcome=outcome,
+            is_truncated=row.finish_reason == "length",
+            reflections=reflections(row.completion),
         )
-    return rows
 
 
 def data_responses(examples: Iterable[Example]) -> list[Response]:
@@ -117,22 +122,29 @@ def data_responses(examples: Iterable[Example]) -> list[Response]:
     return rows
 
 
-def lengths(rows: Sequence[Response]) -> Lengths:
+def lengths(rows: Iterable[Response]) -> Lengths:
     """Return the statistics of at least one response."""
+    counted: list[int] = []
+    words: Counter[str] = Counter()
+    num_truncated = num_reflecting = 0
+    for row in rows:
+        counted.append(row.num_tokens)
+        words.update(row.reflections)
+        num_truncated += row.is_truncated
+        num_reflecting += row.num_reflections > 0
     # Quantiles beside the mean: responses that hit the token limit dominate the mean.
-    tokens = np.array([row.num_tokens for row in rows])
-    words = {word: sum(row.reflections[word] for row in rows) for word in rows[0].reflections}
+    tokens = np.array(counted)
     p10, p50, p90 = (float(value) for value in np.percentile(tokens, (10, 50, 90)))
     return Lengths(
-        num_responses=len(rows),
+        num_responses=len(counted),
         num_tokens=float(tokens.mean()),
         p10=p10,
         p50=p50,
         p90=p90,
-        share_truncated=sum(row.is_truncated for row in rows) / len(rows),
-        reflections={word: count / len(rows) for word, count in words.items()},
-        num_reflections=sum(words.values()) / len(rows),
-        share_reflecting=sum(row.num_reflections > 0 for row in rows) / len(rows),
+        share_truncated=num_truncated / len(counted),
+        reflections={word: count / len(counted) for word, count in words.items()},
+        num_reflections=sum(words.values()) / len(counted),
+        share_reflecting=num_reflecting / len(counted),
         # Over all tokens, not the mean of rates, in which a short response with one word would outweigh a long one.
         reflections_per_1000_tokens=1000 * sum(words.values()) / max(1, int(tokens.sum())),
     )

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import IO, Any, TextIO, TypeVar
 
 from micota.errors import DISK_IS_FULL, ArtifactError
 
 OF_WRITES = (*DISK_IS_FULL, errno.EFBIG, errno.EIO)  # errors without the name of a file
+BLOCK = 2**20  # bytes that are read at once
 DRAFT = ".tmp"  # suffix of a file that is being written
 
 
@@ -115,15 +116,26 @@ def parsed(line: bytes, where: str, row: Callable[..., Row]) -> Row:
         raise ArtifactError(f"{where}: not a row of {getattr(row, '__name__', row)} ({error})") from error
 
 
+def _end_of_lines(handle: IO[bytes]) -> int:
+    """Return the position after the last line break of a file, 0 without one. It is read from its end, in blocks."""
+    end = handle.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - BLOCK)
+        handle.seek(start)
+        found = handle.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
 class JsonlAppender:
     """Append dataclass rows to a JSONL file that survives ``kill -9``: a torn last line is cut off when reopened."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._handle = open(path, "ab+", buffering=0)  # no buffer: after a failed write nothing is flushed later
-        self._handle.seek(0)
-        content = self._handle.readall()
-        self._size = content.rfind(b"\n") + 1
+        self._size = _end_of_lines(self._handle)
         self._handle.truncate(self._size)
 
     def append(self, rows: Iterable[Any]) -> None:

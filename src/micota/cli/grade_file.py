@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from micota.artifacts.jsonl import json_line, write_text
+from micota.artifacts.row_files import MAX_ROWS
 from micota.config import ANSWER_TYPES, PAPER_RULES, EvaluateConfig, EvaluationConfig
 from micota.console import open_console, progress_bar
 from micota.data.sources import read_rows
@@ -22,7 +23,6 @@ from micota.grading.groups import grouped
 from micota.grading.judge import add_judged
 from micota.grading.scores import summarise
 from micota.records import Problem, Score, Verdict
-from micota.stages.grade import CHUNK
 
 FORM = (
     '{"id", "completion", "answer"} and, if wanted, "problem_id", "sample" (several answers to one problem), '
@@ -66,8 +66,8 @@ def graded(
     verdicts: list[dict[str, Verdict]] = []
     with graders_of(evaluation) as graders, progress_bar(console) as bar:
         task = bar.add_task(f"grade {Path(name).name}", total=len(rows), note="")
-        for start in range(0, len(rows), CHUNK):
-            verdicts += _verdicts(graders, rows[start : start + CHUNK])
+        for start in range(0, len(rows), MAX_ROWS):
+            verdicts += _verdicts(graders, rows[start : start + MAX_ROWS])
             bar.update(task, completed=len(verdicts), note="")
         if evaluation.judge.url is not None:
             for _ in add_judged(verdicts, [problem for problem, _ in rows], evaluation.judge):

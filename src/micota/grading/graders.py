@@ -28,6 +28,7 @@ from micota.grading.reading.words import counted_things
 from micota.grading.symbolic import is_worth_trying
 from micota.records import AMBIGUOUS, Completion, Problem, Verdict
 
+MAX_KNOWN = 100_000  # replies of worker processes that are kept for equal comparisons
 JUDGE = "judge"  # the grader whose verdicts come from ``judge.py``
 
 
@@ -96,6 +97,8 @@ class Graders:
             for index, answer in enumerate(found.answers):
                 if parts[row][index] is None:
                     questions.setdefault(_question(problem, answer), []).append((row, index))
+        if len(self._known) > MAX_KNOWN:
+            self._known.clear()
         new = [question for question in questions if question not in self._known]
         for number, reply in self._workers.map((number, json.loads(question)) for number, question in enumerate(new)):
             self._known[new[number]] = reply

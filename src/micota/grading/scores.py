@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from micota.analysis.metrics import described
 from micota.analysis.statistics import average_at_k
+from micota.artifacts.scores import compact
 from micota.errors import ConfigError
 from micota.records import NOT_PROMPTED, Completion, Problem, Score, Verdict
 
 
-def check_ids(rows: Sequence[Completion], problems: dict[str, Problem], where: str, benchmark: str) -> None:
+class OfProblem(Protocol):
+    """A row about a problem."""
+
+    @property
+    def problem_id(self) -> str: ...
+
+
+def check_ids(rows: Sequence[OfProblem], problems: dict[str, Problem], where: str, benchmark: str) -> None:
     """Refuse completions of another benchmark.
 
     Raises:
@@ -29,8 +37,8 @@ def check_ids(rows: Sequence[Completion], problems: dict[str, Problem], where: s
 def score_of(row: Completion, problem: Problem, by: dict[str, Verdict], grader: str) -> Score:
     """A graded completion, scored by one of the graders."""
     chosen = by[grader]
-    return Score(
-        problem_id=row.problem_id,
+    score = Score(
+        problem_id=problem.id,
         sample=row.sample,
         prediction=chosen.prediction,
         correct=chosen.correct,
@@ -42,6 +50,7 @@ def score_of(row: Completion, problem: Problem, by: dict[str, Verdict], grader: 
         num_tokens=row.num_tokens,
         seconds=row.seconds,
     )
+    return compact(score)
 
 
 def scored(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from micota.artifacts.jsonl import visible
+from micota.artifacts.scores import each_score
 from micota.artifacts.store import Store
 from micota.data.sources import load_problems
 from micota.errors import SourceError
 from micota.graph.node import AnyNode
-from micota.records import Score
-from micota.report.read import completions, load
-from micota.report.rows import Graded
+from micota.records import Completion, Score
+from micota.report.read import completions
 
 MAX_PROBLEMS = 100  # of each benchmark on the page
 MAX_COMPLETION_BYTES = 8_000_000  # of all completions on the page, before compression
@@ -27,30 +27,31 @@ def answers(store: Store, models: Sequence[Mapping[str, AnyNode]], max_bytes: in
     Raises:
         ArtifactError: scores are missing or damaged.
     """
-    graded = [load(store, scores) for scores in models]
     names = list(dict.fromkeys(bench for scores in models for bench in scores))
-    benchmarks = {bench: _problems(store, bench, models, graded) for bench in names}
-    shown = _fitting(list(benchmarks.values()), max_bytes)
+    benchmarks = {bench: _problems(store, bench, models) for bench in names}
+    shown = _fitting([problems for problems, _ in benchmarks.values()], max_bytes)
     return [
-        {
-            "name": bench,
-            "total": len({score.problem_id for rows in graded for score in rows.get(bench, [])}),
-            "problems": problems[:shown],
-        }
-        for bench, problems in benchmarks.items()
+        {"name": bench, "total": total, "problems": problems[:shown]} for bench, (problems, total) in benchmarks.items()
     ]
 
 
-def _problems(
-    store: Store, bench: str, models: Sequence[Mapping[str, AnyNode]], graded: Sequence[Graded]
-) -> list[dict[str, Any]]:
-    """Return at most ``MAX_PROBLEMS`` of a benchmark with the answers of all models."""
-    golds = {score.problem_id: score.answer for rows in graded for score in rows.get(bench, [])}
-    ids = list(golds)[:MAX_PROBLEMS]
-    texts = _texts(next(scores[bench] for scores in models if bench in scores))
+def _problems(store: Store, bench: str, models: Sequence[Mapping[str, AnyNode]]) -> tuple[list[dict[str, Any]], int]:
+    """Return at most ``MAX_PROBLEMS`` of a benchmark with the answers of all models, and how many there are."""
+    golds: dict[str, str] = {}
+    known: set[str] = set()
+    first: list[dict[str, Score]] = []  # of each model, the first sample of each of these problems
+    for scores in models:
+        first.append({})
+        for score in each_score(store.verified(scores[bench])) if bench in scores else ():
+            known.add(score.problem_id)
+            if len(golds) < MAX_PROBLEMS:
+                golds.setdefault(score.problem_id, score.answer)
+            if score.sample == 0 and score.problem_id in golds:
+                first[-1][score.problem_id] = score
+    ids = list(golds)
+    texts = _texts(next(scores[bench] for scores in models if bench in scores), set(ids))
     texts_by_model = [_completions(store, scores[bench], set(ids)) if bench in scores else {} for scores in models]
-    first = [{score.problem_id: score for score in rows.get(bench, []) if score.sample == 0} for rows in graded]
-    return [
+    problems = [
         {
             "id": identity,
             "problem": texts.get(identity),
@@ -62,6 +63,7 @@ def _problems(
         }
         for identity in ids
     ]
+    return problems, len(known)
 
 
 def _answer(score: Score | None, completion: str | None) -> list[Any] | None:
@@ -72,20 +74,20 @@ def _answer(score: Score | None, completion: str | None) -> list[Any] | None:
     return [score.outcome, prediction, score.num_tokens, text]
 
 
-def _texts(node: AnyNode) -> dict[str, str]:
-    """Return the text of each problem by id; empty if the source cannot be reached now (hub data sets, offline).
+def _texts(node: AnyNode, ids: set[str]) -> dict[str, str]:
+    """Return the text of some problems by id; empty if the source cannot be reached now (hub data sets, offline).
 
     A report of finished runs needs no network, so a missing text is no error.
     """
     try:
-        return {problem.id: visible(problem.problem) for problem in load_problems(node.spec.problems)}
+        return {one.id: visible(one.problem) for one in load_problems(node.spec.problems) if one.id in ids}
     except (OSError, SourceError):
         return {}
 
 
 def _completions(store: Store, node: AnyNode, ids: set[str]) -> dict[str, str]:
     """Return the completions of a model for some problems (first samples); empty if they have been deleted."""
-    rows = completions(store, node) or []
+    rows: Iterable[Completion] = completions(store, node) or ()
     return {row.problem_id: row.completion for row in rows if row.sample == 0 and row.problem_id in ids}
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from micota.analysis.lengths import Lengths, lengths, responses
-from micota.artifacts.jsonl import read_jsonl
+from micota.analysis.lengths import Lengths, Response, each_response, lengths
+from micota.artifacts.jsonl import each_jsonl, read_jsonl
 from micota.artifacts.manifest import Manifest, read_manifest
-from micota.artifacts.scores import read_scores
+from micota.artifacts.scores import each_score, read_scores
 from micota.artifacts.store import Store
 from micota.graph.node import AnyNode
 from micota.records import COMPLETIONS, POINTS, TOKEN_SHIFTS, Completion, MergePoint, TokenShift
@@ -31,22 +31,23 @@ def load(store: Store, nodes: Mapping[str, AnyNode]) -> Graded:
     return graded
 
 
-def completions(store: Store, scores: AnyNode) -> list[Completion] | None:
-    """Return the graded completions, or None if the raw completions have been deleted."""
+def completions(store: Store, scores: AnyNode) -> Iterator[Completion] | None:
+    """Yield the graded completions, or return None if the raw completions have been deleted."""
     source = scores.inputs["completions"]
-    return None if store.manifest(source) is None else read_jsonl(store.verified(source) / COMPLETIONS, Completion)
+    return None if store.manifest(source) is None else each_jsonl(store.verified(source) / COMPLETIONS, Completion)
 
 
 def lengths_of(store: Store, nodes: Sequence[Mapping[str, AnyNode]]) -> Lengths | None:
     """Return lengths and reflection words of all answers of a model, or None if some are no longer stored."""
-    rows = []
-    for scores in nodes:
-        for bench, graded in load(store, scores).items():
-            texts = completions(store, scores[bench])
-            if texts is None:
-                return None
-            rows += responses(texts, graded)
-    return lengths(rows) if rows else None
+    every = [node for scores in nodes for node in scores.values()]
+    if not every or any(completions(store, node) is None for node in every):
+        return None
+
+    def rows() -> Iterator[Response]:
+        for node in every:
+            yield from each_response(completions(store, node) or [], each_score(store.verified(node)))
+
+    return lengths(rows())
 
 
 def token_shifts_of(store: Store, nodes: Sequence[Mapping[str, AnyNode]]) -> list[TokenShift]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -54,22 +54,25 @@ class GenerationProgress:
     def __init__(
         self,
         total: int,
-        resumed: Sequence[Completion],
+        resumed: Iterable[Completion],
         tally: Tally,
         show: Callable[[str], None],
         report: Callable[[dict[str, float]], None],
     ) -> None:
         self.total = total
-        self.lengths = [row.num_tokens for row in resumed]
-        self._num_resumed, self._resumed_tokens = len(resumed), sum(self.lengths)
+        self.lengths: list[int] = []
         self._tally, self._show, self._report = tally, show, report
         for row in resumed:
+            self.lengths.append(row.num_tokens)
             tally.add(row)
+        self._num_resumed, self._resumed_tokens = len(self.lengths), sum(self.lengths)
+        self._num_tokens = self._resumed_tokens
         self._began = self._reported = time.perf_counter()
 
     def add(self, row: Completion) -> None:
         """Count a completion that has just finished."""
         self.lengths.append(row.num_tokens)
+        self._num_tokens += row.num_tokens
         self._tally.add(row)
         self._show(str(self))
         now = time.perf_counter()
@@ -84,7 +87,7 @@ class GenerationProgress:
         num_new = len(self.lengths) - self._num_resumed
         state = {"done": float(len(self.lengths)), "mean_tokens": self.mean_tokens}
         if num_new:
-            state["tokens_per_s"] = (sum(self.lengths) - self._resumed_tokens) / seconds
+            state["tokens_per_s"] = (self._num_tokens - self._resumed_tokens) / seconds
             state["eta_s"] = seconds / num_new * (self.total - len(self.lengths))
         if self._tally.rate is not None:
             state["accept_rate"] = self._tally.rate
@@ -92,7 +95,7 @@ class GenerationProgress:
 
     @property
     def mean_tokens(self) -> float:
-        return sum(self.lengths) / max(1, len(self.lengths))
+        return self._num_tokens / max(1, len(self.lengths))
 
     def __str__(self) -> str:
         state = self.state()
@@ -110,7 +113,7 @@ class GenerationProgress:
 
 
 @contextmanager
-def show_progress(work: Work[Any], total: int, resumed: Sequence[Completion]) -> Iterator[GenerationProgress]:
+def show_progress(work: Work[Any], total: int, resumed: Iterable[Completion]) -> Iterator[GenerationProgress]:
     """Show the progress of ``total`` completions, of which ``resumed`` exist. The tracker gets the state at each
     report, and at the end histograms of lengths (tokens) and of speeds (tokens per second)."""
     is_data = work.node.command == "generate"
@@ -125,10 +128,11 @@ def show_progress(work: Work[Any], total: int, resumed: Sequence[Completion]) ->
         work.run.log({f"{prefix}/{name}": value for name, value in state.items()})
 
     with progress_bar(work.console, work.build.path) as bar:
-        task = bar.add_task(work.node.name, total=total, completed=len(resumed), note="")
+        task = bar.add_task(work.node.name, total=total, note="")
         progress = GenerationProgress(
             total, resumed, tally, lambda note: bar.update(task, advance=1, note=note), report
         )
+        bar.update(task, completed=len(progress.lengths))
         yield progress
     work.run.histogram(f"{prefix}/lengths", progress.lengths)
     if speeds:

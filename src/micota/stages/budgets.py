@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from micota.artifacts.row_files import chunks
 from micota.grading.graders import Submission, graders_of
 from micota.graph import ScoresSpec
 from micota.records import Completion, Problem, Score
@@ -15,7 +16,7 @@ Key = tuple[str, int]  # problem and sample
 
 
 def at_budgets(
-    work: Work[ScoresSpec], rows: Sequence[Completion], scores: Sequence[Score], problems: Mapping[str, Problem]
+    work: Work[ScoresSpec], rows: Iterable[Completion], scores: Sequence[Score], problems: Mapping[str, Problem]
 ) -> list[Score]:
     """Return the scores with whether each answer is right if it is cut after each number of tokens.
 
@@ -29,20 +30,21 @@ def at_budgets(
 
     tokenizer = open_tokenizer(work, work.node.inputs["completions"].inputs["model"])
     spec, right = work.node.spec, {(score.problem_id, score.sample): score.correct is True for score in scores}
-    cut: list[tuple[Key, int, Submission]] = []
     at: dict[Key, dict[str, bool]] = {key: {} for key in right}
-    for row in rows:
-        key = row.problem_id, row.sample
-        longer = [budget for budget in spec.budgets if budget < row.num_tokens]
-        at[key] = {str(budget): right[key] for budget in spec.budgets if budget not in longer}
-        ends = _ends(tokenizer, row.completion) if longer else []
-        for budget in longer:
-            text = row.completion[: ends[budget - 1]] if budget <= len(ends) else row.completion
-            cut.append((key, budget, Submission(problems[row.problem_id], text, is_finished=False)))
     with graders_of(work.config.evaluation) as graders:
-        verdicts = graders.grade([submission for _, _, submission in cut], spec.problems.paper_rule)
-    for (key, budget, _), by in zip(cut, verdicts, strict=True):
-        at[key][str(budget)] = by[spec.grader].correct is True
+        for chunk in chunks(rows, lambda row: len(row.completion)):
+            cut: list[tuple[Key, int, Submission]] = []
+            for row in chunk:
+                key = row.problem_id, row.sample
+                longer = [budget for budget in spec.budgets if budget < row.num_tokens]
+                at[key] = {str(budget): right[key] for budget in spec.budgets if budget not in longer}
+                ends = _ends(tokenizer, row.completion) if longer else []
+                for budget in longer:
+                    text = row.completion[: ends[budget - 1]] if budget <= len(ends) else row.completion
+                    cut.append((key, budget, Submission(problems[row.problem_id], text, is_finished=False)))
+            verdicts = graders.grade([submission for _, _, submission in cut], spec.problems.paper_rule)
+            for (key, budget, _), by in zip(cut, verdicts, strict=True):
+                at[key][str(budget)] = by[spec.grader].correct is True
     unprompted = {str(budget): False for budget in spec.budgets}
     return [replace(score, right_at=at[score.problem_id, score.sample] or unprompted) for score in scores]
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from micota.artifacts.jsonl import JsonlAppender, read_jsonl
+from micota.artifacts.jsonl import JsonlAppender, each_jsonl
 from micota.data.sources import load_questions
 from micota.engines.base import Priced, Request
 from micota.engines.evaluator import answers, requests_for
@@ -31,26 +31,30 @@ def generate(work: Work[CompletionsSpec]) -> None:
     problems = load_questions(spec.questions)
     path = work.build.path / COMPLETIONS
     appender = JsonlAppender(path)
-    done = {(row.problem_id, row.sample): row for row in read_jsonl(path, Completion)}
+    done, finished = set(), Counter[str]()  # the texts of a long run do not fit into memory
+    for row in each_jsonl(path, Completion):
+        done.add((row.problem_id, row.sample))
+        finished[row.finish_reason] += 1
     engine = engine_for(work.store, work.node.inputs["model"], work.config.engine)
     requests, prompts = requests_for(spec, problems, engine, for_training=work.node.command == "generate")
     if isinstance(engine, Priced):
-        engine.account.start_with(done.values())
+        engine.account.start_with(each_jsonl(path, Completion))
     requested = len(problems) * spec.sampling.num_samples
     work.build.counts |= {"requested": requested, "resumed": len(done), "prompt_too_long": requested - len(requests)}
     requests = [replace(request, done=request.id in done) for request in requests]
-    with show_progress(work, len(requests), list(done.values())) as progress:
+    with show_progress(work, len(requests), each_jsonl(path, Completion)) as progress:
         for row in answers(spec, requests, prompts, engine):
             appender.append([row])
-            done[row.problem_id, row.sample] = row
+            done.add((row.problem_id, row.sample))
+            finished[row.finish_reason] += 1
             progress.add(row)
     appender.close()
     _check_complete(requests, done, path)
-    work.build.counts |= Counter(f"finish_{row.finish_reason}" for row in done.values())
+    work.build.counts |= {f"finish_{reason}": count for reason, count in finished.items()}
     work.build.metrics |= progress.metrics() | ({"cost": engine.account.spent} if isinstance(engine, Priced) else {})
     logger.info("%s: %d completions, %s", work.node.name, len(done), work.build.metrics)
 
 
-def _check_complete(requests: list[Request], done: dict[tuple[str, int], Completion], path: Path) -> None:
-    gaps = {request.id for request in requests} ^ done.keys()
+def _check_complete(requests: list[Request], done: set[tuple[str, int]], path: Path) -> None:
+    gaps = {request.id for request in requests} ^ done
     assert not gaps, f"{path}: ids of requests and of completions differ: {sorted(gaps)[:3]}"
