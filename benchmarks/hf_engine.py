@@ -3,8 +3,9 @@
     python benchmarks/hf_engine.py [--model bundled:student] [--prompts 512] [--batch-size 64] [--repeats 5]
 
 Several batches of prompts whose answers are of very unequal length, for ``generate`` in the order in which they come
-(with --sorted: by their length, as the hf engine takes them). Greedy answers of both are compared; times are medians,
-and the ratio is that of each pair of neighbouring runs, in wall time and in CPU time of this process.
+(with --sorted: by their length, as the hf engine takes them), or for its continuous
+batching (--against). Greedy answers of both are compared; times are medians, and the ratio is that of each pair of
+neighbouring runs, in wall time and in CPU time of this process.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 
 import torch
 import transformers
+from transformers import ContinuousBatchingConfig, GenerationConfig
 
 from micota.config import EngineConfig, SamplingConfig, SourceConfig
 from micota.data.prompts import prompt_text
@@ -27,6 +29,7 @@ from micota.graph import Prompt
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="bundled:student")
+    parser.add_argument("--against", choices=["generate", "continuous_batching"], default="generate")
     parser.add_argument("--problems", default="bundled:train.jsonl")
     parser.add_argument("--prompts", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=64)
@@ -67,12 +70,27 @@ def main() -> None:
                 texts_of[problems[row].id] = engine.tokenizer.decode(answer[width:], skip_special_tokens=True)
         return texts_of
 
+    def with_continuous_batching() -> dict[str, str]:
+        settings = GenerationConfig(
+            max_new_tokens=options.max_tokens, do_sample=False, eos_token_id=sorted(engine.eos_ids), pad_token_id=0
+        )
+        # Without limits it takes all memory of the machine for its masks.
+        limits = ContinuousBatchingConfig(page_size=64, num_blocks=8 * options.batch_size, max_batch_tokens=256)
+        outputs = engine.model.generate_batch(ids, settings, limits)
+        # Requests are named in the order of the prompts.
+        rows = sorted(outputs.values(), key=lambda output: int(output.request_id.rpartition("_")[2]))
+        return {
+            problem.id: engine.tokenizer.decode(row.generated_tokens, skip_special_tokens=True)
+            for problem, row in zip(problems, rows, strict=True)
+        }
+
+    with_peer = with_continuous_batching if options.against == "continuous_batching" else with_generate
     answers = with_engine()
-    same = sum(answers[key] == text for key, text in with_generate().items())
+    same = sum(answers[key] == text for key, text in with_peer().items())
     pairs = []
     for _ in range(options.repeats):
         seconds = []
-        for run in (with_engine, with_generate):
+        for run in (with_engine, with_peer):
             start, cpu = time.perf_counter(), time.process_time()
             run()
             seconds += [time.perf_counter() - start, time.process_time() - cpu]
@@ -85,10 +103,12 @@ def main() -> None:
     ranks = ", ".join(f"{lengths[round(share * (len(lengths) - 1))]}" for share in (0, 0.1, 0.5, 0.9, 1))
     print(f"tokens of an answer: {ranks} (0, 10, 50, 90, 100 %); batches of {options.batch_size}")
     print(
-        f"hf engine {medians[0]:.2f} s (CPU {medians[1]:.2f} s), generate {medians[2]:.2f} s (CPU {medians[3]:.2f} s)"
+        f"hf engine {medians[0]:.2f} s (CPU {medians[1]:.2f} s), {options.against} {medians[2]:.2f} s "
+        f"(CPU {medians[3]:.2f} s)"
     )
     print(
-        f"generate / hf engine: {elapsed:.2f} in wall time, {cpu:.2f} in CPU time (medians of {options.repeats} pairs)"
+        f"{options.against} / hf engine: {elapsed:.2f} in wall time, {cpu:.2f} in CPU time "
+        f"(medians of {options.repeats} pairs)"
     )
 
 
