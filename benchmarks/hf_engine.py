@@ -3,9 +3,9 @@
     python benchmarks/hf_engine.py [--model bundled:student] [--prompts 512] [--batch-size 64] [--repeats 5]
 
 Several batches of prompts whose answers are of very unequal length, for ``generate`` in the order in which they come
-(with --sorted: by their length, as the hf engine takes them), or for its continuous
-batching (--against). Greedy answers of both are compared; times are medians, and the ratio is that of each pair of
-neighbouring runs, in wall time and in CPU time of this process.
+(with --sorted: by their length, as the hf engine takes them), or for its continuous batching (--against). Greedy
+answers of both are compared; times are medians, and the ratio is that of each pair of neighbouring runs, in wall time
+and in CPU time of this process.
 """
 
 from __future__ import annotations
