@@ -34,12 +34,13 @@ from micota.artifacts.provenance import sha256
 from micota.artifacts.store import Store
 from micota.config import Config, LoraConfig
 from micota.data.sources import model_folder
-from micota.errors import ConfigError, StageError, UserError
+from micota.errors import ConfigError, UserError
 from micota.graph.node import AnyNode
 from micota.records import Example
 from micota.runtime.execute import perform
 from micota.runtime.plan import tasks_of
 from micota.sft import data, loading, losses, memory
+from micota.sft.checkpoints import Checkpoints
 from micota.sft.packing import tokenise
 from micota.stages import train
 
@@ -501,8 +502,33 @@ def test_a_checkpoint_of_another_run_is_refused(prepared: Prepared) -> None:
     (folders[0] / "checkpoints").rename(folders[1] / "checkpoints")
     with pytest.raises(ConfigError, match="holds a checkpoint of another run"):
         fitted(other)
-    with pytest.raises(StageError, match=r"is one file, and this run writes shards: .* set trainer.accelerator"):
-        fitted(prepared("student.sft.epochs=41", "trainer.devices=2"))
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    (1, 2), pytest.param(2, 1, marks=pytest.mark.slow), pytest.param(2, 3, marks=pytest.mark.slow),
+    pytest.param(3, 2, marks=pytest.mark.slow),
+])  # fmt: skip
+@pytest.mark.parametrize("student", ["tiny", pytest.param("tiny_lora", marks=pytest.mark.slow)])
+def test_it_goes_on_with_another_number_of_processes(
+    prepared: Prepared, elsewhere: Callable[[Config, str], Config], before: int, after: int, student: str
+) -> None:
+    """Rows are balanced for each number anew, and steps stay the same."""
+    options = [f"student={student}", "student.sft.batch_size=6"]
+    undisturbed, curve = fitted(elsewhere(prepared(*options), "undisturbed"))
+    run_and(prepared(*options, f"trainer.devices={before}"), lambda process: process.kill(), [5])
+    resumed, rest = fitted(prepared(*options, f"trainer.devices={after}"))
+    assert 0 < len(rest.losses) <= curve.total - 5
+    assert rest.losses == pytest.approx(curve.losses[-len(rest.losses) :], abs=1e-4)
+    assert_same(resumed, undisturbed, tolerance=2e-4)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_moments_of_8_bits_stay_with_their_number_of_processes(sharded: bool, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "step=3.ckpt"
+    checkpoint.touch() if sharded else checkpoint.mkdir()
+    assert Checkpoints(tmp_path, 1, "key", sharded=sharded).latest() == str(checkpoint)
+    with pytest.raises(ConfigError, match=r"moments of 8 bits \(sft.optimizer\) are not converted; set trainer"):
+        Checkpoints(tmp_path, 1, "key", sharded=sharded, converts=False).latest()
 
 
 @pytest.mark.parametrize("dora", [False, pytest.param(True, marks=pytest.mark.slow)])

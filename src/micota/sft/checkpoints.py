@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from micota.artifacts.jsonl import sync_folder, write_text
 from micota.artifacts.quick_sums import changed, sum_of_file, write_sums
 from micota.errors import DISK_IS_FULL, ConfigError
+from micota.sft.resharding import whole_checkpoint
 
 SUMS = "{}.sums.json"  # of a checkpoint: of each rank in its folder, or beside its one file
 SHARD = re.compile(r"__(\d+)_\d+\.distcp")  # of a rank, as torch.distributed.checkpoint names it
@@ -34,12 +35,18 @@ class Checkpoints(Callback):
     ``key`` is the key of the artifact: a checkpoint of another artifact is refused.
     """
 
-    def __init__(self, folder: Path, every: int, key: str, *, sharded: bool, last: int | None = None) -> None:
-        """``last``: the last step of the run, after which a checkpoint is written too."""
+    def __init__(
+        self, folder: Path, every: int, key: str, *, sharded: bool, converts: bool = True, last: int | None = None
+    ) -> None:
+        """``last``: the last step of the run, after which a checkpoint is written too.
+
+        ``converts``: a checkpoint of one process can be read by several, and the other way round.
+        """
         self.folder = folder
         self.every = every
         self.key = key
         self.sharded = sharded
+        self._converts = converts
         self._last = last
         self._start: Path | None = None
         self._owners = {key}
@@ -50,7 +57,7 @@ class Checkpoints(Callback):
         Raises:
             ConfigError: there is none, or the number of processes differs.
         """
-        shorter = Checkpoints(folder / self.folder.name, self.every, key, sharded=self.sharded)
+        shorter = Checkpoints(folder / self.folder.name, self.every, key, sharded=self.sharded, converts=self._converts)
         if (path := shorter.latest()) is None:
             raise ConfigError(
                 f"trainer.continue_from={folder} has no checkpoint; accepted: a model that was trained with "
@@ -64,15 +71,16 @@ class Checkpoints(Callback):
         """The checkpoint with the most steps; a run that was killed while it replaced one leaves two.
 
         Raises:
-            ConfigError: one CPU process cannot resume from shards, nor a sharded run from one file.
+            ConfigError: with moments of 8 bits one CPU process cannot resume from shards, nor several from one file.
         """
         paths = sorted(self.folder.glob("step=*.ckpt"), key=_step_of)
         self._start = paths[-1] if paths else None
-        if paths and paths[-1].is_dir() != self.sharded:
+        if paths and paths[-1].is_dir() != self.sharded and not self._converts:
             seen, wanted = ("in shards", "one file") if paths[-1].is_dir() else ("one file", "shards")
             raise ConfigError(
                 f"{paths[-1]} is {seen}, and this run writes {wanted}: a GPU or several processes have shards, and one "
-                "process on a CPU has a file; set trainer.accelerator and trainer.devices as before, or delete "
+                "process on a CPU has a file, and moments of 8 bits (sft.optimizer) are not converted; set "
+                "trainer.accelerator and trainer.devices as before, or delete "
                 f"{self.folder} to start over"
             )
         return str(paths[-1]) if paths else None
@@ -144,7 +152,13 @@ class Checkpoints(Callback):
 
 
 class StreamedCheckpoints(TorchCheckpointIO):
-    """Writes to the file directly; Lightning would build it in memory first."""
+    """Writes to the file directly; Lightning would build it in memory first. Reads shards of several processes too."""
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        if Path(path).is_dir():
+            return whole_checkpoint(Path(path), weights_only=weights_only)
+        checkpoint: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only)
+        return checkpoint
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         with open(path, "wb") as handle:
@@ -153,12 +167,6 @@ class StreamedCheckpoints(TorchCheckpointIO):
             os.fsync(
                 handle.fileno()
             )  # on disk before the rename, or a power cut could leave an empty file of that name
-
-
-def trained_state(module: torch.nn.Module, state: dict[str, Any]) -> dict[str, Any]:
-    """A state dict of a module without its frozen weights, which a run reads from its base model."""
-    frozen = {name for name, w in module.named_parameters(remove_duplicate=False) if not w.requires_grad}
-    return {name: values for name, values in state.items() if name not in frozen}
 
 
 def _space_error(error: BaseException) -> BaseException | None:

@@ -45,6 +45,7 @@ from torch import distributed
 
 from micota.artifacts.store import discard
 from micota.config import Config, TrainerConfig
+from micota.config.optimizers import OPTIMIZERS
 from micota.errors import ConfigError
 from micota.export import export, export_streamed, rehearse, whole_weights
 from micota.graph import TrainSpec
@@ -136,6 +137,7 @@ def fit(
         trainer_config.checkpoint_every,
         node.key,
         sharded=trainer_config.is_sharded,
+        converts=OPTIMIZERS[spec.sft.optimizer].moment_bytes == 4,
         last=len(data.steps) if trainer_config.keep_checkpoint else None,
     )
     start = checkpoints.latest() or _end_of_shorter(node, trainer_config, checkpoints, len(data.steps))

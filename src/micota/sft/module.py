@@ -20,11 +20,11 @@ from micota.config import SftConfig, TrainerConfig
 from micota.sft import losses
 from micota.sft.best import num_right
 from micota.sft.callbacks import sum_over_ranks
-from micota.sft.checkpoints import trained_state
 from micota.sft.data import Inputs, Step
 from micota.sft.learning_rate import learning_rate_factor
 from micota.sft.optimizers import adamw
 from micota.sft.packing import Batch, borders
+from micota.sft.resharding import trained_state
 from micota.sft.sharding import local, reduce_gradients, shard, whole
 
 

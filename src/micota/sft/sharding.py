@@ -31,7 +31,8 @@ from torch.distributed.tensor import DTensor
 
 from micota.config import TrainerConfig
 from micota.sft import ranks
-from micota.sft.checkpoints import StreamedCheckpoints, trained_state
+from micota.sft.checkpoints import StreamedCheckpoints
+from micota.sft.resharding import load_whole, trained_state
 
 ALLOCATOR = {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}  # the second is the older name
 
@@ -66,9 +67,13 @@ class Sharding(ModelParallelStrategy):
             buffer.data = buffer.data.to(self.root_device)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Load shards as Lightning does, but without frozen weights, which Lightning expects in a checkpoint."""
+        """Load shards as Lightning does, but without frozen weights, which Lightning expects in a checkpoint; or the
+        file of a run of one process."""
         path, model = Path(self.broadcast(checkpoint_path)), self.model
         assert model is not None and self.lightning_module is not None
+        if path.is_file():
+            strict = self.lightning_module.strict_loading
+            return load_whole(path, model, self.optimizers, strict=strict, weights_only=weights_only)
         # DCP loads in place into the tensors of a state dict, and fails for a name that the checkpoint lacks.
         weights = {"state_dict": trained_state(model, get_model_state_dict(model))}
         load_shards(weights, checkpoint_id=path)
