@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import micota
 from micota.artifacts import sums as sums_module
 from micota.artifacts.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from micota.artifacts.store import Store
@@ -19,6 +21,7 @@ from micota.errors import ArtifactError
 from micota.graph import specs
 from micota.graph.node import SCHEMA_VERSION, AnyNode, Node, Spec
 
+SOURCE = Path(micota.__file__).parent
 COMMAND = "micota pipeline experiment=mine"
 # The files of each kind, small and with other contents for each artifact.
 FILES = {
@@ -164,6 +167,15 @@ def test_damage_is_noticed_before_use(kind: str, damage: str, name: str, tmp_pat
     if damage in OF_FILES:
         wrong = (path / name).with_name("model.safetensors.index.json") if damage == "foreign" else path / name
         assert str(wrong) in text and f"rm -r {path} && {COMMAND}" in text
+
+
+READS = re.compile(r"(read|each)_\w+\((self\._|work\.)?store\.path\(|store\.path\([^()]*\) / (?!LOG)")
+
+
+@pytest.mark.parametrize("module", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_nothing_reads_an_artifact_that_is_not_verified(module: Path) -> None:
+    text = module.read_text(encoding="utf-8")
+    assert module.parent.name == "artifacts" or not READS.search(text), "read below store.verified(node)"
 
 
 def test_a_file_that_did_not_change_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ def first(store: Store, node: AnyNode, inputs: Any, tokenizer: Any) -> Any:
     data = node.inputs["data"]
     if inputs is not None:
         return inputs.examples[inputs.chosen[0]]
-    if store.manifest(data) is not None and (examples := read_jsonl(store.path(data) / DATA, Example)):
+    if store.manifest(data) is not None and (examples := read_jsonl(store.verified(data) / DATA, Example)):
         return examples[0]
     answered = [one.inputs["completions"] for one in (data, *data.inputs.values()) if "completions" in one.inputs]
     question, prompt = "1 + 1", graph.Prompt(template="{problem}", system=None)
