@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import micota.merging.methods  # noqa: F401  (which looks for the functions that entries name)
+from micota import graph
 from micota.config import MERGE_METHODS, PRUNINGS, MergeMethod, PruningKind
 from micota.errors import ConfigError
 
@@ -53,3 +54,21 @@ def test_a_half_added_method_is_refused_at_once(entry: MergeMethod, words: str) 
 def test_a_pruning_without_its_function_is_refused_at_once(mask: str) -> None:
     with pytest.raises(TypeError, match=f"pruning 'halves' has mask '{mask}', which does not exist"):
         PRUNINGS.add(replace(KIND, mask=mask))
+
+
+def test_a_method_of_several_models_needs_them_and_reads_no_weight(composed: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigError, match=r"merge\.method=sce needs two fine-tuned models and their base"):
+        graph.merged(composed("merge", "merge=sce"))
+    with pytest.raises(ConfigError, match=r"target_length_ratio=0\.5 with method=sce, which has no weight"):
+        composed("merge", "merge=sce", "merge.target_length_ratio=0.5")
+    keys = {
+        graph.merged(composed("merge", "merge=sce", "merge.base.path=a/b", *more)).key
+        for more in ([], ["merge.weight=0.3"], ["merge.scale=2"], ["merge.instruct_weight=0.1"])
+    }
+    assert len(keys) == 1
+
+
+def test_the_scale_enters_keys_only_where_it_is_not_1(composed: Callable[..., Any]) -> None:
+    merged = [graph.merged(composed("merge", "merge=ties", f"merge.scale={scale}")) for scale in (1, 1.0, 2)]
+    assert merged[0].key == merged[1].key != merged[2].key
+    assert "scale" not in merged[0].content["spec"] and merged[2].content["spec"]["scale"] == 2

@@ -22,6 +22,9 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ties": ({"density": 0.4, "normalize": True}, {"normalize": True}),
     "della": ({"density": 0.4, "epsilon": 0.2, "rescale": "norm"}, {"rescale": True, "normalize": False}),
     "breadcrumbs": ({"density": 0.4, "gamma": 0.05}, {}),
+    "della_linear": ({"density": 0.4, "epsilon": 0.2, "rescale": "norm"}, {"rescale": True}),
+    "breadcrumbs_ties": ({"density": 0.4, "gamma": 0.05}, {}),
+    "sce": ({"density": 0.4}, {"select_topk": 0.4}),
     "linear": ({}, {}),
     "slerp": ({}, {}),
 }
@@ -122,3 +125,30 @@ def test_gradients_mean_what_they_mean_in_mergekit(
     merge_models(recipe_of, (str(base), None), [(str(tuned), None)], tmp_path, ASK)
     models = [{"model": str(tuned), "parameters": {"weight": setting, "density": setting}}]
     assert_same(tmp_path, with_mergekit("dare_ties", base, models, {"rescale": True}, tmp_path / "mergekit"))
+
+
+@pytest.mark.parametrize("method", ["task_arithmetic", "ties", "dare_ties", "breadcrumbs_ties", "della_linear"])
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize(("weight", "instruct_weight", "scale"), [(1.4, -0.3, 1.0), (0.6, 0.3, 0.7), (-0.5, 1.2, -2.0)])
+def test_weights_beyond_0_and_1_and_the_scale_of_the_sum(
+    families: dict[tuple[str, bool], list[Path]],
+    tmp_path: Path,
+    method: str,
+    normalize: bool,
+    weight: float,
+    instruct_weight: float,
+    scale: float,
+) -> None:
+    base, tuned, instruct = families["qwen2", True]
+    settings, shared = SETTINGS[method]
+    density = settings.get("density", 1.0)
+    fields = {"weight": weight, "instruct_weight": instruct_weight, "instruct_density": density, "density": density}
+    recipe_of = spec(method, **{**settings, **fields, "normalize": normalize, "scale": scale})
+    merge_models(recipe_of, (str(base), None), [(str(tuned), None), (str(instruct), None)], tmp_path, ASK)
+    extra = {name: settings[name] for name in ("epsilon", "gamma") if name in settings} | {"density": density}
+    models = [
+        {"model": str(tuned), "parameters": {"weight": weight, **extra}},
+        {"model": str(instruct), "parameters": {"weight": instruct_weight, **extra}},
+    ]
+    shared = {**shared, "normalize": normalize, "lambda": scale}
+    assert_same(tmp_path, with_mergekit(method, base, models, shared, tmp_path / "mergekit"))

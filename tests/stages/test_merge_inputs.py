@@ -54,7 +54,7 @@ def test_each_merge_of_models_that_exist_is_checked(composed: Callable[..., Any]
     (tmp_path / "empty").mkdir()
     wrong = [f"merge.base.path={base}", f"merge.tuned.path={tmp_path / 'empty'}"]
     node = graph.merged(composed("merge", *wrong))
-    with pytest.raises(SourceError, match=r"merge\.tuned\.path='.*empty': its config\.json cannot be read"):
+    with pytest.raises(SourceError, match=r"merge\.tuned\.path='.*empty': its folder has no config\.json"):
         function(stage_of(node).check)(composed("merge", *wrong), node)
 
 

@@ -208,23 +208,24 @@ SMALLEST = 5e-324  # the smallest float64 above 0
 BY_TENSOR = ", or a list of such (a gradient over the layers), or a list of {filter, value} of which the first fits"
 
 
-def by_tensor(lowest: float, default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
-    """A share from ``lowest`` to 1: one number, a gradient over layers, or values by module (above 0)."""
+def by_tensor(lowest: float, default: Any = REQUIRED, *, highest: float = 1.0, **facts: Unpack[Facts]) -> Any:
+    """A number from ``lowest`` to ``highest``: one number, a gradient over layers, or values by module."""
 
-    def is_share(value: Any, lowest: float) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and lowest <= value <= 1
+    def is_number(value: Any) -> bool:
+        known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return known and lowest <= value <= highest
 
     def is_gradient(value: Any) -> bool:
-        return isinstance(value, list) and bool(value) and all(is_share(item, lowest) for item in value)
+        return isinstance(value, list) and bool(value) and all(map(is_number, value))
 
     def is_value(item: Any) -> bool:
-        return isinstance(item, dict) and item.keys() <= {"filter", "value"} and fits(item.get("value"), lowest)
+        return isinstance(item, dict) and item.keys() <= {"filter", "value"} and fits(item.get("value"))
 
-    def fits(value: Any, lowest: float = SMALLEST) -> bool:
-        listed = isinstance(value, list) and bool(value) and all(is_value(item) for item in value)
-        return listed or is_gradient(value) or is_share(value, lowest)
+    def fits(value: Any) -> bool:
+        listed = isinstance(value, list) and bool(value) and all(map(is_value, value))
+        return listed or is_gradient(value) or is_number(value)
 
-    accepted = "a number from 0 to 1" if lowest == 0 else "a number above 0 and at most 1"
+    accepted = "a number" if math.isinf(lowest) else "a number above 0 and at most 1"
     return where(accepted + BY_TENSOR, fits, default, **facts)
 
 

@@ -50,6 +50,8 @@ class MergeMethod:
         pruning: the name of its ``PruningKind``; null where nothing is dropped.
         elects_signs: whether only values are added that agree in sign with the sum over the fine-tuned models.
         has_base: whether it can merge into a third model as its base.
+        has_weights: whether it has weights of models.
+        takes_several: whether one fine-tuned model is too few, so that it needs a third model as its base.
     """
 
     name: str
@@ -59,6 +61,8 @@ class MergeMethod:
     pruning: str | None = None
     elects_signs: bool = False
     has_base: bool = True
+    has_weights: bool = True
+    takes_several: bool = False
 
     def reads(self, name: str) -> bool:
         """Whether a field of ``merge`` changes its results: by its pruning, its formula, or as one of its settings."""
@@ -68,6 +72,9 @@ class MergeMethod:
             "epsilon": self.probability == "by_element",
             "gamma": self.pruning == "outliers",
             "normalize": self.combine == TASK_VECTORS,
+            "scale": self.combine == TASK_VECTORS,
+            "weight": self.has_weights,
+            "instruct_weight": self.has_weights,
             "seed": self.samples,
         }
         return known.get(name, True) or name in self.settings
@@ -183,5 +190,33 @@ MERGE_METHODS.add(
         "(Model Breadcrumbs, arXiv 2312.06795)",
         pruning="outliers",
         settings={"density": 0.5, "weight": 0.5, "gamma": 0.01},
+    )
+)
+MERGE_METHODS.add(
+    MergeMethod(
+        name="breadcrumbs_ties",
+        summary="as breadcrumbs, with the election of signs (arXiv 2312.06795; TIES, 2306.01708)",
+        pruning="outliers",
+        elects_signs=True,
+        settings={"density": 0.5, "weight": 0.5, "gamma": 0.01},
+    )
+)
+MERGE_METHODS.add(
+    MergeMethod(
+        name="della_linear",
+        summary="as della, without the election of signs (arXiv 2406.11617)",
+        pruning="ranks",
+        settings={"density": 0.5, "weight": 0.5, "epsilon": 0.15, "rescale": "dare"},
+    )
+)
+MERGE_METHODS.add(
+    MergeMethod(
+        name="sce",
+        summary="of two models merged into a third: the share density of elements that vary most between them, "
+        "weighted by the mean square of each model's changes, with the election of signs (SCE, arXiv 2408.07990)",
+        combine="micota.merging.methods:sce",
+        has_weights=False,
+        takes_several=True,
+        settings={"density": 0.5},
     )
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import ChainMap
 from collections.abc import Iterator
 from contextlib import suppress
@@ -327,10 +328,11 @@ class MergeConfig:
         results=True,
     )
     weight: Any = by_tensor(
-        0,
+        -math.inf,
         0.5,
-        about="The factor of the task vector: 0 is the TA before SFT, 1 after it. It does not count with "
-        "target_length_ratio.",
+        highest=math.inf,
+        about="The factor of the task vector: 0 is the TA before SFT, 1 after it, more goes beyond it and less than 0 "
+        "the other way. It does not count with target_length_ratio.",
         results=True,
     )
     base: OtherModelConfig = part(
@@ -354,7 +356,11 @@ class MergeConfig:
         SMALLEST, 0.5, about="The density of instruct, where two models are merged into base.", results=True
     )
     instruct_weight: Any = by_tensor(
-        0, 0.5, about="The weight of instruct, where two models are merged into base.", results=True
+        -math.inf,
+        0.5,
+        highest=math.inf,
+        about="The weight of instruct, where two models are merged into base.",
+        results=True,
     )
     rescale: str = choice(
         "dare",
@@ -366,6 +372,14 @@ class MergeConfig:
         results=True,
     )
     normalize: bool = plain(False, about="true: the weights that agree in sign are divided by their sum.", results=True)
+    scale: float = where(
+        "a number",
+        math.isfinite,
+        1.0,
+        about="The factor of the sum of weighted task vectors (lambda of TIES, arXiv 2306.01708, and of mergekit).",
+        results=True,
+        added=True,
+    )
     epsilon: float = where(
         "a number from 0 to below 0.5",
         lambda value: 0 <= value < 0.5,
@@ -450,6 +464,11 @@ class MergeConfig:
             setting = getattr(self, key)
             if isinstance(setting, list) and isinstance(setting[0], dict) and not any(map(fits_all, setting)):
                 yield f"{key}={setting}: no value is left for other tensors; end the list with {{value: NUMBER}}"
+        if self.target_length_ratio is not None and not method.has_weights:
+            yield (
+                f"target_length_ratio={self.target_length_ratio} with method={self.method}, which has no weight for "
+                "calibration to choose; use another method"
+            )
         if self.rescale not in method.rescalings:
             why = "keeps the largest, not at random" if method.pruning else "drops nothing"
             yield f"rescale={self.rescale} with method={self.method}: it {why}; use {' or '.join(method.rescalings)}"

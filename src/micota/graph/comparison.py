@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from micota.config import Config
+from micota.config import MERGE_METHODS, Config
 from micota.config.mergekit import MERGEKIT
 from micota.graph.evaluations import bpc, rank_shifts, scores
 from micota.graph.node import AnyNode
@@ -195,12 +195,12 @@ def _curve(config: Config) -> dict[float, dict[str, AnyNode]]:
 
 
 def _curve_weights(config: Config) -> list[float]:
-    """Weights to compare: ``compare.merge_weights``, and ``merge.weight`` if it is one number between 0 and 1. A merge
-    by mergekit has no weight of its own."""
-    if config.merge.method == MERGEKIT:
+    """Weights to compare: ``compare.merge_weights``, and ``merge.weight`` if it is one number other than 0 and 1; none
+    for merges by mergekit and by methods without weights."""
+    if config.merge.method == MERGEKIT or not MERGE_METHODS[config.merge.method].has_weights:
         return []
     weight = config.merge.weight
-    known = config.merge.target_length_ratio is None and not isinstance(weight, list) and 0 < weight < 1
+    known = config.merge.target_length_ratio is None and not isinstance(weight, list) and weight not in (0, 1)
     return sorted({*config.compare.merge_weights, *([weight] if known else [])})
 
 

@@ -283,6 +283,11 @@ def merged(config: Config) -> Node[MergeSpec] | Node[MergekitSpec]:
     if merge.method == MERGEKIT:
         return _merged_by_mergekit(config)
     inputs = _merge_inputs(config)
+    if MERGE_METHODS[merge.method].takes_several and not merge.has_instruct:
+        raise ConfigError(
+            f"merge.method={merge.method} needs two fine-tuned models and their base, and there is one; accepted: "
+            "merge.base.path=PATH of the pre-trained model, beside merge.instruct.path where merge.tuned.path is set"
+        )
     if merge.target_length_ratio is None:
         spec = _merge_spec(config, merge.density, merge.weight)
         suffix = f"d{_label(spec.density)}-w{_label(spec.weight)}"
@@ -354,7 +359,7 @@ def merge_sweep(config: Config) -> Node[MergeSweepSpec]:
         answers=answers,
         grader=config.evaluation.grader,
         densities=sorted(set(sweep.densities)) if method.reads("density") else [1.0],
-        weights=sorted(set(sweep.weights)),
+        weights=sorted(set(sweep.weights)) if method.reads("weight") else [1.0],
         num_seeds=sweep.num_seeds if method.samples else 1,
         target_length_ratio=target,
         tolerance=None if target is None else sweep.tolerance,

@@ -203,6 +203,7 @@ class MergeSpec(Spec):
     gamma: float
     dtype: str
     seed: int
+    scale: float = added(lambda: 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
 """Merge methods as functions of slices of one tensor, in float32.
 
-With task vectors ``d_i`` (fine-tuned - base), weights ``w_i`` and pruning ``p_i`` (micota.merging.pruning) all but two
-are ``base + sum_i w_i p_i(d_i)`` (task arithmetic, arXiv 2212.04089), over the models that agree with the elected sign
-where there is a consensus. ``linear`` averages models, and ``slerp`` interpolates from base to fine-tuned along the arc
-between them. The table of methods is micota.config.merge_methods.
+With task vectors ``d_i`` (fine-tuned - base), weights ``w_i`` and pruning ``p_i`` (micota.merging.pruning) most are
+``base + sum_i w_i p_i(d_i)`` (task arithmetic, arXiv 2212.04089), over the models that agree with the elected sign
+where there is a consensus. ``linear`` averages models, ``sce`` weights task vectors by their squares, and ``slerp``
+interpolates from base to fine-tuned along the arc between them. The table of methods is micota.config.merge_methods.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from micota.graph import MergeSpec
 from micota.graph.stage import function
 from micota.merging.plan import Share
 from micota.merging.pruning import Pruner, TaskVector, pruning_of
+from micota.merging.selection import Selection
 from micota.merging.slices import Read, slices
 
 NO_LENGTH = 1e-16  # a squared norm up to this counts as zero
@@ -73,16 +74,15 @@ class TensorMerge:
         """The sum of weighted task vectors, or their weighted mean (``normalize``), over those of the elected sign."""
         # One vector elects its signs and is the sum: DARE-TIES is DARE (arXiv 2311.03099).
         if len(vectors) == 1 and not self.spec.normalize:
-            return vectors[0]
+            return vectors[0] if self.spec.scale == 1 else vectors[0].mul_(self.spec.scale)
+        return self._sum(vectors) * self.spec.scale
+
+    def _sum(self, vectors: list[torch.Tensor]) -> torch.Tensor:
         stacked = torch.stack(vectors)
         weights = torch.tensor([share.weight for share in self.shares], dtype=stacked.dtype, device=stacked.device)
         agree = torch.ones_like(stacked)
         if MERGE_METHODS[self.spec.method].elects_signs:
-            # TIES (arXiv 2306.01708) elects sgn(sum_i t_i), the sign of more total magnitude; of vectors with their
-            # weights, as in mergekit. A sum of zero, which has no sign, counts as positive.
-            elected = torch.where(stacked.sum(dim=0) >= 0, 1.0, -1.0)
-            agree = (stacked.sign() == elected).to(stacked.dtype)
-            self.tally.conflicting += int(((agree == 0) & (stacked != 0)).sum())
+            agree = self.agreeing(stacked)  # with their weights, as in mergekit
         mixed = (stacked * agree).sum(dim=0)
         if not self.spec.normalize:
             return mixed
@@ -90,6 +90,15 @@ class TensorMerge:
         divisor = (weights[:, None] * agree).sum(dim=0)
         # Where no model agrees the sum is 0, and dividing by 1 keeps it.
         return mixed / torch.where(divisor.abs() < 1e-8, 1.0, divisor)
+
+    def agreeing(self, vectors: torch.Tensor) -> torch.Tensor:
+        """1 where an element has the elected sign, else 0, for vectors (models, elements); counts the conflicts."""
+        # TIES (arXiv 2306.01708) elects sgn(sum_i t_i), the sign of more total magnitude. A sum of zero, which has no
+        # sign, counts as positive.
+        elected = torch.where(vectors.sum(dim=0) >= 0, 1.0, -1.0)
+        agree = (vectors.sign() == elected).to(vectors.dtype)
+        self.tally.conflicting += int(((agree == 0) & (vectors != 0)).sum())
+        return agree
 
 
 Combine = Callable[[torch.Tensor, list[torch.Tensor], int, int], torch.Tensor]
@@ -129,6 +138,46 @@ def linear(merge: TensorMerge) -> Combine:
             mean += values * weight
         merge.count([values - before for values in after], mean - before)
         return mean
+
+    return combine
+
+
+def sce(merge: TensorMerge) -> Combine:
+    """SCE (arXiv 2408.07990): select elements by their variance over models, calculate a weight of each model by the
+    squares of what is selected, and erase elements of the sign that is not elected."""
+    density = merge.shares[0].density
+
+    def vectors(start: int, stop: int) -> torch.Tensor:
+        return torch.stack([merge.delta(index)(start, stop) for index in range(len(merge.tuned))])
+
+    def variances() -> Iterator[tuple[int, torch.Tensor]]:
+        for start, stop in slices(merge.shape):
+            yield start, vectors(start, stop).var(dim=0, unbiased=False)
+
+    # The share counts only elements that vary at all, as in mergekit.
+    varying = sum(int(values.count_nonzero()) for _, values in variances()) if density < 1 else 0
+    count = math.prod(merge.shape)
+    selection = Selection(variances, count - int(varying * density), count) if density < 1 else None
+
+    def selected(deltas: torch.Tensor, start: int) -> torch.Tensor:
+        return deltas if selection is None else deltas * selection.mask(deltas.var(dim=0, unbiased=False), start)
+
+    squares = torch.zeros(len(merge.tuned), dtype=torch.float64)
+    for start, stop in slices(merge.shape):
+        squares += selected(vectors(start, stop), start).double().square().sum(dim=1).cpu()
+    # Equation 3: the weight of a model is its share of the squares; without any, all models are alike.
+    weights = squares / squares.sum() if squares.sum() > 0 else torch.full_like(squares, 1 / len(squares))
+
+    def combine(before: torch.Tensor, after: list[torch.Tensor], start: int, stop: int) -> torch.Tensor:
+        deltas = torch.stack([values - before for values in after])
+        kept = selected(deltas, start)
+        shares = weights.to(kept)[:, None] * merge.agreeing(kept)
+        divisor = shares.sum(dim=0)
+        mixed = (kept * shares).sum(dim=0) / torch.where(divisor > 0, divisor, 1.0)
+        for index, (delta, part) in enumerate(zip(deltas, kept, strict=True)):
+            merge.tally.dropped[index] += int(((part == 0) & (delta != 0)).sum())
+        merge.count(list(deltas), mixed)
+        return before + mixed
 
     return combine
 
