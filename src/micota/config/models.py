@@ -140,13 +140,6 @@ class ModelConfig:
         default=None, about="The trainer of this model, in the same way; null: the global one.", same_as="trainer"
     )
 
-    def conflicts(self) -> Iterator[str]:
-        if self.sampling.max_thought_tokens is not None and not self.thinking.open:
-            yield (
-                f"sampling.max_thought_tokens={self.sampling.max_thought_tokens} of a model without tags of a thought; "
-                "accepted: null, or its tags, as thinking={open:'<think>',close:'</think>'}"
-            )
-
 
 @dataclass(kw_only=True)
 class OtherModelConfig(ModelConfig):
