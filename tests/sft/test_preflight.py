@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from micota.config import SftConfig, ShapeConfig, TrainerConfig
@@ -46,3 +47,13 @@ def test_a_refusal_is_a_finding_and_a_bug_is_raised() -> None:
     except KeyError:
         return
     raise AssertionError("a bug passed for a finding")
+
+
+def test_whole_gradients_are_counted_where_they_are_summed_once_a_step(tmp_path: Path) -> None:
+    counted = []
+    for capacity in (80 * 2**30, None):
+        report = Preflight()
+        find_model(report, replace(run_with(capacity, tmp_path), trainer=replace(TRAINER, devices=8)))
+        [parts] = [finding.values["parts"] for finding in report.findings if "parts" in finding.values]
+        counted.append(parts["gradients"])
+    assert counted[0] == 4 * Shape.from_config(SIZES).trained and counted[1] == counted[0] // 8

@@ -6,7 +6,7 @@ import shutil
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +205,11 @@ def find_memory(found: Finding, shape: memory.Shape, run: Run) -> None:
         ConfigError: it is more than there is.
     """
     limits = memory.most_tokens(shape, run.trainer, run.longest, run.capacity or UNLIMITED)
-    parts = memory.memory_bytes(shape, run.trainer, run.longest, limits)
+    trainer = run.trainer
+    if run.capacity is not None:
+        reduction = memory.gradient_reduction(shape, trainer, run.longest, limits, run.capacity)
+        trainer = replace(trainer, gradient_reduction=reduction)
+    parts = memory.memory_bytes(shape, trainer, run.longest, limits)
     total = sum(parts.values())
     found.values = {"parts": parts, "total_bytes": total, "available_bytes": run.capacity, "trained": shape.trained}
     listing = ", ".join(f"{name} {memory.gib(count)}" for name, count in parts.items() if count)
