@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -185,9 +186,9 @@ def write_scores(path: Path, size: int) -> None:
 
 
 def perform(config: Any, node: AnyNode) -> None:
-    from micota.runtime.execute import perform as run
+    from micota.runtime import execute
 
-    run(config, Store(config.artifacts), tasks_of([node])[0], Console(quiet=True))
+    execute.perform(config, Store(config.artifacts), tasks_of([node])[0], Console(quiet=True))
 
 
 CASES: dict[str, tuple[Callable[[int, Path], Prepared], Callable[[int], int]]] = {  # and their size for --rows
@@ -203,6 +204,9 @@ CASES: dict[str, tuple[Callable[[int, Path], Prepared], Callable[[int], int]]] =
 }
 
 
+STAGES = {"select": ["select"], "select_long": ["select"], "grade": ["grade"], "resume": ["generate"]}
+
+
 def measured(name: str, size: int) -> tuple[float, float]:
     """CPU seconds of the work, and the peak memory of its process in MB, in a new process."""
     words = [sys.executable, __file__, "--one", name, "--rows", str(size)]
@@ -216,6 +220,8 @@ def measured(name: str, size: int) -> tuple[float, float]:
 def one(name: str, size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = CASES[name][0](size, Path(folder))
+        for stage in STAGES.get(name, ()):  # imports take longer than small sizes
+            import_module(f"micota.stages.{stage}")
         before = time.process_time() + children()
         work()
         seconds = time.process_time() + children() - before
