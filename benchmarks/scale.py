@@ -49,8 +49,9 @@ def start(size: int, folder: Path) -> Prepared:
 
 
 def plan(size: int, folder: Path) -> Prepared:
-    """The graph of ``size`` students x 8 recipes x 5 seeds."""
-    axes = f"{{student: [{','.join(STUDENTS[:size])}], seed: [0,1,2,3,4]}}"
+    """The graph of ``size`` students x 8 recipes x 5 settings of the teacher."""
+    teachers = ",".join(f"{{t{index}: ['teacher.sampling.top_p=0.{index}']}}" for index in range(5, 10))
+    axes = f"{{student: [{','.join(STUDENTS[:size])}], teacher: [{teachers}]}}"
     words = ["experiment=tiny", f"+compare.axes={axes}", f"compare.recipes={RECIPES}"]
     config = micota.compose(words, "pipeline")
 

@@ -91,7 +91,7 @@ def test_the_configs_of_a_large_experiment_are_composed_once_for_each_point(
 ) -> None:
     students = [f"s{index}" for index in range(10)]
     recipes = ["instruct", "strong", "short", "long", "large", "small", "micota", "mix_long"]
-    axes = f"{{student: [{','.join(students)}], seed: [0,1,2,3,4]}}"
+    axes = f"{{student: [{','.join(students)}], teacher: [t0,t1,t2,t3,t4]}}"
     config = composed("pipeline", "experiment=tiny", f"+compare.axes={axes}", f"compare.recipes=[{','.join(recipes)}]")
     made: list[str] = []
 
@@ -99,7 +99,7 @@ def test_the_configs_of_a_large_experiment_are_composed_once_for_each_point(
         made.append(overrides[0])
         key, _, value = overrides[0].partition("=")
         changed = {
-            "seed": lambda: int(value),
+            "teacher": lambda: replace(config.teacher, name=value),
             "student": lambda: replace(config.student, name=value),
             "data": lambda: replace(config.data, name=value),
         }[key]()
@@ -110,7 +110,9 @@ def test_the_configs_of_a_large_experiment_are_composed_once_for_each_point(
     every = cases(config)
     assert len(every) == 50 and len(made) == len(set(made)) == 10 + 5 + len(recipes)
     labels = {
-        (c.student.name, c.seed, c.data.name) for case in every for c in (recipe.config for recipe in case.recipes)
+        (c.student.name, c.teacher.name, c.data.name)
+        for case in every
+        for c in (recipe.config for recipe in case.recipes)
     }
     assert len(labels) == 10 * 5 * 8
 
