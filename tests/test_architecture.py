@@ -16,7 +16,7 @@ LAYERS = [
     {"processes", "records", "seeding", "machine"},
     {"errors"},
     {"config"},
-    {"graph", "analysis", "console", "endpoint", "limits"},
+    {"graph", "analysis", "console", "endpoint", "limits", "template_trial"},
     {"artifacts"},
     {"grading"},
     {"data"},

@@ -17,10 +17,10 @@ from rich.console import Console
 from micota import graph
 from micota.artifacts.scores import read_scores
 from micota.artifacts.store import Store
-from micota.cli import app as commands
 from micota.cli import experiments
 from micota.cli.composing import composing, prepared
 from micota.cli.grade_file import graded
+from micota.cli.inputs import fingerprint_inputs
 from micota.config import (
     SCHEMAS,
     Call,
@@ -182,7 +182,7 @@ def merge(
         raise ConfigError(complaint)
     config.merge.base = OtherModelConfig(path=str(base), revision=base_revision)
     config.merge.tuned = OtherModelConfig(path=str(tuned), revision=tuned_revision)
-    commands.fingerprint_inputs(config)
+    fingerprint_inputs(config)
     return _made(config, "merge", graph.merged(config))
 
 

@@ -46,6 +46,8 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", module="lightning|torch|transformers|mergekit|wandb")
     logging.captureWarnings(True)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it prints each retry of a request to the console
+    for name in ("httpx", "httpcore"):  # a line for each request, with its address
+        logging.getLogger(name).setLevel(logging.WARNING)
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     if not any(isinstance(handler, logging.NullHandler) for handler in root.handlers):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import signal
 
 from micota.processes import signal_name
@@ -20,6 +22,20 @@ MEMORY_IS_FULL = (
     "DefaultCPUAllocator: can't allocate memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDA error: out of memory",
+)
+# Names of entries, parameters and environment variables that hold a key.
+SECRET = re.compile(
+    r"^(?:key|token|(?:.*[-_])?(?:api[-_]?key|(?:access|auth|hf|hub)[-_]token|secret|password|authorization|bearer))$",
+    re.IGNORECASE,
+)
+_HIDDEN = (  # keys in texts: before the @ of an address, after a name, or by their form
+    re.compile(r"(?<=://)[^/\s'\"@]+(?=@)"),
+    re.compile(
+        r"(?i)((?:api[-_]?key|(?:access|auth)[-_]token|secret|password|authorization|[?&](?:key|token))['\"]?\s*[:=]"
+        r"\s*['\"]?(?:bearer\s+)?)[^\s'\"&,}*]+"
+    ),
+    re.compile(r"(?i)\b(bearer\s+)[^\s'\",}*]+"),
+    re.compile(r"\b((?:sk|hf|rk|gsk|xai)[-_])[A-Za-z0-9_-]{16,}"),
 )
 LINES_SHOWN = 200  # of what a failed process printed, the last ones
 
@@ -113,9 +129,26 @@ def is_full_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in MEMORY_IS_FULL)
 
 
+def redacted(text: str) -> str:
+    """A text without keys: those of the environment, and what has the form of one."""
+    for name, value in os.environ.items():
+        if len(value.strip()) >= 8 and SECRET.search(name):
+            text = text.replace(value.strip(), "***")
+    for pattern in _HIDDEN:
+        text = pattern.sub(lambda found: f"{found[1] if found.lastindex else ''}***", text)
+    return text
+
+
+def shown(text: str) -> str:
+    """A text on one line, without keys, and without characters that a terminal would obey or that turn its order: they
+    are escaped."""
+    line = " ".join(redacted(text).split())
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in line)
+
+
 def text_of(error: BaseException) -> str:
     """The text of a user error, on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = shown(str(error)) or type(error).__name__
     if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
         return f"{text}: free some space, or choose another disk with artifacts=FOLDER, and run the same command again"
     return text

@@ -128,7 +128,8 @@ def _rehearse(model: Any, tokenizer: Any, folder: Path, source: Location | None,
     weight = torch.ones_like(weight, device="cpu") if weight.is_meta else weight  # its values are not loaded yet
     weight = weight.to(dtype)
     save_file({name: weight.detach().contiguous()}, folder / "model.safetensors", metadata={"format": "pt"})
-    config, again = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    again = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     with safe_open(folder / "model.safetensors", framework="pt") as file:
         same = torch.equal(file.get_tensor(name), weight.detach().cpu())
     checks = {

@@ -111,7 +111,7 @@ def write_tokenizer(tokenizer: Any, source: Location | None, folder: Path) -> No
 
 def _agree(folder: Path, tokenizer: Any) -> bool:
     """Whether the tokenizer of a folder has the tokens and the special tokens of ``tokenizer``."""
-    again: Any = AutoTokenizer.from_pretrained(folder)
+    again: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     return bool(again.get_vocab() == tokenizer.get_vocab() and again.special_tokens_map == tokenizer.special_tokens_map)
 
 

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from micota.errors import ModelError
+from micota.template_trial import BYTES, SECONDS, is_bounded
 
 # What transformers, tokenizers and the hub raise for a file that is missing or damaged, each in another way. A
 # ``reading`` block may hold only their calls. Otherwise a bug of micota would pass for a damaged model.
@@ -82,7 +83,23 @@ def load_tokenizer(path: str | Path, revision: str | None = None) -> Any:
         # Without their files, some classes make a tokenizer of special tokens alone.
         if not tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys():
             raise ValueError("it has no words: tokenizer.json, or the files of its class, are missing")
-        return tokenizer
+    check_bounded(tokenizer.chat_template, path)
+    return tokenizer
+
+
+def check_bounded(templates: Any, path: str | Path) -> None:
+    """Refuse a chat template, or one of several by name, that renders without end or fills the memory.
+
+    Raises:
+        ModelError: it does; the text has ``path``, the location of the template.
+    """
+    for template in templates.values() if isinstance(templates, Mapping) else [templates]:
+        if isinstance(template, str) and not is_bounded(template):
+            raise ModelError(
+                f"path={str(path)!r}: its chat template needs more than {SECONDS} s or {BYTES // 2**20} MiB for a "
+                "short chat; accepted: a template without such loops and repetitions",
+                str(path),
+            )
 
 
 def load_config(path: str | Path, revision: str | None = None) -> Any:

@@ -61,7 +61,8 @@ def test_a_file_is_graded_beside_itself(run_command: RunCommand, tmp_path: Path)
     (['{"id": 1, "completion": "x", "answer": 1e400}'], "outputs.jsonl:1: answer is inf; accepted: a string or a"),
     ([{"id": 1, "completion": "x", "answer": ""}, {"id": 2, "completion": "x", "answer": "5"},
       {"id": 3, "completion": "x", "answer": "1.5", "answer_type": "integer"}],
-     "2 bad rows: {folder}/outputs.jsonl:1: answer '' is empty; {folder}/outputs.jsonl:3: answer '1.5' is not of type"),
+     "2 bad rows: {folder}/outputs.jsonl:1: answer '' is empty; accepted: a gold answer; "
+     "{folder}/outputs.jsonl:3: answer '1.5' is not of type"),
 ])  # fmt: skip
 def test_a_bad_file_is_one_clear_error(run_command: RunCommand, tmp_path: Path, rows: list[Any], message: str) -> None:
     path = write(tmp_path / "outputs.jsonl", rows)

@@ -17,7 +17,9 @@ from micota.errors import ConfigError
 def test_an_error_without_a_key_gets_that_of_its_override() -> None:
     error = InterpolationKeyError("Interpolation key 'nope' not found")
     line = one_line(error, SCHEMAS["train"], Call(overrides=["experiment=tiny", "seed=${nope}"]))
-    assert line == "seed=${nope}: Interpolation key 'nope' not found; accepted: an integer of at least 0 (int)"
+    assert (
+        line == "seed=${nope}: Interpolation key 'nope' not found; accepted: an integer of at least 0 (a whole number)"
+    )
 
 
 def test_a_bug_in_a_resolver_is_no_mistake_of_the_user() -> None:

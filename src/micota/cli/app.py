@@ -9,8 +9,8 @@ import difflib
 import os
 import select
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
@@ -24,12 +24,11 @@ from omegaconf import DictConfig, OmegaConf
 
 import micota.stages.registry  # noqa: F401  (every command knows all stages)
 from micota import __version__, errors
-from micota.artifacts.local import fingerprint
-from micota.artifacts.sums import sums_below
 from micota.cli import sweeps
 from micota.cli.arguments import COMPLETION, commands_for, completing
 from micota.cli.arguments import read as arguments
 from micota.cli.help import command_help, overview
+from micota.cli.inputs import fingerprint_inputs
 from micota.cli.mistakes import is_users, one_line
 from micota.cli.paths import settle_paths
 from micota.config import (
@@ -45,7 +44,7 @@ from micota.config import (
     conf_folder,
     parse,
 )
-from micota.config.models import is_row_file, local_path, models_of
+from micota.config.models import local_path, models_of
 from micota.config.roles import as_typed, for_hydra, schema_node
 from micota.console import quieten
 from micota.errors import USER_ERROR, ConfigError
@@ -112,7 +111,7 @@ def _run_named(words: Sequence[str] | None, *, as_script: bool) -> None:
         accepted = [*COMMANDS, *TOOLS]
         close = difflib.get_close_matches(name, accepted, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ";"
-        print(f"error: {name}: no such command{hint} accepted: {', '.join(accepted)}", file=sys.stderr)
+        print(f"error: {errors.shown(name)}: no such command{hint} accepted: {', '.join(accepted)}", file=sys.stderr)
         sys.exit(USER_ERROR)
 
 
@@ -182,7 +181,7 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
 
 def fail(error: Exception, schema: type[Config], call: Call) -> NoReturn:
     """Print a user error on one line and exit."""
-    print(f"{errors.ERROR}{one_line(error, schema, call)}", file=sys.stderr)
+    print(f"{errors.ERROR}{errors.shown(one_line(error, schema, call))}", file=sys.stderr)
     sys.exit(USER_ERROR)
 
 
@@ -216,22 +215,6 @@ def read_templates(config: Config) -> None:
                 f"{key}.chat_template={model.chat_template!r} cannot be read ({reason}); accepted: a file with a Jinja "
                 "template, in UTF-8"
             ) from error
-
-
-def fingerprint_inputs(config: Any) -> None:
-    """Let every part of a config that names a file or folder here know what is in it.
-
-    Raises:
-        ConfigError: there is no such file or folder.
-    """
-    for path, owner in local_inputs(config):
-        if not Path(owner.path).exists():
-            key = f"{path}.path" if path else "path"
-            raise ConfigError(f"{key}={owner.path!r}: there is no such file or folder")
-        plain = Path(os.path.normpath(owner.path))  # another spelling is no other input
-        if plain.exists() and plain.samefile(owner.path):  # LINK/.. may lead elsewhere
-            owner.path = str(plain)
-        owner.fingerprint = fingerprint(Path(owner.path), sums_below(Path(config.artifacts)))
 
 
 def compared(config: Config) -> dict[str, DataConfig]:
@@ -287,21 +270,3 @@ def option_names(group: str) -> list[str]:
     # A group can be used for several parts: model@large has the options of model.
     names: list[str] = GlobalHydra.instance().config_loader().get_group_options(group.partition("@")[0])
     return sorted(name for name in set(names) if not name.startswith("_"))
-
-
-def local_inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every part of a config whose ``path`` names a file or folder here, with its dotted key."""
-    if isinstance(node, dict):
-        for key, child in node.items():
-            yield from local_inputs(child, f"{path}.{key}")
-    if not is_dataclass(node):
-        return
-    where = getattr(node, "path", None)
-    if where is not None and hasattr(node, "fingerprint"):
-        looks_local = where.startswith((".", "/", "~")) or is_row_file(where)
-        if not where.startswith(("bundled:", "hub:")) and (looks_local or Path(where).exists()):
-            owner: Any = node
-            owner.path = str(local_path(where)) if where.startswith("~") else where
-            yield path.lstrip("."), owner
-    for item in fields(node):
-        yield from local_inputs(getattr(node, item.name), f"{path}.{item.name}")

@@ -68,9 +68,19 @@ def tool_parser(tool: str, accepted: Iterable[str]) -> tuple[argparse.ArgumentPa
 def _quoted_path(word: str) -> str:
     """A word whose value is the path of a file, in quotes if it has signs of Hydra's grammar (``=``, ``,``, ``~``)."""
     key, _, value = word.partition("=")
-    if not _SPECIAL.search(value) or value[0] in "'\"" or not (_at_home(value) or _exists(value)):
+    if not _SPECIAL.search(value) or value[0] in "'\"":
         return word
-    return f"{key}='{_QUOTE.sub(_ESCAPED, value)}'"
+    return f"{key}={quoted_value(value)}" if _at_home(value) or _in_script(value) or _exists(value) else word
+
+
+def quoted_value(value: str) -> str:
+    """A value in quotes, in which Hydra's grammar has no special signs."""
+    return f"'{_QUOTE.sub(_ESCAPED, value)}'"
+
+
+def _in_script(value: str) -> bool:
+    """Whether a value has letters of other scripts than Latin, which the grammar does not know, and no signs of it."""
+    return not value.isascii() and not set(value) & set("'\"[]{}(),$=")
 
 
 def _at_home(value: str) -> bool:

@@ -6,8 +6,11 @@ import traceback
 
 import yaml  # type: ignore[import-untyped]
 
+FILES = "hydra._internal.core_plugins.file_config_source"
+DEFAULTS = "hydra._internal.defaults_list"
 HYDRA_MESSAGES = {  # of a plain ValueError: the beginning of its text, and the accepted form
     "Invalid defaults list in ": "defaults: [OPTION, GROUP: OPTION, _self_]",
+    "Unsupported item value in defaults": "defaults: [OPTION, GROUP: OPTION, _self_]",
     "Config group override must be a string or a list": "GROUP=OPTION, and PART.KEY=VALUE below it",
 }
 
@@ -21,10 +24,29 @@ def mistake_in(error: BaseException) -> str | None:
         )
     if isinstance(error, yaml.reader.ReaderError):
         return f"{error.name}: not valid YAML ({error.reason}); accepted: text in UTF-8"
-    if isinstance(error, UnicodeDecodeError):
+    if isinstance(error, UnicodeDecodeError) and (path := _local(error, FILES, "full_path")):
+        return f"{path}: not valid YAML ({error}); accepted: text in UTF-8"
+    if isinstance(error, RecursionError):
+        if path := _local(error, FILES, "full_path"):
+            return f"{path}: it is nested too deep, or in itself; accepted: YAML of at most some hundred levels"
+        if path := _local(error, DEFAULTS, "path"):
+            return f"the defaults of {path} lead back to it; accepted: defaults of other files"
+    if type(error) is OSError and str(error).startswith("Invalid loaded object type"):
+        return f"{_local(error, FILES, 'full_path')}: {error}; accepted: a map, as KEY: VALUE"
+    if isinstance(error, AssertionError) and str(error).startswith("Unexpected type for root"):
         for frame, _ in traceback.walk_tb(error.__traceback__):
-            if frame.f_globals["__name__"] == "hydra._internal.core_plugins.file_config_source":
-                # The error has no file name, and Hydra has no API that returns it.
-                return f"{frame.f_locals['full_path']}: not valid YAML ({error}); accepted: text in UTF-8"
+            if frame.f_globals["__name__"] == "omegaconf.omegaconf" and "key" in frame.f_locals:
+                key = frame.f_locals["key"]  # OmegaConf asserts that no value goes below a null
+                parent = key.rpartition(".")[0]
+                return f"{key}={frame.f_locals['value']}: {parent} is null here; accepted: with an option that has it"
     accepted = next((words for text, words in HYDRA_MESSAGES.items() if str(error).startswith(text)), None)
-    return f"{error}; accepted: {accepted}" if accepted and type(error) is ValueError else None
+    if not accepted or type(error) is not ValueError:
+        return None
+    path = _local(error, FILES, "full_path")
+    return f"{path + ': ' if path else ''}{error}; accepted: {accepted}"
+
+
+def _local(error: BaseException, module: str, name: str) -> str | None:
+    """A variable of the innermost frame of a module that has it: errors of Hydra lack the file, and no API has it."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_globals["__name__"] == module]
+    return next((str(frame.f_locals[name]) for frame in reversed(frames) if name in frame.f_locals), None)

@@ -11,9 +11,10 @@ from typing import Any
 
 from rich.console import Console
 
-from micota.artifacts.jsonl import json_line, write_text
+from micota.artifacts.jsonl import SURROGATE, json_line, write_text
 from micota.artifacts.row_files import MAX_ROWS
 from micota.config import ANSWER_TYPES, PAPER_RULES, EvaluateConfig, EvaluationConfig
+from micota.config.models import local_path
 from micota.console import open_console, progress_bar
 from micota.data.sources import read_rows
 from micota.errors import SourceError
@@ -41,7 +42,7 @@ def grade_file(config: EvaluateConfig, console: Console | None = None) -> dict[s
     """
     assert config.grade is not None
     console = console or open_console()
-    path = Path(config.grade)
+    path = local_path(config.grade)
     if not path.is_file():
         raise SourceError(f"grade={str(path)!r}: there is no such file; accepted: a .jsonl file with rows {FORM}")
     scored, scores = graded(read_rows(path), str(path), config.evaluation, console)
@@ -61,7 +62,7 @@ def graded(
         SourceError: a row lacks a field, or problems differ in their number of samples; the text has ``name``, and the
             number of the row.
     """
-    rows = list(_rows(given, name))
+    rows = list(graded_rows(given, name))
     _check_samples(rows, name)
     verdicts: list[dict[str, Verdict]] = []
     with graders_of(evaluation) as graders, progress_bar(console) as bar:
@@ -107,7 +108,7 @@ def _check_samples(rows: Sequence[Graded], origin: str) -> None:
         )
 
 
-def _rows(given: Iterable[Any], origin: str) -> Iterator[Graded]:
+def graded_rows(given: Iterable[Any], origin: str) -> Iterator[Graded]:
     """Yield every row with its problem, after checks of all rows: an error lists every bad one.
 
     Raises:
@@ -133,10 +134,10 @@ def _rows(given: Iterable[Any], origin: str) -> Iterator[Graded]:
 def _complaint(row: Any) -> str | None:
     """What is wrong with a row alone, or None."""
     if not isinstance(row, Mapping):
-        return f"{type(row).__name__}; a row is {FORM}"
+        return f"{type(row).__name__}; accepted: rows {FORM}"
     for name in ("problem_id" if "problem_id" in row else "id", "completion", "answer"):
         if name not in row:
-            return f"no {name!r}; a row is {FORM}"
+            return f"no {name!r}; accepted: rows {FORM}"
     if not isinstance(row["completion"], str):
         return f"completion is {type(row['completion']).__name__}; accepted: a string"
     answers = row["answer"] if isinstance(row["answer"], list) and row["answer"] else [row["answer"]]
@@ -145,6 +146,8 @@ def _complaint(row: Any) -> str | None:
             return f"answer is {type(answer).__name__}; accepted: a string or a number, or a list of right answers"
         if isinstance(answer, float) and not math.isfinite(answer):
             return f"answer is {answer}; accepted: a string or a finite number"
+        if SURROGATE.search(str(answer)):
+            return f"answer={answer!r}; accepted: a text without half of a character (a surrogate)"
     return _complaint_on_options(row)
 
 
@@ -156,6 +159,12 @@ def _complaint_on_options(row: Mapping[str, Any]) -> str | None:
     for name in LABELS:
         if row.get(name) is not None and (not isinstance(row[name], str | int) or isinstance(row[name], bool)):
             return f"{name} is {type(row[name]).__name__}; accepted: a string or an integer"
+    for name in ("unit", "finish_reason", "problem"):
+        if row.get(name) is not None and not isinstance(row[name], str):
+            return f"{name} is {type(row[name]).__name__}; accepted: a string"
+    for name in ("id", "problem_id", *LABELS):
+        if SURROGATE.search(str(row.get(name))):
+            return f"{name}={str(row[name])[:80]!r}; accepted: a text without half of a character (a surrogate)"
     for name in ("sample", "num_tokens"):
         if name in row and (type(row[name]) is not int or row[name] < 0):
             return f"{name}={row[name]!r}; accepted: a whole number from 0"
@@ -178,7 +187,7 @@ def _complaint_among(
     if key in seen:
         of_sample = f", sample {key[1]}," if "sample" in row else ""
         several = '; or rows of one "problem_id" have a "sample" each' if "sample" not in row else ""
-        return f"id {problem.id!r}{of_sample} stands on line {seen[key]} too; ids must be unique{several}"
+        return f"id {problem.id!r}{of_sample} stands on line {seen[key]} too; accepted: ids that are unique{several}"
     seen[key] = number
     first = problems.setdefault(problem.id, problem)
     if first != problem:

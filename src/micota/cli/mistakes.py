@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from micota import errors
+from micota.cli.arguments import quoted_value
 from micota.cli.config_files import mistake_in
-from micota.config import Call, Config, close_to, conf_folder, explain, is_bug_in_resolver, override_key, unknown_key
-from micota.config.parse import is_group_of_models
+from micota.config import (
+    SCHEMAS,
+    Call,
+    Config,
+    close_to,
+    conf_folder,
+    explain,
+    is_bug_in_resolver,
+    override_key,
+    unknown_key,
+)
+from micota.config.parse import accepted_at, below_a_value, is_group_of_models, no_map
 from micota.config.renamed import renamed_override
 
+IN_FILE = re.compile(
+    r"In '(?P<file>.*?)': \w+ raised while composing config: (?P<text>.*?) full_key: (?:(?P<key>[^\s=]+)(?:\s|$))?",
+    re.DOTALL,
+)
 UNREAD = (  # how the parser of overrides begins its messages
     "Error parsing override",
     "LexerNoViableAltException",
@@ -44,6 +61,8 @@ def one_line(error: BaseException, schema: type[Config], call: Call | None = Non
                 return renamed
             if is_group_of_models(schema, override_key(override)):
                 return unknown_key(schema, override_key(override))
+            if _goes_too_deep(schema, override_key(override)):
+                return _with_value(unknown_key(schema, override_key(override)), overrides)
     if isinstance(error, OmegaConfBaseException):
         keys = [override_key(item) for item in overrides if "${" in item]  # Hydra's errors may lack the key
         return _with_value(explain(error, schema, keys[0] if keys else "config"), overrides)
@@ -52,8 +71,16 @@ def one_line(error: BaseException, schema: type[Config], call: Call | None = Non
     if isinstance(error, RuntimeError):
         return f"{error} Accepted elsewhere: hydra/launcher=submitit_local, or basic"
     if isinstance(error, OverrideParseException) or str(error).startswith(UNREAD):
-        return f"{_unread(error, overrides)}: it cannot be read; accepted: KEY=VALUE, with quotes around special signs"
+        word = _unread(error, overrides)
+        key, _, value = word.partition("=")
+        quoted = f"{key}={quoted_value(value)}" if key and value else "KEY='VALUE'"
+        quoted = shlex.quote(quoted) if set(quoted) & set('"$`\\!') else f'"{quoted}"'
+        return f"{word}: it cannot be read; accepted: KEY=VALUE, and a value with special signs in quotes: {quoted}"
     return _hydra_mistake(errors.text_of(error), schema, call)
+
+
+def _goes_too_deep(schema: type[Config], key: str) -> bool:
+    return "@" not in key and key.partition(".")[0] != "hydra" and below_a_value(schema, key)
 
 
 def _with_value(line: str, overrides: list[str]) -> str:
@@ -79,13 +106,33 @@ def _hydra_mistake(text: str, schema: type[Config], call: Call | None) -> str:
         known = re.search(r"Available options in '([^']+)':", text)
         group = known.group(1) if known else option.group(1).partition("/")[0]
         return _no_option(group, option.group(1).removeprefix(f"{group}/"), text, call)
-    if key := re.search(r"Could not override '([^']+)'", text):
+    if key := re.search(r"Could not override '([^']*)'", text):
+        if not key[1]:
+            return "an override has no key; accepted: KEY=VALUE"
         return unknown_key(schema, key.group(1))
     if key := re.search(r"(In '.*': )ConfigKeyError .* full_key: (\S+)", text):
         return key.group(1) + unknown_key(schema, key.group(2))
     if key := re.search(r"(In '.*': )ValidationError .*DictConfig.* full_key: sweep ", text):
         return key.group(1) + unknown_key(schema, "sweep")
+    if key := re.match(r"Could not delete from config\. '([^']*)'", text):
+        return f"~{key[1]}: there is no such key to remove; accepted: ~KEY of a key that is there"
+    if key := re.match(r"Could not append to config\. An item is already at '([^']*)'", text):
+        return f"+{key[1]}: the key is there already; accepted: {key[1]}=VALUE, without a plus"
+    if found := IN_FILE.match(text):
+        return _in_file(found["file"], found["text"], found["key"] or "", schema, call)
     return text
+
+
+def _in_file(file: str, text: str, key: str, schema: type[Config], call: Call | None) -> str:
+    """The line for a value of a file that does not fit the schema. Hydra's error lacks the key of what is no map."""
+    if not key or key in SCHEMAS:
+        folders = [conf_folder(), *(Path(flag) for flag in (call.flags if call else []) if Path(flag).is_dir())]
+        paths = [folder / f"{file}.yaml" for folder in folders]
+        content = next((OmegaConf.load(path) for path in reversed(paths) if path.is_file()), None)
+        if not isinstance(content, DictConfig):
+            return f"In '{file}': {text}; accepted: a map, as KEY: VALUE"
+        key = no_map(OmegaConf.to_container(content, resolve=False), schema) or "config"
+    return f"In '{file}': {key}: {text}; accepted: {accepted_at(schema, key)}"
 
 
 def _no_option(group: str, name: str, text: str, call: Call | None) -> str:
@@ -97,5 +144,7 @@ def _no_option(group: str, name: str, text: str, call: Call | None) -> str:
     options = sorted({str(path.with_suffix("")) for path in paths if not path.name.startswith("_")} | stored)
     if not options:  # of a group of Hydra, which has its options elsewhere and lists them
         options = text.partition(f"Available options in '{group}':")[2].partition("Config search path")[0].split()
+    if not options:
+        return f"{group}={name}: there is no such group; accepted: GROUP=OPTION of the groups that --help lists"
     at = next((override_key(item) for item in given if item.endswith(f"={name}") and "@" in item), group)
     return f"{at}={name}: no such option{close_to(name, options)} accepted: {', '.join(options)}"

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from micota import graph
+from micota.artifacts.jsonl import visible
 from micota.config import GenerateConfig
 from micota.data.chat_template import use_template
 from micota.data.prompts import prompt_hash, prompt_text, token_ids
@@ -45,6 +46,6 @@ def _show(node: AnyNode, number: int, console: Console) -> None:
     for problem in load_questions(spec.questions)[:number]:
         text = prompt_text(tokenizer, problem.problem, spec.prompt)
         num_tokens = len(token_ids(tokenizer, text))
-        head = f"{node.name}, problem {problem.id}: {num_tokens} tokens, hash {prompt_hash(text)}"
+        head = f"{node.name}, problem {visible(problem.id)}: {num_tokens} tokens, hash {prompt_hash(text)}"
         console.print(Text(head, "bold"))
-        console.print(Text(text))
+        console.print(Text(visible(text)))

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
+from micota.artifacts.jsonl import visible
 from micota.artifacts.store import Store
 from micota.config import TrainConfig
 from micota.console import open_console
@@ -39,7 +40,7 @@ def show_samples(config: TrainConfig, node: AnyNode) -> None:
     inputs = read_inputs(store, node)
     for index in inputs.chosen[: config.show_samples]:
         tokens: Tokens = inputs.tokens[index]
-        title = f"problem {inputs.examples[index].problem_id}: {len(tokens.ids)} tokens, "
+        title = f"problem {visible(inputs.examples[index].problem_id)}: {len(tokens.ids)} tokens, "
         console.rule(Text(title + f"{tokens.num_supervised} supervised"))
         console.print(marked(inputs.tokenizer, tokens))
     dropped = len(inputs.examples) - len(inputs.chosen)
@@ -52,6 +53,6 @@ def marked(tokenizer: Any, tokens: Tokens) -> Text:
     learnt = [False, *(label != IGNORED for label in labels[:-1])]  # a label stands where its token is predicted
     text = Text()
     for is_learnt, pairs in groupby(zip(learnt, tokens.ids, strict=True), key=lambda pair: pair[0]):
-        words = tokenizer.decode([token for _, token in pairs], skip_special_tokens=False)
+        words = visible(tokenizer.decode([token for _, token in pairs], skip_special_tokens=False))
         text.append(f"{OPEN}{words}{CLOSE}" if is_learnt else words, "bold green" if is_learnt else "dim")
     return text

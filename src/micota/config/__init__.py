@@ -5,6 +5,7 @@ finished tree and names the first field whose value is not accepted, by the full
 command line; ``reference`` renders all keys as Markdown.
 """
 
+import micota.config.truth  # noqa: F401
 from micota.config.call import Call
 from micota.config.commands import COMMANDS, GROUPS, SCHEMAS, TOOLS, Command, Tool
 from micota.config.engines import ENGINES, EngineKind

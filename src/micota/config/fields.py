@@ -196,16 +196,38 @@ def shares(**facts: Unpack[Facts]) -> Any:
     return where(accepted, lambda values: bool(values) and all(0 < value <= 1 for value in values), **facts)
 
 
+SLUG = "at most 100 letters, digits, dots, dashes and underscores, of which a letter or digit is the first"
+
+
 def slug(default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
     """A name that becomes part of a folder's name."""
-    accepted = "letters, digits, dot, dash and underscore"
-    return where(
-        accepted, lambda value: bool(value) and all(c.isalnum() or c in "._-" for c in value), default, **facts
-    )
+    return where(SLUG, is_slug, default, **facts)
+
+
+def is_slug(text: Any) -> bool:
+    """Whether a text can be a part of a folder's name on every disk, and no option of a command."""
+    return isinstance(text, str) and len(text) <= 100 and text[:1].isalnum() and not set(map(_sign, text)) - {""}
+
+
+def _sign(character: str) -> str:
+    return "" if character.isalnum() or character in "._-" else character
 
 
 SMALLEST = 5e-324  # the smallest float64 above 0
-BY_TENSOR = ", or a list of such (a gradient over the layers), or a list of {filter, value} of which the first fits"
+FLOAT32 = (1.2e-38, 3.4e38)  # the magnitudes of float32, without its subnormal numbers
+
+
+def is_computable(value: Any) -> bool:
+    """Whether float32, in which models compute, holds a number: 1e-320 would be 0 there, and 1e308 infinite."""
+    if isinstance(value, list):
+        return all(map(is_computable, value))
+    # An infinite number, or none, is left to the check of its field.
+    is_plain = not isinstance(value, float) or value == 0 or not math.isfinite(value)
+    return is_plain or FLOAT32[0] <= abs(value) <= FLOAT32[1]
+
+
+BY_TENSOR = ", or a list of such (a gradient over the layers), or a list of {filter, value}, with a part of a \
+weight's name (or null for the rest) as filter"
 
 
 def by_tensor(lowest: float, default: Any = REQUIRED, *, highest: float = 1.0, **facts: Unpack[Facts]) -> Any:
@@ -219,7 +241,10 @@ def by_tensor(lowest: float, default: Any = REQUIRED, *, highest: float = 1.0, *
         return isinstance(value, list) and bool(value) and all(map(is_number, value))
 
     def is_value(item: Any) -> bool:
-        return isinstance(item, dict) and item.keys() <= {"filter", "value"} and fits(item.get("value"))
+        if not isinstance(item, dict) or not item.keys() <= {"filter", "value"}:
+            return False
+        wanted = item.get("filter")
+        return (wanted is None or (isinstance(wanted, str) and bool(wanted))) and fits(item.get("value"))
 
     def fits(value: Any) -> bool:
         listed = isinstance(value, list) and bool(value) and all(map(is_value, value))

@@ -17,6 +17,9 @@ from micota.config.thinking import ThinkingConfig
 
 ROW_FILES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")  # each also with .gz after it
 
+MODEL_FILES = ("config.json", "adapter_config.json")  # a folder with one of them is a model, or an adapter of one
+HUB_ID = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
+
 
 def local_path(value: str) -> Path:
     """The path that a value names; ``~/`` is the home folder, and any other ``~`` a sign of the name."""
@@ -35,6 +38,11 @@ def is_day(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether a text can be the id of a repository on the hub, as ORG/NAME or, of the oldest ones, NAME."""
+    return HUB_ID.fullmatch(path) is not None and not re.search(r"--|\.\.", path)
 
 
 def name_of(path: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import fields
 
+from micota.config.fields import SLUG, is_slug
 from micota.config.models import name_of
 from micota.config.problems import BenchConfig
 from micota.errors import ConfigError
@@ -33,6 +34,8 @@ def with_own_benchmark(overrides: Iterable[str]) -> list[str]:
             f"{own[0][0]}: which benchmark? accepted: bench.NAME.{own[0][1]}=..., or also bench.path=FILE"
         )
     name = given.get("name") or name_of(given["path"])
+    if not is_slug(name):
+        raise ConfigError(f"bench.name={name!r}; accepted: {SLUG}")
     others = [item for item in overrides if not OWN.match(item)]
     chosen = any(item.startswith(("bench=", "bench@bench=")) for item in others)
     fields_of = [f"bench.{name}.{match[1]}{match[2]}={match[3]}" for match in own if match[1] != "name"]

@@ -21,8 +21,9 @@ from omegaconf.errors import (
 
 from micota.config.call import Call
 from micota.config.commands import SCHEMAS
-from micota.config.fields import declaration
+from micota.config.fields import SLUG, declaration, is_computable, is_slug
 from micota.config.models import OtherModelConfig
+from micota.config.problems import BenchConfig
 from micota.config.renamed import SWEEP, renamed_key, renamed_value
 from micota.config.roles import roles_of, settle_roles
 from micota.config.schemas import Config
@@ -56,13 +57,18 @@ def complaints(node: Any, path: str = "") -> Iterator[str]:
     """Every value below ``node`` that its schema does not accept, as readable lines, outermost last."""
     if isinstance(node, dict):
         for key, child in node.items():
+            if isinstance(child, BenchConfig) and not is_slug(key):  # such a name becomes a part of folders' names
+                yield f"{path.rstrip('.')}: the name {key!r}; accepted: {SLUG}"
             yield from complaints(child, f"{path}{key}.")
     if not is_dataclass(node):
         return
     for name in vars(node).keys() - {item.name for item in fields(node)}:  # added with +name=
         yield unknown_key(type(node), name, path)
-    for item in fields(node):
+    # A key that stands for another one is named as the user typed it.
+    for item in sorted(fields(node), key=lambda item: not declaration(item).short_for):
         value = getattr(node, item.name)
+        if not is_computable(value):
+            yield f"{path}{item.name}={value!r}; accepted: {declaration(item).accepted or 'a number'}, in float32"
         if not _fits(item, value):
             renamed = renamed_value(f"{path}{item.name}", value)
             yield renamed or f"{path}{item.name}={value!r}; accepted: {declaration(item).accepted}"
@@ -128,9 +134,35 @@ def unknown_key(schema: type[Any], key: str, path: str = "") -> str:
             return unknown_key(schema, ".".join(parents[: depth + 1]), path)
     if get_origin(owner) is dict:
         return f"{path}{key}: no such key yet; accepted: +{path}{key}=VALUE, which adds it"
-    of_users = [item for item in fields(owner) if not declaration(item).internal] if is_dataclass(owner) else []
+    if not is_dataclass(owner):
+        parent = path + ".".join(parents)
+        return f"{path}{key}: {parent} is a value, with no key below it; accepted: {parent}=VALUE"
+    of_users = [item for item in fields(owner) if not declaration(item).internal]
     options = [item.name for item in of_users]
     return f"{path}{key}: no such key{close_to(last, options)} accepted: {', '.join(options)}"
+
+
+def no_map(node: Any, owner: Any, key: str = "") -> str | None:
+    """The first dotted key of a file at which another value stands where the schema ``owner`` has a map; or None."""
+    if node is None or not (is_dataclass(owner) or get_origin(owner) is dict):
+        return None
+    if not isinstance(node, dict):
+        return key
+    below = ((name, child, child_schema(owner, str(name))) for name, child in node.items())
+    keys = (no_map(child, kind, f"{key}.{name}".lstrip(".")) for name, child, kind in below)
+    return next((found for found in keys if found is not None), None)
+
+
+def below_a_value(schema: type[Any], key: str) -> bool:
+    """Whether a dotted key goes on below a field that is a single value, or is no field at all."""
+    owner: Any = schema
+    for name in key.split("."):
+        if get_origin(owner) is dict and not is_dataclass(get_args(owner)[1]):
+            return False
+        if not is_dataclass(owner) and get_origin(owner) is not dict:
+            return True
+        owner = child_schema(owner, name)
+    return False
 
 
 def is_group_of_models(schema: type[Any], key: str) -> bool:
@@ -158,14 +190,29 @@ def accepted_at(schema: type[Config], key: str) -> str:
     words = ""
     for name in key.split("."):
         item = next((f for f in fields(owner) if f.name == name), None) if is_dataclass(owner) else None
-        words = str(declaration(item).accepted) if item else ""
+        # An entry of a map is described with the map.
+        words = str(declaration(item).accepted) if item else words if get_origin(owner) is dict else ""
         owner = child_schema(owner, name)
     if is_dataclass(owner) and issubclass(owner, OtherModelConfig):  # type: ignore[arg-type]
         return f"{key}.path=PATH, or null for none, and model@{key}=OPTION"
     if is_dataclass(owner) or (get_origin(owner) is dict and is_dataclass(get_args(owner)[1])):
         return words or "a map of settings, as the options of its group have them"
-    kind = str(owner) if get_args(owner) or owner is None else owner.__name__
-    return f"{words} ({kind})" if words else kind
+    kind = in_words(owner)
+    return f"{words} ({kind})" if words and kind not in words else kind
+
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+
+
+def in_words(kind: Any) -> str:
+    """A type of values in words, as ``a list (of numbers)``; any type where none is known."""
+    if get_origin(kind) is list:
+        return "a list"
+    if get_origin(kind) is dict:
+        return "a map, as {KEY: VALUE}"
+    if get_args(kind):
+        return " or ".join(in_words(one) for one in get_args(kind))
+    return WORDS.get(kind, "a value of another form")
 
 
 def override_key(override: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from micota.config.addresses import URL, holds_key, is_url
 from micota.config.engines import ENGINES, EngineKind
 from micota.config.fields import Words, choice, non_negative, one_of, part, plain, positive, slug, where
 from micota.config.graders import GRADERS
@@ -14,16 +16,19 @@ from micota.config.sampling import SamplingConfig
 AUTO = "auto"
 AUTOMATIC = ("hf", "vllm")  # what engine=auto may stand for
 MILLION = 1e6
-URL = "the base URL of an OpenAI-compatible API, as http://localhost:8000/v1"
 
 
 @dataclass(kw_only=True)
 class EndpointConfig:
     """An OpenAI-compatible API, its time limit and its retries."""
 
-    url: str = where(URL, lambda value: "://" in value, about="The address of the API.", results=False)
-    key_variable: str = plain(
-        "OPENAI_API_KEY", about="The environment variable that holds the key, if one is needed.", results=False
+    url: str = where(URL, is_url, about="The address of the API.", results=False)
+    key_variable: str = where(
+        "the name of an environment variable, in capital letters, and not the key",
+        lambda value: re.fullmatch(r"[A-Z_][A-Z0-9_]*", value) is not None,
+        "OPENAI_API_KEY",
+        about="The environment variable that holds the key, if one is needed.",
+        results=False,
     )
     timeout_s: float = positive(60.0, about="The longest that one reply may take.", unit="seconds", results=False)
     retries: int = non_negative(
@@ -39,7 +44,7 @@ class JudgeConfig(EndpointConfig):
 
     url: str | None = where(  # type: ignore[assignment]
         "null, or " + URL,
-        lambda value: value is None or "://" in value,
+        lambda value: value is None or is_url(value),
         None,
         about="The address of the API; null: there is no judge.",
         results=False,
@@ -117,7 +122,9 @@ class ServerConfig(EndpointConfig):
         about="The name of the model at the server; null: its path. It must be the same model, and enters no key.",
         results=False,
     )
-    extra_body: dict[str, Any] = plain(
+    extra_body: dict[str, Any] = where(
+        "a map of fields of a request, without keys or passwords (key_variable names the variable that holds the key)",
+        lambda value: not holds_key(value),
         default_factory=dict,
         about="More fields of each request: settings that only some servers know.",
         results=True,
@@ -140,7 +147,9 @@ class ChatConfig(EndpointConfig):
         results=False,
     )
     stream: bool = plain(True, about="Replies arrive piece by piece, so that no proxy ends a long one.", results=False)
-    extra_body: dict[str, Any] = plain(
+    extra_body: dict[str, Any] = where(
+        "a map of fields of a request, without keys or passwords (key_variable names the variable that holds the key)",
+        lambda value: not holds_key(value),
         default_factory=dict,
         about="More fields of each request; null takes a field out, as {seed: null} for an API that refuses seeds.",
         results=True,

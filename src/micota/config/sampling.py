@@ -5,19 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from micota.config.fields import non_negative, positive, where
+from micota.config.fields import positive, where
+
+# Below 0.01 vLLM raises it to 0.01, and above 100 all tokens are as good as equal.
+TEMPERATURES = "0 (greedy), or a number from 0.01 to 100"
+
+
+def is_temperature(value: float) -> bool:
+    """Whether all engines sample at this temperature as it is."""
+    return value == 0 or 0.01 <= value <= 100
 
 
 @dataclass(kw_only=True)
 class SamplingConfig:
     """How completions are sampled from a model."""
 
-    temperature: float = non_negative(
-        0.0, about="The logits are divided by it before a token is sampled; 0 is greedy decoding.", results=True
+    temperature: float = where(
+        TEMPERATURES,
+        is_temperature,
+        0.0,
+        about="The logits are divided by it before a token is sampled; 0 is greedy decoding.",
+        results=True,
     )
     top_p: float = where(
-        "above 0 and at most 1",
-        lambda value: 0 < value <= 1,
+        "a number from 0.0001 to 1",
+        lambda value: 1e-4 <= value <= 1,
         1.0,
         about="Tokens are sampled from the smallest set with this share of the probability.",
         results=True,
@@ -44,4 +56,7 @@ class SamplingConfig:
                 "answer; accepted: fewer"
             )
         if self.num_samples > 1 and self.temperature == 0:
-            yield f"num_samples={self.num_samples} with temperature=0 repeats one answer; set temperature above 0"
+            yield (
+                f"num_samples={self.num_samples} with temperature=0 repeats one answer; accepted: num_samples=1, or "
+                "temperature above 0"
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,7 @@ from micota.config.method import ROLES, CompareConfig, DataConfig, MergeConfig, 
 from micota.config.models import ModelConfig, OtherModelConfig
 from micota.config.problems import BenchConfig, ProblemsConfig, PromptConfig
 from micota.config.running import EngineConfig, EvaluationConfig, HubConfig, TrackerConfig, TrainerConfig
+from micota.config.sampling import TEMPERATURES, is_temperature
 
 GENERATES = ("sft",)  # a model that is not fine-tuned
 TUNED = ("sampling",)  # a student: its sampling settings generate nothing
@@ -168,7 +168,7 @@ class MergeCommandConfig(PushConfig):
 
     def conflicts(self) -> Iterator[str]:
         if self.sweep and self.push_to_hub:
-            yield f"sweep=true with push_to_hub={self.push_to_hub}: a merge sweep writes no model; drop one of them"
+            yield f"sweep=true with push_to_hub={self.push_to_hub}: a sweep writes no model; accepted: one of them"
 
 
 @dataclass(kw_only=True)
@@ -190,8 +190,8 @@ class EvaluateConfig(Config):
         short_sets=("evaluation.by_benchmark=false",),
     )
     temperature: float | None = where(
-        "null, or a number of at least 0",
-        lambda value: value is None or 0 <= value < math.inf,
+        f"null, {TEMPERATURES}",
+        lambda value: value is None or is_temperature(value),
         None,
         about="The temperature of answers (evaluation.sampling.temperature). null: as evaluation has it.",
         results=True,
@@ -214,7 +214,7 @@ class EvaluateConfig(Config):
             subject = self.model.path or (f"data={self.data.name}" if self.role == "student" else f"role={self.role}")
             yield f"rank_shift=true with {subject}; accepted: a student tuned on a recipe's data, as data=micota"
         if self.rank_shift and (self.regrade or self.grade is not None):
-            yield "rank_shift=true grades nothing; drop regrade and grade"
+            yield "rank_shift=true grades nothing; accepted: without regrade and grade"
 
 
 @dataclass(kw_only=True)
@@ -260,7 +260,7 @@ class PipelineConfig(Config):
         if self.budget_gpu_hours is not None and not self.plan:
             yield f"budget_gpu_hours={self.budget_gpu_hours:g} is of a plan, and runs nothing; accepted: with plan=true"
         if self.runner == "inprocess" and self.jobs not in (None, 1):
-            yield f"jobs={self.jobs} with runner=inprocess; use runner=workers, runner=subprocess or runner=submitit"
+            yield f"jobs={self.jobs} with runner=inprocess; accepted: runner=workers, subprocess or submitit"
 
 
 @dataclass(kw_only=True)

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from micota.errors import ConfigError
+from micota.template_trial import is_bounded
 
 CLOCK = "strftime_now"  # the function that transformers gives to templates
 CLOCK_READ = re.compile(CLOCK + r"""\s*\(\s*(['"])(.*?)\1\s*\)""")
@@ -47,6 +48,11 @@ def use_template(tokenizer: Any, settings: Templated) -> None:
                 f"template_args.{variable}: the chat template of {name} has no variable of this name; accepted: those "
                 "that it reads, as enable_thinking of Qwen3 and SmolLM3"
             )
+    if settings.template is not None and not is_bounded(settings.template):
+        raise ConfigError(
+            f"chat_template of {name}: the template renders without end, or fills the memory; accepted: one that "
+            "renders a short chat within seconds"
+        )
     template = with_date(template, date, name)
     tokenizer.chat_template = with_variables(template, settings.template_args)
     check_template(tokenizer, name)

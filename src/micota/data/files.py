@@ -25,8 +25,11 @@ from micota.errors import SourceError
 BUNDLED, HUB = "bundled:", "hub:"
 FORMATS = f"a file of rows ({', '.join(ROW_FILES)}, each also with .gz), a folder of such files, {HUB}ORG/NAME, or \
 {BUNDLED}NAME.jsonl"
-Numbered = tuple[str, dict[str, Any]]  # where a row is, and the row
 SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
+# What files name their list of rows; a row has no such columns.
+LISTS = ("data", "rows", "examples", "instances", "items", "records", *SPLITS)
+_LISTED = re.compile(rb'\{\s*"(?:%s)"\s*:' % "|".join(LISTS).encode())
+Numbered = tuple[str, dict[str, Any]]  # where a row is, and the row
 _SPLIT = re.compile(rf"(?:^|[-_./])({'|'.join(SPLITS)})(?=[-_./]|$)")
 _HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
 _MAX_FIELD = 2**31 - 1  # characters of a CSV cell; the default of 131,072 is too few for a chain of thought
@@ -116,7 +119,7 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise SourceError(f"{path}: the gzip file is damaged ({error})") from error
+        raise SourceError(f"{path}: the gzip file is damaged ({error}); accepted: a whole file of gzip") from error
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -144,16 +147,37 @@ def _json(path: Path) -> Iterator[Numbered]:
         content = handle.read()
     text = content.lstrip(b"\xef\xbb\xbf \t\r\n")
     if not text.startswith(b"["):
-        if text.partition(b"\n")[0].strip() == b"{":
-            raise SourceError(f"{path}: one JSON object over several lines; accepted: a list of objects, or one a line")
-        del content, text
-        yield from json_lines(path)
-        return
+        is_one = text.partition(b"\n")[0].strip() == b"{" or _LISTED.match(text) is not None
+        if not is_one:
+            del content, text
+            yield from json_lines(path)
+            return
     del text
-    rows = _parsed(content, str(path))
+    rows = _listed(_parsed(content, str(path)), path)
     del content
     for number, row in enumerate(rows, start=1):
         yield f"{path}, row {number}", _object(row, f"{path}, row {number}")
+
+
+def _listed(content: Any, path: Path) -> list[Any]:
+    """The list of rows in a JSON file: all of it, or the only list of an object, as ``{"data": [...]}``.
+
+    Raises:
+        SourceError: there is no list of rows in it, or several.
+    """
+    if isinstance(content, list):
+        return content
+    lists = [name for name, value in content.items() if isinstance(value, list) and name in LISTS]
+    if len(lists) != 1:
+        has = f"{len(lists)} lists of rows ({', '.join(lists)})" if lists else "no list of rows"
+        raise SourceError(
+            f"{path}: one JSON object with {has}; accepted: a list of objects, an object a line, or one list as "
+            f'{{"data": [...]}} (or {", ".join(LISTS[1:])})'
+        )
+    rows: list[Any] = content[lists[0]]
+    if not rows:
+        raise SourceError(f"{path}: {lists[0]} has no rows; accepted: a list of at least one object")
+    return rows
 
 
 def _parsed(text: bytes, where: str) -> Any:
@@ -206,7 +230,10 @@ def _csv(path: Path) -> Iterator[Numbered]:
                 f"{path}:{reader.line_num + 1}: not UTF-8 ({error.reason}); accepted: text in UTF-8"
             ) from None
         except csv.Error as error:
-            raise SourceError(f"{path}:{reader.line_num}: not valid CSV ({error})") from None
+            raise SourceError(
+                f"{path}:{reader.line_num}: not valid CSV ({error}); accepted: cells with commas, quotes or "
+                "line breaks in double quotes"
+            ) from None
 
 
 def _parquet(path: Path) -> Iterator[Numbered]:
@@ -225,7 +252,10 @@ def _parquet(path: Path) -> Iterator[Numbered]:
     except (FileNotFoundError, PermissionError, gzip.BadGzipFile):
         raise
     except (pyarrow.ArrowException, OSError) as error:  # a damaged page is a plain OSError
-        raise SourceError(f"{path}: the Parquet file cannot be read ({' '.join(str(error).split())[:200]})") from error
+        raise SourceError(
+            f"{path}: the Parquet file cannot be read ({' '.join(str(error).split())[:200]}); accepted: a "
+            "whole file of Parquet"
+        ) from error
 
 
 def _folder_rows(folder: Path, split: str) -> Iterator[Numbered]:

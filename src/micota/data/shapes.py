@@ -138,9 +138,9 @@ def value_at(row: Mapping[str, Any], column: str) -> Any:
 
 
 def _own(fields: Fields, shape: Shape) -> Iterator[TrainingRow]:
-    source = fields.values.get("source")
+    source = fields.optional("source")
     asked = with_system(fields, turns_of(fields, "messages"))
-    yield fields.row(asked, fields.text("completion"), source=source if isinstance(source, str) and source else None)
+    yield fields.row(asked, fields.text("completion"), source=source)
 
 
 def _chat(fields: Fields, shape: Shape) -> Iterator[TrainingRow]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from micota.artifacts.jsonl import SURROGATE
 from micota.config import QuestionsConfig, SourceConfig
 from micota.config.models import is_row_file
 from micota.data.files import BUNDLED, bundled, file_rows, json_lines, numbered_rows
@@ -81,7 +82,8 @@ def _questions(source: QuestionsConfig) -> Sequence[tuple[Question, str, Mapping
         problem = _column(where, row, column, "problem_column")
         if not isinstance(problem, str) or not problem.strip():
             raise SourceError(f"{where}: {column}={problem!r}; accepted: the text of a problem (problem_column)")
-        identity = number if source.id_column is None else _column(where, row, source.id_column, "id_column")
+        _check_whole(where, column, problem)
+        identity = number if source.id_column is None else _identity(where, row, source.id_column)
         if str(identity) in first:
             raise SourceError(
                 f"{where}: the id {str(identity)!r} is that of {first[str(identity)]}, too; ids must be unique "
@@ -94,6 +96,25 @@ def _questions(source: QuestionsConfig) -> Sequence[tuple[Question, str, Mapping
     if not questions:
         raise SourceError(f"{source.path} has no rows")
     return questions
+
+
+def _identity(where: str, row: Mapping[str, Any], column: str) -> str | int:
+    """Return the id of a row: a text or a whole number, which pandas makes a float beside nulls."""
+    value = _column(where, row, column, "id_column")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise SourceError(f"{where}: {column}={value!r}; accepted: a text or a whole number (id_column)")
+    _check_whole(where, column, str(value))
+    return value
+
+
+def _check_whole(where: str, column: str, text: str) -> None:
+    """Refuse a text with half of a character, which UTF-8 and tokenizers cannot have."""
+    if SURROGATE.search(text):
+        raise SourceError(
+            f"{where}: {column}={text[:80]!r}; accepted: a text without half of a character (a surrogate)"
+        )
 
 
 def _usual(row: Mapping[str, Any], column: str, others: tuple[str, ...]) -> str:
@@ -136,6 +157,7 @@ def _answer(source: SourceConfig, where: str, row: Mapping[str, Any]) -> str:
             f"{where}: {column}={str(answer)[:80]!r}; accepted: a gold answer that is not empty "
             "(answer_column names its column)"
         )
+    _check_whole(where, column, text)
     return text.strip()
 
 
@@ -145,7 +167,8 @@ def _column(where: str, row: Mapping[str, Any], column: str, key: str) -> Any:
     for name in column.split(".") if column not in row else [column]:
         if not isinstance(value, Mapping) or name not in value:
             raise SourceError(
-                f"{where}: {key}={column}: there is no such column; it has {', '.join(sorted(map(str, row)))}"
+                f"{where}: {key}={column}: there is no such column; it has "
+                f"{', '.join(sorted(map(str, row))) or 'none'}; accepted: one of its columns"
             )
         value = value[name]
     return value

@@ -132,8 +132,10 @@ class Fields:
         value = self.values.get("gold")
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
-        if is_missing(value) or isinstance(value, bool | list | dict):
+        if is_missing(value):
             return None
+        if isinstance(value, bool | list | dict) or value in (math.inf, -math.inf):
+            raise self.refuse("gold", value, "a text or a number; data.columns={gold: null} leaves the column out")
         text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
         # A column of that name that holds worked solutions has no final answers to compare with.
         return None if "\n" in text else self.whole("gold", text) or None
@@ -149,7 +151,15 @@ class Fields:
 
     def count(self) -> int:
         value = self.values.get("num_tokens")
-        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if is_missing(value) or value == "":
+            return 0
+        if isinstance(value, str) and value.strip().isdecimal():  # in a CSV file
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise self.refuse("num_tokens", value, "a whole number of at least 0")
+        return value
 
 
 def content_id(questions: list[str]) -> str:

@@ -19,7 +19,7 @@ from tenacity import (
 )
 
 from micota.config import EndpointConfig
-from micota.errors import EndpointError
+from micota.errors import EndpointError, redacted
 
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529)  # 52x are of Cloudflare
 OF_A_GATEWAY = (408, 504, 524)  # the reply took longer than something between here and the model allows
@@ -229,7 +229,7 @@ class Endpoint:
     def _hidden(self, text: str) -> str:
         """A text in one line without the key, which some APIs repeat where they refuse it."""
         line = " ".join(text.split())
-        return line.replace(self._token, "***") if self._token else line
+        return redacted(line.replace(self._token, "***") if self._token else line)
 
 
 def _token_of(variable: str) -> str:

@@ -105,7 +105,7 @@ def joined(answers: list[str]) -> str:
 def _one(answer: str, answer_type: str, tolerance: str | None, unit: str | None, hints: Hints) -> Gold:
     text = tidied(answer)
     if not text:
-        raise GoldError(f"answer {answer!r} is empty")
+        raise GoldError(f"answer {answer!r} is empty; accepted: a gold answer")
     if answer_type not in ANSWER_TYPES:
         raise GoldError(f"answer {answer!r} is not of type {answer_type}: accepted types are {', '.join(ANSWER_TYPES)}")
     node, error = _tree(text, thousands=answer_type != "list", things=hints.things)

@@ -56,11 +56,17 @@ def _check_model(folder: Path, base: Model, tuned: Model, conversation: Conversa
     # transformers needs accelerate for a device map; peft requires it, so it is installed. Layers whose tensors it
     # converts, as experts that are fused, are written to ``offloaded`` where they do not fit in memory.
     model, loading = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto", device_map="auto", max_memory=LOADED, offload_folder=offloaded, output_loading_info=True
+        folder,
+        dtype="auto",
+        device_map="auto",
+        max_memory=LOADED,
+        offload_folder=offloaded,
+        output_loading_info=True,
+        trust_remote_code=False,
     )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         _same(folder, kind, sorted(loading[kind]), [])
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     _same(folder, "tokenizer", tokenizer.get_vocab(), tuned.tokenizer.get_vocab())
     _same(folder, "chat template", tokenizer.chat_template, tuned.tokenizer.chat_template)
     eos = model.generation_config.eos_token_id

@@ -236,9 +236,22 @@ def exports(summary: Summary) -> dict[str, str]:
     return {"Markdown": to_markdown(table), "LaTeX": to_latex(table), "CSV": to_csv([summary])}
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # how a cell begins that a spreadsheet computes
+
+
+def as_csv(table: Any) -> str:
+    """A table as CSV. A text that a spreadsheet would compute gets an apostrophe, which makes it a text there."""
+
+    def plain(value: Any) -> Any:
+        return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+    text: str = table.rename(columns=plain).map(plain).to_csv(index=False, float_format="%.6g")
+    return text
+
+
 def to_csv(summaries: Sequence[Summary]) -> str:
     """Return all numbers of some cases as CSV, as in :func:`scores_frame`."""
-    text: str = scores_frame(summaries).to_csv(index=False, float_format="%.6g")
+    text: str = as_csv(scores_frame(summaries))
     return text
 
 
@@ -251,9 +264,7 @@ def export_files(summaries: Sequence[Summary]) -> dict[str, str]:
         "relative.csv": relative_frame(summaries),
         "gap_differences.csv": gap_differences_frame(summaries),
     }
-    return {
-        name: table.to_csv(index=False, float_format="%.6g") for name, table in tables.items() if not table.empty
-    } | {
+    return {name: as_csv(table) for name, table in tables.items() if not table.empty} | {
         "results.md": "\n".join(f"## {title}\n\n{texts['Markdown']}" for title, texts in parts),
         "results.tex": "\n".join(f"% {title}\n{texts['LaTeX']}" for title, texts in parts),
         "results.csv": to_csv(summaries),

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -55,15 +56,18 @@ def launch(config: Config, node: AnyNode, build: Build, progress: Progress, modu
         StageError: the rank that failed first did so with a user error, or was killed.
         ChildError: it failed with another exception; the text has its traceback.
     """
-    handover, failures = build.path / HANDOVER, build.path / FAILURES
+    failures = build.path / FAILURES
     failures.unlink(missing_ok=True)  # of a run that failed before
-    handover.write_bytes(pickle.dumps((config, node)))
     with ExitStack() as stack:
+        # In a folder that this user alone can write to: what ranks unpickle could run any code, and artifacts may be
+        # on a disk that others share.
+        handover = Path(stack.enter_context(TemporaryDirectory(prefix="micota-"))) / HANDOVER
+        handover.write_bytes(pickle.dumps((config, node)))
         errors = [
             stack.enter_context(open(build.path / f"rank{rank}.txt", "w+"))
             for rank in range(config.trainer.num_devices)
         ]
-        processes = list(_start(config, handover, errors, module))
+        processes = list(_start(config, handover, build.path, errors, module))
         stack.callback(_end, processes)
         stack.enter_context(_passing_on(processes))
         first: Future[int] = Future()  # the rank that fails before others
@@ -76,11 +80,13 @@ def launch(config: Config, node: AnyNode, build: Build, progress: Progress, modu
         codes = [process.wait() for process in processes]
         if any(codes):
             _fail(config, node, codes, errors, first.result(), recorded(failures))
-    for file in [handover, *(build.path / f"rank{rank}.txt" for rank in range(config.trainer.num_devices))]:
-        file.unlink()
+    for rank in range(config.trainer.num_devices):
+        (build.path / f"rank{rank}.txt").unlink()
 
 
-def _start(config: Config, handover: Path, errors: list[Any], module: str) -> Iterator[subprocess.Popen[str]]:
+def _start(
+    config: Config, handover: Path, folder: Path, errors: list[Any], module: str
+) -> Iterator[subprocess.Popen[str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -90,14 +96,14 @@ def _start(config: Config, handover: Path, errors: list[Any], module: str) -> It
         "MASTER_PORT": str(port),
         "WORLD_SIZE": str(world),
         "LOCAL_WORLD_SIZE": str(world),
-        RECORDS: str(handover.with_name(FAILURES)),
+        RECORDS: str(folder / FAILURES),
     }
     # Not the variables of a torchrun around this command: ranks would wait for its store.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_")}
     common["OMP_NUM_THREADS"] = str(config.num_threads or os.environ.get("OMP_NUM_THREADS", 1))
     for rank in range(world):
         yield subprocess.Popen(
-            [sys.executable, "-m", module, str(handover)],
+            [sys.executable, "-m", module, str(handover), str(folder)],
             env=inherited | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
@@ -225,12 +231,13 @@ class Events:
 
 
 def run_rank(fit: Callable[[Work[Any], Events], None]) -> None:
-    """The main program of one rank: config and node come from the file on the command line, the rank from ``RANK``."""
+    """The main program of one rank: config and node come from the file on the command line, before the folder of the
+    artifact, and the rank from ``RANK``."""
     end_with_parent(signal.SIGKILL)  # a command that is killed takes its ranks with it
     quieten()
     handover = Path(sys.argv[1])
     config, node = pickle.loads(handover.read_bytes())
-    build = Build(handover.parent)
+    build = Build(Path(sys.argv[2]))
     events = Events(int(os.environ["RANK"]))
     work = Work(config, Store(config.artifacts), node, build, NoRun(), Console(quiet=True))
     try:

@@ -188,8 +188,8 @@ def evaluate(folder: Path) -> Iterator[str]:
 
     The folder is loaded from disk, so that a damaged tokenizer or config fails here.
     """
-    model = hf.AutoModelForCausalLM.from_pretrained(folder)
-    tokenizer = hf.AutoTokenizer.from_pretrained(folder)
+    model = hf.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = hf.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     results = {level: evaluate_level(model, tokenizer, load_split(f"dev_{level}")) for level in LEVELS}
     results["average"] = (
         sum(accuracy for accuracy, _ in results.values()) / len(results),
