@@ -26,8 +26,8 @@ from transformers import AttentionInterface, AutoModelForCausalLM
 
 from micota.config.hardware import device_named
 from micota.sft.activation_checkpointing import ActivationCheckpointing
-from micota.sft.losses import Objective
 from micota.sft.activations import CHUNK_LOGITS
+from micota.sft.losses import Objective
 from micota.sft.memory import Shape
 
 # Shares of the data sheet that good kernels reach: large bf16 products and FlashAttention-3 as published (620 and, with

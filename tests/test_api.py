@@ -15,8 +15,8 @@ ROW = {"id": 1, "completion": "So 2.", "answer": "2"}
 
 
 @pytest.mark.parametrize(("call", "expected"), [
-    (lambda: micota.grade(["text"]), "row:1: str; a row is"),  # type: ignore[list-item]
-    (lambda: micota.grade([ROW, ROW]), "ids must be unique"),
+    (lambda: micota.grade(["text"]), "row:1: str; accepted: rows"),  # type: ignore[list-item]
+    (lambda: micota.grade([ROW, ROW]), "id '1' stands on line 1 too; accepted: ids that are unique"),
     (lambda: micota.grade([ROW], num_workers="2"), "num_workers='2'; accepted: a number above 0"),  # type: ignore[arg-type]
     (lambda: micota.merge("", "bundled:ta"), "base=''; accepted: a folder"),
     (lambda: micota.merge("nowhere/at all", "bundled:ta"), "nowhere/at all"),

@@ -63,7 +63,7 @@ def test_it_runs_from_the_teacher_to_the_page(undisturbed: tuple[Path, subproces
     assert page.exists() and "micota" in page.read_text(encoding="utf-8")
     assert [entry.name for entry in folder.iterdir()] == ["artifacts"], "something was left outside the artifacts"
     assert {entry.name for entry in (folder / "artifacts").iterdir()} == {
-        "bpc", "cache", "completions", "data", "models", "reports", "scores",
+        ".sums.jsonl", "bpc", "cache", "completions", "data", "models", "reports", "scores",
     }  # fmt: skip
     assert not list((folder / "artifacts").rglob("*.partial"))
     for word in ("against instruct, paired", "TA merged at 0.5", "TA after SFT", "BPC"):

@@ -165,7 +165,8 @@ def merge(
         ConfigError: a setting is not accepted, the models do not fit each other, or the disk is too small.
 
     Examples:
-        >>> folder = micota.merge("bundled:ta", "bundled:ta", method="linear", weight=0.5, dtype="float32")
+        >>> tuned = micota.train(["experiment=tiny", "data=strong"])
+        >>> folder = micota.merge("bundled:student", tuned, method="linear", weight=0.5, dtype="float32")
         >>> (folder / "model.safetensors").exists()
         True
     """

@@ -69,8 +69,9 @@ def test_a_bad_benchmark_is_one_error_before_any_model_is_loaded(
     path.write_text(rows)
     overridden = [f"{'+' * (item[0] == '+')}bench.easy.{item.lstrip('+')}" for item in overrides]
     bench = ["bench.easy.num_rows=null", f"bench.easy.path={path}", *overridden]
-    model = tmp_path / "no-model-here"
+    model = tmp_path / "no-weights-here"
     model.mkdir()
+    (model / "config.json").write_text("{}")
     done = run_command("evaluate", *TINY, *bench, f"model.path={model}")
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     assert folders(tmp_path, "completions") == []

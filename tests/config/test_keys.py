@@ -64,7 +64,7 @@ PLACES = [
     ["data=strong", "select.match=problems", "compare.recipes=[micota,mix_large,most_likely,strong]"],
     ["data=micota", "select.match=problems", "select.keep_sample=median",
      "compare.recipes=[micota, large, {rows: ['data=strong', 'data.name=rows', 'data.path=a/b']},"
-     "{part: ['data=mix_long', 'data.parts.short.path=c']},"
+     "{part: ['data=mix_long', 'data.parts.short.path=c/short_rows']},"
      f"{{model: ['data=strong', 'data.name=d', 'data.generator=e/f', 'data.model={MODEL}']}},"
      "{models: ['data=mix_long', 'data.parts.short.name=g', 'data.parts.short.generator=model',"
      f"'data.parts.short.model={MODEL}']}}]"],

@@ -138,7 +138,7 @@ def test_a_template_renders_in_bounds(template: str, is_fine: bool) -> None:
             pretrained.check_bounded({"default": template}, "folder")
         settings = SimpleNamespace(template=template, template_args={})
         with pytest.raises(ConfigError, match="renders without end, or fills the memory; accepted"):
-            use_template(SimpleNamespace(name_or_path="folder"), settings)
+            use_template(SimpleNamespace(name_or_path="folder", chat_template=None), settings)
 
 
 def test_what_ranks_unpickle_is_where_nobody_else_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,10 @@ def test_a_full_disk_is_one_clear_error_and_costs_no_completion(tmp_path: Path) 
 def test_a_problem_file_with_a_broken_line_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
     broken = tmp_path / "problems.jsonl"
     broken.write_text('{"problem": "1+1", "answer": "2"}\n{"problem": "1+2", "ans\n')
-    overrides = [f"problems.path={broken}", "teacher.path=/dev/null", "problems.id_column=null"]
+    model = tmp_path / "no-weights-here"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    overrides = [f"problems.path={broken}", f"teacher.path={model}", "problems.id_column=null"]
     with start(tmp_path / "artifacts", overrides) as process:
         _, errors = process.communicate()
     assert process.returncode == 2 and errors.count("\n") == 1, errors

@@ -13,7 +13,7 @@ import pytest
 import micota
 from micota import graph
 from micota.data.sources import model_folder
-from micota.errors import ConfigError, SourceError
+from micota.errors import ConfigError
 from micota.graph.stage import function, stage_of
 
 QWEN = {"model_type": "qwen2", "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 96, "vocab_size": 300,
@@ -53,9 +53,8 @@ def test_each_merge_of_models_that_exist_is_checked(composed: Callable[..., Any]
     function(stage_of(node).check)(composed("merge", *same), node)  # padding may differ
     (tmp_path / "empty").mkdir()
     wrong = [f"merge.base.path={base}", f"merge.tuned.path={tmp_path / 'empty'}"]
-    node = graph.merged(composed("merge", *wrong))
-    with pytest.raises(SourceError, match=r"merge\.tuned\.path='.*empty': its folder has no config\.json"):
-        function(stage_of(node).check)(composed("merge", *wrong), node)
+    with pytest.raises(ConfigError, match=r"merge\.tuned\.path='.*empty': the folder is no model \(it has nothing\)"):
+        composed("merge", *wrong)
 
 
 @pytest.mark.slow

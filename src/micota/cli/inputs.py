@@ -60,7 +60,7 @@ def _check_name(key: str, owner: Any) -> None:
 
 
 def _check_model(key: str, path: Path) -> None:
-    if path.is_file():
+    if not path.is_dir():
         raise ConfigError(f"{key}={str(path)!r} is a file; accepted: a folder with one of {', '.join(MODEL_FILES)}")
     if not any((path / name).exists() for name in MODEL_FILES):
         held = ", ".join(sorted(entry.name for entry in islice(path.iterdir(), 5))) or "nothing"
