@@ -92,6 +92,7 @@ VALUES: dict[str, list[Any]] = {  # where a type does not say what else is accep
     "evaluation_template": ["Solve {problem}"],
     "paper_template": ["Solve {problem}"],
     "url": ["http://elsewhere/v1"],
+    "key_variable": ["OTHER_KEY"],
     "repo": ["a/b"],
     "types": [{"word": "text"}],
     "num_samples_of": [{"gsm8k": 3}],
