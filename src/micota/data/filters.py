@@ -84,7 +84,7 @@ def language(select: SelectConfig) -> Check:
 
 
 def unknown_language(select: SelectConfig) -> Iterator[str]:
-    """Complain of a language that cannot be told apart from others."""
+    """Complain of a language that is not known."""
     if select.language not in languages():
         yield f"language={select.language!r}; accepted: one of {', '.join(languages())}"
 

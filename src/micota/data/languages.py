@@ -22,7 +22,7 @@ def _identifier() -> Any:
 
 
 def languages() -> list[str]:
-    """The codes (ISO 639) of the languages that can be told apart."""
+    """The codes (ISO 639) of the languages that are known."""
     return sorted(map(str, _identifier().labels))
 
 

@@ -8,7 +8,7 @@ from micota.graph.node import AnyNode
 
 
 def check(config: Config, node: AnyNode) -> None:
-    """Refuse to end thoughts that cannot be told, or whose model renders and continues prompts elsewhere.
+    """Refuse to end thoughts without tags, or whose model renders and continues prompts elsewhere.
 
     Raises:
         ConfigError: the text names the setting.
