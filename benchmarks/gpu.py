@@ -219,7 +219,9 @@ def fitting(options: argparse.Namespace) -> tuple[str, str]:
 
     from micota.config import ShapeConfig, TrainerConfig
     from micota.config.optimizers import OPTIMIZERS
-    from micota.sft.memory import USABLE, Shape, memory_bytes
+    from micota.sft.fitting import USABLE
+    from micota.sft.memory import memory_bytes
+    from micota.sft.shape import Shape
 
     ways = [("bf16-mixed", "adamw"), ("bf16-true", "adamw"), ("bf16-true", "adamw_8bit")]
     if options.dry_run or not torch.cuda.is_available():

@@ -28,7 +28,7 @@ from micota.config.hardware import device_named
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.activations import CHUNK_LOGITS
 from micota.sft.losses import Objective
-from micota.sft.memory import Shape
+from micota.sft.shape import Shape
 
 # Shares of the data sheet that good kernels reach: large bf16 products and FlashAttention-3 as published (620 and, with
 # backward, 330 of 989 TFLOP/s on an H100; arXiv 2407.08608), and copies on Hopper (2.6 of 3.35 TB/s).

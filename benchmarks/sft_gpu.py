@@ -34,9 +34,11 @@ from micota.sft import attention, losses
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.compiling import compile_layers
 from micota.sft.data import SftDataModule
-from micota.sft.memory import Shape, memory_bytes, most_tokens, peak_flops, peak_memory_bytes
+from micota.sft.device import peak_flops, peak_memory_bytes
+from micota.sft.memory import memory_bytes, most_tokens
 from micota.sft.module import SftModule
 from micota.sft.packing import Tokens
+from micota.sft.shape import Shape
 from micota.sft.sharding import devices, in_this_process
 
 SIZES: dict[str, dict[str, Any]] = {  # hidden, intermediate, layers, heads, heads for keys and values, vocabulary, tied

@@ -36,9 +36,10 @@ from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.cpu_kernels import use_cpu_kernels
 from micota.sft.data import SftDataModule, schedule
 from micota.sft.losses import Objective
-from micota.sft.memory import Shape, most_tokens
+from micota.sft.memory import most_tokens
 from micota.sft.module import SftModule
 from micota.sft.packing import Tokens, tokenise
+from micota.sft.shape import Shape
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CONTENDERS = [

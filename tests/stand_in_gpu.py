@@ -176,7 +176,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Kernels:
     from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 
     monkeypatch.setattr(_AcceleratorConnector, "_choose_gpu_accelerator_backend", staticmethod(lambda: "cpu"))
-    monkeypatch.setattr("micota.sft.memory.device_bytes", lambda trainer: 80 * 2**30)
+    monkeypatch.setattr("micota.sft.device.device_bytes", lambda trainer: 80 * 2**30)
     monkeypatch.setattr("micota.sft.sharding.backend", lambda trainer: "gloo")
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: self)  # for copies to a GPU
     monkeypatch.setattr("micota.sft.fit.peak_flops", lambda trainer: None)

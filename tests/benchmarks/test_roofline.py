@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import roofline
 
-from micota.sft.memory import Shape
+from micota.sft.shape import Shape
 
 
 def test_products_are_those_of_the_model_and_of_what_is_computed_again() -> None:

@@ -15,7 +15,7 @@ from micota.costs.sizes import config_of_files, shape_in, shape_of
 from micota.data.sources import model_folder
 from micota.graph import SourceSpec
 from micota.graph.node import Node
-from micota.sft.memory import Shape
+from micota.sft.shape import Shape
 
 # Weights as the makers' files hold them (elements of all tensors).
 KNOWN = {

@@ -9,7 +9,7 @@ import pytest
 from micota.config import EngineConfig, ShapeConfig, TrainerConfig
 from micota.costs.machine import Machine
 from micota.costs.speeds import generation, training_seconds
-from micota.sft.memory import Shape
+from micota.sft.shape import Shape
 
 MACHINE = Machine(
     name="m", device="d", accelerator="gpu", num_devices=8, memory_bytes=80 * 2**30, peak_flops=1e15, bandwidth=2e12,

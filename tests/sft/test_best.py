@@ -21,9 +21,9 @@ from micota.sft.callbacks import StepMetrics, StopOnSignal, StoppedError, Valida
 from micota.sft.checkpoints import Checkpoints
 from micota.sft.data import SftDataModule
 from micota.sft.losses import Objective
-from micota.sft.memory import Shape
 from micota.sft.module import SftModule
 from micota.sft.packing import Tokens
+from micota.sft.shape import Shape
 
 CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_length=40)
 Weights = dict[str, torch.Tensor]

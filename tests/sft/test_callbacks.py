@@ -23,9 +23,9 @@ from micota.sft.callbacks import StepMetrics, StopOnSignal, StoppedError, Valida
 from micota.sft.checkpoints import Checkpoints, check_sums, sum_of_rank
 from micota.sft.data import SftDataModule
 from micota.sft.losses import Objective
-from micota.sft.memory import Shape
 from micota.sft.module import SftModule
 from micota.sft.packing import Tokens
+from micota.sft.shape import Shape
 
 SFT = SftConfig(learning_rate=1e-2, batch_size=4, epochs=2, validation_fraction=0.25)
 CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_length=40)

@@ -13,9 +13,11 @@ from transformers.models.auto import AutoModelForCausalLM
 
 from micota.config import LoraConfig, SftConfig, ShapeConfig, TrainerConfig
 from micota.errors import ConfigError
+from micota.sft.fitting import check_disk, check_memory
 from micota.sft.losses import Objective
-from micota.sft.memory import KINDS, Shape, check_disk, check_memory, gradient_reduction, memory_bytes, most_tokens
+from micota.sft.memory import KINDS, gradient_reduction, memory_bytes, most_tokens
 from micota.sft.packing import Tokens, borders, collate
+from micota.sft.shape import Shape
 
 SFT = SftConfig(learning_rate=1e-5, batch_size=32, epochs=2).settled()
 GPU = TrainerConfig(name="gpu", accelerator="gpu", precision="bf16-mixed", activation_checkpointing="full")

@@ -6,8 +6,8 @@ from pathlib import Path
 from micota.config import SftConfig, ShapeConfig, TrainerConfig
 from micota.errors import ConfigError
 from micota.graph import TrainSpec
-from micota.sft.memory import Shape
 from micota.sft.preflight import Preflight, Run, find_model
+from micota.sft.shape import Shape
 
 SIZES = ShapeConfig(layers=28, hidden=1536, intermediate=8960, heads=12, kv_heads=2, vocab=151936, tied=True)
 TRAINER = TrainerConfig(name="gpu", accelerator="gpu", precision="bf16-mixed")

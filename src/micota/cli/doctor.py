@@ -60,8 +60,8 @@ def show(report: Any, console: Console) -> None:
 def examine(config: DoctorConfig, report: Any) -> tuple[Any, Any]:
     """Fill the report; returns the tokenizer and the tokens of an example, None where they cannot be had."""
     from micota.runtime.inputs import model_location, tokenizer_for
-    from micota.sft.memory import Shape
     from micota.sft.preflight import Run, find_data, find_model, find_tokens
+    from micota.sft.shape import Shape
 
     node = graph.trained(config, config.role)
     student = config.ta if config.role == "ta" else config.student
@@ -134,7 +134,7 @@ def capacity(config: DoctorConfig, trainer: TrainerConfig) -> int | None:
     """Bytes of a device: of this machine, or of ``hardware`` where it has no GPU and one is to train."""
     import torch
 
-    from micota.sft.memory import device_bytes
+    from micota.sft.device import device_bytes
 
     if trainer.accelerator == "cpu" or torch.cuda.is_available():
         return device_bytes(trainer)

@@ -21,7 +21,8 @@ from micota.errors import ArtifactError
 from micota.graph import MatchedSpec, MixtureSpec, MostLikelySpec, RowsSpec
 from micota.graph.node import AnyNode
 from micota.graph.stage import stage_of
-from micota.sft.memory import Shape, fewest_devices
+from micota.sft.fitting import fewest_devices
+from micota.sft.shape import Shape
 
 
 @dataclass(frozen=True, kw_only=True)

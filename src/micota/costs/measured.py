@@ -14,7 +14,7 @@ from micota.artifacts.provenance import hardware
 from micota.config import CostConfig, ModelConfig, ShapeConfig
 from micota.costs.sizes import config_of_files, shape_in
 from micota.machine import gpus
-from micota.sft.memory import Shape
+from micota.sft.shape import Shape
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from micota.config import EngineConfig, ShapeConfig, TrainerConfig
 from micota.costs.machine import Machine
-from micota.sft.memory import Shape
+from micota.sft.shape import Shape
 
 ENOUGH, SEQUENCE = 32, 4096  # sequences at a time with which a GPU is used well, and their tokens
 WORKSPACE = 2 * 2**30  # bytes on each GPU besides weights and cache, in an engine

@@ -10,7 +10,9 @@ from micota.costs.sizes import stored_bytes
 from micota.costs.speeds import forward_seconds, generation, training_seconds
 from micota.graph import CompletionsSpec
 from micota.graph.node import AnyNode
-from micota.sft.memory import USABLE, Shape, gib, memory_bytes, most_tokens, too_large
+from micota.sft.fitting import USABLE, gib, too_large
+from micota.sft.memory import memory_bytes, most_tokens
+from micota.sft.shape import Shape
 
 BYTES_A_TOKEN = 4.5  # of the text of a completion, with its fields
 BYTES_A_ROW = 600  # of one row besides

@@ -15,7 +15,8 @@ from micota.errors import StageError
 from micota.graph.node import AnyNode
 from micota.graph.stage import stage_of
 from micota.machine import gpus
-from micota.sft.memory import Shape, fewest_devices
+from micota.sft.fitting import fewest_devices
+from micota.sft.shape import Shape
 
 
 def placed(config: Config, node: AnyNode, build: Build | None = None) -> Config:

@@ -6,12 +6,8 @@ fitted to FakeTensor counts of Qwen2 layers (tests/fake_memory.py), which they m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from micota.config import TrainerConfig
-
-if TYPE_CHECKING:
-    from micota.sft.memory import Shape
+from micota.sft.shape import Shape
 
 CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}  # logits that the loss computes at a time
 

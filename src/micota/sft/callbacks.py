@@ -20,8 +20,9 @@ from torch import distributed
 
 from micota.config import BestConfig
 from micota.sft.data import SftDataModule, Step
-from micota.sft.memory import Shape, peak_memory_bytes
+from micota.sft.device import peak_memory_bytes
 from micota.sft.progress import Progress
+from micota.sft.shape import Shape
 
 
 def stop_signals() -> list[signal.Signals]:

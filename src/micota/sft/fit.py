@@ -59,13 +59,14 @@ from micota.sft.compiling import compile_layers
 from micota.sft.continuing import check_shorter
 from micota.sft.cpu_kernels import use_cpu_kernels
 from micota.sft.data import Inputs, SftDataModule
+from micota.sft.device import peak_flops
 from micota.sft.eval_during_training import EvalDuringTraining
 from micota.sft.failures import RecordFailure
 from micota.sft.kept_models import KeptModels
 from micota.sft.loading import Loaded, device_of, load
-from micota.sft.memory import Shape, peak_flops
 from micota.sft.module import NonFiniteError, SftModule
 from micota.sft.progress import Progress
+from micota.sft.shape import Shape
 from micota.sft.sharding import devices, whole
 
 CHECKPOINTS = "checkpoints"

@@ -27,9 +27,10 @@ from micota.config import TrainerConfig
 from micota.graph import TrainSpec
 from micota.model_files import Location
 from micota.pretrained import load_config, load_model, reading
-from micota.sft import agreement, attention, compiling, lora, memory
+from micota.sft import agreement, attention, compiling, fitting, lora, memory
 from micota.sft.data import Inputs, check
 from micota.sft.freezing import freeze
+from micota.sft.shape import Shape
 
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.float32, "bf16-true": torch.bfloat16}
 logger = logging.getLogger(__name__)
@@ -74,13 +75,13 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
     check([inputs.tokens[i] for i in inputs.chosen], chosen, len(model.get_input_embeddings().weight))
     adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
     freeze(model, spec.sft.freeze)
-    shape = memory.Shape.of(model).trained_by(spec.sft)
+    shape = Shape.of(model).trained_by(spec.sft)
     most_tokens = memory.most_tokens(shape, config, inputs.longest)
     reduction = memory.gradient_reduction(shape, config, inputs.longest, most_tokens)
     config = replace(config, gradient_reduction=reduction)
-    memory.check_memory(shape, spec.sft, config, inputs.longest, most_tokens)
+    fitting.check_memory(shape, spec.sft, config, inputs.longest, most_tokens)
     free, keeps_best = shutil.disk_usage(folder).free, spec.sft.best.by != "none"
-    memory.check_disk(folder, shape, config, free, written.itemsize, keeps_best=keeps_best)
+    fitting.check_disk(folder, shape, config, free, written.itemsize, keeps_best=keeps_best)
     logger.info(
         "attention: %s; activation checkpointing: %s; gradients summed over devices each %s; memory, estimated: %s",
         kernel, ", ".join(f"{kind} to {count} tokens" for kind, count in most_tokens.items()), reduction,

@@ -20,11 +20,12 @@ from micota.graph import TrainSpec
 from micota.model_files import Location
 from micota.pretrained import context_of, load_config, rope_border
 from micota.records import Example
-from micota.sft import agreement, attention, lora, memory
+from micota.sft import agreement, attention, fitting, lora, memory
 from micota.sft.data import Inputs, SftDataModule
 from micota.sft.freezing import freeze
 from micota.sft.loading import DTYPES, device_of, export_dtype, skeleton
 from micota.sft.packing import Tokens, tokenise
+from micota.sft.shape import Shape
 
 OK, UNKNOWN, REFUSED = "ok", "unknown", "refused"
 UNLIMITED = 2**62  # bytes of a device of unknown size: no kind of checkpointing is needed
@@ -141,7 +142,7 @@ class Run:
     longest: int
     folder: Path
     capacity: int | None
-    sizes: memory.Shape | None = None
+    sizes: Shape | None = None
 
 
 def find_model(report: Preflight, run: Run) -> None:
@@ -169,17 +170,17 @@ def find_model(report: Preflight, run: Run) -> None:
             if run.spec.sft.lora is not None:
                 lora.adapt(model, run.spec.sft.lora, run.spec.seed)
             freeze(model, run.spec.sft.freeze)
-            shape = memory.Shape.of(model).trained_by(run.spec.sft)
+            shape = Shape.of(model).trained_by(run.spec.sft)
     if shape is not None:
         with report.finding("memory") as found:
             find_memory(found, shape, run)
         with report.finding("disk") as found:
             free = shutil.disk_usage(_existing(run.folder)).free
             keeps_best = run.spec.sft.best.by != "none"
-            needed = memory.disk_bytes(shape, run.trainer, written.itemsize, keeps_best=keeps_best)
+            needed = fitting.disk_bytes(shape, run.trainer, written.itemsize, keeps_best=keeps_best)
             found.values = {"needed_bytes": needed, "free_bytes": free}
-            found.text = f"checkpoints and export need {memory.gib(needed)} GiB, {memory.gib(free)} GiB are free"
-            memory.check_disk(run.folder, shape, run.trainer, free, written.itemsize, keeps_best=keeps_best)
+            found.text = f"checkpoints and export need {fitting.gib(needed)} GiB, {fitting.gib(free)} GiB are free"
+            fitting.check_disk(run.folder, shape, run.trainer, free, written.itemsize, keeps_best=keeps_best)
 
 
 def find_loss(report: Preflight, run: Run, settings: Any) -> str:
@@ -198,7 +199,7 @@ def find_loss(report: Preflight, run: Run, settings: Any) -> str:
     return kernel
 
 
-def find_memory(found: Finding, shape: memory.Shape, run: Run) -> None:
+def find_memory(found: Finding, shape: Shape, run: Run) -> None:
     """Estimate the memory of a device.
 
     Raises:
@@ -212,13 +213,13 @@ def find_memory(found: Finding, shape: memory.Shape, run: Run) -> None:
     parts = memory.memory_bytes(shape, trainer, run.longest, limits)
     total = sum(parts.values())
     found.values = {"parts": parts, "total_bytes": total, "available_bytes": run.capacity, "trained": shape.trained}
-    listing = ", ".join(f"{name} {memory.gib(count)}" for name, count in parts.items() if count)
-    there = "unknown" if run.capacity is None else f"{memory.gib(run.capacity)} GiB"
-    found.text = f"{memory.gib(total)} GiB a device ({listing}); available: {there}"
+    listing = ", ".join(f"{name} {fitting.gib(count)}" for name, count in parts.items() if count)
+    there = "unknown" if run.capacity is None else f"{fitting.gib(run.capacity)} GiB"
+    found.text = f"{fitting.gib(total)} GiB a device ({listing}); available: {there}"
     if run.capacity is None:
         found.status = UNKNOWN
     else:
-        memory.check_memory(shape, run.spec.sft, run.trainer, run.longest, limits, run.capacity)
+        fitting.check_memory(shape, run.spec.sft, run.trainer, run.longest, limits, run.capacity)
 
 
 def _existing(folder: Path) -> Path:
