@@ -13,6 +13,7 @@ from transformers.models.auto import AutoModelForCausalLM
 
 from micota.config import LoraConfig, SftConfig, ShapeConfig, TrainerConfig
 from micota.errors import ConfigError
+from micota.sft import freezing as frozen
 from micota.sft.fitting import check_disk, check_memory
 from micota.sft.losses import Objective
 from micota.sft.memory import KINDS, gradient_reduction, memory_bytes, most_tokens
@@ -32,6 +33,12 @@ def qwen7b() -> Shape:
     )  # fmt: skip
     with torch.device("meta"):
         return Shape.of(AutoModelForCausalLM.from_config(config))
+
+
+def with_adapters(shape: Shape) -> Shape:
+    """Adapters of a hundredth of the weights, on top of frozen ones."""
+    count = shape.weights // 100
+    return replace(shape, weights=shape.weights + count, trained=count, adapters=count, trains_head=False)
 
 
 def test_sizes_are_those_of_the_model() -> None:
@@ -60,7 +67,7 @@ def test_flops_are_those_that_pytorch_counts() -> None:
 
 def test_frozen_weights_cost_fewer_operations() -> None:
     shape = qwen7b()
-    adapters = replace(shape, trained=shape.weights // 100)
+    adapters = with_adapters(shape)
     assert adapters.flops([1000], 500) < 0.7 * shape.flops([1000], 500)
     assert sum(memory_bytes(adapters, GPU, 16384).values()) < 0.5 * sum(memory_bytes(shape, GPU, 16384).values())
 
@@ -169,6 +176,33 @@ def test_a_plan_counts_the_weights_of_adapters(targets: list[str], dora: bool, e
     assert Shape.from_config(sizes, lora).trained == expected
 
 
+@pytest.mark.parametrize("freeze", [["model.embed_tokens"], [r"model\.layers\.(\d|1\d)\..*"], ["lm_head", ".*bias"]])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_plan_counts_frozen_weights_as_the_model_does(freeze: list[str], tied: bool) -> None:
+    config = Qwen2Config(
+        vocab_size=1000, hidden_size=64, intermediate_size=128, num_hidden_layers=28, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=tied,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(config)
+    frozen.freeze(model, freeze)
+    sizes = ShapeConfig(layers=28, hidden=64, intermediate=128, heads=4, kv_heads=2, vocab=1000, tied=tied)
+    assert Shape.to_train(sizes, replace(SFT, freeze=freeze)) == Shape.of(model)
+
+
+def test_frozen_weights_have_no_gradients_and_no_moments() -> None:
+    sizes = ShapeConfig(layers=28, hidden=3584, intermediate=18944, heads=28, kv_heads=4, vocab=152064)
+    whole = Shape.to_train(sizes, SFT)
+    few = Shape.to_train(sizes, replace(SFT, freeze=[r"model\.(embed|layers\.(\d|1\d|2[0-6])\.).*", "lm_head"]))
+    layer = few.trained
+    assert layer == pytest.approx(6.53e9 / 28, rel=1e-3) and not few.trains_head
+    for precision, held in (("bf16-mixed", 4), ("bf16-true", 2)):
+        parts = memory_bytes(few, replace(GPU, precision=precision), 16384)
+        assert parts["weights"] == held * whole.weights  # in bfloat16 too: no adapters
+        assert (parts["gradients"], parts["optimiser"]) == (held * layer, 8 * layer)
+    assert 0.66 < few.flops([1000], 500) / whole.flops([1000], 500) < 0.7
+
+
 def test_what_is_offloaded_needs_the_memory_of_the_machine() -> None:
     """On one GPU too: FSDP2 holds the weights there."""
     shape, offloads = qwen7b(), replace(GPU, cpu_offload=True)
@@ -187,7 +221,7 @@ def test_bfloat16_weights_have_float32_moments() -> None:
     shape, pure = qwen7b(), replace(GPU, precision="bf16-true")
     parts = memory_bytes(shape, pure, 16384)
     assert parts["weights"] + parts["gradients"] + parts["optimiser"] == 12 * shape.weights
-    adapters = replace(shape, trained=shape.weights // 100)
+    adapters = with_adapters(shape)
     parts = memory_bytes(adapters, pure, 16384)
     assert parts["weights"] + parts["gradients"] + parts["optimiser"] == pytest.approx(2.14 * shape.weights, rel=1e-2)
 

@@ -84,7 +84,7 @@ def examine(config: DoctorConfig, report: Any) -> tuple[Any, Any]:
         find_data(report, inputs, node.spec, trainer)
     if location is not None:
         longest = node.spec.sft.max_tokens if inputs is None else inputs.longest
-        sizes = None if student.shape is None else Shape.from_config(student.shape, node.spec.sft.lora)
+        sizes = None if student.shape is None else Shape.to_train(student.shape, node.spec.sft)
         there = capacity(config, trainer)
         folder = Path(config.artifacts)
         find_model(report, Run(location, node.spec, trainer, tokenizer, longest, folder, there, sizes))

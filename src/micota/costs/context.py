@@ -114,7 +114,7 @@ class Context:
     def trained_shape(self, node: AnyNode) -> Shape | None:
         """The sizes of a model that a node trains, with its adapters."""
         sizes = self._shape_config(node)
-        return None if sizes is None else Shape.from_config(sizes, node.spec.sft.lora).trained_by(node.spec.sft)
+        return None if sizes is None else Shape.to_train(sizes, node.spec.sft)
 
     def sized(self, node: AnyNode) -> Config:
         """The config of a node with every number of GPUs that is open."""

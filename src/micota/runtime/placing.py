@@ -58,7 +58,7 @@ def _with_devices(config: Config, node: AnyNode) -> Config:
     devices, shape = gpus(), shape_of(node, known_shapes([] if node.runs is None else [node.runs]))
     if trainer.accelerator == "cpu" or not devices or shape is None:
         return replace(config, trainer=replace(trainer, devices=1))
-    sizes = Shape.from_config(shape, node.spec.sft.lora).trained_by(node.spec.sft)
+    sizes = Shape.to_train(shape, node.spec.sft)
     count = fewest_devices(sizes, trainer, node.spec.sft.max_tokens, devices[0].memory_bytes, len(devices))
     return replace(config, trainer=replace(trainer, devices=count))
 

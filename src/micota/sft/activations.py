@@ -21,11 +21,6 @@ def held(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) -> di
     )
 
 
-def trains_all(shape: Shape) -> bool:
-    """Whether the weights of the model are trained, and not adapters alone; then the output head has a gradient."""
-    return shape.trained > shape.weights / 2
-
-
 def _on_gpu(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) -> dict[str, int]:
     computed = 4 if trainer.precision == "32-true" else 2
     hidden, inner, attention, key_value = shape.hidden, shape.intermediate, shape.attention, shape.key_value
@@ -45,7 +40,7 @@ def _on_gpu(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) ->
 
     # FSDP2 gathers weights outside of layers for the whole pass, and two layers: the current and the next.
     per_layer = (shape.weights - shape.outside) // shape.num_layers
-    head, trained = (shape.head, per_layer) if trains_all(shape) else (0, 0)
+    head, trained = shape.head * shape.trains_head, per_layer * (shape.trained > shape.adapters)
     layers_backward = activations + (head + trained) * computed
     # The loss runs before: one chunk of logits in float32 and in the dtype of computation, the head's gradient in
     # float32, and hidden states with their gradients.
@@ -77,7 +72,7 @@ def _on_cpu(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) ->
     else:
         cast = 0
     chunk = min(CHUNK_LOGITS["cpu"], num_tokens * shape.head // shape.hidden)
-    head = shape.head * 4 if trainer.is_sharded and trains_all(shape) else 0
+    head = shape.head * 4 if trainer.is_sharded and shape.trains_head else 0
     return {
         "gathered or cast weights": cast * computed,
         "activations": num_tokens * each * computed,

@@ -17,7 +17,7 @@ def freeze(model: Any, patterns: Sequence[str]) -> None:
     """
     named = [*model.named_parameters(remove_duplicate=False)]
     for pattern in patterns:
-        matching = [weight for name, weight in named if _matches(pattern, name)]
+        matching = [weight for name, weight in named if matches(pattern, name)]
         if not matching:
             raise ConfigError(
                 f"sft.freeze={list(patterns)}: {pattern!r} matches no weight; accepted: modules or weights, as "
@@ -29,5 +29,6 @@ def freeze(model: Any, patterns: Sequence[str]) -> None:
         raise ConfigError(f"sft.freeze={list(patterns)} leaves no weight to train; accepted: patterns of some weights")
 
 
-def _matches(pattern: str, name: str) -> bool:
+def matches(pattern: str, name: str) -> bool:
+    """Whether a pattern of ``sft.freeze`` covers the weight of this full name."""
     return name == pattern or name.startswith(f"{pattern}.") or re.fullmatch(pattern, name) is not None

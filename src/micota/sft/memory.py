@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from micota.config import TrainerConfig
 from micota.sft import device
-from micota.sft.activations import held, trains_all
+from micota.sft.activations import held
 from micota.sft.shape import Shape
 
 KINDS = ("none", "selective", "full")  # of activation checkpointing, in order of falling memory
@@ -68,10 +68,10 @@ def stored_bytes(shape: Shape, trainer: TrainerConfig) -> dict[str, int]:
     """Bytes of weights, gradients and optimiser states of all devices together. They are in the machine's memory with
     ``trainer.cpu_offload``."""
     held = 2 if trainer.precision == "bf16-true" else 4
-    trained = held if trains_all(shape) else 4  # adapters are float32
+    adapters = 4 * shape.adapters
     return {
-        "weights": held * (shape.weights - shape.trained) + trained * shape.trained,
-        "gradients": trained * shape.trained,
+        "weights": held * (shape.weights - shape.adapters) + adapters,
+        "gradients": held * (shape.trained - shape.adapters) + adapters,
         "optimiser": 2 * shape.moment_bytes * shape.trained,
     }
 

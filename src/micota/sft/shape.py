@@ -8,6 +8,7 @@ from typing import Any
 
 from micota.config import LoraConfig, SftConfig, ShapeConfig
 from micota.config.optimizers import OPTIMIZERS
+from micota.sft import layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class Shape:
     attention: int  # heads x size of a head
     key_value: int = 0  # heads of keys (and of values) x size of a head
     moment_bytes: int = 4  # of one of AdamW's two moments of a weight
+    adapters: int = 0  # weights of adapters, which are trained in float32
+    trains_head: bool = True  # whether the output head has a gradient
 
     @classmethod
     def of(cls, model: Any) -> Shape:
@@ -50,50 +53,46 @@ class Shape:
             attention=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
             key_value=(getattr(config, "num_key_value_heads", None) or heads)
             * (getattr(config, "head_dim", None) or config.hidden_size // heads),
+            adapters=sum(weight.numel() for name, weight in model.named_parameters() if ".lora_" in name),
+            trains_head=head.requires_grad,
         )
 
     @classmethod
-    def from_config(cls, shape: ShapeConfig, lora: LoraConfig | None = None) -> Shape:
-        """The shape of a decoder with gated MLPs from its sizes alone, without torch. Biases and gains of norms, less
-        than a thousandth of the weights, are those of Qwen2.
+    def from_config(cls, shape: ShapeConfig, lora: LoraConfig | None = None, freeze: Sequence[str] = ()) -> Shape:
+        """The shape of a decoder with gated MLPs from its sizes alone, without torch.
 
         Args:
             lora: the adapters that are trained instead of all weights.
+            freeze: patterns of weights that are not trained, as in ``sft.freeze``.
         """
         head_dim = shape.head_dim or shape.hidden // shape.heads
-        attention, key_value = shape.heads * head_dim, shape.kv_heads * head_dim
-        sides = {  # input and output of each linear layer
-            "q_proj": (shape.hidden, attention), "k_proj": (shape.hidden, key_value),
-            "v_proj": (shape.hidden, key_value), "o_proj": (attention, shape.hidden),
-            "gate_proj": (shape.hidden, shape.intermediate), "up_proj": (shape.hidden, shape.intermediate),
-            "down_proj": (shape.intermediate, shape.hidden),
-        }  # fmt: skip
-        linear = shape.layers * sum(inner * outer for inner, outer in sides.values())
-        vectors = shape.layers * (2 * shape.hidden + attention + 2 * key_value) + shape.hidden
-        head = shape.vocab * shape.hidden
-        outside = head if shape.tied else 2 * head
-        weights = linear + vectors + outside
-        trained = weights
+        weights, head = sum(size for _, size in layout.weights(shape)), shape.vocab * shape.hidden
+        has_adapters, adapters = lora is not None and lora.r is not None, 0
         if lora is not None and lora.r is not None:
-            trained = sum(
+            adapters = sum(
                 lora.r * (inner + outer) + outer * lora.dora  # DoRA trains a length for each row
-                for layer in range(shape.layers)
-                for name, (inner, outer) in sides.items()
-                if lora.covers(f"model.layers.{layer}.{'self_attn' if name[0] in 'qkvo' else 'mlp'}.{name}")
+                for name, inner, outer in layout.linear_layers(shape)
+                if lora.covers(name)
             )
-            weights += trained
         return cls(
-            weights=weights,
-            trained=trained,
-            linear=linear,
+            weights=weights + adapters,
+            trained=adapters if has_adapters else layout.num_trained(shape, freeze),
+            linear=sum(inner * outer for _, inner, outer in layout.linear_layers(shape)),
             head=head,
-            outside=outside,
+            outside=head if shape.tied else 2 * head,
             num_layers=shape.layers,
             hidden=shape.hidden,
             intermediate=shape.intermediate,
-            attention=attention,
-            key_value=key_value,
+            attention=shape.heads * head_dim,
+            key_value=shape.kv_heads * head_dim,
+            adapters=adapters,
+            trains_head=not has_adapters and layout.trains_head(shape, freeze),
         )
+
+    @classmethod
+    def to_train(cls, shape: ShapeConfig, sft: SftConfig) -> Shape:
+        """The shape of a model by its sizes, with what ``sft`` trains of it."""
+        return cls.from_config(shape, sft.lora, sft.freeze).trained_by(sft)
 
     def trained_by(self, sft: SftConfig) -> Shape:
         """The shape with the moments of the optimiser of ``sft``. Paged ones leave the device where it is full."""
@@ -108,7 +107,7 @@ class Shape:
         matrix. Operations that activation checkpointing repeats do not count.
         """
         # A frozen weight has no gradient and only passes one on: 2 forward, 2 backward.
-        factor = 6 if self.trained > self.weights / 2 else 4
+        factor = 4 + 2 * (self.trained - self.adapters) / (self.weights - self.adapters)
         dense = self.linear * sum(lengths) + self.head * num_supervised
         # q k^T and the product with v: 2 x 2 length^2 width forward, twice that backward, half of it as it is causal.
         attention = self.num_layers * self.attention * sum(length**2 for length in lengths)
