@@ -20,7 +20,7 @@ LAYERS = [
     {"artifacts"},
     {"grading"},
     {"data"},
-    {"checkpoint", "model_files"},
+    {"checkpoint", "model_files", "weight_files"},
     {"export", "pretrained"},
     {"engines"},
     {"sft", "merging", "report", "tracking", "tiny"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import SMALL
+from safetensors.torch import load_file, save_file
 from transformers import Gemma3TextConfig, MambaConfig, Phi3Config
 
 from micota.data.sources import model_folder
 from micota.errors import ModelError, SourceError
 from micota.pretrained import ACCEPTED, context_of, load_config, load_model, load_tokenizer, reading, rope_border
 from micota.runtime.execute import naming_keys
+from micota.weight_files import check_files, not_finite
 
 
 def resized(folder: Path) -> None:
@@ -82,6 +85,46 @@ def test_damage_is_named(
     said = str(caught.value)
     assert said.startswith(f"path='{model}': its ") and text in said and said.endswith(f"accepted: {ACCEPTED}")
     assert "\n" not in said and len(said) < 500
+
+
+def with_value(folder: Path, value: float, name: str = "model.layers.1.mlp.up_proj.weight") -> Path:
+    """The folder with a value at position 70 of a weight."""
+    tensors = load_file(folder / "model.safetensors")
+    tensors[name].view(-1)[70] = value
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_no_numbers_are_named_with_their_file(model: Path, value: float) -> None:
+    """Where transformers reads them, and where other libraries will."""
+    with_value(model, value)
+    for read in (load_model, lambda folder: check_files(folder, None)):
+        with pytest.raises(ModelError) as caught:
+            read(model)
+        assert str(caught.value) == (
+            f"path='{model}': model.layers.1.mlp.up_proj.weight of {model}/model.safetensors has 1 values that are not "
+            "finite (NaN or infinity), the first at 70; accepted: finite numbers, as in another copy of the model"
+        )
+
+
+def test_values_beyond_a_smaller_type_are_told_from_damage(model: Path) -> None:
+    with_value(model, 1e30)
+    load_model(model)
+    text = r"has 1 values that are not finite \(NaN.*, the first at 70 in float16, while those in the file are;"
+    with pytest.raises(ModelError, match=text):
+        load_model(model, dtype=torch.float16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_a_single_value_that_is_not_finite_is_found_in_every_type(dtype: torch.dtype) -> None:
+    for value in (math.nan, math.inf, -math.inf):
+        for place in (0, 37, 998):
+            values = torch.randn(999, generator=torch.Generator().manual_seed(0)).to(dtype)
+            assert not_finite(values) is None
+            values[place] = value
+            assert not_finite(values) == f"1 values that are not finite (NaN or infinity), the first at {place}"
+    assert not_finite(torch.zeros(0)) is None and not_finite(torch.ones(2, dtype=torch.long)) is None
 
 
 def test_the_hub_is_named_with_the_revision(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from micota.errors import ModelError
 from micota.template_trial import BYTES, SECONDS, is_bounded
+from micota.weight_files import check_finite
 
 # What transformers, tokenizers and the hub raise for a file that is missing or damaged, each in another way. A
 # ``reading`` block may hold only their calls. Otherwise a bug of micota would pass for a damaged model.
@@ -134,7 +135,7 @@ def load_model(path: str | Path, revision: str | None = None, **options: Any) ->
     """The causal LM of a folder or hub id; ``options`` are those of ``from_pretrained``.
 
     Raises:
-        ModelError: it cannot be read, or its weights do not fit its config.json.
+        ModelError: it cannot be read, its weights do not fit its config.json, or they hold NaN or infinity.
     """
     with reading(path, revision, "weights"):
         with _no_report():
@@ -154,7 +155,8 @@ def load_model(path: str | Path, revision: str | None = None, **options: Any) ->
         if unfit:  # transformers fills them with random numbers
             more = f" and {len(unfit) - 1} more" if len(unfit) > 1 else ""
             raise ValueError(f"{unfit[0]}{more} of config.json are missing, or have other sizes in the weights")
-        return model
+    check_finite(path, revision, model.named_parameters())
+    return model
 
 
 def _layers_more(unused: list[str], config: Any) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from toy_models import ASK, family, model_of, tensors
 from transformers import AutoTokenizer
 
-from micota.errors import ConfigError, SourceError
+from micota.errors import ConfigError, ModelError, SourceError
 from micota.export import export
 from micota.graph import MergekitSpec
 from micota.merging import mergekit
@@ -75,6 +77,16 @@ def test_linear_is_the_mean(llamas: list[Path], tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
     tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.chat_template == AutoTokenizer.from_pretrained(llamas[1]).chat_template  # type: ignore[no-untyped-call]
+
+
+def test_weights_that_are_not_finite_are_refused_before_mergekit_runs(llamas: list[Path], tmp_path: Path) -> None:
+    """mergekit writes them, and the message after it would blame the weights of the merge."""
+    damaged = Path(shutil.copytree(llamas[1], tmp_path / "damaged"))
+    values = tensors(damaged)
+    values["model.norm.weight"][2] = torch.nan
+    save_file(values, damaged / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"model\.norm\.weight of .*/damaged/model\.safetensors has 1 values"):
+        merge([llamas[0], damaged], tmp_path / "merged", merge_method="linear")
 
 
 @pytest.mark.slow

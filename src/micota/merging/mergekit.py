@@ -26,6 +26,7 @@ from micota.merging.slices import slices
 from micota.merging.verify import Conversation, check_model
 from micota.merging.vocabulary import AlignedCheckpoint
 from micota.pretrained import load_config
+from micota.weight_files import check_files
 
 PLACEHOLDER = "model"  # a path of no model: a configuration is checked before its models exist
 KEPT = "tuned"  # the label of the model whose tokenizer the merge keeps
@@ -72,6 +73,8 @@ def merge_by_mergekit(
         base, tuned = models[:2]
         prepare(tuned.tokenizer)
         names = tensor_names(models)
+        for model in models:
+            check_files(model.folder, None)  # mergekit would write what it is given
         check_disk(folder, 2 * size_of(base, names, torch.float32))
         folders = {
             label: _as_folder(model, folder / "scratch" / f"aligned-{label}")

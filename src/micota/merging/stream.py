@@ -18,6 +18,7 @@ from micota.merging.methods import Tally, TensorMerge
 from micota.merging.plan import depths, shares
 from micota.merging.pruning import Pruner, pruning_of
 from micota.merging.slices import Read
+from micota.weight_files import not_finite
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -115,12 +116,9 @@ class ModelMerge:
             return
         # inf or nan in any addend makes the sum of squares inf or nan. The search reads the tensor again.
         for checkpoint in (self._base, *self._tuned):
-            bad = ~torch.isfinite(checkpoint.read(name, 0, checkpoint.entries[name].num_elements))
-            if bad.any():
-                raise ConfigError(
-                    f"{checkpoint.entries[name].file}: {name} has {int(bad.sum())} values that are not finite, "
-                    f"the first at {int(bad.nonzero()[0, 0])}; accepted: finite numbers"
-                )
+            problem = not_finite(checkpoint.read(name, 0, checkpoint.entries[name].num_elements))
+            if problem is not None:
+                raise ConfigError(f"{checkpoint.entries[name].file}: {name} has {problem}; accepted: finite numbers")
         raise ConfigError(f"the merge made values of {name} that are not finite; lower merge.weight")
 
 

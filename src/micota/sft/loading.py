@@ -6,7 +6,6 @@ tensor, and no rank ever holds the whole model. safetensors maps files into memo
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -20,8 +19,6 @@ import torch
 from safetensors import safe_open
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, GenerationConfig
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
-from transformers.utils.hub import cached_file
 
 from micota.config import TrainerConfig
 from micota.graph import TrainSpec
@@ -31,6 +28,7 @@ from micota.sft import agreement, attention, compiling, fitting, lora, memory
 from micota.sft.data import Inputs, check
 from micota.sft.freezing import freeze
 from micota.sft.shape import Shape
+from micota.weight_files import check_finite, files_of
 
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.float32, "bf16-true": torch.bfloat16}
 logger = logging.getLogger(__name__)
@@ -110,7 +108,7 @@ def export_dtype(spec: TrainSpec, path: str, revision: str | None, settings: Any
     held, stored = DTYPES[spec.precision], settings.get_text_config().dtype or settings.dtype
     if stored is None:  # configs need not state it
         with reading(path, revision, "weights"):
-            stored = _stored_dtype(_files(path, revision)) or held
+            stored = _stored_dtype(files_of(path, revision)) or held
     return held if held.itemsize < stored.itemsize else stored
 
 
@@ -170,9 +168,11 @@ def skeleton(path: str, revision: str | None, settings: Any, dtype: torch.dtype,
 
 def rows_of(path: str, revision: str | None, names: Iterable[str], dtype: torch.dtype) -> Rows:
     """A function that reads rows of the tensors ``names`` of a model: from its safetensors files, or, if their names
-    differ from those of the model (older formats, converted architectures), from the whole model in memory."""
+    differ from those of the model (older formats, converted architectures), from the whole model in memory.
+
+    It raises a ModelError for rows with values that are not finite."""
     with reading(path, revision, "weights"):
-        files = _files(path, revision)
+        files = files_of(path, revision)
     if not files.keys() >= set(names):
         model: Any = load_model(path, revision, dtype=dtype)
         state: dict[str, torch.Tensor] = model.state_dict()
@@ -181,24 +181,11 @@ def rows_of(path: str, revision: str | None, names: Iterable[str], dtype: torch.
     def read(name: str, start: int, stop: int) -> torch.Tensor:
         with safe_open(files[name], framework="pt") as file:
             values: torch.Tensor = file.get_slice(name)[start:stop]
-        return values.to(dtype)
+        values = values.to(dtype)
+        check_finite(path, revision, [(name, values)])
+        return values
 
     return read
-
-
-def _files(path: str, revision: str | None) -> Mapping[str, str]:
-    """The file of each tensor of a folder or hub id; empty if the model has no safetensors files."""
-    options: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
-    index = cached_file(path, SAFE_WEIGHTS_INDEX_NAME, **options)
-    if index is not None:
-        shard_of: dict[str, str] = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
-        paths = {file: str(cached_file(path, file, revision=revision)) for file in set(shard_of.values())}
-        return {name: paths[file] for name, file in shard_of.items()}
-    single = cached_file(path, SAFE_WEIGHTS_NAME, **options)
-    if single is None:
-        return {}
-    with safe_open(single, framework="pt") as file:
-        return dict.fromkeys(file.keys(), single)
 
 
 def fill(model: Any, read: Rows, device: torch.device) -> None:

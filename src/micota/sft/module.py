@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from micota.sft.learning_rate import learning_rate_factor
 from micota.sft.optimizers import adamw
 from micota.sft.packing import Batch, borders
 from micota.sft.resharding import trained_state
-from micota.sft.sharding import local, reduce_gradients, shard, whole
+from micota.sft.sharding import reduce_gradients, shard, whole
 
 
 class SftModule(LightningModule):
@@ -95,8 +95,7 @@ class SftModule(LightningModule):
         # g <- g * min(1, max_norm / |g|), over all trained weights and ranks (Pascanu et al. 2013, arXiv 1211.5063).
         norm = float(whole(torch.nn.utils.clip_grad_norm_(self._trained(), self.sft.max_grad_norm)))
         if not (math.isfinite(norm) and math.isfinite(loss_value)):
-            weights = self._non_finite_weights() if self.global_step == 0 else []
-            raise NonFiniteError(self.global_step, loss_value, norm, batch.examples, weights)
+            raise NonFiniteError(self.global_step, loss_value, norm, batch.examples)
         self.last_loss.fill_(loss_value)
         # The rate of this step; scheduler.step sets that of the next.
         learning_rate = optimizer.param_groups[0]["lr"]
@@ -136,13 +135,6 @@ class SftModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = trained_state(self, checkpoint["state_dict"])
 
-    def _non_finite_weights(self) -> list[str]:
-        """The names of weights that are NaN or infinite somewhere, on any rank. Every rank must call this function."""
-        named = [*self.objective.model.named_parameters()]
-        flags = [bool((~local(weight.detach()).isfinite()).any()) for _, weight in named]
-        counts = sum_over_ranks(torch.tensor(flags, dtype=torch.float32, device=self._compute_device))
-        return [name for (name, _), count in zip(named, counts.tolist(), strict=True) if count]
-
     def _trained(self) -> list[torch.nn.Parameter]:
         return [weight for weight in self.objective.parameters() if weight.requires_grad]
 
@@ -158,22 +150,14 @@ def moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 class NonFiniteError(Exception):
-    """The loss or the gradient is not a finite number.
+    """The loss or the gradient is not a finite number. The weights were, as they are checked when they are read.
 
     Args:
         examples: the indices of the examples in the step.
-        weights: before the first step, the names of weights that are not finite themselves.
     """
 
-    def __init__(self, step: int, loss: float, norm: float, examples: list[int], weights: Sequence[str] = ()) -> None:
-        cause = "lower the learning rate"
-        if weights:
-            others = f" and {len(weights) - 1} other weights" if len(weights) > 1 else ""
-            cause = (
-                f"{weights[0]}{others} of the model hold NaN or infinity before the first step: its files are damaged, "
-                "or its values do not fit the dtype; use another copy of the model"
-            )
-        super().__init__(f"the loss is {loss:g} and the gradient {norm:g} at step {step}; {cause}")
+    def __init__(self, step: int, loss: float, norm: float, examples: list[int]) -> None:
+        super().__init__(f"the loss is {loss:g} and the gradient {norm:g} at step {step}; lower the learning rate")
         self.step, self.loss, self.norm, self.examples = step, loss, norm, examples
 
     def write(self, path: Path, inputs: Inputs) -> None:
