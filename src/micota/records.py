@@ -9,6 +9,7 @@ from dataclasses import dataclass
 COMPLETIONS, DATA, SCORES, BPC = "completions.jsonl", "data.jsonl", "scores.jsonl", "bpc.jsonl"
 SECONDS = "seconds.json"  # beside scores.jsonl, which has no times: it is the same whenever it is made
 RANKS, TOKEN_SHIFTS, POINTS = "ranks.jsonl", "token_shifts.jsonl", "points.jsonl"
+REPETITIONS = "repetitions.jsonl"
 NOT_PROMPTED = "not_prompted"  # the finish reason of a problem that does not fit the model's context
 
 
@@ -207,3 +208,30 @@ class TokenShift:
     @property
     def share_shifted(self) -> float:
         return self.num_shifted / self.count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repetition:
+    """One run of an evaluation, compared answer by answer with the run ``against`` (null: the first, which is compared
+    with none). ``left_out`` is the reason why it was not run, with counts of 0, or empty."""
+
+    label: str
+    engine: str
+    batch_size: int
+    num_threads: int
+    against: str | None
+    num_answers: int = 0
+    num_correct: int = 0
+    num_answers_differ: int = 0
+    num_scores_differ: int = 0
+    left_out: str = ""
+
+    @property
+    def share_answers(self) -> float:
+        """The share of answers whose text differs."""
+        return self.num_answers_differ / self.num_answers
+
+    @property
+    def share_scores(self) -> float:
+        """The share of answers of which one is right where the other is not."""
+        return self.num_scores_differ / self.num_answers

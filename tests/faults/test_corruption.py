@@ -33,6 +33,7 @@ FILES = {
     "rank_shifts": ["token_shifts.jsonl"],
     "merge_sweeps": ["points.jsonl", "choice.json"],
     "merge_points": ["completions.jsonl"],
+    "determinism": ["repetitions.jsonl"],
 }
 Damage = Callable[[Path, Path, str], None]  # of an artifact, given another one and the name of a file
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from micota import graph
 from micota.artifacts.store import Store
+from micota.cli.determinism import determinism as repeat
 from micota.config import DoctorConfig, TrainerConfig
 from micota.console import open_console
 from micota.errors import USER_ERROR
@@ -25,7 +26,11 @@ COLOURS = {"ok": "green", "unknown": "yellow", "refused": "bold red"}
 
 
 def doctor(config: DoctorConfig) -> None:
-    """Print the findings, and exit with code 2 if training would be refused. The plan is that of the training."""
+    """Print the findings, and exit with code 2 if training would be refused. The plan is that of the training. With
+    ``determinism`` an evaluation is repeated instead."""
+    if config.determinism:
+        repeat(config)
+        return
     if config.plan:
         execute(config, "train", [graph.trained(config, config.role)])
         return

@@ -6,6 +6,7 @@ command line; ``reference`` renders all keys as Markdown.
 """
 
 import micota.config.truth  # noqa: F401
+from micota.config.audit import AuditConfig
 from micota.config.call import Call
 from micota.config.commands import COMMANDS, GROUPS, SCHEMAS, TOOLS, Command, Tool
 from micota.config.engines import ENGINES, EngineKind
@@ -77,6 +78,7 @@ __all__ = [
     "PRUNINGS",
     "SCHEMAS",
     "TOOLS",
+    "AuditConfig",
     "BenchConfig",
     "BestConfig",
     "Call",

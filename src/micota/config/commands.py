@@ -72,10 +72,15 @@ _TABLE = (
         name="doctor",
         schema=DoctorConfig,
         run="micota.cli.doctor:doctor",
-        about="Find out before training what a run would learn and need: template, end of turn, loss, memory, disk.",
-        examples=("student=qwen1.5b data=micota", "experiment=tiny data=strong --json"),
-        first=("student", "data", "role", "trainer", "hardware", "json", *_EVERYWHERE),
-        flags={"--json": "json=true"},
+        about="Find out before training what a run would learn and need: template, end of turn, loss, memory, disk; or "
+        "with determinism, whether an evaluation gives the same answers again.",
+        examples=(
+            "student=qwen1.5b data=micota",
+            "experiment=tiny data=strong --json",
+            "determinism experiment=tiny data=instruct",
+        ),
+        first=("student", "data", "role", "trainer", "hardware", "determinism", "audit", "json", *_EVERYWHERE),
+        flags={"--json": "json=true", "determinism": "determinism=true"},
     ),
     Command(
         name="merge",

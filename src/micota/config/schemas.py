@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from micota.config.audit import AuditConfig
 from micota.config.call import Call
 from micota.config.fields import choice, non_negative, part, plain, positive, slug, where
 from micota.config.hardware import CostConfig, HardwareConfig
@@ -147,15 +148,33 @@ class TrainConfig(PushConfig):
 
 @dataclass(kw_only=True)
 class DoctorConfig(Config):
-    """doctor.py: what a training run would learn and need."""
+    """doctor.py: what a training run would learn and need, or whether an evaluation gives the same answers again."""
 
     role: str = choice(
-        "student",
-        "ta",
-        about="The model whose training is examined: the student on data, or the TA on ta_data.",
+        *ROLES,
+        about="The model whose training is examined: the student on data, or the TA on ta_data; with determinism any.",
         results=False,
     )
+    determinism: bool = plain(
+        False,
+        about="true (or the word determinism): repeat an evaluation, and count the answers that differ.",
+        results=False,
+    )
+    model: OtherModelConfig = part(
+        OtherModelConfig,
+        about="With determinism any other model: a folder or hub id as model.path, or one by name (model=qwen7b).",
+        unused=("sampling", "sft"),
+    )
+    audit: AuditConfig = part(AuditConfig, about="What determinism repeats.")
     json: bool = plain(False, about="true (or --json): print the findings as JSON, for other programs.", results=False)
+
+    def conflicts(self) -> Iterator[str]:
+        if self.determinism:
+            return
+        if self.role not in ("student", "ta"):
+            yield f"role={self.role!r}, which is not trained; accepted: student or ta, or any with the word determinism"
+        if self.model.path is not None:
+            yield f"model.path={self.model.path!r}, which is not trained; accepted: null, or with the word determinism"
 
 
 @dataclass(kw_only=True)

@@ -206,3 +206,23 @@ def _measured(context: Context, node: AnyNode, estimate: Estimate) -> Estimate:
     """The estimate with the seconds that earlier runs on the same machine took, if there are any."""
     seconds = context.measured.seconds(node.stage, estimate.weights, estimate.work)
     return estimate if seconds is None else replace(estimate, seconds=seconds, is_measured=True)
+
+
+def determinism(context: Context, node: AnyNode) -> Estimate:
+    """Every repetition answers the problems. Small batches take longest: at least the time of their answers alone."""
+    spec = node.spec
+    count = spec.problems.limit * spec.answers.sampling.num_samples
+    tokens = min(spec.answers.sampling.max_tokens, context.cost.middle_tokens)
+    one, alone = (_answers(context, node, node.inputs["model"], n, tokens, spec.answers) for n in (count, 1))
+    others = 2 + len(spec.num_threads) + len(spec.engines)
+    batches = [max(one.seconds, alone.seconds * count / rows) for rows in spec.batch_sizes]
+    runs = others + len(batches)
+    return _measured(context, node, replace(
+        one,
+        generated=one.generated * runs,
+        flops=one.flops * runs,
+        seconds=one.seconds * others + sum(batches),
+        price=one.price * runs,
+        work=runs * count,
+        disk=BYTES_A_ROW * runs,
+    ))  # fmt: skip

@@ -38,6 +38,11 @@ def load_questions(source: QuestionsConfig) -> list[Question]:
     return [question for question, _, _ in _questions(source)][: source.limit]
 
 
+def located_questions(source: QuestionsConfig) -> list[tuple[str, Question]]:
+    """Load all problems of a source as ``load_questions``, each with the words for its row in errors."""
+    return [(where, question) for question, where, _ in _questions(source)][: source.limit]
+
+
 def load_problems(source: SourceConfig) -> list[Problem]:
     """Load all problems of a source with their gold answers, in its order, checked.
 

@@ -11,12 +11,13 @@ from micota.graph.comparison import (
     experiment,
     unique,
 )
-from micota.graph.evaluations import bpc, evaluation, rank_shifts, scores
+from micota.graph.evaluations import bpc, determinism, evaluation, rank_shifts, scores
 from micota.graph.models import likelihood_of, questions, source
 from micota.graph.nodes import data, merge_point, merge_sweep, merged, model, select_of, trained
 from micota.graph.specs import (
     CompletionsSpec,
     DataSpec,
+    DeterminismSpec,
     FilteredSpec,
     LikelihoodSpec,
     MatchedSpec,
@@ -42,6 +43,7 @@ __all__ = [
     "Comparison",
     "CompletionsSpec",
     "DataSpec",
+    "DeterminismSpec",
     "Experiment",
     "FilteredSpec",
     "LikelihoodSpec",
@@ -63,6 +65,7 @@ __all__ = [
     "bpc",
     "comparison",
     "data",
+    "determinism",
     "evaluation",
     "experiment",
     "likelihood_of",

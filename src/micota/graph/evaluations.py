@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from micota.config import Config, EvaluateConfig, ModelConfig
+from dataclasses import replace
+
+from micota.config import Config, DoctorConfig, EvaluateConfig, ModelConfig
 from micota.errors import ConfigError
 from micota.graph.models import (
     completions,
@@ -15,7 +17,9 @@ from micota.graph.models import (
 )
 from micota.graph.node import AnyNode, Node
 from micota.graph.nodes import data, model, released
-from micota.graph.specs import LikelihoodSpec, RankShiftSpec, ScoresSpec
+from micota.graph.specs import DeterminismSpec, LikelihoodSpec, RankShiftSpec, ScoresSpec
+
+REPEATING = ("hf", "vllm")  # engines of this machine, of which each can repeat what the other did
 
 
 def scores(
@@ -98,3 +102,39 @@ def rank_shifts(config: Config) -> dict[str, Node[RankShiftSpec]]:
         )
         for name, graded in scores(config, "student").items()
     }
+
+
+def determinism(config: DoctorConfig, left_out: dict[str, str]) -> dict[str, Node[DeterminismSpec]]:
+    """By benchmark, the repetitions of the evaluation of a role, or of another model.
+
+    Args:
+        left_out: by name, why an engine cannot repeat it here.
+    """
+    if config.model.path is None:
+        graded = scores(config, config.role)
+    else:
+        other = named(config.model)
+        graded = scores(config, config.role, source(other), other)
+    engines = [name for name in REPEATING if name not in left_out] if config.audit.other_engine else []
+    nodes = {}
+    for name, node in graded.items():
+        completions = node.inputs["completions"]
+        first = min(filter(None, (config.audit.num_problems, node.spec.problems.limit)))
+        nodes[name] = Node(
+            name=completions.name,
+            spec=DeterminismSpec(
+                answers=replace(completions.spec, questions=replace(completions.spec.questions, limit=first)),
+                problems=replace(node.spec.problems, limit=first),
+                grader="typed" if config.evaluation.grader == "judge" else config.evaluation.grader,
+                batch_sizes=sorted(set(config.audit.batch_sizes)),
+                num_threads=sorted(set(config.audit.num_threads)),
+                engines=engines,
+                left_out=left_out if config.audit.other_engine else {},
+            ),
+            inputs={"model": completions.inputs["model"]},
+            command="doctor",
+            choose={**node.choose, "determinism": "true"},
+            benchmark=name,
+            runs=completions.runs,
+        )
+    return nodes

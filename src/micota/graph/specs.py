@@ -290,3 +290,20 @@ class RankShiftSpec(Spec):
     kind = "rank_shifts"
 
     precision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeterminismSpec(Spec):
+    """The evaluation that is repeated, and the settings with which it is repeated; ``left_out`` has the engines that
+    are not installed, by name, with the reason."""
+
+    stage = "determinism"
+    kind = "determinism"
+
+    answers: CompletionsSpec
+    problems: SourceConfig
+    grader: str
+    batch_sizes: list[int]
+    num_threads: list[int]
+    engines: list[str]
+    left_out: dict[str, str]

@@ -18,6 +18,7 @@ from micota.graph import Comparison, Experiment, Recipe
 from micota.graph.node import AnyNode
 from micota.graph.specs import MatchedSpec, ScoresSpec, weights_of
 from micota.records import MergePoint, TokenShift
+from micota.report.audits import Audit, audits_of
 from micota.report.published import tables_of
 from micota.report.read import lengths_of, load, manifest_of, sweep_points, token_shifts_of
 from micota.report.replication import Judged, cells, judged, published_names
@@ -37,7 +38,7 @@ class Summary:
     have the gain of each recipe at each seed and the properties of its data, ``token_shifts`` the tokens of each recipe
     over all benchmarks, ``points`` the merges of a merge sweep, ``cells`` the published numbers beside the measured
     ones, ``judged`` the steps of the judge pipeline at the first seed (empty without a judge),
-    ``student_path`` where the student before SFT is.
+    ``student_path`` where the student before SFT is, ``audits`` the repeated evaluations of its models.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Summary:
     cells: list[Cell] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
     student_path: str = ""
+    audits: list[Audit] = field(default_factory=list)
 
     @property
     def case_label(self) -> str:
@@ -143,6 +145,7 @@ def summarise(
         cells=cells(store, name, labels or {}, comparisons),
         judged=judged(store, first),
         student_path=_student_path(first),
+        audits=audits_of(store, comparisons),
     )
 
 

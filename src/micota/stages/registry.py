@@ -6,6 +6,7 @@ from typing import Any
 
 from micota.graph import (
     CompletionsSpec,
+    DeterminismSpec,
     LikelihoodSpec,
     MergekitSpec,
     MergeSpec,
@@ -190,4 +191,16 @@ _add(
     section="rank_shift",
     describe=lambda node, counts: "token ranks of the answers before tuning",
     headline=lambda node, counts: f"{node.benchmark} {100 * counts['share_shifted']:.1f} % of tokens shifted",
+)
+_add(
+    name="determinism",
+    specs=(DeterminismSpec,),
+    run="micota.stages.determinism:determinism",
+    check="micota.stages.determinism:check",
+    estimate="micota.costs.stages:determinism",
+    runs_engine=True,
+    label="determinism",
+    section="determinism",
+    describe=lambda node, counts: f"the first {node.spec.problems.limit} problems answered again and again",
+    headline=lambda node, counts: f"{node.benchmark} {100 * counts['share_answers']:.1f} % of answers differ",
 )
