@@ -7,10 +7,10 @@ from synthetic_store import score
 
 from micota.analysis.statistics import paired_difference
 from micota.artifacts.store import Store
-from micota.report.case_figures import case_figures, case_gap_differences, case_gaps, published_gap
+from micota.report.case_figures import case_captions, case_figures, case_gap_differences, case_gaps, published_gap
 from micota.report.collect import CaseReport, Summary
 from micota.report.rows import Row, row
-from micota.report.sizes import family_of, size_of
+from micota.report.sizes import family_of, in_words, size_of
 
 
 def recipe(name: str, right: int) -> Row:
@@ -108,8 +108,41 @@ def test_gaps_over_the_size_of_the_student_by_family() -> None:
         ("Qwen/Qwen2.5-Math-1.5B-Instruct", 1.5, "Qwen-Math-Instruct"),
         ("meta-llama/Llama-3.3-70B-Instruct", 70.0, "Llama-Instruct"),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", 0.135, "SmolLM-Instruct"),
-        ("bundled:student", None, "bundled:student"),
+        ("bundled:student", None, "student"),
+        ("bundled:qwen-33k", 33e-6, "qwen"),
     ],
 )
 def test_size_and_family_of_a_path(path: str, size: float | None, family: str) -> None:
     assert (size_of(path), family_of(path)) == (size, family)
+
+
+def test_sizes_in_words() -> None:
+    assert [in_words(size) for size in (33e-6, 0.000387, 0.135, 1.5, 70)] == ["33k", "387k", "135M", "1.5B", "70B"]
+
+
+def test_accuracy_and_bpc_by_size_have_a_line_for_each_recipe() -> None:
+    cases = [
+        replace(case("a", instruct=8, short=12), student_path="bundled:qwen-33k", bits_per_byte={"short": 0.2}),
+        replace(case("b", instruct=9, short=10), student_path="bundled:qwen-111k", bits_per_byte={"short": 0.1}),
+    ]
+    by_name = case_figures(cases)
+    accuracy = {trace.name: (list(trace.x), list(trace.y)) for trace in by_name["accuracy_by_size"].data}
+    assert accuracy == {
+        "instruct": ([33e-6, 111e-6], pytest.approx([40, 45])),
+        "short": ([33e-6, 111e-6], pytest.approx([60, 50])),
+    }
+    [bpc] = by_name["bpc_by_size"].data
+    assert bpc.name == "short" and list(bpc.y) == [0.2, 0.1]
+    assert list(by_name["bpc_by_size"].layout.xaxis.ticktext) == ["33k", "111k"]
+
+
+def test_the_caption_says_where_a_gap_crosses_zero() -> None:
+    cases = [
+        replace(case("a", strong=4, short=12), student_path="bundled:qwen-33k"),
+        replace(case("b", strong=16, short=10), student_path="bundled:qwen-111k"),
+    ]
+    assert "qwen, strong minus short: above 0 from 66" in case_captions(cases)["gap_by_size"][1]
+    assert (
+        "no crossing"
+        in case_captions([cases[0], replace(cases[0], student_path="bundled:qwen-111k")])["gap_by_size"][1]
+    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations, cycle
+from itertools import combinations
 
 import plotly.graph_objects as go
 
-from micota.analysis.gaps import BASE, LARGE_SMALL, LONG_SHORT, Gap, GapDifference, distilled, gap_differences, gaps
+from micota.analysis.gaps import LARGE_SMALL, LONG_SHORT, Gap, GapDifference, distilled, gap_differences, gaps
 from micota.report.collect import Summary
+from micota.report.size_figures import SIZE_CAPTIONS, about, published_gap, size_figures, size_remark
 from micota.report.sizes import family_of, size_of
 from micota.report.style import COLOURS, REFERENCE, SPARE, error_bars, published_mark, styled
 from micota.report.table import verdict
@@ -19,22 +20,21 @@ GAP_CAPTION = (
     "Difference between two recipes of one student in points of average accuracy, paired by problem, with 95 % "
     "interval. Below 0 the first recipe is worse for that student.",
 )
-
-
-SIZE_CAPTION = (
-    "Gaps by the size of the student",
-    "The same gaps over the billions of parameters of the student, a line for each family of models, with 95 % "
-    "intervals. Crosses are published.",
-)
-CASE_CAPTIONS = {"gap": GAP_CAPTION, "gap_by_size": SIZE_CAPTION}
+CASE_CAPTIONS = {"gap": GAP_CAPTION} | SIZE_CAPTIONS
 
 
 def case_figures(summaries: Sequence[Summary]) -> dict[str, go.Figure]:
     """Return all figures over cases by name; empty for a single case."""
     gaps_by_name = case_gaps(summaries) if len(summaries) > 1 else {}
     figures = {"gap": gap_figure(summaries, gaps_by_name)} if gaps_by_name else {}
-    sizes = {size_of(summary.student_path) for summary in summaries} - {None}
-    return figures | ({"gap_by_size": size_figure(summaries, gaps_by_name)} if figures and len(sizes) > 1 else {})
+    return figures | size_figures(summaries, gaps_by_name)
+
+
+def case_captions(summaries: Sequence[Summary]) -> dict[str, tuple[str, str]]:
+    """Return title and text of each figure, with where gaps cross 0."""
+    title, text = CASE_CAPTIONS["gap_by_size"]
+    remark = size_remark(summaries, case_gaps(summaries))
+    return CASE_CAPTIONS | {"gap_by_size": (title, f"{text} {remark}".rstrip())}
 
 
 def case_gap_differences(summaries: Sequence[Summary]) -> list[GapDifference]:
@@ -75,15 +75,6 @@ def case_gaps(summaries: Sequence[Summary]) -> dict[str, list[Gap]]:
     return {" minus ".join(pair): values for pair in pairs if (values := gaps(suites, pair))}
 
 
-def published_gap(summary: Summary, recipe: str, baseline: str) -> float | None:
-    """Return the published gap between two recipes in points, or the difference of their published averages; None if
-    the paper has neither."""
-    first, second = (summary.published.get(name, {}) for name in (recipe, baseline))
-    if "average" in first and "average" in second:
-        return first["average"] - second["average"]
-    return first.get("gap_to_instruct") if baseline == BASE else None
-
-
 def gap_figure(summaries: Sequence[Summary], gaps_by_name: dict[str, list[Gap]]) -> go.Figure:
     """Plot cases from top to bottom, each with a point per pair of recipes and a stroke for its published value."""
     figure = go.Figure()
@@ -101,7 +92,7 @@ def gap_figure(summaries: Sequence[Summary], gaps_by_name: dict[str, list[Gap]])
             name=name,
             showlegend=True,
             text=[f"{gap.student}, {name}: {verdict(gap.difference)}" for gap in case_gaps],
-            customdata=[_about(gap, labels.index(gap.student)) for gap in case_gaps],
+            customdata=[about(gap, labels.index(gap.student)) for gap in case_gaps],
             hovertemplate="%{text}<extra></extra>",
         )
         for gap in case_gaps:
@@ -121,63 +112,3 @@ def gap_figure(summaries: Sequence[Summary], gaps_by_name: dict[str, list[Gap]])
     figure.update_xaxes(title="difference (points)")
     legend = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
     return styled(figure, height=150 + len(labels) * max(34, 22 * len(gaps_by_name)), legend=legend)
-
-
-def size_figure(summaries: Sequence[Summary], gaps_by_name: dict[str, list[Gap]]) -> go.Figure:
-    """Plot gaps over the size of the student: a line per family and pair of recipes, a cross per published gap."""
-    figure = go.Figure()
-    cases = {summary.case_label: (index, summary) for index, summary in enumerate(summaries)}
-    symbols = cycle(("circle", "square", "diamond", "triangle-up", "star"))
-    ticks: set[float] = set()
-    for family, symbol in zip(dict.fromkeys(family_of(case.student_path) for case in summaries), symbols, strict=False):
-        for name, values in gaps_by_name.items():
-            points = [(size_of(cases[gap.student][1].student_path), gap) for gap in values]
-            line = sorted(
-                ((size, gap) for size, gap in points if size and _family(cases, gap) == family),
-                key=lambda point: point[0],
-            )
-            if not line:
-                continue
-            ticks |= {size for size, _ in line}
-            colour = COLOURS.get(line[0][1].recipe, SPARE[0])
-            figure.add_scatter(
-                x=[size for size, _ in line],
-                y=[100 * gap.difference.value for _, gap in line],
-                error_y=error_bars([gap.difference for _, gap in line], 1.5),
-                mode="lines+markers",
-                marker={"size": 10, "color": colour, "symbol": symbol},
-                line={"color": colour},
-                name=f"{family}, {name}",
-                text=[f"{gap.student}, {name}: {verdict(gap.difference)}" for _, gap in line],
-                customdata=[_about(gap, cases[gap.student][0]) for _, gap in line],
-                hovertemplate="%{text}<extra></extra>",
-            )
-            known = [(size, published_gap(cases[gap.student][1], gap.recipe, gap.baseline)) for size, gap in line]
-            printed = [(size, value) for size, value in known if value is not None]
-            figure.add_scatter(
-                x=[size for size, _ in printed],
-                y=[value for _, value in printed],
-                mode="markers",
-                marker={"symbol": "x-thin-open", "size": 9, "color": colour},
-                showlegend=False,
-                hovertemplate=f"{family}, {name}: %{{y:+.1f}} published<extra></extra>",
-            )
-    figure.add_hline(y=0, line=REFERENCE)
-    figure.update_xaxes(
-        title="parameters of the student (billions)",
-        type="log",
-        tickvals=sorted(ticks),
-        ticktext=[f"{t:g}" for t in sorted(ticks)],
-    )
-    figure.update_yaxes(title="difference (points)")
-    return styled(figure, height=420, legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"})
-
-
-def _family(cases: dict[str, tuple[int, Summary]], gap: Gap) -> str:
-    return family_of(cases[gap.student][1].student_path)
-
-
-def _about(gap: Gap, case: int) -> dict[str, object]:
-    """Return the number that a point shows; a click on it opens the lineage of the scores of ``gap.recipe``."""
-    about = {"about": f"average minus {gap.baseline}", "shown": verdict(gap.difference)}
-    return {"case": case, "model": gap.recipe, "measure": "average", **about}

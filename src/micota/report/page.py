@@ -20,7 +20,7 @@ from micota.config import Call
 from micota.graph.node import AnyNode
 from micota.records import OUTCOMES
 from micota.report.answers import MAX_COMPLETION_BYTES, answers
-from micota.report.case_figures import CASE_CAPTIONS, case_figures, case_gap_differences
+from micota.report.case_figures import case_captions, case_figures, case_gap_differences
 from micota.report.collect import CaseReport
 from micota.report.figures import captions, figures
 from micota.report.frames import exports, relative_improvements
@@ -58,6 +58,7 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
     models = [list_models(case) for case in cases]
     charts_by_case = [figures(case.summary) for case in cases]
     overview = case_figures([case.summary for case in cases])
+    overview_captions = case_captions([case.summary for case in cases]) if overview else {}
     payload = {
         "figures": [_plain(charts) for charts in charts_by_case],
         "overview": _plain(overview),
@@ -83,7 +84,7 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
         axes={
             axis: list(dict.fromkeys(case.summary.labels[axis] for case in cases)) for axis in cases[0].summary.labels
         },
-        overview={key: CASE_CAPTIONS[key] for key in overview},
+        overview={key: overview_captions[key] for key in overview},
         gap_differences=case_gap_differences([case.summary for case in cases]),
         method=METHOD,
         baseline=cases[0].summary.baseline,
