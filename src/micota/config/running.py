@@ -316,6 +316,15 @@ class TrainerConfig:
         "bfloat16. It holds for the BPC and rank shifts too.",
         results=True,
     )
+    quantize: str = choice(
+        "none",
+        "nf4",
+        default="none",
+        about="The type of the base model under adapters: that of precision, or 4 bits (NF4, as in QLoRA, arXiv "
+        "2305.14314), on one device. The adapters are added to the unquantised weights in the end.",
+        results=True,
+        added=True,
+    )
     devices: int | None = positive(
         1,
         about="Devices on each node; null: as few GPUs as the memory estimate allows, of those that there are.",
@@ -432,13 +441,19 @@ class TrainerConfig:
     def is_sharded(self) -> bool:
         """Whether FSDP2 holds the weights: over several devices, and on one GPU too. It computes in bfloat16 with
         float32 weights without autocast, which casts each weight at each use and leaves some inputs of attention in
-        float32; and every GPU run takes the same path."""
-        return self.accelerator == "gpu" or self.world_size > 1
+        float32; and every GPU run takes the same path, but for a base of 4 bits, which FSDP2 does not hold."""
+        return (self.accelerator == "gpu" and self.quantize == "none") or self.world_size > 1
 
     def conflicts(self) -> Iterator[str]:
         if self.keep_models is not None and self.save_model_every is None:
             yield (
                 f"keep_models={self.keep_models} without save_model_every; accepted: save_model_every above 0 with it"
+            )
+        if self.quantize != "none" and (self.world_size > 1 or self.cpu_offload):
+            what = "cpu_offload=True" if self.cpu_offload else f"{self.world_size} devices"
+            yield (
+                f"quantize={self.quantize} with {what}: FSDP2 cannot hold weights of 4 bits; accepted: devices=1 and "
+                "cpu_offload=false with it, or quantize=none"
             )
         if self.cpu_offload and self.accelerator == "cpu":
             yield "cpu_offload=True with accelerator=cpu, where everything is there already; use trainer=gpu"

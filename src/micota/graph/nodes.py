@@ -251,6 +251,7 @@ def trained(config: Config, role: str) -> Node[TrainSpec]:
             attention=trainer.attention,
             loss=trainer.loss,
             seed=config.seed,
+            quantize=trainer.quantize,
         ),
         inputs=inputs,
         command="train",

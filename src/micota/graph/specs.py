@@ -183,6 +183,7 @@ class TrainSpec(Spec):
     attention: str
     loss: str
     seed: int
+    quantize: str = added(lambda: "none")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,10 +47,13 @@ def _on_gpu(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) ->
     chunk = min(CHUNK_LOGITS["cuda"], num_tokens * shape.head // shape.hidden)
     before = num_tokens * (shape.num_layers * kept + 6 * hidden) * computed + chunk * (4 + computed) + 4 * head
     # The gradients outside of layers are reduced at the end, in float32 under bf16-mixed.
+    gathered = shape.outside + 2 * per_layer
+    if trainer.quantize != "none":  # one product's weight is computed back at a time, and nothing is gathered
+        gathered = shape.hidden * shape.intermediate + shape.head * (trainer.precision == "bf16-mixed")
     reduced = 4 if trainer.precision == "bf16-mixed" else computed
     after = shape.outside * (computed + reduced) if head else 0
     return {
-        "gathered weights": (shape.outside + 2 * per_layer) * computed,
+        "gathered weights": gathered * computed,
         "activations": activations,
         "logits and gradients of a moment": max(layers_backward, before, after) - activations,
     }

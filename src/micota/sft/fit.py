@@ -66,7 +66,6 @@ from micota.sft.kept_models import KeptModels
 from micota.sft.loading import Loaded, device_of, load
 from micota.sft.module import NonFiniteError, SftModule
 from micota.sft.progress import Progress
-from micota.sft.shape import Shape
 from micota.sft.sharding import devices, whole
 
 CHECKPOINTS = "checkpoints"
@@ -129,7 +128,7 @@ def fit(
     reducing = replace(trainer_config, gradient_reduction=loaded.reduction)
     module = SftModule(objective, spec.sft, reducing, len(data.steps), loaded.fill)
 
-    metrics = StepMetrics(progress, Shape.of(loaded.model), peak_flops(trainer_config))
+    metrics = StepMetrics(progress, loaded.shape, peak_flops(trainer_config))
     validation = Validation(metrics, data, trainer_config.validate_every, spec.sft.best)
     best = BestWeights(validation, spec.sft.best, folder / BEST) if spec.sft.best.by != "none" else None
     signals = StopOnSignal()
@@ -209,7 +208,7 @@ def write_model(
     model, source, dtype = loaded.model, loaded.source, loaded.export_dtype
     if loaded.adapted is not None:
         lora.save(loaded.adapted, folder / "adapter", whole, writes=writes)
-        weights = lora.merged_weights(loaded.adapted, whole, dtype)
+        weights = lora.merged_weights(loaded.adapted, whole, dtype, loaded.base)
         export_streamed(model, tokenizer, folder, weights, writes=writes, source=source, dtype=dtype)
     elif config.is_sharded or streams:
         weights = whole_weights(model, whole)

@@ -101,7 +101,7 @@ def fewest_devices(shape: Shape, trainer: TrainerConfig, longest: int, capacity:
         longest: tokens of the longest example.
         capacity: bytes of a device.
     """
-    if trainer.evaluate_every is not None:  # a model in shards generates no answers
+    if trainer.evaluate_every is not None or trainer.quantize != "none":  # which several devices cannot
         return 1
     counts = [1 << power for power in range(most.bit_length())] or [1]
     for count in counts:

@@ -21,10 +21,11 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from micota.config import TrainerConfig
+from micota.export import named_weights
 from micota.graph import TrainSpec
 from micota.model_files import Location
 from micota.pretrained import load_config, load_model, reading
-from micota.sft import agreement, attention, compiling, fitting, lora, memory
+from micota.sft import agreement, attention, compiling, fitting, lora, memory, quantizing
 from micota.sft.data import Inputs, check
 from micota.sft.freezing import freeze
 from micota.sft.shape import Shape
@@ -41,7 +42,8 @@ class Loaded:
 
     ``adapted`` is peft's model around it, if adapters are trained. ``most_tokens`` has the largest micro-batch of each
     kind of activation checkpointing; ``reduction`` is when gradients are summed over devices. ``source`` is where the
-    model comes from, ``export_dtype`` the dtype in which it is written.
+    model comes from, ``export_dtype`` the dtype in which it is written. ``base`` reads rows of its weights where they
+    are in 4 bits here.
     """
 
     model: Any
@@ -51,6 +53,8 @@ class Loaded:
     fill: Callable[[torch.device], None] | None
     source: Location
     export_dtype: torch.dtype
+    shape: Shape
+    base: Rows | None = None
 
 
 def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -> Loaded:
@@ -88,11 +92,18 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
     # No rank reads the whole of a sharded model.
     if config.is_sharded:
         fill_later = partial(_fill, model, inputs.location, dtype, spec.seed)
-        return Loaded(model, adapted, most_tokens, reduction, fill_later, inputs.location, written)
-    model = load_model(path, revision, dtype=dtype, attn_implementation=implementation)
+        return Loaded(model, adapted, most_tokens, reduction, fill_later, inputs.location, written, shape)
+    base: Rows | None = None
+    if config.quantize != "none":
+        model = skeleton(path, revision, settings, dtype, implementation)
+        base = rows_of(path, revision, [name for name, _ in named_weights(model)], dtype)
+        quantizing.fill_quantised(model, base, config, torch.device(device_of(config)))
+        logger.info("the base is in %s; the export adds the adapters to its unquantised weights", config.quantize)
+    else:
+        model = load_model(path, revision, dtype=dtype, attn_implementation=implementation)
     adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
     freeze(model, spec.sft.freeze)
-    return Loaded(model, adapted, most_tokens, reduction, None, inputs.location, written)
+    return Loaded(model, adapted, most_tokens, reduction, None, inputs.location, written, shape, base)
 
 
 def export_dtype(spec: TrainSpec, path: str, revision: str | None, settings: Any) -> torch.dtype:

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 
+from micota.checkpoint import Form
 from micota.config import LoraConfig
 from micota.config.sft import ALL_LINEAR, is_at
 from micota.errors import ConfigError
 from micota.export import Weight, add_adapter, form_of, named_weights
+from micota.sft import quantizing
 
 ADAPTER = "default"  # peft's name of the first adapter
 BASE, DOWN, UP = ".base_layer", f".lora_A.{ADAPTER}", f".lora_B.{ADAPTER}"  # in the names of weights
@@ -44,7 +46,7 @@ def adapt(model: Any, lora: LoraConfig, seed: int) -> Any:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if LENGTHS in name:
-                weight.data = lengths(model.get_parameter(base_of(name)))
+                weight.data = lengths(quantizing.values_of(model.get_parameter(base_of(name))))
             elif is_adapter(name) and not weight.is_meta:
                 weight.copy_(initial(name, weight.shape, seed))
     return adapted
@@ -73,7 +75,7 @@ def _targets(model: Any, lora: LoraConfig) -> Any:
 
 
 def _is_linear(module: Any) -> bool:
-    return type(module).__name__ == "Linear"
+    return type(module).__name__ in ("Linear", "Linear4bit")
 
 
 def is_adapter(name: str) -> bool:
@@ -119,10 +121,18 @@ def save(adapted: Any, folder: Path, whole: Callable[[torch.Tensor], torch.Tenso
 
 
 def merged_weights(
-    adapted: Any, whole: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype | None = None
+    adapted: Any,
+    whole: Callable[[torch.Tensor], torch.Tensor],
+    dtype: torch.dtype | None = None,
+    base: quantizing.Read | None = None,
 ) -> list[Weight]:
     """The weights of the model under their names without adapters, each with its adapter added; adapted ones are
-    rounded once, to ``dtype`` (None: that of the model)."""
+    rounded once, to ``dtype`` (None: that of the model).
+
+    Args:
+        whole: gathers a weight in shards.
+        base: reads rows of the base model, for weights that are in 4 bits here: adapters are added to those before.
+    """
     model = adapted.get_base_model()
     modules, everything = dict(model.named_modules()), dict(model.named_parameters())
     weights = []
@@ -130,27 +140,33 @@ def merged_weights(
         if is_adapter(name):
             continue
         module, is_base, rest = name.partition(BASE)
-        read = partial(whole, weight.detach())
+        read, form = partial(whole, weight.detach()), form_of(weight)
+        if quantizing.is_quantised(weight):
+            assert base is not None, "a model in 4 bits is exported with the weights of its files"
+            shape = quantizing.shape_of(weight)
+            read = partial(base, module + rest, 0, shape[0])
+            form = Form(shape, weight.quant_state.dtype)
         if is_base and rest == ".weight":
             pair = [everything[f"{module}{part}.weight"].detach() for part in (UP, DOWN)]
             rows = everything.get(f"{module}{LENGTHS}.weight")
             trained = None if rows is None else rows.detach()
-            read = partial(_adapted, whole, weight.detach(), pair, trained, modules[module].scaling[ADAPTER], dtype)
-        weights.append(Weight(module + rest, form_of(weight), read))
+            read = partial(_adapted, read, whole, pair, trained, modules[module].scaling[ADAPTER], dtype)
+        weights.append(Weight(module + rest, form, read))
     return weights
 
 
 def _adapted(
+    read: Callable[[], torch.Tensor],
     whole: Callable[[torch.Tensor], torch.Tensor],
-    weight: torch.Tensor,
     pair: list[torch.Tensor],
     rows: torch.Tensor | None,
     scale: float,
     dtype: torch.dtype | None,
 ) -> torch.Tensor:
-    """A weight with its adapter added; ``rows`` are the trained lengths of its rows with DoRA."""
+    """The weight that ``read`` returns with its adapter added; ``rows`` are the trained lengths of its rows (DoRA)."""
     up, down = (whole(part).float() for part in pair)
-    merged = add_adapter(whole(weight), up, down, scale)
+    weight = read()
+    merged = add_adapter(weight.to(up.device), up, down, scale)
     if rows is not None:  # W' = m (W + s B A) / |W + s B A|, by rows (arXiv 2402.09353, equation 5)
         merged *= (whole(rows).float() / lengths(merged))[:, None]
     return merged.to(dtype or weight.dtype)

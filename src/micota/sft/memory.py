@@ -18,6 +18,8 @@ PROCESS_BYTES = {"cpu": 700 * 2**20, "gpu": 2**30}  # libraries on CPU, CUDA con
 # checkpointing saves.
 AUTOMATIC = {"cpu": ("none", "full"), "gpu": KINDS}
 COMPILED = ("selective", "full")  # a compiled layer computes again at least what selective does
+# Of a weight: 4 bits, 8 of the scale of each 64 weights, and 32 of the scale of each 256 such scales.
+NF4_BYTES = 1 / 2 + 1 / 64 + 4 / (64 * 256)
 COMFORTABLE = 0.8  # an estimate below this share is trusted; above it a kind that needs less memory is chosen
 
 
@@ -69,8 +71,9 @@ def stored_bytes(shape: Shape, trainer: TrainerConfig) -> dict[str, int]:
     ``trainer.cpu_offload``."""
     held = 2 if trainer.precision == "bf16-true" else 4
     adapters = 4 * shape.adapters
+    quantised = 0 if trainer.quantize == "none" else shape.linear
     return {
-        "weights": held * (shape.weights - shape.adapters) + adapters,
+        "weights": held * (shape.weights - shape.adapters - quantised) + int(NF4_BYTES * quantised) + adapters,
         "gradients": held * (shape.trained - shape.adapters) + adapters,
         "optimiser": 2 * shape.moment_bytes * shape.trained,
     }

@@ -20,7 +20,7 @@ from micota.graph import TrainSpec
 from micota.model_files import Location
 from micota.pretrained import context_of, load_config, rope_border
 from micota.records import Example
-from micota.sft import agreement, attention, fitting, lora, memory
+from micota.sft import agreement, attention, fitting, lora, memory, optimizers, quantizing
 from micota.sft.data import Inputs, SftDataModule
 from micota.sft.freezing import freeze
 from micota.sft.loading import DTYPES, device_of, export_dtype, skeleton
@@ -169,10 +169,14 @@ def find_model(report: Preflight, run: Run) -> None:
                 found.text = f"{written}; generation ends at {', '.join(map(repr, words))}".removeprefix("torch.")
             if run.spec.sft.lora is not None:
                 lora.adapt(model, run.spec.sft.lora, run.spec.seed)
+            if run.trainer.quantize != "none":
+                found.text += f"; adapters are added to the weights of the files, not to {run.trainer.quantize}"
             freeze(model, run.spec.sft.freeze)
             shape = Shape.of(model).trained_by(run.spec.sft)
     if shape is not None:
         with report.finding("memory") as found:
+            optimizers.check(run.spec.sft, run.trainer)
+            quantizing.check(run.spec.sft, run.trainer)
             find_memory(found, shape, run)
         with report.finding("disk") as found:
             free = shutil.disk_usage(_existing(run.folder)).free

@@ -17,7 +17,7 @@ class Shape:
 
     weights: int
     trained: int
-    linear: int  # weights of linear layers without the output head
+    linear: int  # weights of linear layers without the output head, and without adapters
     head: int  # weights of the output head; ``outside`` is this and the embedding, all outside of the layers
     outside: int
     num_layers: int
@@ -38,7 +38,9 @@ class Shape:
         head = model.get_output_embeddings().weight
         outside = {id(weight): weight.numel() for weight in (head, model.get_input_embeddings().weight)}
         linear = sum(
-            m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear) and m.weight is not head
+            m.weight.numel()
+            for name, m in model.named_modules()
+            if isinstance(m, torch.nn.Linear) and m.weight is not head and ".lora_" not in name
         )
         heads = config.num_attention_heads
         return cls(
@@ -111,4 +113,4 @@ class Shape:
         dense = self.linear * sum(lengths) + self.head * num_supervised
         # q k^T and the product with v: 2 x 2 length^2 width forward, twice that backward, half of it as it is causal.
         attention = self.num_layers * self.attention * sum(length**2 for length in lengths)
-        return float(factor * dense + 6 * attention)
+        return float(factor * dense + 6 * (attention + self.adapters * sum(lengths)))

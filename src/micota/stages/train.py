@@ -25,7 +25,7 @@ from micota.runtime.distributed import check_launch, outer_rank, stop
 from micota.runtime.inputs import check_device, close_engine, input_path, model_location, tokenizer_for
 from micota.runtime.launch import launch, run_rank
 from micota.runtime.work import Work
-from micota.sft import optimizers
+from micota.sft import optimizers, quantizing
 from micota.sft.callbacks import StoppedError
 from micota.sft.data import Inputs, TokenTable, tokenise_once
 from micota.sft.fit import fit
@@ -54,6 +54,7 @@ def check_placement(config: Config, node: Node[TrainSpec]) -> None:
         )
     check_launch(config)
     optimizers.check(node.spec.sft, trainer)
+    quantizing.check(node.spec.sft, trainer)
 
 
 def train(work: Work[TrainSpec]) -> None:
