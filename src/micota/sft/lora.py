@@ -145,7 +145,7 @@ def merged_weights(
             assert base is not None, "a model in 4 bits is exported with the weights of its files"
             shape = quantizing.shape_of(weight)
             read = partial(base, module + rest, 0, shape[0])
-            form = Form(shape, weight.quant_state.dtype)
+            form = Form(shape, quantizing.dtype_of(weight))
         if is_base and rest == ".weight":
             pair = [everything[f"{module}{part}.weight"].detach() for part in (UP, DOWN)]
             rows = everything.get(f"{module}{LENGTHS}.weight")

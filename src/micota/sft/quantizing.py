@@ -91,6 +91,12 @@ def shape_of(weight: Any) -> tuple[int, ...]:
     return tuple(weight.quant_state.shape if is_quantised(weight) else weight.shape)
 
 
+def dtype_of(weight: Any) -> torch.dtype:
+    """The dtype of a weight before it was quantised, or of another weight."""
+    dtype: torch.dtype = weight.quant_state.dtype if is_quantised(weight) else weight.dtype
+    return dtype
+
+
 def values_of(weight: Any) -> torch.Tensor:
     """The values that products use: those of a weight in 4 bits, computed back."""
     if not is_quantised(weight):
