@@ -57,6 +57,8 @@ PLACES = [
     ["data=strong", *(f"{recipe}.generator=model" for recipe in ("data", "ta_data")),
      *(f"{recipe}.model={MODEL}" for recipe in ("data", "ta_data"))],
     ["merge=della", "merge.target_length_ratio=0.5", "data=micota"],
+    ["data=strong", "objective=logit_kd", "objective.divergence=jsd", f"objective.model={MODEL}",
+     "objective.teacher=model"],
     ["engine=chat", "engine.chat.url=http://a/v1"],
     ["merge=mergekit", "+merge.config.models=[{model: before}, {model: after}, {model: a/b}]"],
     ["merge=breadcrumbs", "data=strong", "data.path=a/b", "ta_data.path=a/b"],
@@ -211,7 +213,7 @@ def places() -> list[tuple[Config, set[tuple[str, str]]]]:
         recipes = [part.model for part in every if part.generator == "model"]
         for model in (
             *(config.teacher, config.large, config.small, config.long_generator, config.short_generator, config.model),
-            *(*merged, *recipes),
+            *(*merged, *recipes, config.objective.model),
         ):
             model.sft = lora
     return [(config, keys_of(config)) for config in made]

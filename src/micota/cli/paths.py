@@ -53,6 +53,10 @@ def _settle_generators(composed: DictConfig, overrides: list[str]) -> None:
     """Turn ``generator: PATH`` of every recipe into ``generator: model`` with ``model.path``. A recipe whose generator
     the command line replaces is named after it, unless the command line names it."""
     given = {override_key(override) for override in overrides}
+    objective = composed.get("objective")  # its teacher is named in the same way
+    if objective is not None and is_model_path(str(objective.teacher)):
+        path, objective.teacher = objective.teacher, "model"
+        objective.model.path = path
     for part, owner in list(_recipes(composed, "")):
         if not is_model_path(str(owner.generator)):
             continue

@@ -23,6 +23,7 @@ from micota.config.models import (
     ReleasedConfig,
     ShapeConfig,
 )
+from micota.config.objective import ObjectiveConfig
 from micota.config.parse import (
     apply_short_keys,
     arguments_for,
@@ -107,6 +108,7 @@ __all__ = [
     "MergeMethod",
     "ModelConfig",
     "ModelSftConfig",
+    "ObjectiveConfig",
     "OtherModelConfig",
     "PartConfig",
     "PipelineConfig",

@@ -12,6 +12,7 @@ from micota.config.hardware import CostConfig, HardwareConfig
 from micota.config.launcher import LauncherConfig
 from micota.config.method import ROLES, CompareConfig, DataConfig, MergeConfig, MergeSweepConfig, SelectConfig
 from micota.config.models import ModelConfig, OtherModelConfig
+from micota.config.objective import ObjectiveConfig
 from micota.config.problems import BenchConfig, ProblemsConfig, PromptConfig
 from micota.config.running import EngineConfig, EvaluationConfig, HubConfig, TrackerConfig, TrainerConfig
 from micota.config.sampling import TEMPERATURES, is_temperature
@@ -57,6 +58,7 @@ class Config:
     data: DataConfig = part(about="The recipe of the student's data.")
     ta_data: DataConfig = part(about="The recipe of the TA's data.", unused=("released",))
     merge: MergeConfig = part(about="How the TA is merged.")
+    objective: ObjectiveConfig = part(ObjectiveConfig, about="What the student learns from.")
     merge_sweep: MergeSweepConfig = part(about="Merges measured in memory: sweep=true, and calibration.")
     bench: dict[str, BenchConfig] = part(
         about="The benchmarks, by name.", accepted="bench=[gsm8k] or other options, or bench.NAME.path=FILE"

@@ -112,9 +112,19 @@ class Context:
         return shape_of(node, known_shapes(models))
 
     def trained_shape(self, node: AnyNode) -> Shape | None:
-        """The sizes of a model that a node trains, with its adapters."""
+        """The sizes of a model that a node trains, with its adapters, and beside its teacher."""
         sizes = self._shape_config(node)
-        return None if sizes is None else Shape.to_train(sizes, node.spec.sft)
+        if sizes is None:
+            return None
+        shape = Shape.to_train(sizes, node.spec.sft)
+        teacher = self.teacher_shape(node)
+        stored = 4 if node.spec.precision == "32-true" else 2
+        return shape if teacher is None else replace(shape, beside=teacher.weights * stored)
+
+    def teacher_shape(self, node: AnyNode) -> Shape | None:
+        """The sizes of the teacher that computes beside a model that a node trains; None without one, or unknown."""
+        teacher = node.inputs.get("teacher")
+        return None if teacher is None else self.shape(teacher)
 
     def sized(self, node: AnyNode) -> Config:
         """The config of a node with every number of GPUs that is open."""

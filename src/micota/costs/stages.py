@@ -108,9 +108,12 @@ def train(context: Context, node: AnyNode) -> Estimate:
     limits = most_tokens(shape, trainer, longest, machine.memory_bytes)
     kind = [*limits][-1]
     flops = passes * shape.flops([round(each)], round(made.tokens))
+    of_teacher = teacher_flops(context.teacher_shape(node), passes, each, made.tokens)
     usable = int(USABLE * machine.memory_bytes)
     large = too_large(shape, spec.sft, trainer, longest, limits, usable, with_parts=False)
     problems = [large] if large else []
+    if "teacher" in node.inputs and context.teacher_shape(node) is None:
+        problems.append(f"{node.inputs['teacher'].name}: {UNKNOWN}")
     if trainer.accelerator == "gpu" and machine.accelerator == "cpu":
         problems = [NO_GPU.format(needs=f"trainer={trainer.name}", machine=machine.name)]
     elif trainer.num_devices > machine.num_devices and trainer.accelerator == machine.accelerator == "gpu":
@@ -121,8 +124,8 @@ def train(context: Context, node: AnyNode) -> Estimate:
     states = 2 if trainer.precision == "bf16-true" else 4
     return _measured(context, node, Estimate(
         trained=passes * each,
-        flops=flops,
-        seconds=training_seconds(machine, trainer, flops, kind),
+        flops=flops + of_teacher,
+        seconds=sum(training_seconds(machine, trainer, *each) for each in ((flops, kind), (of_teacher, "none"))),
         devices=trainer.world_size,
         memory=sum(memory_bytes(shape, trainer, longest, limits).values()),
         disk=shape.weights * stored,
@@ -132,6 +135,14 @@ def train(context: Context, node: AnyNode) -> Estimate:
         name=node.name,
         problems=tuple(problems),
     ))  # fmt: skip
+
+
+def teacher_flops(teacher: Shape | None, passes: float, each: float, learnt: float) -> float:
+    """FLOPs of a teacher's forward passes over examples of ``each`` tokens, of which ``learnt`` meet its head."""
+    if teacher is None:
+        return 0.0
+    attention = 2 * teacher.num_layers * teacher.attention * each**2  # half of 4 length^2 width, as it is causal
+    return passes * (2 * teacher.linear * each + 2 * teacher.head * learnt + attention)
 
 
 def merge(context: Context, node: AnyNode) -> Estimate:

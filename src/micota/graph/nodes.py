@@ -29,6 +29,7 @@ from micota.graph.models import (
     training_rows,
 )
 from micota.graph.node import AnyNode, Node
+from micota.graph.objectives import distillation
 from micota.graph.specs import (
     DataSpec,
     FilteredSpec,
@@ -237,14 +238,17 @@ def trained(config: Config, role: str) -> Node[TrainSpec]:
     base, recipe = (config.ta, config.ta_data) if role == "ta" else (config.student, config.data)
     if base.sft is None:
         raise ConfigError(f"{role}={base.name} has no training settings; add {role}.sft to its YAML")
-    trainer = config.trainer_of(base)
+    trainer, objective = config.trainer_of(base), distillation(config.objective) if role != "ta" else None
     examples = data(config, recipe, matched=role != "ta")
     choose = {"role": role} if role == "ta" else {"data": recipe.chosen}
     inputs: dict[str, AnyNode] = {"model": source(base), "data": examples}
     if base.sft.validation.path is not None:
         inputs["validation"] = _validation(config, base.sft.validation, choose)
+    if objective is not None:
+        inputs["teacher"] = _teacher(config)
+    suffix = "" if objective is None else f".{objective.name}"
     return Node(
-        name=f"{base.name}+{recipe.name}",
+        name=f"{base.name}+{recipe.name}{suffix}",
         spec=TrainSpec(
             sft=base.sft.settled(generators_of(examples)),
             precision=trainer.precision,
@@ -252,12 +256,30 @@ def trained(config: Config, role: str) -> Node[TrainSpec]:
             loss=trainer.loss,
             seed=config.seed,
             quantize=trainer.quantize,
+            objective=objective,
         ),
         inputs=inputs,
         command="train",
         choose=choose,
         runs=base,
     )
+
+
+def _teacher(config: Config) -> AnyNode:
+    """The model whose probabilities the student learns.
+
+    Raises:
+        ConfigError: the objective names no model.
+    """
+    objective = config.objective
+    if objective.teacher != "model":
+        return model(config, objective.teacher)
+    if objective.model.path is None:
+        raise ConfigError(
+            "objective.teacher=model, and objective.model.path is null; accepted: objective.teacher=PATH, or an "
+            "option, as model@objective.model=qwen7b"
+        )
+    return source(named(objective.model))
 
 
 def _validation(config: Config, read: RowsConfig, choose: dict[str, str]) -> Node[DataSpec]:

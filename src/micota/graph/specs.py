@@ -172,8 +172,21 @@ def weights_of(spec: Spec) -> dict[str, float]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """The settings of an objective with a teacher; ``beta`` is null for divergences without it."""
+
+    name: str
+    divergence: str
+    beta: float | None
+    temperature: float
+    hard_weight: float
+    top_k: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainSpec(Spec):
-    """``seed`` orders the examples. ``attention`` and ``loss`` are as in the config: ``auto`` is one key everywhere."""
+    """``seed`` orders the examples. ``attention`` and ``loss`` are as in the config: ``auto`` is one key everywhere.
+    ``objective`` is null for SFT; its teacher is an input."""
 
     stage = "train"
     kind = "models"
@@ -184,6 +197,7 @@ class TrainSpec(Spec):
     loss: str
     seed: int
     quantize: str = added(lambda: "none")
+    objective: Distillation | None = added(lambda: None)
 
 
 @dataclass(frozen=True, kw_only=True)

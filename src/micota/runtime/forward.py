@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-import torch
-
 from micota.artifacts.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from micota.console import progress_bar
 from micota.forward.batches import batches
@@ -15,6 +13,7 @@ from micota.graph.node import AnyNode
 from micota.pretrained import load_model
 from micota.runtime.inputs import check_device, close_engine, model_location, tokenizer_for
 from micota.runtime.work import Work
+from micota.sft.loading import computing_dtype
 from micota.sft.packing import Tokens
 
 CPU_TOKENS = 2048  # at most in a batch: intermediate results of larger ones exceed the caches
@@ -45,8 +44,7 @@ def open_model(work: Work[Any], node: AnyNode) -> Any:
     check_device(work.config.trainer.accelerator, "trainer")
     close_engine()  # frees the memory of the generator
     folder, revision = model_location(work.store, node)
-    dtype = torch.float32 if work.node.spec.precision == "32-true" else torch.bfloat16
-    model: Any = load_model(folder, revision, dtype=dtype)
+    model: Any = load_model(folder, revision, dtype=computing_dtype(work.node.spec.precision))
     return model.to("cuda" if work.config.trainer.accelerator == "gpu" else "cpu").eval()
 
 

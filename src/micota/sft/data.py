@@ -24,6 +24,7 @@ from micota.artifacts.provenance import versions
 from micota.artifacts.quick_sums import sum_of_parts
 from micota.config import SftConfig, TrainerConfig
 from micota.errors import ConfigError
+from micota.model_files import Location
 from micota.records import Example
 from micota.sft.balancing import balance
 from micota.sft.packing import IGNORED, Batch, Tokens, lay_out, pack, tokenise
@@ -247,11 +248,11 @@ class Inputs:
     are not too long. ``num_cut`` examples were cut; ``num_beyond_context`` were dropped since the model has positions
     for fewer tokens, although ``max_tokens`` admits them. ``border`` is that of :func:`micota.pretrained.rope_border`.
     The last ``num_validation`` examples are for validation alone, and ``validation`` has the indices of those that are
-    not too long; None: a share of ``chosen`` is.
+    not too long; None: a share of ``chosen`` is. ``teacher`` is the model whose probabilities are learnt.
     """
 
     tokenizer: Any
-    location: tuple[str, str | None]
+    location: Location
     examples: list[Example]
     tokens: TokenTable
     chosen: list[int]
@@ -260,6 +261,7 @@ class Inputs:
     border: int | None = None
     num_validation: int = 0
     validation: list[int] | None = None
+    teacher: Location | None = None
 
     @property
     def problems(self) -> list[str]:

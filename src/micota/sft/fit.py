@@ -67,6 +67,7 @@ from micota.sft.loading import Loaded, device_of, load
 from micota.sft.module import NonFiniteError, SftModule
 from micota.sft.progress import Progress
 from micota.sft.sharding import devices, whole
+from micota.sft.teacher import DistillationObjective, Teacher
 
 CHECKPOINTS = "checkpoints"
 BEST = "best"  # weights
@@ -122,9 +123,7 @@ def fit(
         rehearse(loaded.model, inputs.tokenizer, folder / "rehearsal", loaded.source, loaded.export_dtype)
         (folder / NON_FINITE).unlink(missing_ok=True)
 
-    loss = losses.choose(trainer_config.loss, device_of(trainer_config))
-    checkpointing = ActivationCheckpointing(loaded.model, loaded.most_tokens, compiled=trainer_config.compile)
-    objective = losses.Objective(loaded.model.train(), loss, checkpointing)
+    objective = objective_of(spec, trainer_config, loaded, inputs)
     reducing = replace(trainer_config, gradient_reduction=loaded.reduction)
     module = SftModule(objective, spec.sft, reducing, len(data.steps), loaded.fill)
 
@@ -185,6 +184,18 @@ def fit(
         validation=(best or validation).metrics,
         best_step=best.step if best else None,
     )
+
+
+def objective_of(spec: TrainSpec, config: TrainerConfig, loaded: Loaded, inputs: Inputs) -> losses.Objective:
+    """The model with its loss, and with the teacher where it has one."""
+    loss = losses.choose(config.loss, device_of(config))
+    checkpointing = ActivationCheckpointing(loaded.model, loaded.most_tokens, compiled=config.compile)
+    model = loaded.model.train()
+    if spec.objective is None:
+        return losses.Objective(model, loss, checkpointing)
+    assert inputs.teacher is not None
+    teacher = Teacher.load(inputs.teacher, spec.precision, config)
+    return DistillationObjective(model, spec.objective, teacher, checkpointing)
 
 
 def _end_of_shorter(

@@ -78,6 +78,8 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
     adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
     freeze(model, spec.sft.freeze)
     shape = Shape.of(model).trained_by(spec.sft)
+    if inputs.teacher is not None:
+        shape = replace(shape, beside=whole_bytes(inputs.teacher, spec.precision))
     most_tokens = memory.most_tokens(shape, config, inputs.longest)
     reduction = memory.gradient_reduction(shape, config, inputs.longest, most_tokens)
     config = replace(config, gradient_reduction=reduction)
@@ -131,6 +133,19 @@ def _stored_dtype(files: Mapping[str, str]) -> torch.dtype | None:
         if values.is_floating_point():
             return values.dtype
     return None
+
+
+def whole_bytes(location: Location, precision: str) -> int:
+    """Bytes of a model that only computes, whole on a device."""
+    dtype = computing_dtype(precision)
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(load_config(*location), dtype=dtype)
+    return int(dtype.itemsize * sum(weight.numel() for weight in model.parameters()))
+
+
+def computing_dtype(precision: str) -> torch.dtype:
+    """The type of a model that only computes, by ``trainer.precision``."""
+    return torch.float32 if precision == "32-true" else torch.bfloat16
 
 
 def _fill(model: Any, location: tuple[str, str | None], dtype: torch.dtype, seed: int, device: torch.device) -> None:

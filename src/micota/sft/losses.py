@@ -5,7 +5,8 @@ The output head is applied only to labelled positions, so that prompts and paddi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,11 +16,8 @@ from torch.nn import functional
 
 from micota.errors import ConfigError
 from micota.sft.activation_checkpointing import ActivationCheckpointing
-from micota.sft.activations import CHUNK_LOGITS
+from micota.sft.chunked import chunk_rows, chunked_loss
 from micota.sft.packing import IGNORED, Batch
-
-# float32 logits per chunk, by device (32 MiB and 512 MiB). On CPU a chunk stays in the cache between the passes over
-# it; on GPU large products are faster.
 
 
 def supervised(model: Any, batch: Batch, borders: Mapping[str, Any] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,7 +73,7 @@ def chunked_logits(model: Any, batch: Batch) -> Iterator[tuple[torch.Tensor, tor
     """Logits of labelled positions (tokens x vocabulary, float32), a chunk at a time, row by row, with their labels."""
     hidden, labels = supervised(model, batch)
     head, cap = model.get_output_embeddings(), softcap(model)
-    for part, targets in _chunks(hidden, labels, _rows(head.weight, hidden)):
+    for part, targets in _chunks(hidden, labels, chunk_rows(head.weight, hidden)):
         # In float32: between 16 and 32 the steps of bfloat16 are 0.125.
         logits = head(part).float()
         yield logits if cap is None else cap * torch.tanh(logits / cap), targets
@@ -107,19 +105,27 @@ def summed_nll(
         labels: tokens.
         divisor: divides the sum, as the number of supervised tokens of an optimiser step.
         cap: bound of the logits by tanh, as in Gemma 2.
-        rows: tokens per chunk of logits; the default depends on the device.
-        into: the gradient of ``weight`` is added to this tensor (float32, of its shape) in this call, for a loss that
-            is not rescaled; autograd then returns none. This saves a copy of the output head at the peak of memory,
-            while the activations of all layers exist.
+        rows, into: as of :func:`micota.sft.chunked.chunked_loss`.
     """
-    # Autocast casts the inputs of torch's products, not those of a Function.
-    if torch.is_autocast_enabled(hidden.device.type):
-        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-    rows = rows or _rows(weight, hidden)
-    # With ``into`` the gradient is complete when forward ends, and autograd must not add it a second time.
-    head = weight if into is None else weight.detach()
-    total: torch.Tensor = _SummedNll.apply(hidden, head, bias, labels, divisor, cap, rows, into)  # type: ignore[no-untyped-call]
-    return total
+    options: dict[str, Any] = {"bias": bias, "cap": cap, "rows": rows, "into": into}
+    return chunked_loss(partial(nll_of_chunk, labels, divisor), hidden, weight, divisor, **options)
+
+
+def nll_of_chunk(
+    labels: torch.Tensor, divisor: float, logits: torch.Tensor, start: int, wants_grad: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The summed negative log-likelihood of the labels from ``start`` on, and its gradient over ``divisor``, in the
+    memory of ``logits`` (``micota.sft.chunked.Score``)."""
+    targets = labels[start : start + len(logits), None]
+    # In place from here: logits, their exponentials, and then their gradients, (softmax - one-hot) / divisor.
+    # NLL = log sum_v exp(z_v) - z_target; subtract the largest, since exp overflows float32 above 88.
+    logits -= logits.amax(dim=-1, keepdim=True)
+    picked = logits.gather(1, targets)
+    sums = logits.exp_().sum(dim=-1, keepdim=True)
+    value = (sums.log() - picked).sum()
+    if not wants_grad:
+        return value, None
+    return value, logits.div_(sums * divisor).scatter_add_(1, targets, torch.full_like(picked, -1 / divisor))
 
 
 def liger_nll(
@@ -158,7 +164,7 @@ class Objective(torch.nn.Module):
         super().__init__()
         self.model = model
         # The loss needs the weight of the output head, which FSDP2 has gathered within this module.
-        self.function = liger_nll if loss == "liger" else summed_nll
+        self.function: Callable[..., torch.Tensor] = liger_nll if loss == "liger" else summed_nll
         self._checkpointing = checkpointing
 
     def forward(self, batch: Batch, edges: Mapping[str, Any], divisor: float) -> torch.Tensor:
@@ -168,12 +174,17 @@ class Objective(torch.nn.Module):
         hidden, labels = supervised(self.model, batch, edges)
         head = self.model.get_output_embeddings()
         options = {"bias": head.bias, "cap": softcap(self.model)}
-        if self.function is summed_nll and self._sums_in_place(head.weight):
+        function = self.loss_of(batch, edges)
+        if function is not liger_nll and self._sums_in_place(head.weight):
             # A tied head is also the embedding: autograd adds the gradient of the embedding to the same tensor later.
             if head.weight.grad is None:
                 head.weight.grad = torch.zeros_like(head.weight)
             options["into"] = head.weight.grad
-        return self.function(hidden, head.weight, labels, divisor, **options)
+        return function(hidden, head.weight, labels, divisor, **options)
+
+    def loss_of(self, batch: Batch, edges: Mapping[str, Any]) -> Callable[..., torch.Tensor]:
+        """The loss of a micro-batch as a function of hidden states, output head, labels and divisor."""
+        return self.function
 
     def _sums_in_place(self, weight: torch.Tensor) -> bool:
         """Whether the loss may add to the gradient of the output head directly: it is not sharded and in float32."""
@@ -193,87 +204,6 @@ def choose(wanted: str, device: str) -> str:
             "trainer.loss='liger' needs a GPU, triton and the package liger-kernel; accepted: auto, chunked"
         )
     return "liger" if there and wanted != "chunked" else "chunked"
-
-
-class _SummedNll(torch.autograd.Function):
-    """Loss and gradients, one chunk at a time. The forward pass also computes the gradients, while the logits exist, as
-    in Liger Kernel (arXiv 2410.10989, section 3.2), so that no logits are kept or computed twice."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        labels: torch.Tensor,
-        divisor: float,
-        cap: float | None,
-        rows: int,
-        into: torch.Tensor | None,
-    ) -> torch.Tensor:
-        # Once for all chunks; under autocast a bfloat16 copy of the float32 weight.
-        used = weight.to(hidden.dtype)
-        wants = ctx.needs_input_grad
-        # Each row of the gradient of hidden states is computed once; the weight's is a sum over chunks, in float32.
-        grad_hidden = torch.empty_like(hidden) if wants[0] else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants[1] else None
-        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wants[2] else None
-        weight_sum = grad_weight if into is None else into
-        total = hidden.new_zeros((), dtype=torch.float32)
-        for start in range(0, len(labels), rows):
-            part, targets = hidden[start : start + rows], labels[start : start + rows, None]
-            logits = functional.linear(part, used, None if bias is None else bias.to(hidden.dtype)).float()
-            slope = None
-            # d/dx cap tanh(x / cap) = 1 - tanh(x / cap)^2, kept for the backward of the bound.
-            if cap is not None:
-                logits = logits.div_(cap).tanh_()
-                slope = 1 - logits.square() if any(wants[:3]) else None
-                logits = logits.mul_(cap)
-            # In place from here: logits, their exponentials, and then their gradients, (softmax - one-hot) / divisor.
-            # NLL = log sum_v exp(z_v) - z_target; subtract the largest, since exp overflows float32 above 88.
-            logits -= logits.amax(dim=-1, keepdim=True)
-            picked = logits.gather(1, targets)
-            sums = logits.exp_().sum(dim=-1, keepdim=True)
-            total += (sums.log() - picked).sum()
-            if not any(wants[:3]):  # validation
-                continue
-            grad = logits.div_(sums * divisor).scatter_add_(1, targets, torch.full_like(picked, -1 / divisor))
-            grad = (grad if slope is None else grad.mul_(slope)).to(hidden.dtype)
-            # logits = hidden W^T + b: d hidden = g W, d W = g^T hidden, d b = the sum of g over tokens.
-            if grad_hidden is not None:
-                torch.mm(grad, used, out=grad_hidden[start : start + rows])
-            if weight_sum is not None:
-                _add_product(weight_sum, grad.T, part)
-            if grad_bias is not None:
-                grad_bias += grad.sum(0)
-        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
-        ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
-        return total / divisor
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
-        hidden, weight, bias = ctx.saved_tensors
-        # The gradient of the loss with respect to itself: 1, unless a caller scales the loss.
-        [factor] = grads
-        return (
-            None if hidden is None else hidden * factor.to(hidden.dtype),
-            None if weight is None else weight.mul_(factor).to(ctx.dtypes[0]),
-            None if bias is None else bias.mul_(factor).to(ctx.dtypes[1]),
-            *[None] * 5,
-        )
-
-
-def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
-    """Add ``left @ right`` to a float32 sum, without a copy where the dtypes agree."""
-    if left.dtype == total.dtype:
-        total.addmm_(left, right)
-    else:
-        total += left @ right
-
-
-def _rows(weight: torch.Tensor, hidden: torch.Tensor) -> int:
-    """Tokens in a chunk."""
-    return max(1, CHUNK_LOGITS.get(hidden.device.type, CHUNK_LOGITS["cpu"]) // len(weight))
 
 
 def _chunks(hidden: torch.Tensor, labels: torch.Tensor, rows: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -41,7 +41,8 @@ def memory_bytes(
     if trainer.is_sharded and trainer.gradient_reduction == "step":
         # Each device sums whole gradients, on the device even with offloading, and shards them in the last backward.
         shards["gradients"] = stored["gradients"]
-    return {**shards, **largest, "process": PROCESS_BYTES[trainer.accelerator]}
+    other = {"teacher": shape.beside} if shape.beside else {}
+    return {**shards, **largest, **other, "process": PROCESS_BYTES[trainer.accelerator]}
 
 
 def gradient_reduction(

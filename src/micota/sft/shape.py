@@ -28,6 +28,7 @@ class Shape:
     moment_bytes: int = 4  # of one of AdamW's two moments of a weight
     adapters: int = 0  # weights of adapters, which are trained in float32
     trains_head: bool = True  # whether the output head has a gradient
+    beside: int = 0  # bytes of another model that is whole on each device, the teacher of a distillation
 
     @classmethod
     def of(cls, model: Any) -> Shape:

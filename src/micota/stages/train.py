@@ -32,6 +32,7 @@ from micota.sft.fit import fit
 from micota.sft.packing import fits
 from micota.sft.progress import Progress
 from micota.sft.sharding import in_this_process
+from micota.stages import teachers
 
 CHECKED = 32  # first examples whose texts the tokenizer must give back
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def check_placement(config: Config, node: Node[TrainSpec]) -> None:
     check_launch(config)
     optimizers.check(node.spec.sft, trainer)
     quantizing.check(node.spec.sft, trainer)
+    teachers.check(config, node)
 
 
 def train(work: Work[TrainSpec]) -> None:
@@ -121,6 +123,8 @@ def read_inputs(store: Store, train_node: AnyNode) -> Inputs:
         logger.warning("%d examples are longer than the model's context of %d tokens: dropped", num_beyond, longest)
     check_round_trip(tokenizer, _texts(examples[index] for index in chosen[:CHECKED]))
     inputs = Inputs(tokenizer, location, examples, tokens, chosen, num_cut, num_beyond, rope_border(settings))
+    if (teacher := train_node.inputs.get("teacher")) is not None:
+        inputs = replace(inputs, teacher=model_location(store, teacher))
     if (node := train_node.inputs.get("validation")) is None:
         return inputs
     examples, tokens = _read(store, node, tokenizer, spec.sft, longest)

@@ -1,0 +1,79 @@
+"""Schema of the objective of training: the data's tokens, or the probabilities of a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+from micota.config.fields import choice, fraction, part, positive, where
+from micota.config.models import OtherModelConfig, is_model_path
+
+TEACHERS = ("teacher", "ta", "ta_sft", "ta_merged", "long_generator", "short_generator", "large", "small")
+SFT, LOGIT_KD = "sft", "logit_kd"
+
+
+@dataclass(kw_only=True)
+class ObjectiveConfig:
+    """What the student learns from. The TA always learns by SFT."""
+
+    name: str = choice(
+        SFT,
+        LOGIT_KD,
+        default=SFT,
+        about="sft: the tokens of the data (negative log-likelihood); logit_kd: the probabilities that a teacher gives "
+        "to every token there (arXiv 1503.02531).",
+        results=True,
+    )
+    teacher: str = where(
+        f"one of {', '.join((*TEACHERS, 'model'))}, or the path of a model: a folder with a slash in its name, a hub "
+        "id or bundled:NAME",
+        lambda value: value in (*TEACHERS, "model") or is_model_path(value),
+        "ta_merged",
+        options=TEACHERS,
+        about="The model whose probabilities are learnt, by its role or by its path, which sets model.path. Its "
+        "tokenizer must be that of the student.",
+        results=True,
+    )
+    model: OtherModelConfig = part(
+        OtherModelConfig,
+        about="The model of teacher=model: any option of the group model, or a folder or hub id.",
+        unused=("sampling", "thinking", "sft"),
+    )
+    divergence: str = choice(
+        "forward_kl",
+        "reverse_kl",
+        "jsd",
+        default="forward_kl",
+        about="What is made small at each token: the Kullback-Leibler divergence of the student from the teacher "
+        "(forward), that of the teacher from the student (reverse), or the generalized Jensen-Shannon divergence, "
+        "between both.",
+        results=True,
+    )
+    beta: float = where(
+        "a number above 0 and below 1",
+        lambda value: 0 < value < 1,
+        0.5,
+        about="The share of the teacher in the mixture that jsd compares both models with.",
+        results=True,
+    )
+    temperature: float = positive(
+        1.0, about="The logits of both models are divided by it before they are compared.", results=True
+    )
+    hard_weight: float = fraction(
+        0.0,
+        about="The share of the negative log-likelihood of the data's tokens in the loss; the rest is the divergence.",
+        results=True,
+    )
+    top_k: int | None = positive(
+        None,
+        about="The teacher's most likely tokens that are compared one by one; all others count as one event. null: "
+        "every token of the vocabulary.",
+        unit="tokens",
+        results=True,
+    )
+
+    def conflicts(self) -> Iterator[str]:
+        known = {item.name: item.default for item in fields(self)}
+        changed = [name for name in ("hard_weight", "top_k") if getattr(self, name) != known[name]]
+        if self.name == SFT and changed:
+            yield f"{changed[0]}={getattr(self, changed[0])} with name={SFT}; accepted: objective={LOGIT_KD} with it"
