@@ -7,7 +7,7 @@ from pathlib import Path
 def start(script: str) -> None:
     """Run the command that a script is named for."""
     try:
-        from micota.cli.app import main
+        from micota.__main__ import main
     except ModuleNotFoundError as error:
         if error.name != "micota":  # anything else that is missing is a bug, or a broken installation
             raise

@@ -69,6 +69,11 @@ def obstacle(marker: str, chosen: str) -> str | None:
 LONGEST = ["test_pipeline.py", "test_experiments.py", "test_train.py", "test_readme.py", "test_configs.py"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=20, help="kills at random moments, in slow tests")
+    parser.addoption("--kills-seed", type=int, default=0, help="seed of the moments and victims")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config.option, "loadscopereorder"):

@@ -29,6 +29,8 @@ from unittest.mock import patch
 
 import pytest
 
+from micota.processes import STARTER
+
 ROOT = Path(__file__).resolve().parents[1]
 PRELOAD = [
     *(f"micota.stages.{path.stem}" for path in sorted((ROOT / "src" / "micota" / "stages").glob("[a-z]*.py"))),
@@ -129,7 +131,8 @@ class Rank:
         output = f"{folder}/stdout" if stdout == subprocess.PIPE else os.devnull
         if stdout == subprocess.PIPE:
             os.mkfifo(output)
-        how = (module, arguments, dict(env), str(Path.cwd()), [output, stderr.name], None, server)
+        env = {name: value for name, value in env.items() if name != STARTER}  # which is not the parent of a fork
+        how = (module, arguments, env, str(Path.cwd()), [output, stderr.name], None, server)
         self._process = context.Process(target=_run, args=how)
         self._process.start()
         assert self._process.pid is not None

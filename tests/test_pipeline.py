@@ -1,4 +1,4 @@
-"""The whole method in a toy of the toy: from the teacher to the page, killed, resumed, and swept."""
+"""The whole method in a toy of the toy: from the teacher to the page, read again, and swept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import os
 import re
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import fork_server
 import pytest
 from conftest import SMALL
 from fork_server import ROOT
+from hurt_runs import results
 from nbclient import NotebookClient
 from run_notebook import read_notebook
 from wandb_files import read_runs
@@ -25,28 +25,12 @@ import micota
 from micota.api import load_results
 from micota.artifacts.manifest import read_manifest
 from micota.errors import ArtifactError
-from micota.records import SECONDS
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 ALL_MEASURES = "compare.measures=[teacher,merges,scores,bpc,rank_shift,merge_sweep]"
 GRID = ["merge_sweep.num_problems=8", "merge_sweep.densities=[0.5]", "merge_sweep.weights=[0.4,0.6]"]
 PIPELINE = str(ROOT / "pipeline.py")
 FEW = "compare.recipes=[instruct,strong,mix_long,micota]"
-
-
-def results(artifacts: Path) -> dict[str, Any]:
-    """What a pipeline made, by folder: checksums of all files but times, and of completions (which hold times) the
-    texts."""
-    found: dict[str, Any] = {}
-    for manifest in sorted(artifacts.glob("*/*/manifest.json")):
-        folder = str(manifest.parent.relative_to(artifacts))
-        if folder.startswith("completions/"):
-            rows = [json.loads(line) for line in (manifest.parent / "completions.jsonl").open()]
-            found[folder] = sorted((row["problem_id"], row["sample"], row["completion"]) for row in rows)
-        else:
-            files = read_manifest(manifest.parent).files
-            found[folder] = {name: entry["sha256"] for name, entry in files.items() if name != SECONDS}
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -104,36 +88,6 @@ def test_the_plan_shows_what_a_change_would_redo(undisturbed: tuple[Path, Any], 
     assert any("make" in line and "tiny_ta+strong.dare_ties-d0.3-w0.5" in line for line in lines)
     assert any("data/micota-" in line and "changed: inputs.completions" in line for line in lines)
     assert not list(Path(artifacts).rglob("*d0.3*")), "a plan made something"
-
-
-MOMENTS = [  # each waits for the one before, so none can have passed already
-    "completions/tiny_teacher@tiny-*.partial/completions.jsonl",
-    "models/tiny_ta+strong-*.partial/checkpoints/step=*.ckpt",
-    "models/*dare_ties*.partial",
-    "models/tiny_student+micota-*.partial/log.txt",
-    "completions/tiny_student+micota@easy-*.partial",
-]
-
-
-@pytest.mark.parametrize("moments", [
-    pytest.param(MOMENTS[:3], id="as it generates, trains and merges"),
-    pytest.param(MOMENTS, id="everywhere", marks=pytest.mark.slow),
-])  # fmt: skip
-def test_killed_at_any_stage_it_goes_on_to_the_same_results(
-    undisturbed: tuple[Path, Any], tmp_path: Path, moments: list[str]
-) -> None:
-    artifacts = tmp_path / "artifacts"
-    env = os.environ | {"MICOTA_ARTIFACTS": str(artifacts)}
-    for moment in moments:
-        with fork_server.Command(PIPELINE, [*SMALL, FEW], env, cwd=tmp_path) as run:
-            while run.poll() is None and not list(artifacts.glob(moment)):
-                time.sleep(0.01)  # polls for the moment to kill at, and leaves the processor to the run
-            assert run.poll() is None, f"{moment} never came: {run.communicate()}"
-            run.kill()
-    finished = fork_server.run(PIPELINE, [*SMALL, FEW], env, cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    assert results(artifacts) == results(undisturbed[0] / "artifacts")
-    assert not list(artifacts.rglob("*.partial"))
 
 
 def test_missing_inputs_name_the_commands_that_make_them(run_command: Command) -> None:

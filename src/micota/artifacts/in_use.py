@@ -69,10 +69,7 @@ def cleaning(root: Path) -> Iterator[None]:
     """Keep commands from starting during the block."""
     place = root / RUNNING
     with locked(place / LOCK, EXCLUSIVE):
-        for file in place.glob("*.json"):
-            with suppress(FileNotFoundError), open(file, encoding="utf-8") as handle:  # its command ends now
-                if not is_locked(handle.fileno()):
-                    file.unlink()  # of a command that was killed
+        _remove_killed(place)
         yield
     _tidy(place)
 
@@ -88,9 +85,18 @@ def used(root: Path) -> set[str]:
     return folders
 
 
+def _remove_killed(place: Path) -> None:
+    """Remove the files of commands that were killed."""
+    for file in place.glob("*.json"):
+        with suppress(FileNotFoundError), open(file, encoding="utf-8") as handle:  # its command ends now
+            if not is_locked(handle.fileno()):
+                file.unlink()
+
+
 def _tidy(place: Path) -> None:
-    """Remove the folder of running commands after the last of them."""
+    """Remove the folder of running commands after the last of them, with what killed ones left there."""
     with suppress(OSError), locked(place / LOCK, EXCLUSIVE | AT_ONCE):
+        _remove_killed(place)
         if not any(place.glob("*.json")):
             (place / LOCK).unlink()
             place.rmdir()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import select
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -49,7 +50,7 @@ from micota.config.roles import as_typed, for_hydra, schema_node
 from micota.console import quieten
 from micota.errors import USER_ERROR, ConfigError
 from micota.graph.stage import function
-from micota.runtime.distributed import follow_starter, note_sigterm
+from micota.processes import end_at_interrupt, end_with_starter, note_sigterm
 from micota.tracking import offline_runs, sync_command
 
 # Hydra copies the store of all options for each composition, and again each option that it reads: the second is enough.
@@ -74,11 +75,14 @@ def main(words: Sequence[str] | None = None, *, as_script: bool = False) -> None
 
     ``as_script`` is for scripts of the checkout, as ``python train.py``: printed commands take the same form.
     """
+    note_sigterm()
     try:
         try:
             _run_named(words, as_script=as_script)
         finally:
             sys.stdout.flush()
+    except KeyboardInterrupt:
+        end_at_interrupt()
     except BrokenPipeError:
         if not _reader_is_gone():
             raise
@@ -117,8 +121,8 @@ def _run_named(words: Sequence[str] | None, *, as_script: bool) -> None:
 
 def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> None:
     """Compose the config of a command from the words after its name, and run it."""
-    follow_starter()
-    note_sigterm()
+    # Else a stage would outlive a killed pipeline and hold the lock of its artifact. Training saves a checkpoint then.
+    end_with_starter(signal.SIGTERM)
     try:
         call, sys.argv[1:] = arguments([command.flags.get(word, word) for word in words], as_script=as_script)
     except ConfigError as error:
@@ -164,9 +168,6 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
     try:
         with sweeps.no_record_of_failures():
             start()
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
     except Exception as error:
         if wants_traceback or not is_users(error):
             raise

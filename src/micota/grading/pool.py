@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
+from micota.processes import started_by_this_process
+
 START_SECONDS = 120.0  # imports on a machine that is busy with a model
 
 
@@ -89,7 +91,11 @@ class _Worker:
     """One process and its current request."""
 
     def __init__(self, memory_bytes: int, seconds: float) -> None:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+        environment = started_by_this_process() | {
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONHASHSEED": "0",
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "micota.grading.worker", str(memory_bytes), str(seconds)],
             stdin=subprocess.PIPE,

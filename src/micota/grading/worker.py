@@ -17,7 +17,7 @@ from typing import Any
 from micota.grading import symbolic
 from micota.grading.equality.compare import compare
 from micota.grading.gold import Gold, GoldError, Hints, gold_of
-from micota.processes import end_with_parent
+from micota.processes import end_with_starter
 
 RECURSION_LIMIT = 2_000
 GRACE_S = 5.0  # in which the parent, which counts the time of the clock, ends a worker first
@@ -28,7 +28,7 @@ def main() -> None:
 
     It ends with its parent. Where the kernel does not see to that, the limit of CPU time does.
     """
-    end_with_parent(signal.SIGKILL)
+    end_with_starter(signal.SIGKILL)
     limit, seconds = int(sys.argv[1]), float(sys.argv[2])
     requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from micota.config import Config
 from micota.errors import ConfigError
-from micota.processes import end_with_parent
+from micota.processes import GOES_ON
 
 
 def outer_rank() -> int | None:
@@ -22,41 +21,6 @@ def outer_rank() -> int | None:
     ):  # in srun, not in sbatch's script
         return int(os.environ["SLURM_PROCID"])
     return None
-
-
-STARTER = "MICOTA_STARTED_BY"
-
-
-def started_by_this_process() -> dict[str, str]:
-    """The environment of a command that is to end with this process; what that command starts does not inherit it."""
-    return os.environ | {STARTER: str(os.getpid())}
-
-
-def follow_starter() -> None:
-    """End with the process that started this one, where it wants that: else a killed pipeline would leave a stage at
-    work, which holds the lock of what it makes. SIGTERM, since training writes a checkpoint at it."""
-    starter = os.environ.pop(STARTER, None)
-    if starter is None:
-        return
-    end_with_parent(signal.SIGTERM)
-    if os.getppid() != int(starter):  # it ended before the kernel knew
-        sys.exit(128 + signal.SIGTERM)
-
-
-def note_sigterm() -> None:
-    """Print a line when SIGTERM ends this process, which it does as if nobody had noted it. Training, which writes a
-    checkpoint first, has a handler of its own; so has a job of submitit."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        return
-    owner = os.getpid()
-
-    def note(signum: int, _frame: Any) -> None:
-        if os.getpid() == owner:  # not in its forks
-            os.write(2, b"stopped by SIGTERM; the same command goes on from here\n")
-        signal.signal(signum, signal.SIG_DFL)
-        os.kill(os.getpid(), signum)
-
-    signal.signal(signal.SIGTERM, note)
 
 
 def check_launch(config: Config) -> None:
@@ -91,7 +55,7 @@ def stop(code: int, text: str) -> NoReturn:
     """
     if code == 128 + signal.SIGINT:
         raise KeyboardInterrupt(text)
-    print(f"{text}; the same command goes on from here", file=sys.stderr)
+    print(f"{text}; {GOES_ON}", file=sys.stderr)
     if code == 128 + signal.SIGUSR2:  # to submitit's handler, which puts the job back into the queue and exits
         signal.raise_signal(signal.SIGUSR2)
     sys.exit(code)

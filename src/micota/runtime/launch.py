@@ -31,7 +31,7 @@ from micota.config import Config
 from micota.console import quieten
 from micota.errors import ERROR, LINES_SHOWN, USER_ERROR, ChildError, StageError, failure, is_users, named_by, text_of
 from micota.graph.node import AnyNode
-from micota.processes import end_with_parent
+from micota.processes import end_with_starter, started_by_this_process
 from micota.runtime.distributed import stop
 from micota.runtime.full_memory import explained, full_memory, ways
 from micota.runtime.work import Work
@@ -99,7 +99,9 @@ def _start(
         RECORDS: str(folder / FAILURES),
     }
     # Not the variables of a torchrun around this command: ranks would wait for its store.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_")}
+    inherited = {
+        name: value for name, value in started_by_this_process().items() if not name.startswith("TORCHELASTIC_")
+    }
     common["OMP_NUM_THREADS"] = str(config.num_threads or os.environ.get("OMP_NUM_THREADS", 1))
     for rank in range(world):
         yield subprocess.Popen(
@@ -233,7 +235,7 @@ class Events:
 def run_rank(fit: Callable[[Work[Any], Events], None]) -> None:
     """The main program of one rank: config and node come from the file on the command line, before the folder of the
     artifact, and the rank from ``RANK``."""
-    end_with_parent(signal.SIGKILL)  # a command that is killed takes its ranks with it
+    end_with_starter(signal.SIGKILL)  # a command that is killed takes its ranks with it
     quieten()
     handover = Path(sys.argv[1])
     config, node = pickle.loads(handover.read_bytes())

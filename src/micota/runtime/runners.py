@@ -29,7 +29,7 @@ from micota.config import Config, PipelineConfig, arguments_for, command_line
 from micota.console import quieten
 from micota.errors import ChildError, failure, is_users
 from micota.graph.stage import stage_modules, stage_of
-from micota.runtime.distributed import started_by_this_process
+from micota.processes import started_by_this_process
 from micota.runtime.execute import perform
 from micota.runtime.gpus import AssignedGpus, visible_gpus
 from micota.runtime.jobs import job_overrides, job_parameters, num_gpus
