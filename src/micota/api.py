@@ -276,7 +276,7 @@ def load_results(overrides: Sequence[str] = (), config_dir: str | Path | None = 
     if not by_seed:
         line = shlex.join(config.call.words("pipeline", config.overrides))
         raise ArtifactError(f"there is nothing to read yet; run:  {line}")
-    reports = case_reports(store, config.name, by_seed, config.compare.baseline)
+    reports = case_reports(store, config.name, by_seed, config.compare.baseline, config.compare.stop)
     return Results(store=store, cases=reports, call=config.call)
 
 

@@ -183,7 +183,7 @@ def paired_difference(first: Suite, second: Suite, seed: int = 0, num_resamples:
         PairingError: benchmarks or problems differ; the text names what is missing.
     """
     deltas = align(first, second)
-    mean, error = _stratified(deltas)
+    mean, error = stratified(deltas)
     # scipy's permutation_test(permutation_type="samples") agrees, but holds all signs of all problems in memory at once
     # (10,000 x 2,564 floats for the paper's suite: 200 MB), and its signs for a seed differ, which changes p-values.
     generator = np.random.default_rng(seed)
@@ -280,17 +280,18 @@ def simultaneous(differences: Mapping[str, Difference]) -> dict[str, Difference]
     """
     p_values = holm({name: difference.p_value for name, difference in differences.items()})
     return {
-        name: _corrected(difference, p_values[name], ALPHA / len(differences))
+        name: corrected(difference, p_values[name], ALPHA / len(differences))
         for name, difference in differences.items()
     }
 
 
 def best_of(difference: Difference, count: int) -> Difference:
     """Return the difference of two models that were chosen among ``count`` pairs, corrected by Bonferroni for all."""
-    return _corrected(difference, min(1.0, count * difference.p_value), ALPHA / count)
+    return corrected(difference, min(1.0, count * difference.p_value), ALPHA / count)
 
 
-def _corrected(difference: Difference, p_value: float, alpha: float) -> Difference:
+def corrected(difference: Difference, p_value: float, alpha: float) -> Difference:
+    """Return a difference with another p-value and with intervals of level ``alpha`` that agree with it."""
     wide = combined([paired_mean(delta, alpha) for delta in difference.deltas])
     interval = agreeing(wide, p_value)
     return replace(difference, low=interval.low, high=interval.high, p_value=p_value)
@@ -340,7 +341,7 @@ def _array(values: Iterable[float]) -> NDArray[np.float64]:
     return np.array(list(values), dtype=float)
 
 
-def _stratified(strata: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+def stratified(strata: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
     """Return the mean of the strata's means, and its standard error: sqrt(sum of s^2 / n over strata) / strata."""
     # ddof=1: the problems of a benchmark are a sample, and the variance of the population is estimated from them.
     means = [float(values.mean()) for values in strata]

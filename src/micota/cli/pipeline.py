@@ -11,9 +11,11 @@ from micota.artifacts.manifest import LOG
 from micota.artifacts.store import Store
 from micota.cli.experiments import cases
 from micota.cli.report import report
+from micota.cli.stopping import undecided
 from micota.config import PipelineConfig
 from micota.console import open_console
 from micota.costs.budget import Budget, show_budget
+from micota.costs.power import planned_tests, show_power
 from micota.graph import CaseConfig, Experiment, experiment, unique
 from micota.runtime.execute import check_first, done_before, in_use, mean_accuracy, showing
 from micota.runtime.jobs import job_parameters
@@ -31,15 +33,22 @@ def run(config: PipelineConfig) -> float | None:
 def pipeline(config: PipelineConfig, every: list[CaseConfig], console: Console | None = None) -> float | None:
     """Make everything that the experiment needs, then report. Returns the objective (see :func:`summary_of`)."""
     console = console or open_console()
-    made = experiment(every)
-    targets = made.targets()
     store = Store(config.artifacts)
+    going_on = undecided(config, every, store, console)
+    made = experiment(going_on)
+    targets = made.targets()
     if config.plan:
         job = partial(job_parameters, config, made.configs) if config.runner == "submitit" else None
         show_plan(config, store, targets, console, job, made.configs)
+        if tests := planned_tests(config, store, made):
+            console.print()
+            show_power(tests, console)
         if config.budget_gpu_hours is not None:
             console.print()
             show_budget(Budget(config, every, store), config.budget_gpu_hours, console)
+        return None
+    if not going_on:
+        report(config, every, console)
         return None
     todo = pending(store, targets)
     cached = len(unique(targets)) - len(todo)

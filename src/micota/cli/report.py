@@ -15,11 +15,13 @@ from micota.artifacts.jsonl import write_text
 from micota.artifacts.store import Store
 from micota.cli import experiments
 from micota.cli.dashboard import dashboard
+from micota.cli.stopping import progress
 from micota.config import Config, ReportConfig, without_keys
 from micota.console import open_console, print_table
 from micota.errors import ArtifactError
 from micota.graph import CaseConfig, Experiment, experiment
 from micota.report.collect import Summary, case_reports
+from micota.report.stopping import stop_sentence
 from micota.report.table import comparison_table, judge_table, part_table, published_table, sampled_table, top_sentence
 from micota.runtime.plan import pending
 
@@ -51,7 +53,7 @@ def report(config: Config, cases: list[CaseConfig], console: Console | None = No
     if not by_seed:
         line = shlex.join(config.call.words("pipeline", without_keys(config.overrides, {"wandb"})))
         raise ArtifactError(f"there is nothing to report yet; run:  {line}")
-    reports = case_reports(store, config.name, by_seed, config.compare.baseline)
+    reports = case_reports(store, config.name, by_seed, config.compare.baseline, config.compare.stop)
     summaries = [case.summary for case in reports]
     _print_tables(console, summaries)
     try:
@@ -72,7 +74,7 @@ def report(config: Config, cases: list[CaseConfig], console: Console | None = No
 def _print_tables(console: Console, summaries: Sequence[Summary]) -> None:
     for summary in summaries:
         print_table(console, comparison_table(summary))
-        if sentence := top_sentence(summary):
+        for sentence in filter(None, (top_sentence(summary), stop_sentence(summary.looks))):
             console.print(Text(sentence))
         for table in (sampled_table(summary), part_table(summary, "level"), part_table(summary, "subject")):
             if table is not None:
@@ -84,7 +86,10 @@ def _print_tables(console: Console, summaries: Sequence[Summary]) -> None:
 
 
 def finished_seeds(config: Config, cases: list[CaseConfig], store: Store, folder: Path) -> dict[int, Experiment]:
-    """The experiment at every seed, of this run and of those before it, at which it is finished."""
+    """The experiment at every seed, of this run and of those before it, at which it is finished; with a stopping rule,
+    at its seeds in their order."""
+    if config.compare.stop.seeds:
+        return dict(progress(config, cases, store).by_seed)
     by_seed: dict[int, Experiment] = {}
     for seed in sorted({*reported_seeds(folder / SEEDS), config.seed}):
         candidate = experiment([case.at_seed(seed) for case in cases])

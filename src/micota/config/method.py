@@ -33,6 +33,7 @@ from micota.config.models import ModelConfig, OtherModelConfig, ReleasedConfig, 
 from micota.config.problems import OtherProblemsConfig
 from micota.config.rows import RowsConfig
 from micota.config.sampling import SamplingConfig
+from micota.config.stopping import StopConfig
 
 GENERATORS = ("teacher", "ta", "ta_sft", "ta_merged", "long_generator", "short_generator", "large", "small")
 ROLES = ("student", *GENERATORS)
@@ -600,11 +601,17 @@ class CompareConfig:
         about="The recipe that the report tests every other one against; instruct: the student before SFT.",
         results=False,
     )
+    stop: StopConfig = part(StopConfig, about="When a recipe needs no more seeds.")
 
     def conflicts(self) -> Iterator[str]:
         labels = [point.label for point in self.points("data")]
         if self.baseline not in (*labels, "instruct"):
             yield f"baseline={self.baseline!r} is no recipe of this comparison; accepted: {', '.join(labels)}"
+        if self.stop.seeds and ("scores" not in self.measures or self.baseline not in labels or len(labels) < 2):
+            yield (
+                f"stop.seeds={self.stop.seeds} needs scores among the measures, and the baseline ({self.baseline}) and "
+                "at least one more among the recipes"
+            )
         for axis in ("data", *self.axes):
             for override in (override for point in self.points(axis) for override in point.overrides):
                 if (key := override.partition("=")[0].lstrip("+~")) in OF_A_RUN:

@@ -15,6 +15,7 @@ from micota.config import Config, PipelineConfig
 from micota.console import new_table, print_table
 from micota.costs.context import Context, Estimate
 from micota.costs.machine import machine_of
+from micota.costs.power import remaining
 from micota.costs.table import estimate
 from micota.graph import CaseConfig, Experiment, ScoresSpec, experiment, unique
 from micota.graph.node import AnyNode
@@ -58,13 +59,12 @@ class Budget:
     def choice(self, recipes: int, seeds: int, samples: int) -> Choice:
         """The first ``recipes`` recipes, with this many seeds, and samples of each answer.
 
-        The variance of a problem's difference is the discordance q at one sample of one seed. Half of it is taken to be
-        of the problems and half of sampling, of which k samples and s seeds leave 1 / (k s): q (1 + 1 / (k s)) / 2.
+        The variance of a problem's difference is that of :func:`micota.costs.power.remaining`.
         """
         nodes = unique(target for made in self._made[:seeds] for target in self._targets(made, recipes))
         seconds = sum(self._device_seconds(node, samples) for node in nodes if not self._store.is_done(node))
         problems = self._problems()
-        share = self._cost.discordance * (1 + 1 / (samples * seeds)) / 2
+        share = remaining(self._cost.discordance, samples * seeds)
         error = paired_error(problems, dict.fromkeys(problems, share)) if problems else math.nan
         detectable = minimum_detectable_effect(error, num_comparisons=recipes - 1)
         return Choice(recipes=recipes, seeds=seeds, samples=samples, hours=seconds / 3600, detectable=detectable)

@@ -11,9 +11,11 @@ from typing import Any
 
 from micota.analysis.learnability import Trial
 from micota.analysis.replication import Cell
+from micota.analysis.sequential import Look
 from micota.analysis.statistics import macro_average
 from micota.artifacts.manifest import Manifest
 from micota.artifacts.store import Store
+from micota.config.stopping import StopConfig
 from micota.graph import Comparison, Experiment, Recipe
 from micota.graph.node import AnyNode
 from micota.graph.specs import MatchedSpec, ScoresSpec, weights_of
@@ -23,6 +25,7 @@ from micota.report.published import tables_of
 from micota.report.read import lengths_of, load, manifest_of, sweep_points, token_shifts_of
 from micota.report.replication import Judged, cells, judged, published_names
 from micota.report.rows import Row, adjusted, mean_by_problem, mean_metric, row
+from micota.report.stopping import looks_of
 
 BASELINE = "instruct"
 
@@ -38,7 +41,8 @@ class Summary:
     have the gain of each recipe at each seed and the properties of its data, ``token_shifts`` the tokens of each recipe
     over all benchmarks, ``points`` the merges of a merge sweep, ``cells`` the published numbers beside the measured
     ones, ``judged`` the steps of the judge pipeline at the first seed (empty without a judge),
-    ``student_path`` where the student before SFT is, ``audits`` the repeated evaluations of its models.
+    ``student_path`` where the student before SFT is, ``audits`` the repeated evaluations of its models, ``looks`` what
+    a stopping rule saw of each recipe (empty without).
     """
 
     name: str
@@ -61,6 +65,7 @@ class Summary:
     judged: list[Judged] = field(default_factory=list)
     student_path: str = ""
     audits: list[Audit] = field(default_factory=list)
+    looks: Mapping[str, Sequence[Look]] = field(default_factory=dict)
 
     @property
     def case_label(self) -> str:
@@ -83,11 +88,15 @@ class CaseReport:
 
 
 def case_reports(
-    store: Store, name: str, by_seed: Mapping[int, Experiment], baseline: str = BASELINE
+    store: Store,
+    name: str,
+    by_seed: Mapping[int, Experiment],
+    baseline: str = BASELINE,
+    stop: StopConfig | None = None,
 ) -> list[CaseReport]:
     """Return every case of the experiment ``name``, summarised over its finished seeds.
 
-    Recipes are tested against the one that is called ``baseline``.
+    Recipes are tested against the one that is called ``baseline``, by the looks of a stopping rule if there is one.
 
     Raises:
         ArtifactError: an artifact is missing or damaged.
@@ -95,7 +104,7 @@ def case_reports(
     reports = []
     for index, case in enumerate(next(iter(by_seed.values())).cases):
         comparisons = {seed: experiment.cases[index].comparison for seed, experiment in by_seed.items()}
-        summary = summarise(store, name, case.student, comparisons, case.labels, baseline)
+        summary = summarise(store, name, case.student, comparisons, case.labels, baseline, stop)
         reports.append(CaseReport(summary=summary, by_seed=comparisons))
     return reports
 
@@ -107,14 +116,17 @@ def summarise(
     by_seed: Mapping[int, Comparison],
     labels: Mapping[str, str] | None = None,
     baseline: str = BASELINE,
+    stop: StopConfig | None = None,
 ) -> Summary:
-    """Summarise finished comparisons that differ in their seed alone.
+    """Summarise finished comparisons that differ in their seed alone; with a stopping rule, later ones may have fewer
+    recipes.
 
     Raises:
         ArtifactError: an artifact is missing or damaged.
     """
     comparisons = list(by_seed.values())
     first = comparisons[0]
+    looks = looks_of(store, comparisons, baseline, stop) if stop is not None and stop.seeds else {}
     scored = [*(recipe.scores for recipe in first.recipes), *first.curve.values(), first.teacher]
     published = {label: values for label, values in _published(name, labels or {}, first).items() if values}
     sources = [". ".join(filter(None, (table.source, table.note))) for table in tables_of(name)]
@@ -126,7 +138,9 @@ def summarise(
         seeds=sorted(by_seed),
         benchmarks=list(next((scores for scores in scored if scores), {})),
         baseline=baseline,
-        recipes=_recipes(store, comparisons, baseline) if first.recipes and first.recipes[0].scores else [],
+        recipes=adjusted(_recipes(store, comparisons, baseline), looks, stop.spending if stop else "")
+        if first.recipes and first.recipes[0].scores
+        else [],
         curve={weight: _row(store, f"{weight:g}", [c.curve[weight] for c in comparisons]) for weight in first.curve},
         teacher=_row(store, "teacher", [c.teacher for c in comparisons]) if first.teacher else None,
         bits_per_byte={
@@ -137,16 +151,26 @@ def summarise(
         mixes=mixes(first),
         trials=_trials(store, by_seed),
         token_shifts={
-            recipe.name: token_shifts_of(store, [c.recipes[index].rank_shifts for c in comparisons])
-            for index, recipe in enumerate(first.recipes)
-            if recipe.rank_shifts
+            name: token_shifts_of(store, [recipe.rank_shifts for recipe in each.values()])
+            for name, each in by_name(by_seed).items()
+            if next(iter(each.values())).rank_shifts
         },
         points=[point for node in merge_sweeps.values() for point in sweep_points(store, node)],
         cells=cells(store, name, labels or {}, comparisons),
         judged=judged(store, first),
         student_path=_student_path(first),
         audits=audits_of(store, comparisons),
+        looks=looks,
     )
+
+
+def by_name(by_seed: Mapping[int, Comparison]) -> dict[str, dict[int, Recipe]]:
+    """Return each recipe at those seeds at which it ran."""
+    recipes: dict[str, dict[int, Recipe]] = {}
+    for seed, made in by_seed.items():
+        for recipe in made.recipes:
+            recipes.setdefault(recipe.name, {})[seed] = recipe
+    return recipes
 
 
 def _published(name: str, labels: Mapping[str, str], comparison: Comparison) -> dict[str, dict[str, float]]:
@@ -213,15 +237,15 @@ def _row(store: Store, name: str, nodes: Sequence[Mapping[str, AnyNode]], **comp
 
 
 def _recipes(store: Store, comparisons: Sequence[Comparison], baseline: str) -> list[Row]:
-    """Return the recipes' rows, compared with the baseline if it is one of them."""
+    """Return the recipes' rows, each compared with the baseline at its own seeds if that is one of them."""
     measured = _bpc(store, comparisons)
     baselines = [load(store, recipe.scores) for c in comparisons for recipe in c.recipes if recipe.name == baseline]
     recipes = []
-    for index, recipe in enumerate(comparisons[0].recipes):
-        nodes = [c.recipes[index].scores for c in comparisons]
-        compared = baselines if baselines and recipe.name != baseline else None
-        recipes.append(_row(store, recipe.name, nodes, baselines=compared, bpc=measured.get(recipe.name, [])))
-    return adjusted(recipes)
+    for name, each in by_name(dict(enumerate(comparisons))).items():
+        nodes = [recipe.scores for recipe in each.values()]
+        compared = [baselines[number] for number in each] if baselines and name != baseline else None
+        recipes.append(_row(store, name, nodes, baselines=compared, bpc=measured.get(name, [])))
+    return recipes
 
 
 def _bpc(store: Store, comparisons: Sequence[Comparison]) -> dict[str, list[Manifest]]:

@@ -46,7 +46,7 @@ def _records(summary: Summary) -> Iterator[dict[str, Any]]:
             record |= _metrics(row, bench)
             if bench == "average":
                 record |= _overall(row)
-            yield record | {"num_seeds": len(summary.seeds)}
+            yield record | {"num_seeds": row.num_seeds}
 
 
 def published_frame(summaries: Sequence[Summary]) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from micota.graph.node import AnyNode
 from micota.records import OUTCOMES
 from micota.report.answers import MAX_COMPLETION_BYTES, answers
 from micota.report.case_figures import case_captions, case_figures, case_gap_differences
-from micota.report.collect import CaseReport
+from micota.report.collect import CaseReport, by_name
 from micota.report.figures import captions, figures
 from micota.report.frames import exports, relative_improvements
 from micota.report.html import render
@@ -29,7 +29,7 @@ from micota.report.lineage import Steps, trace
 from micota.report.read import manifest_of
 from micota.report.rows import Row, ta_title
 from micota.report.style import METHOD, TA_COLOUR, TEACHER_COLOUR, recipe_colours
-from micota.report.table import headline, interval, mark, tally, top_sentence, verdict
+from micota.report.table import interval, mark, sentences, tally, verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
         cases=[
             {
                 "summary": case.summary,
-                "headline": " ".join(filter(None, (headline(case.summary), top_sentence(case.summary)))),
+                "headline": " ".join(filter(None, sentences(case.summary))),
                 "models": case_models,
                 "figures": [(key, *text) for key, text in captions(case.summary).items() if key in charts],
                 "exports": exports(case.summary),
@@ -110,9 +110,9 @@ def list_models(case: CaseReport) -> list[Model]:
     """Return recipes, then the TA by merge weight, then the teacher. Recipes without scores have only the BPC of their
     data."""
     summary, by_seed = case.summary, case.by_seed
-    recipes = next(iter(by_seed.values())).recipes
-    colours = recipe_colours([recipe.name for recipe in recipes])
-    rows: dict[str, Row | None] = {recipe.name: None for recipe in recipes}
+    recipes = by_name(by_seed)
+    colours = recipe_colours(list(recipes))
+    rows: dict[str, Row | None] = dict.fromkeys(recipes)
     rows |= {row.name: row for row in summary.recipes}
     models = [
         Model(
@@ -121,8 +121,8 @@ def list_models(case: CaseReport) -> list[Model]:
             colour=colours[name],
             is_recipe=True,
             row=row,
-            scores={seed: made.recipes[index].scores for seed, made in by_seed.items()},
-            bpc={seed: node for seed, made in by_seed.items() if (node := made.recipes[index].bpc) is not None},
+            scores={seed: recipe.scores for seed, recipe in recipes[name].items()},
+            bpc={seed: recipe.bpc for seed, recipe in recipes[name].items() if recipe.bpc is not None},
         )
         for index, (name, row) in enumerate(rows.items())
     ]
@@ -147,7 +147,8 @@ def browse(
     """Return the data of the answer browser for each case; all cases share ``MAX_COMPLETION_BYTES``."""
     browsers = []
     for case, case_models in zip(cases, models, strict=True):
-        shown = seed if seed in case.by_seed else min(case.by_seed)
+        every = [shown for shown in case.by_seed if all(shown in model.scores for model in case_models)]
+        shown = seed if seed in every else min(every)
         scores = [model.scores[shown] for model in case_models]
         browsers.append(
             {

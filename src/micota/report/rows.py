@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 from micota.analysis.intervals import Estimate
 from micota.analysis.lengths import Lengths
 from micota.analysis.metrics import Cost, budget_values, by_budget, by_label, cost, majority_at, pass_at
+from micota.analysis.sequential import Look
+from micota.analysis.sequential import simultaneous as simultaneous_at_looks
 from micota.analysis.statistics import (
     Difference,
     Discordance,
@@ -25,6 +27,7 @@ from micota.analysis.statistics import (
     simultaneous,
 )
 from micota.artifacts.manifest import Manifest
+from micota.config.stopping import OBRIEN_FLEMING
 from micota.records import NOT_PROMPTED, Score
 
 Graded = dict[str, list[Score]]  # by benchmark
@@ -63,6 +66,7 @@ class Row:
     by_level: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     by_subject: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     by_budget: dict[str, dict[int, Estimate]] = field(default_factory=dict)
+    num_seeds: int = 1
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -109,6 +113,7 @@ def row(
         if baseline_means and binary
         else {},
         means=means,
+        num_seeds=len(graded),
         **_metrics(graded),
     )
 
@@ -138,10 +143,13 @@ def mean_metric(manifests: Sequence[Manifest], metric: str) -> float:
     return float(np.mean([manifest.metrics[metric] for manifest in manifests]))
 
 
-def adjusted(recipes: Sequence[Row]) -> list[Row]:
-    """Return the recipes with the p-values and intervals of their differences corrected for the number of recipes."""
+def adjusted(
+    recipes: Sequence[Row], looks: Mapping[str, Sequence[Look]] | None = None, spending: str = OBRIEN_FLEMING
+) -> list[Row]:
+    """Return the recipes with the p-values and intervals of their differences corrected for the number of recipes, and
+    for the number of ``looks`` at them, if there were some before all seeds."""
     compared = {recipe.name: recipe.difference for recipe in recipes if recipe.difference is not None}
-    corrected = simultaneous(compared)
+    corrected = simultaneous_at_looks(compared, looks, spending) if looks else simultaneous(compared)
     return [replace(recipe, difference=corrected.get(recipe.name)) for recipe in recipes]
 
 

@@ -10,6 +10,7 @@ from micota.analysis.statistics import Difference, Discordance
 from micota.console import WideTable, new_table
 from micota.report.collect import BASELINE, Summary
 from micota.report.rows import Row, ta_title, top_two
+from micota.report.stopping import stop_sentence
 
 
 def comparison_table(summary: Summary) -> WideTable:
@@ -158,6 +159,11 @@ def top_sentence(summary: Summary) -> str:
     return f"The best two, {first} and {second}, are not distinguishable: {size}, {tested}."
 
 
+def sentences(summary: Summary) -> list[str]:
+    """Return what the numbers say: the best recipe, the best two, and the looks of a stopping rule."""
+    return [headline(summary), top_sentence(summary), stop_sentence(summary.looks)]
+
+
 def _named(baseline: str) -> str:
     return f"the student before SFT ({baseline})" if baseline == BASELINE else baseline
 
@@ -200,7 +206,8 @@ def _caption(summary: Summary) -> str:
     columns = _verdict_columns(summary)
     notes = ["sd: standard deviation over seeds"] if len(summary.seeds) > 1 else []
     if columns and len([recipe for recipe in summary.recipes if recipe.difference is not None]) > 1:
-        notes.append("p by Holm, intervals by Bonferroni, over all recipes")
+        looks = ", and over looks" if summary.looks else ""
+        notes.append(f"p by Holm, intervals by Bonferroni, over all recipes{looks}")
     if "detectable" in columns:
         notes.append("detectable: the true difference that is detected in 4 of 5 repetitions")
     return "; ".join(notes)
