@@ -103,6 +103,7 @@ def test_the_repeated_p_value_is_the_rate_at_which_the_look_decides(spending: st
     assert boundaries([0.4, 0.7], p_value, spending)[-1] == pytest.approx(2.6, abs=1e-3)
     assert p_value > 2 * 0.00466, "a look costs more than a single test"
     assert repeated_p_value([look(1, 0.4, 0.0)], spending) == 1.0
+    assert 0.5 < repeated_p_value([look(1, 0.4, 0.1), look(2, 0.8, 0.2), look(3, 1.0, 0.1)], spending) <= 1.0
     assert repeated_p_value([look(1, 1.0, 2.0)], spending) == pytest.approx(0.0455, abs=1e-4)
 
 

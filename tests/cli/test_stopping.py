@@ -71,7 +71,10 @@ def test_a_decided_recipe_runs_no_more_seeds(config: PipelineConfig, cases: list
     assert "strong is decided after 1 seed: worse (z -" in text
     assert "short is not distinguishable after all (z " in text
     assert "strong is decided after 1 seed" in page.read_text(encoding="utf-8")
-    rows = [line.split(",") for line in (page.parent / "scores.csv").read_text(encoding="utf-8").splitlines()]
+    assert (page.parent / "looks.csv").read_text(encoding="utf-8").count("\n") == 1 + 1 + 3, (
+        "a line of names, and looks"
+    )
+    rows = [line.split(",") for line in (page.parent / "results.csv").read_text(encoding="utf-8").splitlines()]
     model, count = rows[0].index("model"), rows[0].index("num_seeds")
     assert {row[model]: row[count] for row in rows[1:]} == {"instruct": "3", "strong": "1", "short": "3"}
 
@@ -109,7 +112,7 @@ def test_a_seed_that_is_not_planned_is_refused(config: PipelineConfig, cases: li
         ("compare.stop.seeds=[1]", "at least two different seeds"),
         ("compare.stop.seeds=[1,1]", "at least two different seeds"),
         ("compare.stop.seeds=[-1,1]", "at least two different seeds"),
-        ("compare.stop.spending=pocok", "accepted: obrien_fleming, pocock"),
+        ("compare.stop.spending=pocok", "accepted: one of obrien_fleming, pocock"),
         ("compare.stop.futility=1", "a share of at least 0 and below 1"),
         ("compare.recipes=[strong,short]", "needs scores among the measures, and the baseline (instruct)"),
         ("compare.measures=[bpc]", "needs scores among the measures"),

@@ -80,6 +80,8 @@ WITH = {
     "keep_length": {"keep_length": 3, "keep_sample": "nearest"},
     "freeze": {"freeze": ["more"], "lora": None},
     "warmup_steps": {"warmup_steps": 3, "warmup_ratio": 0.0},
+    "seeds": {"seeds": [0, 1]},
+    "futility": {"futility": 0.2, "seeds": [0, 1]},
     "budget_gpu_hours": {"budget_gpu_hours": 3.0, "plan": True},
 }
 # A TA is tuned here: none is released. Recipes that are made alike have data. Paths in merge.config have no training.

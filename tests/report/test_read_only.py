@@ -25,7 +25,7 @@ def test_the_tables_are_printed_where_the_page_cannot_be_written(
     monkeypatch.setattr(command, "report_folder", lambda *_: tmp_path / "reports" / "tiny")
     monkeypatch.setattr(command, "finished_seeds", lambda *_: case.by_seed)
     monkeypatch.setattr(command, "case_reports", lambda *_: [case])
-    compare = SimpleNamespace(baseline="instruct")
+    compare = SimpleNamespace(baseline="instruct", stop=None)
     config: Any = SimpleNamespace(artifacts=str(store.root), name="tiny", compare=compare, seed=0, call=Call())
     printed = io.StringIO()
     with pytest.raises(

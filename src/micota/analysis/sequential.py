@@ -113,6 +113,8 @@ class _Process:
         error = due - self._spent
         if step < LEAST_STEP or self._exceeds(FARTHEST * math.sqrt(time), step) >= error:
             return math.inf
+        if self._exceeds(0.0, step) <= error:  # at a rate near 1 everything is decided
+            return 0.0
         limit = float(
             optimize.brentq(lambda size: self._exceeds(size, step) - error, 0.0, FARTHEST * math.sqrt(time), xtol=1e-9)
         )

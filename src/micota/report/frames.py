@@ -134,6 +134,19 @@ def judge_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def looks_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
+    """Return the looks of a stopping rule: one row for each case, recipe and look."""
+    rows = [
+        {"experiment": summary.name, "student": summary.student, **summary.labels, "recipe": recipe}
+        | asdict(look)
+        | {"decision": look.decision}
+        for summary in summaries
+        for recipe, found in summary.looks.items()
+        for look in found
+    ]
+    return pd.DataFrame(rows)
+
+
 def _metrics(row: Row, bench: str) -> dict[str, Any]:
     """Return pass@k, maj@k, accuracy by level and subject (percent), and the cost of a right answer."""
     parts: dict[str, Mapping[str, Mapping[Any, Estimate]]] = {
@@ -261,6 +274,7 @@ def export_files(summaries: Sequence[Summary]) -> dict[str, str]:
     tables = {
         "published.csv": published_frame(summaries),
         "judge.csv": judge_frame(summaries),
+        "looks.csv": looks_frame(summaries),
         "relative.csv": relative_frame(summaries),
         "gap_differences.csv": gap_differences_frame(summaries),
     }
