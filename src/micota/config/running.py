@@ -332,6 +332,13 @@ class TrainerConfig:
         results=False,
     )
     num_nodes: int = positive(1, about="Machines.", unit="machines", results=False)
+    context_parallel: int = positive(
+        1,
+        about="Devices that divide the tokens of a row among them, for rows of more tokens than one device holds. It "
+        "divides devices x num_nodes, and the heads of the model.",
+        unit="devices",
+        results=False,
+    )
     pack_length: int = positive(
         16384, about="Examples are packed into rows of this many tokens.", unit="tokens", results=False
     )
@@ -454,6 +461,16 @@ class TrainerConfig:
             yield (
                 f"quantize={self.quantize} with {what}: FSDP2 cannot hold weights of 4 bits; accepted: devices=1 and "
                 "cpu_offload=false with it, or quantize=none"
+            )
+        if self.devices is not None and self.world_size % self.context_parallel:
+            yield (
+                f"context_parallel={self.context_parallel} with {self.world_size} devices; accepted: a number that "
+                "divides devices x num_nodes"
+            )
+        if self.context_parallel > 1 and self.compile:
+            yield (
+                f"context_parallel={self.context_parallel} with compile=True, which cannot compile the exchange of "
+                "heads; accepted: compile=false with it, or context_parallel=1"
             )
         if self.cpu_offload and self.accelerator == "cpu":
             yield "cpu_offload=True with accelerator=cpu, where everything is there already; use trainer=gpu"

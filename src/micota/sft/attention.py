@@ -15,6 +15,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from micota.errors import ConfigError
+from micota.sft.context_parallel import divided
 
 # The kernels of this module and those of transformers, by their names in transformers. No name here contains "flash":
 # transformers takes such a name for a kernel of the hub, and looks for its package.
@@ -255,4 +256,4 @@ def flash_attn(
 
 
 for _name, _function in (("flash_attn", flash_attn), ("varlen", varlen), ("sequences", by_sequence)):
-    AttentionInterface.register(BY_SEQUENCE[_name], _function)
+    AttentionInterface.register(BY_SEQUENCE[_name], divided(_function))

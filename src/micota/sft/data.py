@@ -418,5 +418,6 @@ class SftDataModule(LightningDataModule):
 
     def _of_this_rank(self, steps: list[list[int]]) -> Steps:
         assert self.trainer is not None
-        ranks = self.trainer.global_rank, self.trainer.world_size
+        each = self.config.context_parallel  # ranks with the same rows, of which each computes a part
+        ranks = self.trainer.global_rank // each, self.trainer.world_size // each
         return Steps(self.sequences, steps, self.config, self.seed, ranks, self.border)

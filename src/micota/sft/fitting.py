@@ -104,6 +104,7 @@ def fewest_devices(shape: Shape, trainer: TrainerConfig, longest: int, capacity:
     if trainer.evaluate_every is not None or trainer.quantize != "none":  # which several devices cannot
         return 1
     counts = [1 << power for power in range(most.bit_length())] or [1]
+    counts = [count for count in counts if count % trainer.context_parallel == 0] or [trainer.context_parallel]
     for count in counts:
         tried = replace(trainer, devices=count)
         limits = most_tokens(shape, tried, longest, capacity)

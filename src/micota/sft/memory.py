@@ -81,8 +81,12 @@ def stored_bytes(shape: Shape, trainer: TrainerConfig) -> dict[str, int]:
 
 
 def _sizes(trainer: TrainerConfig, longest: int) -> tuple[int, int]:
-    """Tokens of a full micro-batch, and of the largest: an example that is longer than a row takes a longer row."""
-    return trainer.pack_length * trainer.micro_batch_rows, max(trainer.pack_length, longest) * trainer.micro_batch_rows
+    """Tokens of a full micro-batch on one device, and of the largest: an example that is longer than a row takes a
+    longer row."""
+    full, largest = (
+        size * trainer.micro_batch_rows for size in (trainer.pack_length, max(trainer.pack_length, longest))
+    )
+    return -(-full // trainer.context_parallel), -(-largest // trainer.context_parallel)
 
 
 def kind_for(num_tokens: int, most_tokens: Mapping[str, int]) -> str:

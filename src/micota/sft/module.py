@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from torch.distributed import ProcessGroup
 
 from micota.artifacts.jsonl import write_text
 from micota.config import SftConfig, TrainerConfig
-from micota.sft import losses
+from micota.sft import context_parallel, losses
 from micota.sft.best import num_right
 from micota.sft.callbacks import sum_over_ranks
 from micota.sft.data import Inputs, Step
@@ -54,12 +55,14 @@ class SftModule(LightningModule):
         self.last_loss: torch.Tensor
         self.register_buffer("last_loss", torch.tensor(math.nan))  # saved, for a run killed after its last step
         self._fill = fill
+        self._context: ProcessGroup | None = None
 
     def configure_model(self) -> None:
         """Shard the model, and read this rank's rows of its weights."""
         if self.config.is_sharded:
             mesh = self.device_mesh
             assert mesh is not None
+            self._context = self._context or context_parallel.group_of(self.config)
             shard(self.objective, mesh["data_parallel"], self.config)
             if self._fill is not None:
                 self._fill(torch.device("cpu") if self.config.cpu_offload else self._compute_device)
@@ -83,7 +86,7 @@ class SftModule(LightningModule):
         scheduler: Any = self.lr_schedulers()
         optimizer.zero_grad()
         # Dropout's generator is in no checkpoint: a seed for each step makes it the same after a resume.
-        torch.manual_seed(batch.seed)
+        torch.manual_seed(batch.seed + (0 if self._context is None else self._context.rank()))
         total = torch.zeros((), device=self._compute_device)
         for number, micro_batch in enumerate(batch.micro_batches, start=1):
             reduce_gradients(self.objective, self._reduces_each or number == len(batch.micro_batches))
@@ -107,7 +110,11 @@ class SftModule(LightningModule):
         """Negative log-likelihood of the labelled tokens of packed rows over ``divisor``, in nats (scalar, float32)."""
         # Read borders and positions of labels on the CPU, before the ids move: on the GPU each read would wait for
         # previous kernels.
+        micro_batch = context_parallel.padded(micro_batch, self.config.context_parallel)
         edges = borders(micro_batch["position_ids"])
+        if self._context is not None:  # borders are those of whole rows, and all else of this rank's part
+            edges[context_parallel.GROUP] = self._context
+            micro_batch = context_parallel.part(micro_batch, self._context)
         device = self._compute_device
         inputs = {name: moved(values, device) for name, values in losses.with_positions(micro_batch).items()}
         edges |= {name: moved(edges[name], device) for name in ("cu_seq_lens_q", "cu_seq_lens_k")}

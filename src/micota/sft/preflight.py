@@ -20,7 +20,7 @@ from micota.graph import TrainSpec
 from micota.model_files import Location
 from micota.pretrained import context_of, load_config, rope_border
 from micota.records import Example
-from micota.sft import agreement, attention, fitting, lora, memory, optimizers, quantizing
+from micota.sft import agreement, attention, context_parallel, fitting, lora, memory, optimizers, quantizing
 from micota.sft.data import Inputs, SftDataModule
 from micota.sft.freezing import freeze
 from micota.sft.loading import DTYPES, device_of, export_dtype, skeleton
@@ -192,6 +192,7 @@ def find_loss(report: Preflight, run: Run, settings: Any) -> str:
     kernel = "eager"
     with report.finding("loss") as found:
         kernel = attention.choose(run.trainer.attention, device_of(run.trainer), settings, run.spec.precision)
+        context_parallel.check(settings, kernel, run.trainer)
         compared = agreement.compare(settings, kernel)
         found.values = {"attention": kernel, "loss": compared.loss, "expected": compared.expected}
         found.text = f"equals that of transformers' logits on a small model; attention {kernel}"
