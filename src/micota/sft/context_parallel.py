@@ -71,7 +71,7 @@ def group_of(trainer: TrainerConfig) -> ProcessGroup | None:
     must call this function."""
     if trainer.context_parallel == 1:
         return None
-    group: ProcessGroup = distributed.new_subgroups(group_size=trainer.context_parallel)[0]
+    group: ProcessGroup = distributed.new_subgroups(group_size=trainer.context_parallel)[0]  # type: ignore[no-untyped-call]
     return group
 
 
