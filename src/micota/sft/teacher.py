@@ -13,7 +13,7 @@ from micota.config import TrainerConfig
 from micota.graph.specs import Distillation
 from micota.model_files import Location
 from micota.pretrained import load_config, load_model
-from micota.sft import agreement, attention
+from micota.sft import agreement, attention, context_parallel
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.chunked import chunk_rows, chunked_loss
 from micota.sft.cpu_kernels import use_cpu_kernels
@@ -42,6 +42,7 @@ class Teacher:
         """
         settings: Any = load_config(*location)
         kernel = attention.choose(config.attention, device_of(config), settings, precision)
+        context_parallel.check(settings, kernel, config)
         agreement.check(settings, kernel)
         model: Any = load_model(
             *location, dtype=computing_dtype(precision), attn_implementation=attention.implementation(kernel)
