@@ -57,6 +57,7 @@ PLACES = [
     ["data=strong", *(f"{recipe}.generator=model" for recipe in ("data", "ta_data")),
      *(f"{recipe}.model={MODEL}" for recipe in ("data", "ta_data"))],
     ["merge=della", "merge.target_length_ratio=0.5", "data=micota"],
+    ["data=strong", "objective=on_policy", "student.sft.max_flops=1e9", "ta.sft.max_flops=1e9"],
     ["data=strong", "objective=logit_kd", "objective.divergence=jsd", f"objective.model={MODEL}",
      "objective.teacher=model"],
     ["engine=chat", "engine.chat.url=http://a/v1"],

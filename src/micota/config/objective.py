@@ -7,9 +7,10 @@ from dataclasses import dataclass, fields
 
 from micota.config.fields import choice, fraction, part, positive, where
 from micota.config.models import OtherModelConfig, is_model_path
+from micota.config.sampling import SamplingConfig
 
 TEACHERS = ("teacher", "ta", "ta_sft", "ta_merged", "long_generator", "short_generator", "large", "small")
-SFT, LOGIT_KD = "sft", "logit_kd"
+SFT, LOGIT_KD, ON_POLICY = "sft", "logit_kd", "on_policy"
 
 
 @dataclass(kw_only=True)
@@ -19,9 +20,11 @@ class ObjectiveConfig:
     name: str = choice(
         SFT,
         LOGIT_KD,
+        ON_POLICY,
         default=SFT,
         about="sft: the tokens of the data (negative log-likelihood); logit_kd: the probabilities that a teacher gives "
-        "to every token there (arXiv 1503.02531).",
+        "to every token there (arXiv 1503.02531); on_policy: those in answers that the student samples to the prompts "
+        "of the data (arXiv 2306.13649).",
         results=True,
     )
     teacher: str = where(
@@ -72,8 +75,26 @@ class ObjectiveConfig:
         results=True,
     )
 
+    sampling: SamplingConfig = part(
+        SamplingConfig,
+        about="How the student samples its answers with name=on_policy.",
+        unused=("num_samples", "max_thought_tokens"),
+    )
+    round_steps: int = positive(
+        8,
+        about="The optimiser steps of a round of on_policy: at its start the student samples the answers of all of "
+        "them.",
+        unit="steps",
+        results=True,
+    )
+
     def conflicts(self) -> Iterator[str]:
         known = {item.name: item.default for item in fields(self)}
         changed = [name for name in ("hard_weight", "top_k") if getattr(self, name) != known[name]]
         if self.name == SFT and changed:
             yield f"{changed[0]}={getattr(self, changed[0])} with name={SFT}; accepted: objective={LOGIT_KD} with it"
+        if self.name == ON_POLICY and self.hard_weight:
+            yield (
+                f"hard_weight={self.hard_weight:g} with name={ON_POLICY}, where the student's own tokens would be the "
+                f"labels; accepted: 0, or objective={LOGIT_KD}"
+            )

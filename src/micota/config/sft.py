@@ -145,6 +145,15 @@ class SftConfig:
         results=True,
         added=True,
     )
+    max_flops: float | None = positive(
+        None,
+        about="Floating-point operations of training, of the teacher and of answers that the student samples, in place "
+        "of epochs. The step that uses them up is the last, and the learning rate follows the share that is used; "
+        "null: as many steps as epochs has.",
+        unit="FLOPs",
+        results=True,
+        added=True,
+    )
     schedule: str = one_of(
         SCHEDULES,
         default="cosine",
@@ -256,6 +265,9 @@ class SftConfig:
                 f"warmup_steps={self.warmup_steps} with warmup_ratio={self.warmup_ratio:g}; accepted: warmup_ratio=0 "
                 "with it, or warmup_steps=null"
             )
+        if self.max_flops is not None and (self.max_steps is not None or self.warmup_steps is not None):
+            other = "max_steps" if self.max_steps is not None else "warmup_steps"
+            yield f"max_flops={self.max_flops:g} with {other}, which counts steps; accepted: {other}=null with it"
         has_rows = self.validation.path is not None
         if has_rows and self.validation_fraction:
             yield (
@@ -288,7 +300,7 @@ class SftConfig:
         """Return the settings in one spelling, so that equal settings compare equal: ``lora`` is null without a rank,
         else its alpha is set and its targets are sorted; epochs that do not count are 1, and a whole number of them has
         no point; rows for validation are an artifact, and no settings."""
-        epochs = 1 if self.max_steps is not None else self.epochs
+        epochs = 1 if self.max_steps is not None or self.max_flops is not None else self.epochs
         whole = replace(
             self,
             validation=RowsConfig(),

@@ -99,6 +99,10 @@ def train(context: Context, node: AnyNode) -> Estimate:
     machine, spec, made = context.machine, node.spec, context.examples(node.inputs["data"])
     shape = context.trained_shape(node)
     each = min(spec.sft.max_tokens, made.tokens + context.cost.prompt_tokens)
+    tokens = made.tokens
+    if spec.objective is not None and spec.objective.sampling is not None:
+        tokens = min(tokens, spec.objective.sampling.max_tokens)
+        each = tokens + context.cost.prompt_tokens
     steps = spec.sft.max_steps
     passes = made.count * spec.sft.epochs if steps is None else steps * spec.sft.batch_size
     if shape is None:
@@ -107,12 +111,17 @@ def train(context: Context, node: AnyNode) -> Estimate:
     trainer = context.with_devices(context.config(node), shape, longest).trainer
     limits = most_tokens(shape, trainer, longest, machine.memory_bytes)
     kind = [*limits][-1]
-    flops = passes * shape.flops([round(each)], round(made.tokens))
-    of_teacher = teacher_flops(context.teacher_shape(node), passes, each, made.tokens)
+    teacher, flops = context.teacher_shape(node), shape.flops([round(each)], round(tokens))
+    forward = teacher.forward_flops([each], tokens) if teacher else 0.0
+    sampled = _sampled(context, node, shape, passes, tokens)
+    if spec.sft.max_flops is not None:
+        passes = spec.sft.max_flops / (flops + forward + sampled.flops / max(1, passes))
+        sampled = _sampled(context, node, shape, passes, tokens)
+    flops, of_teacher = passes * flops, passes * forward
     usable = int(USABLE * machine.memory_bytes)
     large = too_large(shape, spec.sft, trainer, longest, limits, usable, with_parts=False)
     problems = [large] if large else []
-    if "teacher" in node.inputs and context.teacher_shape(node) is None:
+    if "teacher" in node.inputs and teacher is None:
         problems.append(f"{node.inputs['teacher'].name}: {UNKNOWN}")
     if trainer.accelerator == "gpu" and machine.accelerator == "cpu":
         problems = [NO_GPU.format(needs=f"trainer={trainer.name}", machine=machine.name)]
@@ -124,25 +133,30 @@ def train(context: Context, node: AnyNode) -> Estimate:
     states = 2 if trainer.precision == "bf16-true" else 4
     return _measured(context, node, Estimate(
         trained=passes * each,
-        flops=flops + of_teacher,
-        seconds=sum(training_seconds(machine, trainer, *each) for each in ((flops, kind), (of_teacher, "none"))),
+        generated=sampled.generated,
+        flops=flops + of_teacher + sampled.flops,
+        seconds=sampled.seconds
+        + training_seconds(machine, trainer, flops, kind)
+        + training_seconds(machine, trainer, of_teacher, "none"),
         devices=trainer.world_size,
         memory=sum(memory_bytes(shape, trainer, longest, limits).values()),
         disk=shape.weights * stored,
         scratch=2 * 3 * states * shape.trained,  # as check_disk: two checkpoints, of which one replaces the other
-        work=passes * (made.tokens + context.cost.prompt_tokens),
+        work=passes * (tokens + context.cost.prompt_tokens),
         weights=shape.weights if spec.sft.lora is None else shape.weights - shape.trained,
         name=node.name,
         problems=tuple(problems),
     ))  # fmt: skip
 
 
-def teacher_flops(teacher: Shape | None, passes: float, each: float, learnt: float) -> float:
-    """FLOPs of a teacher's forward passes over examples of ``each`` tokens, of which ``learnt`` meet its head."""
-    if teacher is None:
-        return 0.0
-    attention = 2 * teacher.num_layers * teacher.attention * each**2  # half of 4 length^2 width, as it is causal
-    return passes * (2 * teacher.linear * each + 2 * teacher.head * learnt + attention)
+def _sampled(context: Context, node: AnyNode, shape: Shape, count: float, tokens: float) -> Estimate:
+    """The answers of ``tokens`` each that a student samples while it trains; nothing for other objectives."""
+    objective = node.spec.objective
+    if objective is None or objective.sampling is None:
+        return Estimate()
+    engine, prompt = replace(context.config(node).engine, name="hf"), context.cost.prompt_tokens
+    made = generation(context.machine, engine, shape, round(count), prompt, tokens, objective.sampling.max_tokens)
+    return Estimate(generated=count * tokens, flops=made.flops, seconds=made.seconds)
 
 
 def merge(context: Context, node: AnyNode) -> Estimate:

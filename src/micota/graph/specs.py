@@ -173,7 +173,8 @@ def weights_of(spec: Spec) -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """The settings of an objective with a teacher; ``beta`` is null for divergences without it."""
+    """The settings of an objective with a teacher; ``beta`` is null for divergences without it, ``sampling`` and
+    ``round_steps`` for objectives on the data's answers."""
 
     name: str
     divergence: str
@@ -181,6 +182,8 @@ class Distillation:
     temperature: float
     hard_weight: float
     top_k: int | None
+    sampling: SamplingConfig | None = None
+    round_steps: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

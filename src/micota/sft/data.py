@@ -248,7 +248,8 @@ class Inputs:
     are not too long. ``num_cut`` examples were cut; ``num_beyond_context`` were dropped since the model has positions
     for fewer tokens, although ``max_tokens`` admits them. ``border`` is that of :func:`micota.pretrained.rope_border`.
     The last ``num_validation`` examples are for validation alone, and ``validation`` has the indices of those that are
-    not too long; None: a share of ``chosen`` is. ``teacher`` is the model whose probabilities are learnt.
+    not too long; None: a share of ``chosen`` is. ``teacher`` is the model whose probabilities are learnt, and with
+    ``answer_tokens`` on answers of at most so many tokens that the student samples.
     """
 
     tokenizer: Any
@@ -262,6 +263,7 @@ class Inputs:
     num_validation: int = 0
     validation: list[int] | None = None
     teacher: Location | None = None
+    answer_tokens: int | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -270,7 +272,10 @@ class Inputs:
 
     @property
     def longest(self) -> int:
-        return max(self.tokens.lengths[index] for index in [*self.chosen, *(self.validation or [])])
+        longest = max(self.tokens.lengths[index] for index in [*self.chosen, *(self.validation or [])])
+        if self.answer_tokens is None:
+            return longest
+        return max(longest, self.answer_tokens + max(len(self.tokens[index].prompt) for index in self.chosen))
 
 
 @dataclass(frozen=True)
@@ -314,11 +319,14 @@ class Steps(Dataset[Step]):
         return len(self.steps)
 
     def __getitem__(self, index: int) -> Step:
-        chosen = [self.sequences[i] for i in self.steps[index]]
+        return self.step_of(index, [self.sequences[i] for i in self.steps[index]])
+
+    def step_of(self, index: int, chosen: Sequence[Tokens]) -> Step:
+        """The step with these sequences."""
         lengths = [len(tokens.ids) for tokens in chosen]
         rounds = self._rounds(lengths)
         # A rank for which a round has no sequence takes part with an empty micro-batch.
-        mine = [lay_out(chosen, ranks[self.rank]) if ranks[self.rank] else _nothing() for ranks in rounds]
+        mine = [lay_out(chosen, ranks[self.rank]) if ranks[self.rank] else empty_batch() for ranks in rounds]
         # The number of labels divides the loss of the step.
         supervised = sum(tokens.num_supervised for tokens in chosen)
         [seed] = np.random.SeedSequence([self.seed, index, self.rank]).generate_state(1).tolist()
@@ -337,7 +345,7 @@ class Steps(Dataset[Step]):
         ]  # fmt: skip
 
 
-def _nothing() -> Batch:
+def empty_batch() -> Batch:
     """A batch of one token without loss."""
     # Not empty: collective operations of sharded layers need a forward and a backward pass.
     zero = torch.zeros(1, 1, dtype=torch.long)
@@ -375,6 +383,7 @@ class SftDataModule(LightningDataModule):
         problems: Sequence[Hashable] | None = None,
         border: int | None = None,
         validation: Sequence[int] | None = None,
+        most_steps: int | None = None,
     ) -> None:
         """Take the indices of the sequences to use (``chosen``, by default all), and of those for validation where they
         are no share of them (``validation``).
@@ -382,6 +391,7 @@ class SftDataModule(LightningDataModule):
         Args:
             problems: the problem of each sequence; by default each has its own.
             border: as for :class:`Steps`.
+            most_steps: in place of the steps of ``sft``, for a run that another limit ends.
         """
         super().__init__()
         self.sequences = sequences
@@ -397,7 +407,7 @@ class SftDataModule(LightningDataModule):
         units = [[kept[i] for i in row] for row in pack(lengths, sft.max_tokens)] if lengths else [[i] for i in kept]
         self.steps = [
             [index for unit in step for index in units[unit]]
-            for step in schedule(len(units), sft.batch_size, sft.epochs, seed, sft.max_steps)
+            for step in schedule(len(units), sft.batch_size, sft.epochs, seed, most_steps or sft.max_steps)
         ]
         self.epoch_steps = -(-len(units) // sft.batch_size)
         self.validation_steps = [held[i : i + sft.batch_size] for i in range(0, len(held), sft.batch_size)]
@@ -406,17 +416,18 @@ class SftDataModule(LightningDataModule):
         assert self.trainer is not None
         sampler = StepSampler(self.trainer.global_step, len(self.steps))
         # batch_size=None: an item is a whole step already.
-        return DataLoader(self._of_this_rank(self.steps), batch_size=None, sampler=sampler)
+        return DataLoader(self.of_this_rank(self.steps), batch_size=None, sampler=sampler)
 
     def validation(self) -> Iterator[Step]:
         """The validation examples, a batch at a time."""
-        steps = self._of_this_rank(self.validation_steps)
+        steps = self.of_this_rank(self.validation_steps)
         return (steps[index] for index in range(len(steps)))
 
     def transfer_batch_to_device(self, batch: Step, device: torch.device, dataloader_idx: int) -> Step:
         return batch  # micro-batches move one at a time, and their borders are read on the CPU
 
-    def _of_this_rank(self, steps: list[list[int]]) -> Steps:
+    def of_this_rank(self, steps: list[list[int]]) -> Steps:
+        """The steps as this rank computes them."""
         assert self.trainer is not None
         each = self.config.context_parallel  # ranks with the same rows, of which each computes a part
         ranks = self.trainer.global_rank // each, self.trainer.world_size // each

@@ -14,7 +14,7 @@ from micota.engines.hf import HFEngine
 from micota.grading.graders import graders_of
 from micota.graph.node import AnyNode
 from micota.graph.specs import ScoresSpec
-from micota.sft import attention
+from micota.sft.answering import answering
 from micota.sft.callbacks import StepMetrics
 from micota.sft.sharding import gathered
 
@@ -49,18 +49,11 @@ class EvalDuringTraining(Callback):
     def evaluate(self) -> dict[str, float]:
         """``eval/<bench>/accuracy`` and ``eval/<bench>/num_tokens``, the mean over answers. A problem whose prompt does
         not fit the context counts as not solved."""
-        model = self._engine.model
-        kernel = model.config._attn_implementation
-        # The kernels of training do not support a key-value cache.
-        model.set_attn_implementation("eager" if attention.is_capped(model.config) else "sdpa")
         metrics: dict[str, float] = {}
-        try:
-            with graders_of(self._evaluation) as graders:
-                for name, bench in self._benches.items():
-                    rows = bench.answers()
-                    right = sum(score.correct is True for score in bench.scores(rows, graders))
-                    metrics[f"eval/{name}/accuracy"] = right / bench.num_wanted
-                    metrics[f"eval/{name}/num_tokens"] = sum(row.num_tokens for row in rows) / len(rows)
-        finally:
-            model.set_attn_implementation(kernel)
+        with answering(self._engine.model), graders_of(self._evaluation) as graders:
+            for name, bench in self._benches.items():
+                rows = bench.answers()
+                right = sum(score.correct is True for score in bench.scores(rows, graders))
+                metrics[f"eval/{name}/accuracy"] = right / bench.num_wanted
+                metrics[f"eval/{name}/num_tokens"] = sum(row.num_tokens for row in rows) / len(rows)
         return metrics

@@ -63,14 +63,17 @@ from micota.sft.device import peak_flops
 from micota.sft.eval_during_training import EvalDuringTraining
 from micota.sft.failures import RecordFailure
 from micota.sft.kept_models import KeptModels
-from micota.sft.loading import Loaded, device_of, load
+from micota.sft.loading import Loaded, device_of, load, shape_at
 from micota.sft.module import NonFiniteError, SftModule
 from micota.sft.progress import Progress
+from micota.sft.rollouts import RolloutDataModule, Rollouts
 from micota.sft.sharding import devices, whole
+from micota.sft.spending import Spending, most_steps
 from micota.sft.teacher import DistillationObjective, Teacher
 
 CHECKPOINTS = "checkpoints"
 BEST = "best"  # weights
+ROLLOUTS = "rollouts"  # answers of the student, by round
 MODELS = "models"  # of single steps
 NON_FINITE = "non_finite.json"
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its import turns tips and notes on
@@ -81,7 +84,7 @@ class Fitted:
     """The results of training besides the weights.
 
     ``validation`` has the metrics of the written weights, empty without validation examples; ``best_step`` is the step
-    of these weights where they are not those after the last.
+    of these weights where they are not those after the last. ``flops`` are those of training, the teacher and answers.
     """
 
     steps: int
@@ -90,6 +93,7 @@ class Fitted:
     loss: float
     validation: dict[str, float]
     best_step: int | None
+    flops: dict[str, float]
 
 
 def fit(
@@ -110,10 +114,7 @@ def fit(
     seed_everything(spec.seed, verbose=False)
 
     # Checks of data, memory and disk come before the weights are read, and the export is rehearsed before step 1.
-    data = SftDataModule(
-        inputs.tokens, spec.sft, trainer_config, spec.seed, inputs.chosen, inputs.problems, inputs.border,
-        inputs.validation,
-    )  # fmt: skip
+    data = data_of(config, node, inputs, folder, writes=writes)
     loaded = load(inputs, spec, trainer_config, folder)
     if trainer_config.compile:
         compile_layers(loaded.model)
@@ -125,7 +126,11 @@ def fit(
 
     objective = objective_of(spec, trainer_config, loaded, inputs)
     reducing = replace(trainer_config, gradient_reduction=loaded.reduction)
-    module = SftModule(objective, spec.sft, reducing, len(data.steps), loaded.fill)
+    spending = Spending(
+        loaded.shape, shape_at(inputs.teacher) if inputs.teacher else None, spec.sft.max_flops,
+        samples=objective.samples,
+    )  # fmt: skip
+    module = SftModule(objective, spec.sft, reducing, len(data.steps), loaded.fill, spending)
 
     metrics = StepMetrics(progress, loaded.shape, peak_flops(trainer_config))
     validation = Validation(metrics, data, trainer_config.validate_every, spec.sft.best)
@@ -140,7 +145,7 @@ def fit(
         last=len(data.steps) if trainer_config.keep_checkpoint else None,
     )
     start = checkpoints.latest() or _end_of_shorter(node, trainer_config, checkpoints, len(data.steps))
-    callbacks: list[Callback] = [RecordFailure(), metrics, validation]
+    callbacks: list[Callback] = [RecordFailure(), metrics, spending, validation]
     callbacks += [best] if best else []
     if trainer_config.evaluate_every:
         callbacks.append(EvalDuringTraining(metrics, config, node, loaded.model, inputs.tokenizer))
@@ -183,7 +188,25 @@ def fit(
         loss=float(module.last_loss),
         validation=(best or validation).metrics,
         best_step=best.step if best else None,
+        flops={name: count for name, count in spending.flops.items() if count},
     )
+
+
+def data_of(config: Config, node: Node[TrainSpec], inputs: Inputs, folder: Path, *, writes: bool) -> SftDataModule:
+    """The steps of the run: on the answers of the data, or on those that the student samples."""
+    spec = node.spec
+    given = (
+        inputs.tokens, spec.sft, config.trainer, spec.seed, inputs.chosen, inputs.problems, inputs.border,
+        inputs.validation, most_steps(inputs, spec.sft, shape_at(inputs.location)) if spec.sft.max_flops else None,
+    )  # fmt: skip
+    if inputs.answer_tokens is None:
+        return SftDataModule(*given)
+    assert spec.objective is not None
+    data, rows = RolloutDataModule(*given), config.engine.rows
+    data.rollouts = Rollouts(
+        spec.objective, inputs.tokenizer, spec.seed, folder / ROLLOUTS, inputs.problems, rows, writes=writes
+    )
+    return data
 
 
 def objective_of(spec: TrainSpec, config: TrainerConfig, loaded: Loaded, inputs: Inputs) -> losses.Objective:

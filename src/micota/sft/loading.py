@@ -80,7 +80,8 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
     freeze(model, spec.sft.freeze)
     shape = Shape.of(model).trained_by(spec.sft)
     if inputs.teacher is not None:
-        shape = replace(shape, beside=whole_bytes(inputs.teacher, spec.precision))
+        stored = computing_dtype(spec.precision).itemsize
+        shape = replace(shape, beside=stored * shape_at(inputs.teacher).weights)
     most_tokens = memory.most_tokens(shape, config, inputs.longest)
     reduction = memory.gradient_reduction(shape, config, inputs.longest, most_tokens)
     config = replace(config, gradient_reduction=reduction)
@@ -136,12 +137,11 @@ def _stored_dtype(files: Mapping[str, str]) -> torch.dtype | None:
     return None
 
 
-def whole_bytes(location: Location, precision: str) -> int:
-    """Bytes of a model that only computes, whole on a device."""
-    dtype = computing_dtype(precision)
+def shape_at(location: Location) -> Shape:
+    """The sizes of a model, by its config alone."""
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(load_config(*location), dtype=dtype)
-    return int(dtype.itemsize * sum(weight.numel() for weight in model.parameters()))
+        model: Any = AutoModelForCausalLM.from_config(load_config(*location))
+    return Shape.of(model)
 
 
 def computing_dtype(precision: str) -> torch.dtype:

@@ -165,6 +165,7 @@ class Objective(torch.nn.Module):
         self.model = model
         # The loss needs the weight of the output head, which FSDP2 has gathered within this module.
         self.function: Callable[..., torch.Tensor] = liger_nll if loss == "liger" else summed_nll
+        self.samples = False  # whether it learns on answers of the model
         self._checkpointing = checkpointing
 
     def forward(self, batch: Batch, edges: Mapping[str, Any], divisor: float) -> torch.Tensor:

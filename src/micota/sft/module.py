@@ -27,6 +27,9 @@ from micota.sft.optimizers import adamw
 from micota.sft.packing import Batch, borders
 from micota.sft.resharding import trained_state
 from micota.sft.sharding import reduce_gradients, shard, whole
+from micota.sft.spending import Spending
+
+PARTS_OF_BUDGET = 1000  # in which the learning rate changes, where a budget and no number of steps ends the run
 
 
 class SftModule(LightningModule):
@@ -39,8 +42,10 @@ class SftModule(LightningModule):
         trainer: TrainerConfig,
         num_steps: int,
         fill: Callable[[torch.device], None] | None = None,
+        spending: Spending | None = None,
     ) -> None:
-        """``fill`` reads the weights of a model on the meta device after it is sharded.
+        """``fill`` reads the weights of a model on the meta device after it is sharded. ``spending`` counts arithmetic,
+        and with a budget of it sets the learning rate.
 
         ``trainer.gradient_reduction`` is a result of ``memory.gradient_reduction``; here ``auto`` is ``step``.
         """
@@ -56,6 +61,7 @@ class SftModule(LightningModule):
         self.register_buffer("last_loss", torch.tensor(math.nan))  # saved, for a run killed after its last step
         self._fill = fill
         self._context: ProcessGroup | None = None
+        self._spending = spending
 
     def configure_model(self) -> None:
         """Shard the model, and read this rank's rows of its weights."""
@@ -70,11 +76,16 @@ class SftModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = adamw(self._trained(), self.sft)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, self.num_steps, self.sft)
-        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
         # Per step: Lightning's default is per epoch, and all epochs are one here.
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _factor(self, step: int) -> float:
+        """The factor of the learning rate of a step, by the share of steps or of the budget that is done."""
+        share = None if self._spending is None else self._spending.share
+        if share is None:
+            return learning_rate_factor(step, self.num_steps, self.sft)
+        return learning_rate_factor(min(PARTS_OF_BUDGET - 1, int(share * PARTS_OF_BUDGET)), PARTS_OF_BUDGET, self.sft)
 
     def training_step(self, batch: Step, batch_idx: int) -> dict[str, float]:
         """Accumulate the gradient of all micro-batches, clip it, and update the weights.
@@ -103,8 +114,13 @@ class SftModule(LightningModule):
         # The rate of this step; scheduler.step sets that of the next.
         learning_rate = optimizer.param_groups[0]["lr"]
         optimizer.step()
+        if self._spending is not None:
+            self._spending.add(batch)
         scheduler.step()
-        return {"train/loss": loss_value, "train/grad_norm": norm, "train/learning_rate": learning_rate}
+        metrics = {"train/loss": loss_value, "train/grad_norm": norm, "train/learning_rate": learning_rate}
+        if self.objective.samples:
+            metrics["train/answer_tokens"] = batch.num_supervised / len(batch.examples)
+        return metrics
 
     def loss(self, micro_batch: Batch, divisor: float) -> torch.Tensor:
         """Negative log-likelihood of the labelled tokens of packed rows over ``divisor``, in nats (scalar, float32)."""

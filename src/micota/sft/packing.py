@@ -29,6 +29,11 @@ class Tokens:
     gaps: tuple[tuple[int, int], ...] = ()
 
     @property
+    def prompt(self) -> list[int]:
+        """The ids before the last completion."""
+        return self.ids[: self.gaps[-1][1] if self.gaps else self.num_prompt]
+
+    @property
     def num_supervised(self) -> int:
         """The number of ids with loss."""
         return len(self.ids) - self.num_prompt - sum(end - start for start, end in self.gaps)

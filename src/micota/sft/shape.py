@@ -102,6 +102,13 @@ class Shape:
         kind = OPTIMIZERS[sft.optimizer]
         return replace(self, moment_bytes=0 if kind.is_paged else kind.moment_bytes)
 
+    def forward_flops(self, lengths: Sequence[float], num_supervised: float) -> float:
+        """Floating-point operations of a forward pass over sequences of these lengths, whose output head sees
+        ``num_supervised`` tokens. With a cache of keys and values, generation of these tokens takes as many."""
+        dense = self.linear * sum(lengths) + self.head * num_supervised
+        attention = self.num_layers * self.attention * sum(length**2 for length in lengths)
+        return float(2 * dense + 2 * (attention + self.adapters * sum(lengths)))
+
     def flops(self, lengths: Sequence[int], num_supervised: int) -> float:
         """Floating-point operations of a step over sequences of these lengths, forward and backward.
 

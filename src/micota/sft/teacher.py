@@ -83,6 +83,7 @@ class DistillationObjective(Objective):
         self, model: Any, settings: Distillation, teacher: Teacher, checkpointing: ActivationCheckpointing | None = None
     ) -> None:
         super().__init__(model, checkpointing=checkpointing)
+        self.samples = settings.sampling is not None
         self._settings = settings
         self._teacher = teacher
 

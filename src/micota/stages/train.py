@@ -93,7 +93,9 @@ class Reporter:
 
     def step(self, metrics: Mapping[str, float], step: int) -> None:
         if "train/loss" in metrics:
-            note = f"loss {metrics['train/loss']:.3f}{self._accuracies}"
+            tokens = metrics.get("train/answer_tokens")
+            length = "" if tokens is None else f", {tokens:.0f} tokens an answer"
+            note = f"loss {metrics['train/loss']:.3f}{length}{self._accuracies}"
             self._bar.update(self._task, completed=step, note=note)
         elif accuracies := [f"{name} {value:.3f}" for name, value in metrics.items() if name.endswith("/accuracy")]:
             self._accuracies = ", " + ", ".join(accuracies)
@@ -124,11 +126,22 @@ def read_inputs(store: Store, train_node: AnyNode) -> Inputs:
     check_round_trip(tokenizer, _texts(examples[index] for index in chosen[:CHECKED]))
     inputs = Inputs(tokenizer, location, examples, tokens, chosen, num_cut, num_beyond, rope_border(settings))
     if (teacher := train_node.inputs.get("teacher")) is not None:
-        inputs = replace(inputs, teacher=model_location(store, teacher))
+        inputs = replace(inputs, teacher=model_location(store, teacher), answer_tokens=answer_tokens(spec))
+        context = context_of(settings)
+        if inputs.answer_tokens is not None and context is not None and inputs.longest > context:
+            raise ConfigError(
+                f"objective.sampling.max_tokens={inputs.answer_tokens} and the longest prompt exceed the {context} "
+                f"tokens of the model's context; accepted: at most {inputs.answer_tokens - inputs.longest + context}"
+            )
     if (node := train_node.inputs.get("validation")) is None:
         return inputs
     examples, tokens = _read(store, node, tokenizer, spec.sft, longest)
     return _with_validation(inputs, examples, tokens, _fitting(tokens, longest, spec.sft.max_tokens))
+
+
+def answer_tokens(spec: TrainSpec) -> int | None:
+    """The most tokens of an answer that the student samples; None where it learns on answers of the data."""
+    return spec.objective.sampling.max_tokens if spec.objective and spec.objective.sampling else None
 
 
 def _read(
@@ -197,6 +210,7 @@ def fit_here(work: Work[TrainSpec], progress: Progress) -> None:
         work.build.counts["dropped_beyond_context"] = inputs.num_beyond_context
     work.build.counts |= {"cut_too_long": inputs.num_cut} if inputs.num_cut else {}
     work.build.metrics["loss"] = fitted.loss
+    work.build.metrics |= {f"flops_{name}": count for name, count in fitted.flops.items()}
     if fitted.validation:
         work.build.counts["validation_examples"] = fitted.validation_examples
         work.build.metrics |= {name.replace("/", "_"): value for name, value in fitted.validation.items()}
