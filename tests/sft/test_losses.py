@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import torch
 from packed_models import model_of, sequences
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CohereConfig, GraniteConfig, LlamaConfig
 from transformers.models.auto import AutoModelForCausalLM
 
 from micota.errors import ConfigError
+from micota.sft import chunked
 from micota.sft.losses import Objective, choose, summed_nll, token_nll, with_positions
 from micota.sft.packing import IGNORED, Tokens, borders, collate
 
@@ -54,6 +56,76 @@ def test_what_needs_no_gradient_gets_none() -> None:
     summed_nll(hidden, weight, torch.zeros(4, dtype=torch.long), 1.0).backward()
     assert hidden.grad is not None and weight.grad is None
     assert not summed_nll(hidden.detach(), weight, torch.zeros(4, dtype=torch.long), 1.0).requires_grad
+
+
+class Operations(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(function))
+        if function is torch.ops.aten.addmm.dtype_out:  # a fake tensor of a GPU cannot be written to on a CPU
+            return kwargs["out"]
+        return function(*args, **(kwargs or {}))
+
+
+def operations_on_gpu(*, bias: bool = False) -> list[str]:
+    """The operations of the loss on tensors of a GPU that have no data."""
+    chunked._can_sum_in_float32.cache_clear()
+    with FakeTensorMode(), Operations() as operations:
+        hidden, weight, offset = (
+            torch.ones(*shape, dtype=torch.bfloat16, device="cuda") for shape in ((6, 8), (16, 8), (16,))
+        )
+        logits = chunked._logits(hidden, weight, offset if bias else None)
+        assert logits.dtype == torch.float32
+        chunked._add_product(torch.zeros_like(weight, dtype=torch.float32), logits.T.bfloat16(), hidden)
+    chunked._can_sum_in_float32.cache_clear()
+    return operations.names
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_products_on_a_gpu_are_float32_at_once(bias: bool) -> None:
+    names = operations_on_gpu(bias=bias)
+    assert names.count("aten.mm.dtype") == 1 and "aten.addmm.dtype_out" in names
+    assert {name for name in names if name.startswith(("aten.mm", "aten.addmm"))} <= {
+        "aten.mm.dtype", "aten.addmm.dtype_out",
+    }  # fmt: skip
+
+
+def test_a_pytorch_without_such_products_rounds_as_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("self and mat2 must have the same dtype, but got Float and BFloat16")  # of PyTorch 2.8
+
+    monkeypatch.setattr(torch, "addmm", refuse)
+    names = operations_on_gpu()
+    assert "aten.mm.default" in names and "aten.mm.dtype" not in names
+
+
+def test_float32_products_keep_what_a_rounding_to_bfloat16_loses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the products of a GPU computed on the CPU: inputs of bfloat16, sums of float32."""
+    torch.manual_seed(0)
+    hidden, weight = (torch.randn(count, 16).bfloat16() for count in (64, 31))
+    labels = torch.randint(0, 31, (64,))
+    exact = [tensor.double().requires_grad_() for tensor in (hidden, weight)]
+    plain(*exact, None, labels, 64.0, None).backward()
+
+    def error() -> float:
+        leaves = [tensor.clone().requires_grad_() for tensor in (hidden, weight)]
+        total = torch.zeros_like(weight, dtype=torch.float32)
+        summed_nll(*leaves, labels, 64.0, rows=4, into=total).backward()
+        return float((total.double() - exact[1].grad).norm() / exact[1].grad.norm())
+
+    rounded = error()
+    mm, addmm = torch.mm, torch.addmm
+    monkeypatch.setattr(chunked, "_can_sum_in_float32", lambda device: True)
+    monkeypatch.setattr(torch, "mm", lambda a, b, out_dtype=None, out=None: (
+        mm(a, b, out=out) if out_dtype is None else mm(a.to(out_dtype), b.to(out_dtype))
+    ))  # fmt: skip
+    monkeypatch.setattr(torch, "addmm", lambda c, a, b, out_dtype, out: (
+        addmm(c, a.to(out_dtype), b.to(out_dtype), out=out)
+    ))  # fmt: skip
+    assert error() < 0.5 * rounded
 
 
 def test_bfloat16_is_summed_in_float32() -> None:

@@ -214,7 +214,7 @@ def test_what_is_offloaded_needs_the_memory_of_the_machine() -> None:
     with pytest.raises(ConfigError, match=text):
         check_memory(shape, SFT, offloads, 16384, LIMITS, capacity=40 * GIB, host=100 * GIB)
     with pytest.raises(ConfigError, match=r"what would help: trainer.cpu_offload=true;"):
-        check_memory(shape, SFT, replace(GPU, devices=16), 16384, LIMITS, capacity=20 * GIB)
+        check_memory(shape, SFT, replace(GPU, devices=16), 16384, LIMITS, capacity=15 * GIB)
 
 
 def test_bfloat16_weights_have_float32_moments() -> None:

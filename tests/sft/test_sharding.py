@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import fork_server
 import pytest
+import sharded_steps
 import torch
 from torch import distributed
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -14,8 +17,9 @@ from transformers import LlamaConfig
 from transformers.models.auto import AutoModelForCausalLM
 
 from micota.config import TrainerConfig
+from micota.sft import losses
 from micota.sft.losses import Objective
-from micota.sft.sharding import in_this_process, reduce_gradients, shard
+from micota.sft.sharding import in_this_process, reduce_gradients, shard, whole
 
 GPU = TrainerConfig(name="gpu", accelerator="gpu", precision="bf16-mixed")
 CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true")
@@ -94,5 +98,68 @@ def test_gradients_are_summed_over_ranks_once_a_step_and_stay_the_same(
     number = len(sums)
     sums.clear()
     after_the_last = gradients(mesh, precision, each=False)
-    assert (number, len(sums)) == (9, 3), "two layers, and what is outside of them"
+    assert (number, len(sums)) == (15, 5), "two layers, the embedding, the output head, and the last norm"
     assert all(torch.equal(one, other) for one, other in zip(after_each, after_the_last, strict=True))
+
+
+def test_embedding_and_output_head_are_whole_only_while_they_are_used(
+    mesh: DeviceMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = sharded_steps.untied()
+    objective = Objective(model)
+    shard(objective, mesh, TrainerConfig(name="gpu", accelerator="gpu", precision="32-true"))
+    ends = {"embedding": model.get_input_embeddings(), "head": model.get_output_embeddings()}
+    seen: dict[str, set[str]] = {}
+
+    def look(moment: str) -> None:
+        seen[moment] = {name for name, module in ends.items() if not isinstance(module.weight, DTensor)}
+
+    ends["embedding"].register_forward_hook(lambda *_: look("embedding"), prepend=True)
+    layer = model.model.layers[0]
+    layer.register_forward_hook(lambda *_: look("layer"))
+    layer.register_full_backward_hook(lambda *_: look("backward of the layer"))
+    plain = losses.summed_nll
+
+    def loss(*inputs: Any, **options: Any) -> torch.Tensor:
+        look("loss")
+        return plain(*inputs, **options)
+
+    objective.function = loss
+    [batch, _] = sharded_steps.batches(0, 0)
+    objective(batch, {}, 16.0).backward()
+    assert seen == {"embedding": {"embedding"}, "layer": set(), "loss": {"head"}, "backward of the layer": set()}
+    assert all(isinstance(weight.grad, DTensor) for weight in objective.parameters())
+
+
+@pytest.mark.parametrize("end", ["embedding", "head"])
+def test_a_frozen_end_of_the_model_needs_no_gradient(end: str, mesh: DeviceMesh) -> None:
+    models = [sharded_steps.untied() for _ in range(2)]
+    objectives = [Objective(model) for model in models]
+    for model in models:
+        module = model.get_input_embeddings() if end == "embedding" else model.get_output_embeddings()
+        module.weight.requires_grad_(False)
+    shard(objectives[1], mesh, TrainerConfig(name="gpu", accelerator="gpu", precision="32-true"))
+    for batch in sharded_steps.batches(0, 0):
+        for objective in objectives:
+            objective(batch, {}, 16.0).backward()
+    for plain, sharded in zip(*(objective.parameters() for objective in objectives), strict=True):
+        assert (plain.grad is None) == (sharded.grad is None) == (not plain.requires_grad)
+        if plain.grad is not None:
+            torch.testing.assert_close(whole(sharded.grad), plain.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_two_ranks_with_units_for_embedding_and_head_equal_one_process(tmp_path: Path) -> None:
+    ranks, script = range(2), str(Path(sharded_steps.__file__))
+    files = [str(tmp_path / "store"), str(tmp_path / "found.pt")]
+    commands = [fork_server.Command(script, [str(rank), "2", *files], os.environ) for rank in ranks]
+    for command in commands:
+        with command:
+            _, errors = command.communicate(60)
+            assert command.returncode == 0, errors
+    weights, norms = torch.load(files[1])
+    divisor = 2.0 * sharded_steps.MICRO_BATCHES * sharded_steps.TOKENS
+    expected, expected_norms = sharded_steps.trained(Objective(sharded_steps.untied()), [*ranks], divisor)
+    assert norms == pytest.approx(expected_norms, rel=1e-5)
+    assert weights.keys() == expected.keys()
+    for name, values in expected.items():
+        torch.testing.assert_close(weights[name], values, rtol=0, atol=1e-6)

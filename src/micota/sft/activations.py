@@ -40,24 +40,33 @@ def _on_gpu(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) ->
     )
     activations = int(num_tokens * (shape.num_layers * kept + again)) * computed
 
-    # FSDP2 gathers weights outside of layers for the whole pass, and two layers: the current and the next.
-    per_layer = (shape.weights - shape.outside) // shape.num_layers
+    # FSDP2 gathers two layers: the current and the next. An embedding that is the head too stays whole for the whole
+    # pass; else each of both is gathered while it is used.
+    per_layer, embedding = (shape.weights - shape.outside) // shape.num_layers, shape.outside - shape.head
+    is_tied = embedding == 0
     head, trained = shape.head * shape.trains_head, per_layer * (shape.trained > shape.adapters)
-    layers_backward = activations + (head + trained) * computed
+    reduced = 4 if trainer.precision == "bf16-mixed" else computed  # gradients are summed in it
+    layers_backward = activations + (trained + is_tied * head) * computed
     # The loss runs before: one chunk of logits in float32 and in the dtype of computation, the head's gradient in
     # float32, and hidden states with their gradients.
     chunk = min(CHUNK_LOGITS["cuda"], num_tokens * shape.head // shape.hidden)
-    before = num_tokens * (shape.num_layers * kept + 6 * hidden) * computed + chunk * (4 + computed) + 4 * head
-    # The gradients outside of layers are reduced at the end, in float32 under bf16-mixed.
-    gathered = shape.outside + 2 * per_layer
+    states = num_tokens * (shape.num_layers * kept + 6 * hidden) * computed
+    at_loss: float = states + chunk * (4 + computed) + 4 * head
+    # Then the gradient of the head is cast, and summed at once, or, if it is the embedding too, at the end.
+    if not is_tied:
+        # Over several devices the buffer of its all-gather stays until the next.
+        gathered = shape.head * (2 if trainer.world_size > 1 else 1)
+        at_loss = max(
+            at_loss + gathered * computed, states + head * (computed + reduced * (1 + 1 / trainer.world_size))
+        )
+    after = (head if is_tied else embedding * (trained > 0)) * (computed + reduced)
+    whole = is_tied * shape.outside + 2 * per_layer
     if trainer.quantize != "none":  # one product's weight is computed back at a time, and nothing is gathered
-        gathered = shape.hidden * shape.intermediate + shape.head * (trainer.precision == "bf16-mixed")
-    reduced = 4 if trainer.precision == "bf16-mixed" else computed
-    after = shape.outside * (computed + reduced) if head else 0
+        whole = shape.hidden * shape.intermediate + shape.head * (trainer.precision == "bf16-mixed")
     return {
-        "gathered weights": gathered * computed,
+        "gathered weights": whole * computed,
         "activations": activations,
-        "logits and gradients of a moment": max(layers_backward, before, after) - activations,
+        "logits and gradients of a moment": int(max(layers_backward, at_loss, after)) - activations,
     }
 
 

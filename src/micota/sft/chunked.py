@@ -7,6 +7,7 @@ The forward pass also computes the gradients, while the logits exist, as in Lige
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ class _Chunked(torch.autograd.Function):
         total = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, len(hidden), rows):
             part = hidden[start : start + rows]
-            logits = functional.linear(part, used, None if bias is None else bias.to(hidden.dtype)).float()
+            logits = _logits(part, used, bias)
             slope = None
             # d/dx cap tanh(x / cap) = 1 - tanh(x / cap)^2, kept for the backward of the bound.
             if cap is not None:
@@ -118,9 +119,35 @@ class _Chunked(torch.autograd.Function):
         )
 
 
+def _logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Logits in float32 (tokens x vocabulary), from inputs of one dtype."""
+    if hidden.dtype != torch.float32 and _can_sum_in_float32(hidden.device.type):
+        logits = torch.mm(hidden, weight.T, out_dtype=torch.float32)
+        return logits if bias is None else logits.add_(bias)
+    return functional.linear(hidden, weight, None if bias is None else bias.to(hidden.dtype)).float()
+
+
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
-    """Add ``left @ right`` to a float32 sum, without a copy where the dtypes agree."""
+    """Add ``left @ right`` to a float32 sum, where possible without a product of its size in between."""
     if left.dtype == total.dtype:
         total.addmm_(left, right)
+    elif _can_sum_in_float32(total.device.type):
+        torch.addmm(total, left, right, out_dtype=torch.float32, out=total)
     else:
         total += left @ right
+
+
+@cache
+def _can_sum_in_float32(device: str) -> bool:
+    """Whether products of bfloat16 are float32 here, as the units of a GPU sum them, without a rounding to bfloat16.
+
+    CPUs have no such product, and older versions of PyTorch refuse to add it to a float32 sum, so it is tried.
+    """
+    if device != "cuda":
+        return False
+    half, total = (torch.ones(16, 16, dtype=dtype, device=device) for dtype in (torch.bfloat16, torch.float32))
+    try:
+        torch.addmm(total, half, half, out_dtype=torch.float32, out=total)
+    except (RuntimeError, TypeError):
+        return False
+    return True

@@ -18,6 +18,7 @@ from micota.errors import ConfigError
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.chunked import chunk_rows, chunked_loss
 from micota.sft.packing import IGNORED, Batch
+from micota.sft.sharding import within
 
 
 def supervised(model: Any, batch: Batch, borders: Mapping[str, Any] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -157,13 +158,12 @@ def liger_nll(
 
 
 class Objective(torch.nn.Module):
-    """A causal LM and its loss as one module, so that FSDP2 gathers the output head while the loss runs."""
+    """A causal LM and its loss as one module, so that FSDP2 gathers the weights outside of layers for the loss too."""
 
     def __init__(self, model: Any, loss: str = "chunked", checkpointing: ActivationCheckpointing | None = None) -> None:
         """``loss`` is a result of :func:`choose`; ``checkpointing`` is set up for each micro-batch."""
         super().__init__()
         self.model = model
-        # The loss needs the weight of the output head, which FSDP2 has gathered within this module.
         self.function: Callable[..., torch.Tensor] = liger_nll if loss == "liger" else summed_nll
         self.samples = False  # whether it learns on answers of the model
         self._checkpointing = checkpointing
@@ -174,8 +174,20 @@ class Objective(torch.nn.Module):
             self._checkpointing(batch["input_ids"].numel())
         hidden, labels = supervised(self.model, batch, edges)
         head = self.model.get_output_embeddings()
-        options = {"bias": head.bias, "cap": softcap(self.model)}
         function = self.loss_of(batch, edges)
+
+        # The loss reads the weight of the head without a call of the head, which would build all logits.
+        return within(head, lambda states: self._of_head(head, function, states, labels, divisor), hidden)
+
+    def _of_head(
+        self,
+        head: Any,
+        function: Callable[..., torch.Tensor],
+        hidden: torch.Tensor,
+        labels: torch.Tensor,
+        divisor: float,
+    ) -> torch.Tensor:
+        options = {"bias": head.bias, "cap": softcap(self.model)}
         if function is not liger_nll and self._sums_in_place(head.weight):
             # A tied head is also the embedding: autograd adds the gradient of the embedding to the same tensor later.
             if head.weight.grad is None:

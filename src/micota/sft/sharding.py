@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,14 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.distributed.tensor import DTensor
 
 from micota.config import TrainerConfig
@@ -134,7 +142,8 @@ def layers(model: Any) -> list[torch.nn.Module]:
 
 
 def shard(objective: Any, mesh: DeviceMesh, trainer: TrainerConfig) -> None:
-    """Shard each layer, and then the rest (embedding, last norm and output head, which the loss needs whole).
+    """Shard each layer, the embedding and the output head, and then the rest: the last norm, or all of these where the
+    head is the embedding too, which one unit must hold.
 
     With ``bf16-mixed`` the shards are float32, computation is bfloat16 and gradients are summed over ranks in float32.
     """
@@ -146,10 +155,38 @@ def shard(objective: Any, mesh: DeviceMesh, trainer: TrainerConfig) -> None:
         else MixedPrecisionPolicy()
     )
     offload = CPUOffloadPolicy() if trainer.cpu_offload else OffloadPolicy()
+    shard_unit = partial(fully_shard, mesh=mesh, mp_policy=policy, offload_policy=offload)
     # A unit of sharding is gathered at a time: a layer, so that the next is gathered while one computes.
     for layer in layers(objective.model):
-        fully_shard(layer, mesh=mesh, mp_policy=policy, offload_policy=offload)
-    fully_shard(objective, mesh=mesh, mp_policy=policy, offload_policy=offload)
+        shard_unit(layer)
+    for module in outside_of_layers(objective.model):
+        shard_unit(module)
+        # Neither backward pass reads the weight: the loss has the gradients of the head already, and the embedding
+        # adds rows. So the weight is gathered for the forward pass alone.
+        module.set_unshard_in_backward(False)
+        module.apply_within = _apply
+        register_fsdp_forward_method(module, "apply_within")
+    shard_unit(objective)
+
+
+def outside_of_layers(model: Any) -> list[Any]:
+    """The embedding and the output head, if they are units of sharding of their own: plain modules that share no
+    weight."""
+    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    plain = all(type(module) in (torch.nn.Embedding, torch.nn.Linear) for module in ends)
+    return ends if plain and ends[0].weight is not ends[1].weight else []
+
+
+def within(module: Any, function: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+    """``function(inputs)`` in place of the forward pass of a module: FSDP2 gathers its weights for that time, and sums
+    their gradients after the backward pass of the result."""
+    wrapped = getattr(module, "apply_within", _apply)  # of a unit of sharding
+    result: torch.Tensor = wrapped(function, inputs)
+    return result
+
+
+def _apply(function: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+    return function(inputs)
 
 
 def reduce_gradients(objective: Any, reduces: bool) -> None:
@@ -168,13 +205,13 @@ def local(value: torch.Tensor) -> torch.Tensor:
 def gathered(objective: Any) -> Iterator[None]:
     """Hold whole weights, in the dtype of computation, for calls of the model without its loss (generation).
 
-    Outside of this block FSDP2 gathers the embedding and the output head for calls of ``objective`` alone. Every rank
+    Outside of this block FSDP2 gathers what is not in layers for calls of ``objective`` alone. Every rank
     must enter it, after the first training step.
     """
     units = [module for module in objective.modules() if isinstance(module, FSDPModule)]
     for unit in units:
         unit.unshard()
-    for layer in units[1:]:  # the first is the objective, which has the weights outside of layers
+    for layer in units[1:]:  # the first is the objective, which has all other weights
         layer.set_reshard_after_forward(False, recurse=False)
     try:
         yield
