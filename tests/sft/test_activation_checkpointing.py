@@ -9,17 +9,20 @@ from packed_models import FAMILIES, learn, model_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from micota.sft.activation_checkpointing import ActivationCheckpointing
+from micota.sft.kinds import ORDER, mixture_of
 
 
 @pytest.mark.parametrize("kernel", ["sequences", "sdpa", "eager"])
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_results_are_the_same_to_the_bit(family: str, kernel: str) -> None:
     loss, expected, kept = learn(model_of(family, kernel))
-    for kind in ("selective", "full"):
+    held_by = {"none": kept}
+    for kind in ("1/2 none 1/2 selective", "selective", "1/2 selective 1/2 full", "full"):
         value, grads, held = learn(model_of(family, kernel), kind)
         assert torch.equal(value, loss) and grads.keys() == expected.keys()
         assert all(torch.equal(grads[name], expected[name]) for name in expected)
-        assert held < 0.9 * kept
+        held_by[kind] = held
+    assert [*held_by.values()] == sorted(held_by.values(), reverse=True) and held_by["selective"] < 0.9 * kept
 
 
 class Counter(TorchDispatchMode):
@@ -54,6 +57,19 @@ def test_a_micro_batch_has_the_first_kind_that_its_size_allows() -> None:
         [kind] = {_kind(layer) for layer in model.model.layers}
         kinds[size] = kind
     assert kinds == {40: "none", 41: "selective", 61: "full", 101: "full"}
+
+
+def test_the_first_layers_of_a_mixture_keep_less() -> None:
+    model = model_of("qwen2", "sequences")
+    num_layers = len(model.model.layers)
+    for mixture in (mixture_of(name) for name in ORDER):
+        checkpointing = ActivationCheckpointing(model, {"none": 1, str(mixture): 100})
+        checkpointing(50)
+        num_heavy = mixture.num_heavy(num_layers)
+        expected = [mixture.heavy] * num_heavy + [mixture.light] * (num_layers - num_heavy)
+        assert [_kind(layer) for layer in model.model.layers] == expected
+        checkpointing(1)
+        assert {_kind(layer) for layer in model.model.layers} == {"none"}
 
 
 def _kind(layer: Any) -> str:

@@ -15,8 +15,9 @@ from micota.config import LoraConfig, SftConfig, ShapeConfig, TrainerConfig
 from micota.errors import ConfigError
 from micota.sft import freezing as frozen
 from micota.sft.fitting import check_disk, check_memory
+from micota.sft.kinds import ALONE, ORDER
 from micota.sft.losses import Objective
-from micota.sft.memory import KINDS, gradient_reduction, memory_bytes, most_tokens
+from micota.sft.memory import gradient_reduction, memory_bytes, most_tokens
 from micota.sft.packing import Tokens, borders, collate
 from micota.sft.shape import Shape
 
@@ -93,9 +94,13 @@ def test_moments_have_the_size_of_their_kind(kind: str, each: int) -> None:
 
 def test_no_more_is_computed_again_than_memory_requires() -> None:
     auto = replace(GPU, activation_checkpointing="auto")
-    kinds = {capacity: [*most_tokens(qwen7b(), auto, 16384, capacity * GIB)][-1] for capacity in (140, 250, 600)}
-    assert kinds == {140: "full", 250: "selective", 600: "none"}
-    for kind in KINDS:
+    capacities = (140, 185, 205, 250, 600)
+    kinds = {capacity: [*most_tokens(qwen7b(), auto, 16384, capacity * GIB)][-1] for capacity in capacities}
+    assert kinds == {
+        140: "full", 185: "1/2 selective 1/2 full", 205: "3/4 selective 1/4 full", 250: "1/2 none 1/2 selective",
+        600: "none",
+    }  # fmt: skip
+    for kind in ALONE:
         assert most_tokens(qwen7b(), replace(auto, activation_checkpointing=kind), 99, GIB) == {kind: 16384}
     used = [
         memory_bytes(qwen7b(), replace(GPU, activation_checkpointing=kind), 16384)["activations"]
@@ -135,7 +140,7 @@ def test_no_micro_batch_needs_more_than_a_full_one(capacity: int, precision: str
 
 def test_a_longer_example_computes_more_again() -> None:
     shape = qwen7b()
-    for accelerator, kinds in (("cpu", ["none", "full"]), ("gpu", ["none", "selective"])):
+    for accelerator, kinds in (("cpu", ["none", "full"]), ("gpu", [*ORDER[: ORDER.index("selective") + 1]])):
         precision = "32-true" if accelerator == "cpu" else "bf16-true"
         auto = TrainerConfig(name="x", accelerator=accelerator, precision=precision, pack_length=512)
         assert [*most_tokens(shape, auto, 512, 300 * GIB)] == ["none"]
@@ -258,6 +263,7 @@ def counted_and_estimated(
 @pytest.mark.parametrize(("kind", "precision", "devices", "reduction"), [
     ("none", "bf16-mixed", 1, "step"), ("selective", "bf16-mixed", 8, "micro_batch"),
     ("selective", "bf16-mixed", 8, "step"), ("full", "bf16-true", 1, "micro_batch"),
+    ("1/2 none 1/2 selective", "bf16-mixed", 1, "step"), ("1/4 selective 3/4 full", "bf16-mixed", 8, "micro_batch"),
 ])  # fmt: skip
 def test_the_estimate_is_what_the_operations_need(
     kind: str, precision: str, devices: int, reduction: str, monkeypatch: pytest.MonkeyPatch

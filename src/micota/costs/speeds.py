@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from micota.config import EngineConfig, ShapeConfig, TrainerConfig
 from micota.costs.machine import Machine
+from micota.sft.kinds import PARTS, mixture_of
 from micota.sft.shape import Shape
 
 ENOUGH, SEQUENCE = 32, 4096  # sequences at a time with which a GPU is used well, and their tokens
@@ -86,7 +87,10 @@ def fewest_parts(shape: ShapeConfig, engine: EngineConfig, memory: int, most: in
 
 def training_seconds(machine: Machine, trainer: TrainerConfig, flops: float, kind: str) -> float:
     """Seconds of training with this much arithmetic, with what activation checkpointing repeats on top."""
-    return flops * (1 + REPEATED[kind]) / (machine.peak_flops * trainer.world_size * machine.training)
+    mixture = mixture_of(kind)
+    heavy = mixture.parts / PARTS
+    repeated = (1 - heavy) * REPEATED[mixture.light] + heavy * REPEATED[mixture.heavy]
+    return flops * (1 + repeated) / (machine.peak_flops * trainer.world_size * machine.training)
 
 
 def forward_seconds(machine: Machine, shape: Shape, tokens: float) -> tuple[float, float]:

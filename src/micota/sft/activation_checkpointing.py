@@ -13,6 +13,7 @@ from typing import Any
 
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from micota.sft.kinds import mixture_of
 from micota.sft.memory import kind_for
 
 # Without batched products: those are the scores of eager attention, length x length.
@@ -28,16 +29,25 @@ class ActivationCheckpointing:
         ``selective`` does."""
         self._most_tokens = most_tokens
         self._without = ("none", "selective") if compiled else ("none",)
-        if any(kind not in self._without for kind in most_tokens):
+        if any(mixture_of(kind).heavy not in self._without for kind in most_tokens):
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        self._layers = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False)]
+        able = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False)]
+        # What contains layers (the model itself) has the switch too; what is inside them is computed with them.
+        self._outer = [module for module in able if any(other in able for other in [*module.modules()][1:])]
+        self._layers = [module for module in able if module not in self._outer]
 
     def __call__(self, num_tokens: int) -> None:
         """Before the forward pass over a micro-batch of ``num_tokens`` positions."""
-        kind = kind_for(num_tokens, self._most_tokens)
-        for layer in self._layers:
-            layer.gradient_checkpointing = kind not in self._without
-            layer._gradient_checkpointing_func = _FUNCTIONS[kind]
+        mixture = mixture_of(kind_for(num_tokens, self._most_tokens))
+        for module in self._outer:
+            self._set(module, mixture.heavy)
+        num_heavy = mixture.num_heavy(len(self._layers))
+        for index, layer in enumerate(self._layers):
+            self._set(layer, mixture.heavy if index < num_heavy else mixture.light)
+
+    def _set(self, module: Any, kind: str) -> None:
+        module.gradient_checkpointing = kind not in self._without
+        module._gradient_checkpointing_func = _FUNCTIONS[kind]
 
 
 def _policy(_context: Any, operator: Any, *_: Any, **__: Any) -> CheckpointPolicy:

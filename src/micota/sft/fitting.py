@@ -9,7 +9,8 @@ from pathlib import Path
 from micota.config import SftConfig, TrainerConfig
 from micota.errors import ConfigError
 from micota.sft import device
-from micota.sft.memory import KINDS, memory_bytes, most_tokens, stored_bytes
+from micota.sft.kinds import ALONE, ORDER
+from micota.sft.memory import memory_bytes, most_tokens, stored_bytes
 from micota.sft.shape import Shape
 
 USABLE = 0.95  # share of a device's memory: the allocator fragments it
@@ -115,7 +116,8 @@ def fewest_devices(shape: Shape, trainer: TrainerConfig, longest: int, capacity:
 
 def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerConfig]]:
     """Changes that save memory, cheapest first; those after checkpointing add to it and the smallest micro-batches."""
-    for kind in KINDS[KINDS.index(trainer.activation_checkpointing) + 1 :]:
+    used = ORDER.index(trainer.activation_checkpointing)
+    for kind in (kind for kind in ALONE if ORDER.index(kind) > used):
         yield f"trainer.activation_checkpointing={kind}", replace(trainer, activation_checkpointing=kind)
     if trainer.gradient_reduction == "step" and trainer.world_size > 1:
         trainer = replace(trainer, gradient_reduction="micro_batch")

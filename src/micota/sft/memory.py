@@ -10,14 +10,14 @@ from dataclasses import replace
 from micota.config import TrainerConfig
 from micota.sft import device
 from micota.sft.activations import held
+from micota.sft.kinds import ORDER, with_mixtures
 from micota.sft.shape import Shape
 
-KINDS = ("none", "selective", "full")  # of activation checkpointing, in order of falling memory
 PROCESS_BYTES = {"cpu": 700 * 2**20, "gpu": 2**30}  # libraries on CPU, CUDA context and kernels' workspace on GPU
 # The choices of ``activation_checkpointing=auto``. On CPU, fragmentation by malloc uses up the memory that selective
 # checkpointing saves.
-AUTOMATIC = {"cpu": ("none", "full"), "gpu": KINDS}
-COMPILED = ("selective", "full")  # a compiled layer computes again at least what selective does
+AUTOMATIC = {"cpu": ("none", "full"), "gpu": ORDER}
+COMPILED = with_mixtures("selective", "full")  # a compiled layer computes again at least what selective does
 # Of a weight: 4 bits, 8 of the scale of each 64 weights, and 32 of the scale of each 256 such scales.
 NF4_BYTES = 1 / 2 + 1 / 64 + 4 / (64 * 256)
 COMFORTABLE = 0.8  # an estimate below this share is trusted; above it a kind that needs less memory is chosen
@@ -93,7 +93,7 @@ def kind_for(num_tokens: int, most_tokens: Mapping[str, int]) -> str:
     """The first kind that admits a micro-batch of this size, or else the last.
 
     Args:
-        most_tokens: the largest micro-batch of each kind, in the order of ``KINDS``, from
+        most_tokens: the largest micro-batch of each kind, in the order of ``kinds.ORDER``, from
             :func:`most_tokens`.
     """
     return next((kind for kind, most in most_tokens.items() if num_tokens <= most), [*most_tokens][-1])
@@ -122,7 +122,7 @@ def most_tokens(shape: Shape, trainer: TrainerConfig, longest: int, capacity: in
         if sum(memory_bytes(shape, trainer, longest, limits).values()) <= available:
             break
     needed = kind_for(largest, limits)
-    used = {kind: most for kind, most in limits.items() if KINDS.index(kind) <= KINDS.index(needed)}
+    used = {kind: most for kind, most in limits.items() if ORDER.index(kind) <= ORDER.index(needed)}
     return {kind: most for kind, most in used.items() if most or kind == needed}
 
 
