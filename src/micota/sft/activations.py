@@ -44,7 +44,7 @@ def _on_gpu(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) ->
     states = kept + 6 * num_tokens * shape.hidden * computed
     loss = states + chunk * (4 + computed) + 4 * head
     # Then the gradient of the head is cast, and summed at once, or, if it is the embedding too, at the end.
-    if not is_tied:
+    if not is_tied and trainer.quantize == "none":
         # Over several devices the buffer of its all-gather stays until the next.
         gathered = shape.head * (2 if trainer.world_size > 1 else 1)
         summing = head * (computed + reduced * (1 + 1 / trainer.world_size))
