@@ -70,6 +70,7 @@ gpu: $(READY) ## on a machine with a GPU: correctness, speed, size, 9 minutes ea
 
 tiny-models: $(READY) ## pre-train the bundled toy models again, about 20 minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m micota.tiny.pretrain
+	@OMP_NUM_THREADS=1 $(BIN)/python -m micota.tiny.family
 
 clean: ## remove everything that was made, except .venv
 	rm -rf artifacts site .mypy_cache .ruff_cache .pytest_cache

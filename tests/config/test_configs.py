@@ -72,7 +72,8 @@ def test_experiment_wins_over_defaults_and_command_line_over_both(composed: Call
 
 def test_bundled_revisions_match_files() -> None:
     with hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):
-        for name in ("teacher", "ta", "student", "student2"):
+        for path in (commands.CONF / "model").glob("tiny_*.yaml"):
+            name = path.stem.removeprefix("tiny_")
             model = hydra.compose("train", overrides=[f"model@large=tiny_{name}"]).large
             folder = Path(model_folder(model.path))
             content = (folder / "model.safetensors").read_bytes() + (folder / "tokenizer.json").read_bytes()

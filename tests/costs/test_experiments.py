@@ -18,7 +18,7 @@ FOLDER = conf_folder() / "experiment"
 PAPERS = sorted(
     str(path.relative_to(FOLDER).with_suffix(""))
     for path in FOLDER.rglob("*.yaml")
-    if not path.stem.startswith("_") and "tiny" not in str(path.relative_to(FOLDER))
+    if not path.stem.startswith("_") and "tiny" not in path.read_text(encoding="utf-8")
 )
 
 

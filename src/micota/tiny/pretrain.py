@@ -15,7 +15,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from micota.tiny.problems import excluded_chains, load_split
 from micota.tiny.recipes import HEAD_DIM, RECIPES, Corpus, Recipe, Stage
 from micota.tiny.task import LEVELS, Chain, sample_habits, sample_question, write_solution
-from micota.tiny.tokenizer import EOS, EOS_ID, MAX_LENGTH, PAD_ID, build_tokenizer
+from micota.tiny.tokenizer import EOS_ID, MAX_LENGTH, PAD_ID, build_tokenizer
 
 hf: Any = transformers  # its constructors and `generate` do not pass a strict type checker
 
@@ -88,8 +88,8 @@ def initialise(name: str, parameter: nn.Parameter) -> None:
         nn.init.ones_(parameter)
 
 
-def sample_pair(rng: random.Random, corpus: Corpus, excluded: set[Chain]) -> tuple[str, str]:
-    """Prompt and response, as the chat template renders them."""
+def sample_pair(rng: random.Random, corpus: Corpus, excluded: set[Chain], eos: str) -> tuple[str, str]:
+    """Prompt and response, as the chat template renders them; the response ends with ``eos``."""
     weights = [weight for weight, _ in corpus]
     mix = rng.choices([mix for _, mix in corpus], weights)[0]
     while True:
@@ -97,7 +97,7 @@ def sample_pair(rng: random.Random, corpus: Corpus, excluded: set[Chain]) -> tup
         if question.chain not in excluded:
             break
     habits = sample_habits(rng, mix, len(question.chain.ops))
-    return question.problem + "\n", write_solution(question, habits) + EOS
+    return question.problem + "\n", write_solution(question, habits) + eos
 
 
 def batches(
@@ -105,11 +105,11 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless pairs of token ids and labels, both (batch, tokens) and padded on the right."""
     while True:
-        pairs = [sample_pair(rng, corpus, excluded) for _ in range(BATCH_SIZE)]
+        pairs = [sample_pair(rng, corpus, excluded, tokenizer.eos_token) for _ in range(BATCH_SIZE)]
         prompts = tokenizer([prompt for prompt, _ in pairs])["input_ids"]
         responses = tokenizer([response for _, response in pairs])["input_ids"]
         length = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
-        ids = torch.full((BATCH_SIZE, length), PAD_ID)
+        ids = torch.full((BATCH_SIZE, length), tokenizer.pad_token_id)
         labels = torch.full((BATCH_SIZE, length), IGNORE)
         for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
             end = len(prompt) + len(response)
@@ -138,11 +138,15 @@ def lr_ratio(step: int, num_steps: int) -> float:
 
 
 def train_stage(
-    model: LlamaForCausalLM, stage: Stage, data: Iterator[tuple[Tensor, Tensor]], log_every: int = 100
+    model: Any,
+    stage: Stage,
+    data: Iterator[tuple[Tensor, Tensor]],
+    ratio: Callable[[int, int], float] = lr_ratio,
+    log_every: int = 100,
 ) -> Iterator[str]:
     """Train for one stage, yielding lines for the log: the mean loss (nats a token) since the last line."""
     optimisers = build_optimisers(model, stage)
-    schedules = [LambdaLR(optimiser, lambda step: lr_ratio(step, stage.num_steps)) for optimiser in optimisers]
+    schedules = [LambdaLR(optimiser, lambda step: ratio(step, stage.num_steps)) for optimiser in optimisers]
     losses: list[float] = []
     model.train()
     for step in range(1, stage.num_steps + 1):
@@ -177,9 +181,9 @@ def evaluate_level(
         inputs = tokenizer([row["problem"] + "\n" for row in batch], padding=True, return_tensors="pt")
         output = model.generate(**inputs, do_sample=False, max_new_tokens=MAX_NEW_TOKENS)
         completions = output[:, inputs["input_ids"].shape[1] :]
-        num_tokens += int((completions != PAD_ID).sum())
+        num_tokens += int((completions != tokenizer.pad_token_id).sum())
         for row, text in zip(batch, tokenizer.batch_decode(completions), strict=True):
-            num_correct += rf"\boxed{{{row['answer']}}}{EOS}" in text
+            num_correct += rf"\boxed{{{row['answer']}}}{tokenizer.eos_token}" in text
     return num_correct / len(rows), num_tokens / len(rows)
 
 
