@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import gc
 import importlib.util
 import os
@@ -20,8 +18,10 @@ import pytest
 from fork_server import ROOT
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
 
 from micota.cli import app as commands
+from micota.cli import quick_hydra
 from micota.cli.experiments import cases
 from micota.config import ENGINES, FILTERS, GRADERS, MERGE_METHODS, PRUNINGS, SCHEMAS, Call
 from micota.config.roles import for_hydra
@@ -111,10 +111,13 @@ def graders() -> Iterator[Graders]:
         yield opened
 
 
-@functools.cache
-def _composed(command: str, overrides: tuple[str, ...], merge_methods: tuple[str, ...]) -> Any:
-    """What Hydra composes, once for all tests of a process: it takes a quarter of a second, a copy a tenth of that."""
-    return hydra.compose(command, overrides=list(overrides))
+MERGED: dict[tuple[str, ...], dict[Any, DictConfig]] = {}  # of all tests of a process
+
+
+def compose_quickly(command: str, overrides: list[str]) -> DictConfig:
+    """Compose with the groups of micota, and with the merge methods that there are: see ``open_tables``."""
+    methods = tuple(ConfigStore.instance().repo["merge"])
+    return quick_hydra.compose(command, overrides, MERGED.setdefault(methods, {}))
 
 
 @pytest.fixture
@@ -122,9 +125,8 @@ def composed() -> Iterator[Callable[..., Any]]:
     """``composed("train", "student=qwen1.5b")``: the checked config of a command."""
 
     def compose(command: str, *overrides: str) -> Any:
-        methods = tuple(ConfigStore.instance().repo["merge"])  # to which tests add: see open_tables
-        found = copy.deepcopy(_composed(command, tuple(for_hydra(overrides)), methods))
-        return commands.prepare(found, SCHEMAS[command], Call(overrides=list(overrides)))
+        call = Call(overrides=list(overrides))
+        return commands.prepare(compose_quickly(command, for_hydra(overrides)), SCHEMAS[command], call)
 
     with hydra.initialize_config_dir(str(commands.CONF), version_base="1.3"):
         yield compose

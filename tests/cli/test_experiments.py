@@ -95,7 +95,7 @@ def test_the_configs_of_a_large_experiment_are_composed_once_for_each_point(
     config = composed("pipeline", "experiment=tiny", f"+compare.axes={axes}", f"compare.recipes=[{','.join(recipes)}]")
     made: list[str] = []
 
-    def compose(command: str, overrides: list[str]) -> Config:
+    def compose(command: str, overrides: list[str], merged: dict[Any, Any]) -> Config:
         made.append(overrides[0])
         key, _, value = overrides[0].partition("=")
         changed = {
@@ -105,7 +105,7 @@ def test_the_configs_of_a_large_experiment_are_composed_once_for_each_point(
         }[key]()
         return replace(config, **{key: changed})
 
-    monkeypatch.setattr("hydra.compose", compose)
+    monkeypatch.setattr("micota.cli.quick_hydra.compose", compose)
     monkeypatch.setattr("micota.cli.experiments.prepare", lambda config, schema, call: replace(config, call=call))
     every = cases(config)
     assert len(every) == 50 and len(made) == len(set(made)) == 10 + 5 + len(recipes)
@@ -194,7 +194,15 @@ def test_every_experiment_is_counted_and_has_a_toy_version() -> None:
     assert {f"tiny/{name}" for name in of_papers} == set(TWINS)
 
 
-@pytest.mark.parametrize("name", COUNTS)
+# Of experiments that differ in their models alone one is here; of those with most cases none is.
+SLOW = ["corrections", *(f"mix_distillation/{name}" for name in (
+    "mix_curve", "large_vs_small", "base_vs_instruct", "expert_vs_general", "teacher_families",
+))]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else []) for name in COUNTS]
+)
 def test_the_whole_graph_of_an_experiment(
     composed: Composed, cases_of: Callable[[str], list[CaseConfig]], name: str
 ) -> None:
@@ -230,13 +238,24 @@ SMALLEST = [  # a part of the toy version: whether it runs does not depend on ho
 ]  # fmt: skip
 
 
-def test_every_toy_version_runs(composed: Composed, tmp_path: Path) -> None:
-    said = StringIO()
-    for name in TWINS:
-        overrides = [f"experiment={name}", *SMALLEST, "tracker=none", "runner=inprocess", f"artifacts={tmp_path}"]
-        config = composed("pipeline", *overrides)
-        assert config.name == f"tiny_{name.rpartition('/')[2]}"
-        pipeline(config, cases(config), Console(file=said, width=160))
-    reported = {folder.name.split("-")[0].split(".")[0] for folder in (tmp_path / "reports").iterdir()}
-    assert reported == {f"tiny_{name.rpartition('/')[2]}" for name in TWINS}
-    assert not list(tmp_path.rglob("*.partial"))
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What toy versions share, as the answers of the teacher, is made once."""
+    return tmp_path_factory.mktemp("artifacts")
+
+
+# One of several cases that trains, and one that compares what others released; test_pipeline.py runs experiment=tiny.
+QUICK = ("tiny/bpc", "tiny/replication")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in TWINS]
+)
+def test_every_toy_version_runs(composed: Composed, artifacts: Path, name: str) -> None:
+    overrides = [f"experiment={name}", *SMALLEST, "tracker=none", "runner=inprocess", f"artifacts={artifacts}"]
+    config = composed("pipeline", *overrides)
+    assert config.name == f"tiny_{name.rpartition('/')[2]}"
+    pipeline(config, cases(config), Console(file=StringIO(), width=160))
+    reported = {folder.name.split("-")[0].split(".")[0] for folder in (artifacts / "reports").iterdir()}
+    assert f"tiny_{name.rpartition('/')[2]}" in reported
+    assert not list(artifacts.rglob("*.partial"))

@@ -23,6 +23,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+import micota.cli.quick_hydra
 import micota.stages.registry  # noqa: F401  (every command knows all stages)
 from micota import __version__, errors
 from micota.cli import sweeps
@@ -52,9 +53,6 @@ from micota.errors import USER_ERROR, ConfigError
 from micota.graph.stage import function
 from micota.processes import end_at_interrupt, end_with_starter, note_sigterm
 from micota.tracking import offline_runs, sync_command
-
-# Hydra copies the store of all options for each composition, and again each option that it reads: the second is enough.
-ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
 
 # With its schema below it, a config can be overridden in keys that no YAML mentions, and a typo is found in any.
 for _name, _schema in SCHEMAS.items():
