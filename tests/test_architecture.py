@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import sysconfig
 from graphlib import TopologicalSorter
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
@@ -121,3 +123,10 @@ def test_commands_start_without_torch(module: str) -> None:
 @pytest.mark.parametrize("command", sorted(SOURCE.parents[1].glob("*.py")), ids=lambda path: path.name)
 def test_commands_are_thin(command: Path) -> None:
     assert len(command.read_text().splitlines()) <= 30
+
+
+def test_no_module_of_tests_hides_a_package() -> None:
+    """pytest finds the modules of tests/ and benchmarks/ first: a coverage.py there stopped ``make coverage``."""
+    for module in (path for folder in ("tests", "benchmarks") for path in SOURCE.parents[1].glob(f"{folder}/*.py")):
+        package = PathFinder.find_spec(module.stem, [sysconfig.get_path("purelib"), sysconfig.get_path("stdlib")])
+        assert package is None, f"{module.name} hides the installed package of that name"

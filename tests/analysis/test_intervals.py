@@ -91,7 +91,7 @@ def covered(
     (1, 1, 8, 4), (1, 1, 64, 32), (2, 2, 16, 8), (0.9, 0.1, 8, 4), (1, 3, 64, 32),
 ])  # fmt: skip
 def test_intervals_of_thirty_problems_hold_the_truth(first: float, second: float, samples: int, k: int) -> None:
-    """avg@n (k = 1) and pass@k, problems of beta distributed difficulty; benchmarks/coverage.py has more."""
+    """avg@n (k = 1) and pass@k, problems of beta distributed difficulty; benchmarks/interval_coverage.py has more."""
     generator = np.random.default_rng(2)
     table = np.array([1 - math.comb(samples - c, k) / math.comb(samples, k) for c in range(samples + 1)])
     logs = math.lgamma(second + k) + math.lgamma(first + second) - math.lgamma(second) - math.lgamma(first + second + k)

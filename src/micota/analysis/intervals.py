@@ -1,8 +1,8 @@
 """Confidence intervals of means over problems, whose values lie between known bounds. All values are fractions.
 
 Small benchmarks and accuracies near 0 or 1 are the difficult cases: the sample then often lacks the rare problems that
-determine the truth, and an interval from the sample's variance alone is too short. ``benchmarks/coverage.py`` measures
-how often each interval holds the truth.
+determine the truth, and an interval from the sample's variance alone is too short.
+``benchmarks/interval_coverage.py`` measures how often each interval holds the truth.
 """
 
 from __future__ import annotations

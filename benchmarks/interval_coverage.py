@@ -1,6 +1,6 @@
 """How often 95 % intervals hold the truth, on simulated benchmarks: micota's beside common alternatives, as a table.
 
-    python benchmarks/coverage.py [--trials 4000] [--problems 30] [--seed 0] [--to coverage.md]
+    python benchmarks/interval_coverage.py [--trials 4000] [--problems 30] [--seed 0] [--to coverage.md]
 
 The chance of a right answer differs between problems by a beta distribution, or is one of a few values (a share of
 problems that the model never solves, a share that it always solves). Paired differences are of two models that differ
