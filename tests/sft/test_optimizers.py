@@ -129,7 +129,6 @@ def test_a_resumed_run_ends_with_the_same_bits(kind: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("kind", "trainer", "complaint"), [
-    ("adamw_8bit", {"devices": 2}, "sft.optimizer=adamw_8bit with 2 devices: its moments cannot be sharded"),
     ("paged_adamw", {}, "sft.optimizer=paged_adamw with trainer.accelerator=cpu, .*; accepted: sft.optimizer=adamw"),
     ("paged_adamw_8bit", {"accelerator": "gpu", "cpu_offload": True}, "accepted: sft.optimizer=adamw_8bit"),
 ])  # fmt: skip

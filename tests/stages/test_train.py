@@ -523,6 +523,26 @@ def test_it_goes_on_with_another_number_of_processes(
     assert_same(resumed, undisturbed, tolerance=2e-4)
 
 
+@pytest.mark.slow
+def test_moments_of_8_bits_over_two_processes_go_on(
+    prepared: Prepared, elsewhere: Callable[[Config, str], Config]
+) -> None:
+    """Each rank has blocks of its shards, so that no other number of processes can read them."""
+    kind = "student.sft.optimizer=adamw_8bit"
+    config = prepared(kind, "trainer.devices=2")
+    (_, first), (undisturbed, curve) = fitted(elsewhere(prepared(kind), "one")), fitted(elsewhere(config, "two"))
+    assert curve.losses == pytest.approx(first.losses, rel=0.05) and curve.losses != first.losses
+    run_and(config, lambda process: process.kill(), [5])
+    files = {path.name for path in Path(config.artifacts).glob("models/*.partial/checkpoints/step=*/__*_states.pt")}
+    assert files == {"__0_states.pt", "__1_states.pt"}
+    with pytest.raises(UserError, match="has the moments of 2 devices, and this run needs the moments of 3"):
+        fitted(prepared(kind, "trainer.devices=3"))
+    resumed, rest = fitted(config)
+    assert 0 < len(rest.losses) <= curve.total - 5
+    assert rest.losses == pytest.approx(curve.losses[-len(rest.losses) :], abs=1e-6)
+    assert_same(resumed, undisturbed, tolerance=1e-6)
+
+
 @pytest.mark.parametrize("sharded", [False, True])
 def test_moments_of_8_bits_stay_with_their_number_of_processes(sharded: bool, tmp_path: Path) -> None:
     checkpoint = tmp_path / "step=3.ckpt"

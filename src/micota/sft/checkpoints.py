@@ -24,7 +24,7 @@ from micota.errors import DISK_IS_FULL, ConfigError
 from micota.sft.resharding import whole_checkpoint
 
 SUMS = "{}.sums.json"  # of a checkpoint: of each rank in its folder, or beside its one file
-SHARD = re.compile(r"__(\d+)_\d+\.distcp")  # of a rank, as torch.distributed.checkpoint names it
+SHARD = re.compile(r"__(\d+)_(\d+\.distcp|states\.pt)")  # of a rank: torch.distributed.checkpoint's, rank_states'
 OWNER = "micota_key"  # in a checkpoint: the key of its artifact
 WRITER_ERRORS = ("inline_container.cc", "PyTorchStreamWriter", "iostream error")  # in texts of torch's file writer
 

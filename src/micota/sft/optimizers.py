@@ -28,11 +28,6 @@ def check(sft: SftConfig, trainer: TrainerConfig) -> None:
             f"sft.optimizer={kind.name} needs the package {kind.package}, which is not installed; accepted: "
             f"pip install 'micota[{kind.package}]', or sft.optimizer=adamw"
         )
-    if kind.package is not None and trainer.world_size > 1:
-        raise ConfigError(
-            f"sft.optimizer={kind.name} with {trainer.world_size} devices: its moments cannot be sharded; accepted: "
-            "trainer.devices=1, or sft.optimizer=adamw, whose moments are sharded over the devices"
-        )
     if kind.is_paged and (trainer.accelerator == "cpu" or trainer.cpu_offload):
         where = "accelerator=cpu" if trainer.accelerator == "cpu" else "cpu_offload=true"
         raise ConfigError(
@@ -63,14 +58,16 @@ def adamw(weights: Sequence[torch.nn.Parameter], sft: SftConfig) -> torch.optim.
 
 
 def _of_bitsandbytes(name: str) -> Any:
-    """A class of bitsandbytes that also takes the weights of a mesh of one device, and rounds bfloat16 weights as
+    """A class of bitsandbytes that also takes weights in shards, and rounds bfloat16 weights as
     :class:`micota.sft.rounding.RoundedAdamW` does."""
     import bitsandbytes
 
     base: Any = getattr(bitsandbytes.optim, name)
 
-    class OnOneDevice(base):
-        """Its kernels take plain tensors: those that hold the weights of a mesh of one device."""
+    class OnShards(base):
+        """Its kernels take plain tensors: the shard of each weight that this rank holds."""
+
+        is_by_rank = True  # for rank_states
 
         def init_state(self, group: Any, p: Any, gindex: int, pindex: int) -> None:
             with self._plain(p) as plain:
@@ -78,7 +75,8 @@ def _of_bitsandbytes(name: str) -> Any:
 
         def update_step(self, group: Any, p: Any, gindex: int, pindex: int) -> None:
             with self._plain(p) as plain, self._exact(plain) as exact:
-                super().update_step(group, exact, gindex, pindex)
+                if plain.numel():  # a short weight has no row for the last ranks
+                    super().update_step(group, exact, gindex, pindex)
 
         @contextmanager
         def _exact(self, plain: Any) -> Iterator[Any]:
@@ -109,4 +107,4 @@ def _of_bitsandbytes(name: str) -> Any:
             finally:
                 del self.state[plain]
 
-    return OnOneDevice
+    return OnShards

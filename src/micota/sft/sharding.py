@@ -38,7 +38,7 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from micota.config import TrainerConfig
-from micota.sft import ranks
+from micota.sft import rank_states, ranks
 from micota.sft.checkpoints import StreamedCheckpoints
 from micota.sft.resharding import load_whole, trained_state
 
@@ -74,6 +74,18 @@ class Sharding(ModelParallelStrategy):
         for buffer in self.model.buffers():
             buffer.data = buffer.data.to(self.root_device)
 
+    @property
+    def _by_rank(self) -> bool:
+        return any(rank_states.stay(optimizer, self.world_size) for optimizer in self.optimizers)
+
+    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
+        return {} if self._by_rank else super().optimizer_state(optimizer)
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
+        super().save_checkpoint(checkpoint, filepath, storage_options)
+        if self._by_rank:
+            rank_states.save(Path(filepath), self.global_rank, self.optimizers)
+
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Load shards as Lightning does, but without frozen weights, which Lightning expects in a checkpoint; or the
         file of a run of one process."""
@@ -82,11 +94,14 @@ class Sharding(ModelParallelStrategy):
         if path.is_file():
             strict = self.lightning_module.strict_loading
             return load_whole(path, model, self.optimizers, strict=strict, weights_only=weights_only)
+        rank_states.check(path, self.optimizers, self.world_size)
         # DCP loads in place into the tensors of a state dict, and fails for a name that the checkpoint lacks.
         weights = {"state_dict": trained_state(model, get_model_state_dict(model))}
         load_shards(weights, checkpoint_id=path)
         model.load_state_dict(weights["state_dict"], strict=self.lightning_module.strict_loading)
-        for index, optimizer in enumerate(self.optimizers):
+        if self._by_rank:
+            rank_states.load(path, self.global_rank, self.optimizers, weights_only)
+        for index, optimizer in enumerate([] if self._by_rank else self.optimizers):
             state = {f"optimizer_{index}": get_optimizer_state_dict(model, optimizer)}
             load_shards(state, checkpoint_id=path)
             options = StateDictOptions(cpu_offload=True)
