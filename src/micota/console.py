@@ -43,7 +43,7 @@ def quieten() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # its import sets the level of its logger by this
-    warnings.filterwarnings("ignore", module="lightning|torch|transformers|mergekit|wandb")
+    warnings.filterwarnings("ignore", module="cma|lightning|torch|transformers|mergekit|wandb")
     logging.captureWarnings(True)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it prints each retry of a request to the console
     for name in ("httpx", "httpcore"):  # a line for each request, with its address

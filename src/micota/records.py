@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 # Files of artifacts.
 COMPLETIONS, DATA, SCORES, BPC = "completions.jsonl", "data.jsonl", "scores.jsonl", "bpc.jsonl"
@@ -135,7 +136,12 @@ class MergePoint:
     """A merge evaluated in memory with the masks of one seed.
 
     ``form`` is ``merged``, or ``before`` or ``after`` (SFT) for the two unmerged models, whose density and weight are
-    null. ``num_tokens`` is the mean over answers, ``artifact`` the folder of the answers below the artifacts.
+    null. ``weight`` is the mean over layers where ``by_layer`` has the values by layer, as ``merge.weight`` takes them.
+    ``num_tokens`` is the mean over answers and ``tokens_error`` its standard error over problems, ``artifact`` the
+    folder of the answers below the artifacts. ``accuracy_low`` and ``accuracy_high`` are the 95 % interval of the
+    accuracy from 0 to 1. ``num_closed`` counts answers that close a thought, null without tags. ``is_tied`` is whether
+    a merge's accuracy cannot be told from that of the most accurate merge, on the same problems. ``student_value`` is
+    what the student measured: bits per byte, or its accuracy after tuning.
     """
 
     form: str
@@ -149,6 +155,13 @@ class MergePoint:
     merge_seconds: float
     answer_seconds: float
     artifact: str = ""
+    by_layer: list[dict[str, Any]] | None = None
+    tokens_error: float | None = None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    num_closed: int | None = None
+    is_tied: bool | None = None
+    student_value: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

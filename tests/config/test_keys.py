@@ -60,6 +60,9 @@ PLACES = [
     ["data=strong", "objective=on_policy", "student.sft.max_flops=1e9", "ta.sft.max_flops=1e9"],
     ["data=strong", "objective=logit_kd", "objective.divergence=jsd", f"objective.model={MODEL}",
      "objective.teacher=model"],
+    ["data=micota", "merge.target=student_bpc", "merge.search=activations"],
+    ["data=micota", "merge.target=student_gain", "evaluation.sampling.temperature=0.6"],
+    ["data=micota", "merge.target=accuracy", "merge.search=cma_es"],
     ["engine=chat", "engine.chat.url=http://a/v1"],
     ["merge=mergekit", "+merge.config.models=[{model: before}, {model: after}, {model: a/b}]"],
     ["merge=breadcrumbs", "data=strong", "data.path=a/b", "ta_data.path=a/b"],
@@ -83,6 +86,8 @@ WITH = {
     "warmup_steps": {"warmup_steps": 3, "warmup_ratio": 0.0},
     "seeds": {"seeds": [0, 1]},
     "futility": {"futility": 0.2, "seeds": [0, 1]},
+    "target": {"target": "accuracy", "target_length_ratio": None},
+    "target_length_ratio": {"target_length_ratio": 0.25, "target": None, "search": "grid"},
     "budget_gpu_hours": {"budget_gpu_hours": 3.0, "plan": True},
 }
 # A TA is tuned here: none is released. Recipes that are made alike have data. Paths in merge.config have no training.

@@ -64,6 +64,6 @@ def test_a_point_of_the_first_weights_is_taken_as_it_is() -> None:
 
 def test_the_search_ends() -> None:
     measure, weights = measured(lambda density, weight: (0.9, 40 if weight < 0.6 else 160))
-    with pytest.raises(ConfigError, match=r"no merge within 2% of 80 tokens .* nearest is .* sweep.num_steps"):
+    with pytest.raises(ConfigError, match=r"no merge within 2% of 80 tokens .* nearest is .* merge_sweep.num_steps"):
         calibrate(measure, 80.0, BEFORE, AFTER, [0.5], [0.25, 0.5, 0.75], 0.02, 3)
     assert len(weights) == 3 + 3

@@ -18,7 +18,7 @@ from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.manifest import read_manifest
 from micota.cli.app import main
 from micota.records import Completion, MergePoint
-from micota.stages import merge_sweep
+from micota.stages import sweep_runner
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SWEEP = [*SMALL, "merge_sweep.num_problems=12", "merge_sweep.weights=[0.3,0.6]", "merge_sweep.num_seeds=2"]
@@ -98,7 +98,7 @@ def test_a_sweep_of_points_that_are_all_there_opens_no_engine(
 ) -> None:
     """After the sweeps above."""
     monkeypatch.setenv("MICOTA_ARTIFACTS", str(artifacts))
-    monkeypatch.setattr(merge_sweep, "open_engine", lambda *_, **__: pytest.fail("an engine was opened"))
+    monkeypatch.setattr(sweep_runner, "open_engine", lambda *_, **__: pytest.fail("an engine was opened"))
     main(["merge", *SWEEP, "sweep=true", "merge_sweep.num_seeds=1"])
     counts = [read_manifest(path).counts for path in (artifacts / "merge_sweeps").glob("*dare_ties-??????????")]
     assert [(count["points"], count["points_measured"]) for count in counts if count["points"] == 4] == [(4, 0)]
@@ -128,3 +128,94 @@ def test_a_length_that_no_merge_has_is_an_error(command: Command) -> None:
     finished = command("merge", *SWEEP, *arguments)
     assert finished.returncode == 2 and finished.stderr.count("\n") == 1
     assert "no merge within 0%" in finished.stderr and "merge.target_length_ratio" in finished.stderr
+
+
+FEW = [*SMALL, "merge_sweep.num_problems=12", "merge_sweep.weights=[0.3,0.6]", "merge_sweep.num_steps=1"]
+
+
+def curve(sweep: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((sweep / "calibration.json").read_text())
+    return content
+
+
+def test_the_student_chooses_the_merge_whose_right_answers_are_most_likely(command: Command, artifacts: Path) -> None:
+    """The bits are those that the ordinary stages measure on data of the same answers."""
+    finished = command("merge", *FEW, "merge.target=student_bpc", "merge_sweep.accuracy_loss=1")
+    assert finished.returncode == 0, finished.stderr
+    [sweep] = artifacts.glob("merge_sweeps/*-student_bpc-*")
+    content = curve(sweep)
+    assert [reading["weight"] for reading in content["curve"]] == [0.3, 0.45, 0.6]
+    assert content["chosen"] == min(content["curve"], key=lambda reading: reading["value"])
+    for reading in content["curve"]:
+        [bpc] = artifacts.glob(f"bpc/*-w{reading['weight']:g}-s0@tiny_student-*")
+        assert read_manifest(bpc).metrics["bits_per_byte"] == reading["value"]
+        [data] = [
+            path for path in artifacts.glob("data/*") if path.name.endswith(read_manifest(bpc).inputs["data"]["key"])
+        ]
+        assert read_manifest(data).counts["kept"] == round(12 * reading["accuracy"]), "right answers alone"
+    table = finished.stdout
+    assert "student BPC" in table and "before SFT" in table and "95 %" in table and ">" in table
+    [model] = artifacts.glob("models/*-student_bpc-*")
+    assert json.loads((model / "merge.json").read_text())["recipe"]["weight"] == content["chosen"]["weight"]
+
+
+@pytest.mark.slow
+def test_the_student_chooses_the_merge_that_it_learns_most_from(command: Command, artifacts: Path) -> None:
+    """One weight, of which the answers are there; the student answers problems that it was not tuned on."""
+    more = ["merge.target=student_gain", "merge_sweep.student_steps=2", "merge_sweep.num_held_out=8"]
+    finished = command("merge", *FEW, *more, "merge_sweep.weights=[0.3]")
+    assert finished.returncode == 0, finished.stderr
+    [sweep] = artifacts.glob("merge_sweeps/*-student_gain-*")
+    [scores] = artifacts.glob("scores/tiny_student+*@held_out-*")
+    assert curve(sweep)["chosen"]["value"] == read_manifest(scores).metrics["accuracy"]
+    assert read_manifest(scores).config["problems"]["skip"] == 12 and read_manifest(scores).counts["scores"] == 8
+    [tuned] = artifacts.glob("models/tiny_student+*-s0-*")
+    assert read_manifest(tuned).counts["steps"] == 2
+    refused = command("merge", *FEW, *more, "merge_sweep.num_held_out=5000")
+    assert refused.returncode == 2 and "bundled:train.jsonl has 1600 problems, and" in refused.stderr
+
+
+@pytest.mark.slow
+def test_layers_get_weights_by_what_sft_changed_and_the_written_merge_has_them(
+    command: Command, artifacts: Path
+) -> None:
+    finished = command("merge", *FEW, "merge.target=accuracy", "merge.search=activations", "merge_sweep.weights=[0.3]")
+    assert finished.returncode == 0, finished.stderr
+    [sweep] = artifacts.glob("merge_sweeps/*-activations-accuracy-*")
+    chosen = curve(sweep)["chosen"]
+    by_layer = {item.get("filter"): item["value"] for item in chosen["by_layer"]}
+    assert by_layer.pop(None) == 0.3 and sum(by_layer.values()) / len(by_layer) == pytest.approx(0.3, abs=1e-4)
+    shared = json.loads((sweep / "activations.json").read_text())
+    assert sorted(by_layer, key=by_layer.__getitem__) == sorted(shared, key=shared.__getitem__, reverse=True)
+    [model] = artifacts.glob("models/*-activations-accuracy-*")
+    assert json.loads((model / "merge.json").read_text())["recipe"]["weight"] == chosen["by_layer"]
+
+
+def test_evolution_that_is_killed_goes_on_with_the_same_merges(
+    command: Command, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its points are found by their keys, as no generation is written."""
+    monkeypatch.setenv("MICOTA_ARTIFACTS", str(artifacts))
+    call = ["merge", *FEW, "sweep=true", "merge.target=accuracy", "merge.search=cma_es", "merge_sweep.num_points=9"]
+    measured = []
+    real = sweep_runner.Evaluator.answers
+
+    def killed(evaluator: Any) -> Any:
+        measured.append(1)
+        if len(measured) == 7:
+            raise KeyboardInterrupt
+        return real(evaluator)
+
+    monkeypatch.setattr(sweep_runner.Evaluator, "answers", killed)
+    before = {*artifacts.glob("merge_points/*")}
+    with pytest.raises(SystemExit):
+        main(call)
+    main(call)
+    [sweep] = artifacts.glob("merge_sweeps/*-cma_es-accuracy-??????????")
+    points = read_jsonl(sweep / "points.jsonl", MergePoint)
+    assert [point.form for point in points].count("merged") == 9
+    new = {*artifacts.glob("merge_points/*")} - before
+    assert len(measured) == len(new) + 1 >= 9 + 1, "the killed one is measured again, and no other"
+    first = points[[point.weight for point in points].index(0.45)]
+    assert first.by_layer is not None and {item["value"] for item in first.by_layer} == {0.45}, "plain interpolation"
+    assert len({repr(point.by_layer) for point in points if point.by_layer}) == 9

@@ -19,6 +19,7 @@ from micota.artifacts.manifest import Manifest, damage, read_manifest
 from micota.artifacts.store import DELETED, PARTIAL
 from micota.errors import ArtifactError
 from micota.graph.node import Spec
+from micota.graph.specs import MERGED
 
 FOLDER = re.compile(rf"(?P<name>.+)-(?P<key>[0-9a-f]{{10}})(?P<suffix>{re.escape(PARTIAL)}|{re.escape(DELETED)})?")
 STATES = ("complete", "partial", "running", "damaged", "deleted")
@@ -194,8 +195,9 @@ def _users(items: Iterable[Item]) -> defaultdict[str, set[str]]:
 
 def points_of(keys: Mapping[str, str]) -> str:
     """What stands for all points of a merge sweep: it makes them while it runs, so they are no nodes of the graph and
-    no inputs in its manifest. ``keys`` are those of its inputs by label, which are those of its points."""
-    return f"{POINTS}: " + " ".join(f"{label}={key}" for label, key in sorted(keys.items()))
+    no inputs in its manifest. ``keys`` are those of its inputs by label; the models that are merged are those of its
+    points."""
+    return f"{POINTS}: " + " ".join(f"{label}={key}" for label, key in sorted(keys.items()) if label in MERGED)
 
 
 def _points_of(manifest: Manifest) -> str:

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections import ChainMap
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from micota.config.fields import (
-    SMALLEST,
     Words,
-    by_tensor,
     choice,
-    fits_all,
     fraction,
     instead_of,
-    numbers,
-    one_of,
     part,
     plain,
     positive,
-    shares,
     slug,
     where,
 )
 from micota.config.filters import FILTERS, Filter
-from micota.config.merge_methods import MERGE_METHODS, MergeMethod
-from micota.config.mergekit import MERGEKIT, NAMES, faults, models_in
 from micota.config.models import ModelConfig, OtherModelConfig, ReleasedConfig, is_model_path
-from micota.config.problems import OtherProblemsConfig
 from micota.config.rows import RowsConfig
-from micota.config.sampling import SamplingConfig
 from micota.config.stopping import StopConfig
 
 GENERATORS = ("teacher", "ta", "ta_sft", "ta_merged", "long_generator", "short_generator", "large", "small")
@@ -305,227 +292,6 @@ class DataConfig(PartConfig):
             yield "a recipe of parts has neither generator nor path"
         if self.released and (self.parts or self.generator != "none" or self.path):
             yield "a recipe of released checkpoints has neither generator, parts nor path"
-
-
-@dataclass(kw_only=True)
-class MergeConfig:
-    """A merge of the TA before and after SFT, or of models that exist. Names as in mergekit.
-
-    Without ``base`` the task vector is that of SFT, and the TA before SFT is the base. With a pre-trained ``base`` both
-    are merged into it. With ``tuned`` no TA is trained: ``tuned`` is merged into ``base``, by default the TA before
-    SFT, and with ``instruct`` both are merged into ``base``.
-    """
-
-    method: str = one_of(
-        ChainMap({MERGEKIT: None}, MERGE_METHODS),  # type: ignore[arg-type]  # it is only read
-        about="How models are merged; mergekit: as merge.config describes.",
-        results=True,
-    )
-    density: Any = by_tensor(
-        SMALLEST,
-        1.0,
-        about="The share of the task vector that is kept. It does not count with target_length_ratio, nor with a "
-        "method that drops nothing.",
-        results=True,
-    )
-    weight: Any = by_tensor(
-        -math.inf,
-        0.5,
-        highest=math.inf,
-        about="The factor of the task vector: 0 is the TA before SFT, 1 after it, more goes beyond it and less than 0 "
-        "the other way. It does not count with target_length_ratio.",
-        results=True,
-    )
-    base: OtherModelConfig = part(
-        OtherModelConfig,
-        about="The model that the others are merged into; path null: the TA before SFT.",
-        unused=("sampling", "thinking", "sft"),
-    )
-    tuned: OtherModelConfig = part(
-        OtherModelConfig,
-        about="A model that exists, in place of the TA after SFT, so that no teacher and no training is needed; path "
-        "null: the TA after SFT.",
-        unused=("sampling", "sft"),
-    )
-    instruct: OtherModelConfig = part(
-        OtherModelConfig,
-        about="A second model that is merged into base, beside tuned; path null: the TA before SFT where base is "
-        "another model and tuned is null, else none.",
-        unused=("sampling", "thinking", "sft"),
-    )
-    instruct_density: Any = by_tensor(
-        SMALLEST, 0.5, about="The density of instruct, where two models are merged into base.", results=True
-    )
-    instruct_weight: Any = by_tensor(
-        -math.inf,
-        0.5,
-        highest=math.inf,
-        about="The weight of instruct, where two models are merged into base.",
-        results=True,
-    )
-    rescale: str = choice(
-        "dare",
-        "norm",
-        "none",
-        default="none",
-        about="How the rest makes up for the pruned part: dare divides by the share kept, norm restores the L1 norm of "
-        "each tensor, as mergekit does.",
-        results=True,
-    )
-    normalize: bool = plain(False, about="true: the weights that agree in sign are divided by their sum.", results=True)
-    scale: float = where(
-        "a number",
-        math.isfinite,
-        1.0,
-        about="The factor of the sum of weighted task vectors (lambda of TIES, arXiv 2306.01708, and of mergekit).",
-        results=True,
-        added=True,
-    )
-    epsilon: float = where(
-        "a number from 0 to below 0.5",
-        lambda value: 0 <= value < 0.5,
-        0.0,
-        about="Half the range of densities within a row, for the method della.",
-        results=True,
-    )
-    gamma: float = where(
-        "a number from 0 to below 1",
-        lambda value: 0 <= value < 1,
-        0.0,
-        about="The share of largest changes that is dropped, for the method breadcrumbs.",
-        results=True,
-    )
-    dtype: str = choice(
-        "auto",
-        "float32",
-        "bfloat16",
-        "float16",
-        default="auto",
-        about="The type of the merged weights; auto: that of the fine-tuned model.",
-        results=True,
-    )
-    target_length_ratio: float | None = where(
-        "a number above 0 and below 1, or null",
-        lambda value: value is None or 0 < value < 1,
-        None,
-        about="The wanted mean length of an answer, as a share of that after SFT: calibration then chooses weight and "
-        "density, starting from the points of merge_sweep.",
-        results=True,
-    )
-
-    config: dict[str, Any] = plain(
-        default_factory=dict,
-        about="With merge=mergekit, a configuration of mergekit. Its models are before, after and pretrained (the TA "
-        "before and after SFT, and merge.base), folders and hub ids; by default before and after. The other keys of "
-        "merge, except the models, do not count then.",
-        results=True,
-    )
-    others: dict[str, OtherModelConfig] = part(
-        default_factory=dict,
-        about="The folders and hub ids that merge.config names.",
-        internal=True,
-        unused=("sampling", "thinking", "sft"),
-    )
-
-    def conflicts(self) -> Iterator[str]:
-        if self.instruct.path is not None and self.base.path is None:
-            yield (
-                f"instruct.path={self.instruct.path!r} without base.path: instruct and the tuned model are merged into "
-                "base; accepted: both paths, or base.path for the model in place of the TA before SFT"
-            )
-        yield from self._mergekit_conflicts() if self.method == MERGEKIT else self._native_conflicts()
-
-    def __post_init__(self) -> None:
-        if self.method != MERGEKIT:
-            return
-        with suppress(ValueError):  # conflicts() names what is wrong
-            for path, revision in models_in(self.config, self.has_instruct):
-                label = f"{path}@{revision}" if revision else path
-                if path not in NAMES and label not in self.others:
-                    self.others[label] = OtherModelConfig(path=path, revision=revision)
-
-    def _mergekit_conflicts(self) -> Iterator[str]:
-        yield from faults(self.config, self.has_instruct)
-        if self.target_length_ratio is not None:
-            yield (
-                f"target_length_ratio={self.target_length_ratio} with method=mergekit: calibration merges in memory, "
-                f"and mergekit does not; accepted: one of {', '.join(MERGE_METHODS)}"
-            )
-
-    def _native_conflicts(self) -> Iterator[str]:
-        method = MERGE_METHODS[self.method]
-        if self.config:
-            yield f"config={dict(self.config)} with method={self.method}, which does not read it; use merge=mergekit"
-        if self.has_instruct and not method.has_base:
-            yield (
-                f"method={self.method} with a pre-trained base: it goes from one model to another; use base.path=null, "
-                "or tuned.path with base.path, the two models"
-            )
-        for key in ("density", "weight", "instruct_density", "instruct_weight"):
-            setting = getattr(self, key)
-            if isinstance(setting, list) and isinstance(setting[0], dict) and not any(map(fits_all, setting)):
-                yield f"{key}={setting}: no value is left for other tensors; end the list with {{value: NUMBER}}"
-        if self.target_length_ratio is not None and not method.has_weights:
-            yield (
-                f"target_length_ratio={self.target_length_ratio} with method={self.method}, which has no weight for "
-                "calibration to choose; use another method"
-            )
-        if self.rescale not in method.rescalings:
-            why = "keeps the largest, not at random" if method.pruning else "drops nothing"
-            yield f"rescale={self.rescale} with method={self.method}: it {why}; use {' or '.join(method.rescalings)}"
-        if method.probability == "by_element":
-            low, high = min(numbers(self.density)) - self.epsilon, max(numbers(self.density)) + self.epsilon
-            if self.epsilon > 0 and (low <= 0 or high >= 1):
-                yield f"density={self.density} with epsilon={self.epsilon}; accepted: both sums between 0 and 1"
-
-    @property
-    def has_instruct(self) -> bool:
-        """Whether two models are merged into the base."""
-        return self.instruct.path is not None or (self.base.path is not None and self.tuned.path is None)
-
-
-def _check_settings(method: MergeMethod) -> None:
-    known = [item.name for item in fields(MergeConfig)]
-    for name in method.settings:
-        if name not in known:
-            raise TypeError(f"merge method {method.name!r} has setting {name!r}; there are {', '.join(known)}")
-
-
-MERGE_METHODS.for_each(_check_settings)
-
-
-@dataclass(kw_only=True)
-class MergeSweepConfig:
-    """Merges measured in memory at every pair of density and weight.
-
-    Calibration starts from the same points and goes on between those on both sides of the wanted length.
-    """
-
-    problems: OtherProblemsConfig = part(
-        OtherProblemsConfig,
-        about="The problems to answer, up to num_problems; path null: training problems.",
-        unused=("limit",),
-    )
-    num_problems: int = positive(100, about="Only this many of the first problems.", unit="problems", results=True)
-    sampling: SamplingConfig = part(SamplingConfig, about="How answers are sampled.")
-    densities: list[float] = shares(about="The densities of the grid, in any order.", results=True)
-    weights: list[float] = shares(about="The weights of the grid, in any order.", results=True)
-    num_seeds: int = positive(
-        1,
-        about="The number of seeds whose masks each pair is measured with, from seed on; a method without random masks "
-        "is measured once.",
-        results=True,
-    )
-    tolerance: float = where(
-        "a number above 0 and below 1",
-        lambda value: 0 < value < 1,
-        0.05,
-        about="Calibration stops within this share of the wanted length.",
-        results=True,
-    )
-    num_steps: int = positive(
-        4, about="The most weights that calibration tries between the grid's, for each density.", results=True
-    )
 
 
 MEASURES = ("teacher", "merges", "merge_sweep", "scores", "bpc", "rank_shift")

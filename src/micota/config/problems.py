@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from micota.config.fields import choice, plain, positive, slug, where
+from micota.config.fields import choice, non_negative, plain, positive, slug, where
 
 ANSWER_TYPES = ("auto", "integer", "number", "expression", "text", "list", "tuple", "interval", "matrix")
 PAPER_RULES = ("hendrycks", "zeros", "gsm8k")
@@ -56,6 +56,12 @@ class QuestionsConfig:
     limit: int | None = positive(
         None, about="Only this many of the first rows are used; null: all.", unit="rows", results=True
     )
+    skip: int = non_negative(0, about="This many rows before them are left out.", unit="rows", results=True, added=True)
+
+    @property
+    def used(self) -> slice:
+        """The rows that are used."""
+        return slice(self.skip, None if self.limit is None else self.skip + self.limit)
 
 
 @dataclass(kw_only=True)

@@ -10,7 +10,8 @@ from micota.config.call import Call
 from micota.config.fields import choice, non_negative, part, plain, positive, slug, where
 from micota.config.hardware import CostConfig, HardwareConfig
 from micota.config.launcher import LauncherConfig
-from micota.config.method import ROLES, CompareConfig, DataConfig, MergeConfig, MergeSweepConfig, SelectConfig
+from micota.config.merging import MergeConfig, MergeSweepConfig
+from micota.config.method import ROLES, CompareConfig, DataConfig, SelectConfig
 from micota.config.models import ModelConfig, OtherModelConfig
 from micota.config.objective import ObjectiveConfig
 from micota.config.problems import BenchConfig, ProblemsConfig, PromptConfig

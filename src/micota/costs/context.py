@@ -160,7 +160,8 @@ class Context:
         sources = [config.problems, *config.bench.values(), *config.decontaminate_against.values()]
         declared = next((s.num_rows for s in sources if _same_rows(s, questions) and s.num_rows), None)
         count = declared or _lines(questions.path) or self.cost.num_problems
-        return count if questions.limit is None else min(count, questions.limit)
+        left = max(0, count - questions.skip)
+        return left if questions.limit is None else min(left, questions.limit)
 
     def completions(self, node: AnyNode) -> Amount:
         """The completions of a node."""

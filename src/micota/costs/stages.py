@@ -27,12 +27,12 @@ UNKNOWN = "its size is not known; set shape in its YAML, or download it first"
 def generate(context: Context, node: AnyNode) -> Estimate:
     """Completions by an engine."""
     made = context.completions(node)
-    estimate = _answers(context, node, node.inputs["model"], made.count, made.tokens, node.spec)
+    estimate = answers(context, node, node.inputs["model"], made.count, made.tokens, node.spec)
     disk = int(made.count * (made.tokens * BYTES_A_TOKEN + BYTES_A_ROW))
-    return _measured(context, node, replace(estimate, disk=disk, work=made.count * made.tokens))
+    return measured(context, node, replace(estimate, disk=disk, work=made.count * made.tokens))
 
 
-def _answers(
+def answers(
     context: Context, node: AnyNode, model: AnyNode, count: float, tokens: float, spec: CompletionsSpec
 ) -> Estimate:
     """The cost of completions, wherever they are made. A server runs elsewhere and costs nothing here."""
@@ -91,7 +91,7 @@ def select(context: Context, node: AnyNode) -> Estimate:
     graded = context.completions(node.inputs["completions"]).count if "completions" in node.inputs else 0.0
     work = graded or made.count
     disk = int(made.count * (made.tokens * BYTES_A_TOKEN + BYTES_A_ROW))
-    return _measured(context, node, Estimate(seconds=graded * SELECT_S, disk=disk, work=work))
+    return measured(context, node, Estimate(seconds=graded * SELECT_S, disk=disk, work=work))
 
 
 def train(context: Context, node: AnyNode) -> Estimate:
@@ -131,7 +131,7 @@ def train(context: Context, node: AnyNode) -> Estimate:
         )
     stored = stored_bytes(node)
     states = 2 if trainer.precision == "bf16-true" else 4
-    return _measured(context, node, Estimate(
+    return measured(context, node, Estimate(
         trained=passes * each,
         generated=sampled.generated,
         flops=flops + of_teacher + sampled.flops,
@@ -165,33 +165,15 @@ def merge(context: Context, node: AnyNode) -> Estimate:
     if shape is None:
         return Estimate(problems=(UNKNOWN,), name=node.name)
     written = 4 if getattr(node.spec, "dtype", "auto") == "float32" else 2
-    return _measured(context, node, Estimate(
+    return measured(context, node, Estimate(
         seconds=2 * shape.weights * MERGE_S, disk=shape.weights * written, work=1, weights=shape.weights
-    ))  # fmt: skip
-
-
-def merge_sweep(context: Context, node: AnyNode) -> Estimate:
-    """The TA before and after SFT and every merge answer the problems; each merge is made in memory first."""
-    spec, tuned = node.spec, node.inputs["tuned"]
-    points = len(spec.densities) * len(spec.weights) * spec.num_seeds + (spec.num_steps or 0) * len(spec.densities)
-    problems = context.num_problems(spec.problems, context.config(node))
-    tokens = min(spec.answers.sampling.max_tokens, context.cost.middle_tokens)
-    one = _answers(context, node, tuned, problems * spec.answers.sampling.num_samples, tokens, spec.answers)
-    merging = 2 * one.weights * MERGE_S * points
-    return _measured(context, node, replace(
-        one,
-        generated=one.generated * (points + 2),
-        flops=one.flops * (points + 2),
-        seconds=one.seconds * (points + 2) + merging,
-        work=(points + 2) * problems,
-        disk=int(one.generated * (points + 2) * BYTES_A_TOKEN),
     ))  # fmt: skip
 
 
 def grade(context: Context, node: AnyNode) -> Estimate:
     """Answers graded on the CPU."""
     count = context.completions(node.inputs["completions"]).count
-    return _measured(context, node, Estimate(seconds=count * GRADE_S, disk=int(count * BYTES_A_ROW), work=count))
+    return measured(context, node, Estimate(seconds=count * GRADE_S, disk=int(count * BYTES_A_ROW), work=count))
 
 
 def likelihood(context: Context, node: AnyNode) -> Estimate:
@@ -221,13 +203,13 @@ def _forward(context: Context, node: AnyNode, count: float, tokens: float) -> Es
         problems = [
             f"{node.name}: {gib(memory)} GiB on one device, and {gib(int(USABLE * machine.memory_bytes))} can be used"
         ]
-    return _measured(context, node, Estimate(
+    return measured(context, node, Estimate(
         flops=flops, seconds=seconds, devices=1, memory=memory, disk=int(count * 200), work=count * tokens,
         weights=shape.weights, name=model.name, problems=tuple(problems),
     ))  # fmt: skip
 
 
-def _measured(context: Context, node: AnyNode, estimate: Estimate) -> Estimate:
+def measured(context: Context, node: AnyNode, estimate: Estimate) -> Estimate:
     """The estimate with the seconds that earlier runs on the same machine took, if there are any."""
     seconds = context.measured.seconds(node.stage, estimate.weights, estimate.work)
     return estimate if seconds is None else replace(estimate, seconds=seconds, is_measured=True)
@@ -238,11 +220,11 @@ def determinism(context: Context, node: AnyNode) -> Estimate:
     spec = node.spec
     count = spec.problems.limit * spec.answers.sampling.num_samples
     tokens = min(spec.answers.sampling.max_tokens, context.cost.middle_tokens)
-    one, alone = (_answers(context, node, node.inputs["model"], n, tokens, spec.answers) for n in (count, 1))
+    one, alone = (answers(context, node, node.inputs["model"], n, tokens, spec.answers) for n in (count, 1))
     others = 2 + len(spec.num_threads) + len(spec.engines)
     batches = [max(one.seconds, alone.seconds * count / rows) for rows in spec.batch_sizes]
     runs = others + len(batches)
-    return _measured(context, node, replace(
+    return measured(context, node, replace(
         one,
         generated=one.generated * runs,
         flops=one.flops * runs,

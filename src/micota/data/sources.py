@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from micota.artifacts.jsonl import SURROGATE
 from micota.config import QuestionsConfig, SourceConfig
@@ -24,6 +24,9 @@ PROBLEM_COLUMNS = ("problem", "question", "prompt")
 ANSWER_COLUMNS = ("answer", "gold", "final_answer", "expected_answer", WORKED)
 
 
+Row = TypeVar("Row")
+
+
 def model_folder(path: str) -> str:
     """Return a folder or hub id for ``from_pretrained``, with ``bundled:NAME`` resolved."""
     return str(bundled("models", path)) if path.startswith(BUNDLED) else path
@@ -35,7 +38,7 @@ def load_questions(source: QuestionsConfig) -> list[Question]:
     Raises:
         SourceError: a column is missing or empty, or ids repeat.
     """
-    return [question for question, _, _ in _questions(source)][: source.limit]
+    return [question for question, _, _ in _used(_questions(source), source)]
 
 
 def located_questions(source: QuestionsConfig) -> list[tuple[str, Question]]:
@@ -63,7 +66,7 @@ def load_problems(source: SourceConfig) -> list[Problem]:
     ]
     if source.num_rows is not None and len(problems) != source.num_rows:
         raise SourceError(f"{source.path} has {len(problems)} rows; num_rows is {source.num_rows}")
-    return problems[: source.limit]
+    return _used(problems, source)
 
 
 def load_labels(source: SourceConfig, column: str, key: str) -> dict[str, str]:
@@ -73,9 +76,20 @@ def load_labels(source: SourceConfig, column: str, key: str) -> dict[str, str]:
         SourceError: the column is missing; the text has ``key``, the setting that names it.
     """
     labels = {
-        question.id: _optional(where, row, column, key) for question, where, row in _questions(source)[: source.limit]
+        question.id: _optional(where, row, column, key) for question, where, row in _used(_questions(source), source)
     }
     return {identity: label for identity, label in labels.items() if label is not None}
+
+
+def _used(rows: Sequence[Row], source: QuestionsConfig) -> list[Row]:
+    """Return the rows that a source uses.
+
+    Raises:
+        SourceError: it leaves out all of them.
+    """
+    if source.skip >= len(rows):
+        raise SourceError(f"{source.path} has {len(rows)} rows; skip is {source.skip}; accepted: fewer than the rows")
+    return list(rows[source.used])
 
 
 def _questions(source: QuestionsConfig) -> Sequence[tuple[Question, str, Mapping[str, Any]]]:

@@ -12,8 +12,9 @@ from micota.graph.comparison import (
     unique,
 )
 from micota.graph.evaluations import bpc, determinism, evaluation, rank_shifts, scores
-from micota.graph.models import likelihood_of, questions, source
-from micota.graph.nodes import data, merge_point, merge_sweep, merged, model, select_of, trained
+from micota.graph.merge_points import merge_point
+from micota.graph.models import likelihood_of, questions, select_of, source
+from micota.graph.nodes import data, merge_sweep, merged, model, trained
 from micota.graph.specs import (
     CompletionsSpec,
     DataSpec,

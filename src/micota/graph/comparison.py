@@ -184,11 +184,12 @@ def _curve(config: Config) -> dict[float, dict[str, AnyNode]]:
     """Scores of the TA by merge weight."""
     curve = {0.0: scores(config, "ta")}
     for weight in _curve_weights(config):
-        at_weight = replace(config, merge=replace(config.merge, weight=weight, target_length_ratio=None))
+        at_weight = replace(config, merge=config.merge.fixed_at(weight))
         merged = scores(at_weight, "ta_merged")
         chosen = {"merge.weight": f"{weight:g}"}
-        if config.merge.target_length_ratio is not None:
-            chosen["merge.target_length_ratio"] = "null"
+        for name in ("target_length_ratio", "target", "search"):
+            if getattr(config.merge, name) != (known := getattr(at_weight.merge, name)):
+                chosen[f"merge.{name}"] = known or "null"
         curve[weight] = {name: _chosen(node, chosen) for name, node in merged.items()}
     curve[1.0] = scores(config, "ta_sft")
     return curve
@@ -200,7 +201,7 @@ def _curve_weights(config: Config) -> list[float]:
     if config.merge.method == MERGEKIT or not MERGE_METHODS[config.merge.method].has_weights:
         return []
     weight = config.merge.weight
-    known = config.merge.target_length_ratio is None and not isinstance(weight, list) and weight not in (0, 1)
+    known = not config.merge.is_calibrated and not isinstance(weight, list) and weight not in (0, 1)
     return sorted({*config.compare.merge_weights, *([weight] if known else [])})
 
 

@@ -13,6 +13,8 @@ from micota.config import (
     PromptConfig,
     QuestionsConfig,
     SamplingConfig,
+    SelectConfig,
+    SftConfig,
     SourceConfig,
 )
 from micota.config.fields import declaration
@@ -20,7 +22,7 @@ from micota.config.models import name_of
 from micota.config.rows import RowsConfig
 from micota.errors import ConfigError
 from micota.graph.node import AnyNode, Node
-from micota.graph.specs import CompletionsSpec, LikelihoodSpec, Prompt, SourceSpec
+from micota.graph.specs import CompletionsSpec, LikelihoodSpec, Prompt, SourceSpec, TrainSpec
 
 
 def rows(named: SourceConfig) -> SourceConfig:
@@ -174,3 +176,33 @@ def likelihood(config: Config, examples: AnyNode, command: str, choose: dict[str
         choose=choose,
         runs=config.student,
     )
+
+
+def select_of(select: SelectConfig, *recipes: PartConfig) -> SelectConfig:
+    """The settings of a recipe, or of a part of it: those that it sets, over the settings of all recipes."""
+    for recipe in recipes:
+        select = replace(select, **recipe.select.given())
+        for conflict in select.conflicts():
+            raise ConfigError(f"select of data={recipe.name}: {conflict}")
+    return select
+
+
+def train_spec(config: Config, model: ModelConfig, sft: SftConfig) -> TrainSpec:
+    """The settings of a model's training."""
+    trainer = config.trainer_of(model)
+    return TrainSpec(
+        sft=sft,
+        precision=trainer.precision,
+        attention=trainer.attention,
+        loss=trainer.loss,
+        seed=config.seed,
+        quantize=trainer.quantize,
+    )
+
+
+def sources_of(node: AnyNode) -> set[str]:
+    """The paths of the models that a node was made by, tuned on or merged from. The student that chose a merge is none
+    of them."""
+    if node.is_source:
+        return {node.spec.path}
+    return {path for label, child in node.inputs.items() if label != "calibration" for path in sources_of(child)}

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
-from itertools import combinations
-from os.path import normpath
 from typing import Any
 
-from micota.config import MERGE_METHODS, Config, DataConfig, ModelConfig, PartConfig, SelectConfig
-from micota.config.mergekit import AFTER, MERGEKIT, NAMES, PRETRAINED, kept, models_in, reference, with_models
-from micota.config.method import MergeConfig
+from micota.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    PartConfig,
+    SelectConfig,
+)
 from micota.config.models import name_of
 from micota.config.rows import RowsConfig
 from micota.errors import ConfigError
+from micota.graph import merge_sweeps, merges
 from micota.graph.models import (
     completions,
-    completions_spec,
     generation_prompt,
     generator_config,
     generator_of,
@@ -24,7 +26,10 @@ from micota.graph.models import (
     likelihood_of,
     named,
     rows,
+    select_of,
     source,
+    sources_of,
+    train_spec,
     training_prompt,
     training_rows,
 )
@@ -36,18 +41,14 @@ from micota.graph.specs import (
     LikelihoodSpec,
     MatchedSpec,
     MergekitSpec,
-    MergePointSpec,
     MergeSpec,
     MergeSweepSpec,
     MixtureSpec,
     MostLikelySpec,
     RowsSpec,
-    SourceSpec,
     TrainSpec,
     needs_no_model,
 )
-
-BY_TENSOR = ("density", "weight", "instruct_density", "instruct_weight")  # one number, or one of each tensor
 
 
 def data(config: Config, recipe: DataConfig, *, matched: bool = True) -> Node[DataSpec]:
@@ -122,15 +123,6 @@ def _matched(config: Config, recipe: DataConfig) -> Node[DataSpec]:
         **_shared(config, recipe, config.select, pools.values()), compared=compared, compared_as=compared_as
     )
     return _data_node(recipe, spec, pools | likelihoods, {"data": recipe.chosen})
-
-
-def select_of(select: SelectConfig, *recipes: PartConfig) -> SelectConfig:
-    """The settings of a recipe, or of a part of it: those that it sets, over the settings of all recipes."""
-    for recipe in recipes:
-        select = replace(select, **recipe.select.given())
-        for conflict in select.conflicts():
-            raise ConfigError(f"select of data={recipe.name}: {conflict}")
-    return select
 
 
 def _check_one_each(config: Config, part: PartConfig, select: SelectConfig) -> None:
@@ -238,7 +230,7 @@ def trained(config: Config, role: str) -> Node[TrainSpec]:
     base, recipe = (config.ta, config.ta_data) if role == "ta" else (config.student, config.data)
     if base.sft is None:
         raise ConfigError(f"{role}={base.name} has no training settings; add {role}.sft to its YAML")
-    trainer, objective = config.trainer_of(base), distillation(config.objective) if role != "ta" else None
+    objective = distillation(config.objective) if role != "ta" else None
     examples = data(config, recipe, matched=role != "ta")
     choose = {"role": role} if role == "ta" else {"data": recipe.chosen}
     inputs: dict[str, AnyNode] = {"model": source(base), "data": examples}
@@ -249,15 +241,7 @@ def trained(config: Config, role: str) -> Node[TrainSpec]:
     suffix = "" if objective is None else f".{objective.name}"
     return Node(
         name=f"{base.name}+{recipe.name}{suffix}",
-        spec=TrainSpec(
-            sft=base.sft.settled(generators_of(examples)),
-            precision=trainer.precision,
-            attention=trainer.attention,
-            loss=trainer.loss,
-            seed=config.seed,
-            quantize=trainer.quantize,
-            objective=objective,
-        ),
+        spec=replace(train_spec(config, base, base.sft.settled(generators_of(examples))), objective=objective),
         inputs=inputs,
         command="train",
         choose=choose,
@@ -297,172 +281,18 @@ def generators_of(examples: Node[DataSpec]) -> set[str]:
     if isinstance(examples.spec, MatchedSpec):  # it has the inputs of all recipes that are matched with it
         inputs = {label: inputs[label] for label in examples.spec.compared[examples.spec.compared_as]}
     generated = [child for child in inputs.values() if not isinstance(child.spec, LikelihoodSpec)]
-    return {node.spec.path for child in generated for node in child.walk() if node.is_source}
+    return {path for child in generated for path in sources_of(child)}
 
 
 def merged(config: Config) -> Node[MergeSpec] | Node[MergekitSpec]:
-    """The TA before and after SFT, merged; with a target length, calibration chooses the weight."""
-    merge = config.merge
-    if merge.method == MERGEKIT:
-        return _merged_by_mergekit(config)
-    inputs = _merge_inputs(config)
-    if MERGE_METHODS[merge.method].takes_several and not merge.has_instruct:
-        raise ConfigError(
-            f"merge.method={merge.method} needs two fine-tuned models and their base, and there is one; accepted: "
-            "merge.base.path=PATH of the pre-trained model, beside merge.instruct.path where merge.tuned.path is set"
-        )
-    if merge.target_length_ratio is None:
-        spec = _merge_spec(config, merge.density, merge.weight)
-        suffix = f"d{_label(spec.density)}-w{_label(spec.weight)}"
-    else:
-        spec = _merge_spec(config, None, None)
-        suffix = f"len{merge.target_length_ratio:g}"
-        inputs["calibration"] = merge_sweep(config)
-    return Node(
-        name=f"{inputs['tuned'].name}.{merge.method}-{suffix}",
-        spec=spec,
-        inputs=inputs,
-        command="merge",
-    )
-
-
-def _merged_by_mergekit(config: Config) -> Node[MergekitSpec]:
-    """The merge that ``merge.config`` describes. The model whose tokenizer it keeps is the input ``tuned``."""
-    merge, plain = config.merge, {key: value for key, value in config.merge.config.items() if value is not None}
-    named_models = models_in(plain, merge.has_instruct)
-    keeps = kept(plain, named_models)
-    labels = {
-        each: "tuned" if each == keeps else each[0] if each[0] in NAMES else f"model{number}"
-        for number, each in enumerate(named_models)
-    }
-    inputs = {label: _input_of(config, each) for each, label in sorted(labels.items(), key=lambda pair: pair[1])}
-    plain.pop("tokenizer_source", None)  # it chose ``tuned``
-    name = inputs["tuned"].name
-    return Node(
-        name=f"{name}.mergekit-{name_of(str(plain['merge_method']))}",
-        spec=MergekitSpec(config=with_models(plain, lambda value: labels[reference(value)]), seed=config.seed),
-        inputs=inputs,
-        command="merge",
-    )
-
-
-def _input_of(config: Config, named_model: tuple[str, str | None]) -> AnyNode:
-    """The node of a model that ``merge.config`` names."""
-    merge, (name, revision) = config.merge, named_model
-    if name not in NAMES:
-        return source(named(merge.others[f"{name}@{revision}" if revision else name]))
-    if name == AFTER:
-        return model(config, "ta_sft")
-    before = merge.instruct if merge.has_instruct else merge.base
-    other = merge.base if name == PRETRAINED else before
-    return source(config.ta if other.path is None else named(other))
+    """The TA before and after SFT, merged; with a target, calibration chooses the weight."""
+    return merges.merged(config, lambda: model(config, "ta_sft"))
 
 
 def merge_sweep(config: Config) -> Node[MergeSweepSpec]:
-    """The merged TA measured at the points of ``merge_sweep``; with a target length, at the points of a search.
+    """The merged TA measured at the points of ``merge_sweep``; with a target, at the points of a search.
 
     Raises:
-        ConfigError: mergekit is to merge, which cannot merge in memory.
+        ConfigError: mergekit is to merge, which cannot merge in memory, or the engine cannot take weights.
     """
-    if config.merge.method == MERGEKIT:
-        raise ConfigError(
-            "merge.method=mergekit cannot be measured in a sweep, which merges in memory; accepted for sweep=true and "
-            f"compare.measures=[merge_sweep]: {', '.join(MERGE_METHODS)}; several configurations of mergekit: "
-            "-m merge.config.merge_method=linear,karcher"
-        )
-    sweep, target = config.merge_sweep, config.merge.target_length_ratio
-    method = MERGE_METHODS[config.merge.method]
-    inputs = _merge_inputs(config)
-    pool = config.problems if sweep.problems.path is None else sweep.problems
-    problems = replace(rows(pool), limit=sweep.num_problems)
-    answers = completions_spec(config, problems, config.ta, sweep.sampling, generation_prompt(config.prompt))
-    spec = MergeSweepSpec(
-        merge=_merge_spec(config, None, None),
-        problems=problems,
-        answers=answers,
-        grader=config.evaluation.grader,
-        densities=sorted(set(sweep.densities)) if method.reads("density") else [1.0],
-        weights=sorted(set(sweep.weights)) if method.reads("weight") else [1.0],
-        num_seeds=sweep.num_seeds if method.samples else 1,
-        target_length_ratio=target,
-        tolerance=None if target is None else sweep.tolerance,
-        num_steps=None if target is None else sweep.num_steps,
-    )
-    suffix = "" if target is None else f"-len{target:g}"
-    return Node(
-        name=f"{inputs['tuned'].name}.{config.merge.method}{suffix}",
-        spec=spec,
-        inputs=inputs,
-        command="merge",
-        # Calibration is part of the command of its merge; a grid has a separate command.
-        choose={"sweep": "true"} if target is None else {},
-        runs=config.ta,
-    )
-
-
-def merge_point(
-    sweep: Node[MergeSweepSpec], form: str, density: float | None, weight: float | None, seed: int
-) -> Node[MergePointSpec]:
-    """One point of a sweep (``form`` merged), or the TA before or after SFT, of which density and weight are null.
-
-    It is not part of the graph, because a calibration chooses its points while it runs: the sweep makes it.
-    """
-    merge = replace(sweep.spec.merge, density=density, weight=weight, seed=seed) if form == "merged" else None
-    suffix = form if merge is None else f"{merge.method}-d{density:g}-w{weight:g}-s{seed}"
-    return Node(
-        name=f"{sweep.inputs['tuned'].name}.{suffix}",
-        spec=MergePointSpec(form=form, merge=merge, answers=sweep.spec.answers),
-        inputs=sweep.inputs,
-        command=sweep.command,
-        choose=sweep.choose,
-    )
-
-
-def _merge_inputs(config: Config) -> dict[str, AnyNode]:
-    """The inputs of a merge. The TA before SFT is the base, or one of the merged models if the base is another."""
-    merge = config.merge
-    base, instruct = (source(config.ta if it.path is None else named(it)) for it in (merge.base, merge.instruct))
-    inputs = {"base": base, "tuned": model(config, "ta_sft")}
-    inputs |= {"instruct": instruct} if merge.has_instruct else {}
-    for (first, one), (second, other) in combinations(inputs.items(), 2):
-        if one.is_source and other.is_source and _same_weights(one.spec, other.spec):
-            raise ConfigError(
-                f"merge.{second}.path={other.spec.path!r}: merge.{first} is the same model; accepted: models with "
-                "other weights (where the path of base or instruct is null, it is the TA before SFT)"
-            )
-    return inputs
-
-
-def _same_weights(one: SourceSpec, other: SourceSpec) -> bool:
-    is_local = one.fingerprint is not None or one.path.startswith("bundled:")  # the same at any revision
-    return normpath(one.path) == normpath(other.path) and (is_local or one.revision == other.revision)
-
-
-def _merge_spec(config: Config, density: Any, weight: Any) -> MergeSpec:
-    """The settings of a merge; those of ``instruct`` only if it is one of the merged models."""
-    values: dict[str, Any] = {item.name: getattr(config.merge, item.name, None) for item in fields(MergeSpec)}
-    if not config.merge.has_instruct:
-        values |= {"instruct_density": None, "instruct_weight": None}
-    values |= {"density": density, "weight": weight, "seed": config.seed}
-    method = MERGE_METHODS[config.merge.method]
-    for item in fields(MergeConfig):  # what the method does not read makes no other merge: a default stands for it
-        if not method.reads(item.name) and values.get(item.name) is not None:
-            values[item.name] = item.default
-    values["seed"] = config.seed if method.reads("seed") else 0
-    return MergeSpec(**values | {name: _floats(values[name]) for name in BY_TENSOR})
-
-
-def _floats(setting: Any) -> Any:
-    """A density or weight with all numbers as floats: 1 and 1.0 are one setting, and one key."""
-    if isinstance(setting, list):
-        return [_floats(item) for item in setting]
-    if isinstance(setting, dict):
-        return {**setting, "value": _floats(setting["value"])}
-    return None if setting is None else float(setting)
-
-
-def _label(setting: Any) -> str:
-    """The text of a density or weight in a name; ``mixed`` for values by module."""
-    if not isinstance(setting, list):
-        return f"{setting:g}"
-    return "mixed" if isinstance(setting[0], dict) else "_".join(f"{value:g}" for value in setting)
+    return merge_sweeps.merge_sweep(config, lambda: model(config, "ta_sft"))

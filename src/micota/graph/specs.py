@@ -241,10 +241,27 @@ class MergekitSpec(Spec):
         return f"mergekit {self.config['merge_method']}"
 
 
+MERGED = ("base", "tuned", "instruct")  # the inputs of a merge in order; the TA before SFT last, if base is another
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentSpec:
+    """How the student measures the right answers of one merge, which become ``data``: by its likelihood of them
+    (``likelihood``), or by its ``scores`` for its ``answers`` after it is tuned on them (``train``)."""
+
+    data: FilteredSpec
+    likelihood: LikelihoodSpec | None = None
+    train: TrainSpec | None = None
+    answers: CompletionsSpec | None = None
+    scores: ScoresSpec | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class MergeSweepSpec(Spec):
     """Merges measured in memory. Of ``merge``, density and weight are open (null) and the seed is the first of
-    ``num_seeds``; the last three fields are of a calibration alone."""
+    ``num_seeds``. ``target_length_ratio`` and ``tolerance`` are of a calibration to a length, ``target`` and
+    ``accuracy_loss`` of one for a number, ``student`` where the student measures it, ``num_blocks`` and ``num_points``
+    of evolution."""
 
     stage = "merge_sweep"
     kind = "merge_sweeps"
@@ -259,6 +276,23 @@ class MergeSweepSpec(Spec):
     target_length_ratio: float | None
     tolerance: float | None
     num_steps: int | None
+    target: str | None = added(lambda: None)
+    search: str = added(lambda: "grid")
+    accuracy_loss: float | None = added(lambda: None)
+    num_blocks: int | None = added(lambda: None)
+    num_points: int | None = added(lambda: None)
+    student: StudentSpec | None = added(lambda: None)
+
+    @property
+    def is_calibration(self) -> bool:
+        """Whether a merge is chosen, and not all points of the grid are measured."""
+        return self.target is not None or self.target_length_ratio is not None
+
+    @property
+    def num_merges(self) -> int:
+        """The most merges that are measured, each seed of the masks counted."""
+        grid = len(self.densities) * (len(self.weights) + (self.num_steps or 0))
+        return (self.num_points or grid) * self.num_seeds
 
 
 @dataclass(frozen=True, kw_only=True)

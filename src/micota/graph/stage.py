@@ -24,6 +24,7 @@ class Stage:
         specs: the dataclasses of its settings.
         run: ``module:function`` that makes the artifact, given a ``Work``; empty where nothing is to be made.
         check: ``module:function`` of config and node that refuses what is known to fail, before anything is made.
+        check_config: the same for what a config shows without a model or a file, so that a plan refuses it too.
         estimate: ``module:function`` of a context of costs and a node that returns what the node will cost; empty where
             nothing is to be paid for.
         label: what people read, on the page and in lineage.
@@ -43,6 +44,7 @@ class Stage:
     headline: Callable[[AnyNode, Counts], str] = lambda node, counts: ""
     run: str = ""
     check: str = ""
+    check_config: str = ""
     estimate: str = ""
     has_ranks: bool = False
     runs_engine: bool = False
@@ -84,7 +86,7 @@ def _faults(stage: Stage) -> Iterator[str]:
             yield f"{name} is empty"
     if not stage.run and any(spec.kind != "source" for spec in stage.specs):
         yield "run is empty, and nothing else makes its artifacts; accepted: 'module:function'"
-    for name in ("run", "check", "estimate"):
+    for name in ("run", "check", "check_config", "estimate"):
         path = getattr(stage, name)
         if path and not _is_defined(path):
             yield f"{name}={path!r}: there is no such function; accepted: 'module:function'"

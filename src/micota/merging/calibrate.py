@@ -5,18 +5,25 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from micota.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The measurements of a merge: accuracy from 0 to 1, and mean tokens of an answer (both over seeds)."""
+    """The measurements of a merge: accuracy from 0 to 1, and mean tokens of an answer (both over seeds).
+
+    ``weight`` is the mean over layers where ``by_layer`` has the values by layer. ``value`` is what the student
+    measured, if it did.
+    """
 
     density: float
     weight: float
     accuracy: float
     num_tokens: float
+    value: float | None = None
+    by_layer: list[dict[str, Any]] | None = None
 
 
 Measure = Callable[[float, float], Reading]  # at density and weight
@@ -65,7 +72,7 @@ def calibrate(
             f"no merge within {tolerance:.0%} of {target_tokens:.0f} tokens (before SFT "
             f"{before.num_tokens:.0f}, after it {after.num_tokens:.0f}); the nearest is {nearest.num_tokens:.0f} at "
             f"density {nearest.density:g} and weight {nearest.weight:g}. Change merge.target_length_ratio, or raise "
-            "merge_sweep.tolerance or sweep.num_steps"
+            "merge_sweep.tolerance or merge_sweep.num_steps"
         )
     chosen = max(fitting, key=lambda reading: (reading.accuracy, -_error(reading, target_tokens)))
     return chosen, readings

@@ -73,5 +73,11 @@ def depths(tensors: Sequence[str]) -> dict[str, float]:
     return {name: _depth(found[name], last) if name in found else 0.0 for name in tensors}
 
 
+def layer_of(tensor: str) -> str | None:
+    """The beginning of the names of all tensors of a tensor's layer, as ``model.layers.3.``; None outside of layers."""
+    match = _LAYER.search(tensor)
+    return None if match is None else match[0]
+
+
 def _depth(match: re.Match[str], last: Mapping[str, int]) -> float:
     return int(match[2]) / last[match[1]] if last[match[1]] else 1.0

@@ -133,8 +133,10 @@ def in_use(store: Store, targets: list[AnyNode]) -> InUse:
 def check_all(config: Config, store: Store, nodes: Sequence[AnyNode]) -> None:
     """Run the checks of all nodes that are not done, before the first of them is made."""
     for node in nodes:
-        if (check := stage_of(node).check) and not store.is_done(node):
-            function(check)(placed(config, node), node)
+        stage = stage_of(node)
+        for check in filter(None, (stage.check_config, stage.check)):
+            if not store.is_done(node):
+                function(check)(placed(config, node), node)
 
 
 def check_first(configs: Mapping[str, Config], store: Store, nodes: Sequence[AnyNode]) -> None:

@@ -16,7 +16,7 @@ from micota.costs.table import costs_of, show_costs
 from micota.data.sources import model_folder
 from micota.graph import unique
 from micota.graph.node import AnyNode
-from micota.graph.stage import stage_of
+from micota.graph.stage import function, stage_of
 from micota.runtime.placing import engine_note
 
 CHANGES_SHOWN = 3  # fields of one artifact
@@ -110,7 +110,11 @@ def show_plan(
         job: the parameters of the SLURM job of a task, where tasks run as jobs.
         configs: the config of each node, by folder, where nodes have different ones.
     """
-    todo = {node.folder for node in pending(store, targets)}
+    unmade = pending(store, targets)
+    for node in unmade:
+        if refuse := stage_of(node).check_config:
+            function(refuse)((configs or {}).get(node.folder, config), node)
+    todo = {node.folder for node in unmade}
     for task in tasks_of(unique(targets)):
         console.print(Text(command_line(config.call, task.command, task.choose), "bold"))
         for node in task.nodes:

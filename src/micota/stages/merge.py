@@ -10,13 +10,14 @@ from micota.artifacts.jsonl import read_jsonl
 from micota.data.chat_template import check_template
 from micota.errors import is_users
 from micota.graph import MergeSpec
+from micota.graph.merge_points import merge_order
 from micota.graph.node import AnyNode
 from micota.merging.merge import merge_models
 from micota.pretrained import load_tokenizer
 from micota.records import DATA, Example
 from micota.runtime.inputs import input_path, model_location, template_of
 from micota.runtime.work import Work
-from micota.stages.merge_sweep import calibrated, merge_order
+from micota.stages.merge_sweep import calibrated
 
 QUESTION = "What is 2 + 2?"
 logger = logging.getLogger(__name__)

@@ -11,6 +11,8 @@ from micota.merging.models import ADAPTER, check_settings
 from micota.pretrained import load_config
 from micota.runtime.execute import naming_keys
 
+NOT_MERGED = ("student", "calibration")
+
 
 def check_models(config: Config, node: AnyNode) -> None:
     """Refuse models that exist and do not fit each other, before any weight is read. Of a model on the hub, config.json
@@ -20,7 +22,7 @@ def check_models(config: Config, node: AnyNode) -> None:
         ConfigError: the text names both models and the first setting that differs.
         SourceError: a model cannot be read.
     """
-    sources = [child.spec for child in node.inputs.values() if child.is_source]
+    sources = [child.spec for label, child in node.inputs.items() if child.is_source and label not in NOT_MERGED]
     models = [spec for spec in sources if not (Path(model_folder(spec.path)) / ADAPTER).exists()]
     if len(models) < 2:
         return

@@ -4,62 +4,60 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.text import Text
 
-from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
-from micota.checkpoint import Checkpoint
-from micota.config import ENGINES, Config, command_line, override_key
-from micota.console import progress_bar
-from micota.data.sources import load_problems
-from micota.engines import open_engine
-from micota.engines.base import Engine, WeightLoader
-from micota.engines.evaluator import Evaluator, scores_of
-from micota.errors import ConfigError
-from micota.grading.graders import graders_of
-from micota.graph import MergePointSpec, MergeSpec, MergeSweepSpec, merge_point
-from micota.graph.node import AnyNode, Node
+from micota.artifacts.jsonl import write_jsonl, write_text
+from micota.config import Config, command_line, override_key
+from micota.console import print_table, progress_bar
+from micota.data.sources import load_questions
+from micota.errors import SourceError
+from micota.graph import MergeSpec, MergeSweepSpec
+from micota.graph.merge_points import merge_order
+from micota.graph.node import Node
 from micota.merging.calibrate import Reading, calibrate
-from micota.merging.models import Model, check_loads_in_place, open_models, tensor_names
-from micota.merging.sweep import Sweep
-from micota.records import COMPLETIONS, POINTS, Completion, MergePoint
+from micota.merging.layers import as_override
+from micota.merging.models import open_models
+from micota.merging.targets import Target, evolve, minimise
+from micota.records import POINTS, MergePoint
 from micota.report.merge_sweep import most_accurate, sweep_page
-from micota.runtime.inputs import check_device, close_engine, model_location, template_of
+from micota.report.sweep_table import sweep_table, with_ties
+from micota.runtime.inputs import check_device, close_engine, model_location
 from micota.runtime.work import Work
 from micota.stages.merge_inputs import check_models
+from micota.stages.sweep_runner import SweepRunner, reading_of
 
 CHOICE = "calibration.json"
 PAGE = "index.html"
-logger = logging.getLogger(__name__)
 
 
-def check(config: Config, node: AnyNode) -> None:
-    """Refuse models that do not fit each other, and engines that cannot load other weights while they are open.
+def check(config: Config, node: Node[MergeSweepSpec]) -> None:
+    """Refuse models that do not fit each other, and too few problems.
 
     Raises:
-        ConfigError: the engine is neither ``hf`` nor ``vllm`` on one device, or the models differ.
+        ConfigError: the models differ.
+        SourceError: a source has fewer problems than the sweep and the student answer.
     """
     check_models(config, node)
-    engine = config.engine
-    if not ENGINES[engine.name].takes_weights or engine.parts > 1:
-        able = " or ".join(f"engine={name}" for name, kind in ENGINES.items() if kind.takes_weights)
-        raise ConfigError(
-            f"engine={engine.name} with engine.tensor_parallel={engine.parts} cannot take the weights of one "
-            f"merge after another; accepted for a merge sweep or a calibration: {able}, on one device"
-        )
+    student = node.spec.student
+    if student is not None and student.scores is not None:
+        held_out = student.scores.problems
+        count = len(load_questions(replace(node.spec.problems, limit=None)))
+        needed = (held_out.skip - node.spec.problems.skip) + (held_out.limit or 0)
+        if count < needed:
+            raise SourceError(
+                f"{held_out.path} has {count} problems, and merge_sweep.num_problems={node.spec.problems.limit} with "
+                f"merge_sweep.num_held_out={held_out.limit} needs {needed}; accepted: fewer, or a larger source"
+            )
 
 
 def merge_sweep(work: Work[MergeSweepSpec]) -> None:
-    """Measure a grid, or search for the merge with the target length.
+    """Measure a grid, or search for the merge that meets a target.
 
     Every point is a separate artifact, so that a restart or another sweep measures only the missing points.
     """
@@ -71,33 +69,45 @@ def merge_sweep(work: Work[MergeSweepSpec]) -> None:
     with ExitStack() as stack:
         models = stack.enter_context(open_models(folders, scratch))
         bar = stack.enter_context(progress_bar(work.console, work.build.path))
-        task = bar.add_task(work.node.name, total=_expected(spec), note="")
+        total = 2 + spec.num_merges * (1 if spec.student is None else 2)  # the TA before and after SFT, and merges
+        task = bar.add_task(work.node.name, total=total, note="")
 
         def advance(point: MergePoint) -> None:
             note = f"{point.num_correct}/{point.num_problems}, {point.num_tokens:.0f} tokens"
+            note += "" if point.student_value is None else f", student {point.student_value:.3f}"
             bar.update(task, advance=1, note=note)
 
         runner = SweepRunner(work, models, scratch, advance)
         stack.callback(runner.close)
         ends = [runner.unmerged("before"), runner.unmerged("after")]
-        if spec.target_length_ratio is None:
-            runner.grid()
+        chosen = None
+        if spec.is_calibration:
+            chosen = _calibrate(work, runner, ends)
         else:
-            _calibrate(work, runner, ends)
-    write_jsonl(work.build.path / POINTS, sorted(runner.points, key=_order_of))
-    title = f"{work.node.name}: merges measured on {ends[0].num_problems} problems"
-    writes = _writing(work, runner.points) if spec.target_length_ratio is None else None
-    write_text(work.build.path / PAGE, sweep_page(title, runner.points, writes))
+            runner.readings(list(itertools.product(spec.densities, spec.weights)))
+    _write(work, runner, chosen)
+
+
+def _write(work: Work[MergeSweepSpec], runner: SweepRunner, chosen: Reading | None) -> None:
+    """Write the points and their page, and print them as a table."""
+    measured = runner.measured
+    points = {point.artifact: point for point in sorted(measured.points, key=_order_of)}
+    marked = with_ties([*points.values()], measured.rights)
+    write_jsonl(work.build.path / POINTS, marked)
+    writes = _writing(work, marked) if chosen is None else None
+    title = f"{work.node.name}: merges measured on {marked[0].num_problems} problems"
+    write_text(work.build.path / PAGE, sweep_page(title, marked, writes))
+    print_table(work.console, sweep_table(marked, work.node.spec.target, chosen))
     if writes is not None:
         work.console.print(Text(f"the most accurate of them as a model:  {writes}"))
     work.build.counts |= {
-        "points": len(runner.points),
-        "points_measured": runner.num_measured,  # the others existed
-        "problems": ends[0].num_problems,
+        "points": len(marked),
+        "points_measured": measured.num_new,  # the others existed
+        "problems": marked[0].num_problems,
     }
     work.build.metrics |= {
-        "merge_seconds": sum(point.merge_seconds for point in runner.points),
-        "answer_seconds": sum(point.answer_seconds for point in runner.points),
+        "merge_seconds": sum(point.merge_seconds for point in marked),
+        "answer_seconds": sum(point.answer_seconds for point in marked),
     }
 
 
@@ -105,132 +115,11 @@ def _writing(work: Work[MergeSweepSpec], points: Sequence[MergePoint]) -> str:
     """The command that writes the most accurate merge of a grid. It uses the masks of the first seed, because another
     seed would train another TA."""
     density, weight, _, _ = most_accurate(points)
+    best = next(point for point in points if (point.density, point.weight) == (density, weight))
     kept = [item for item in work.config.overrides if "sweep" not in override_key(item)]
-    chosen = {"merge.density": f"{density:g}", "merge.weight": f"{weight:g}"}
+    kept = [item for item in kept if override_key(item) != "merge.search"]
+    chosen = {"merge.density": f"{density:g}", "merge.weight": as_override(best.by_layer or weight)}
     return command_line(replace(work.config.call, overrides=kept), "merge", chosen)
-
-
-def merge_order(labels: Iterable[str]) -> list[str]:
-    """The labels of the inputs of a merge in order: base, the TA after SFT, and the TA before SFT if base is another
-    model."""
-    return [label for label in ("base", "tuned", "instruct") if label in labels]
-
-
-def _expected(spec: MergeSweepSpec) -> int:
-    return 2 + len(spec.densities) * len(spec.weights) * spec.num_seeds
-
-
-class SweepRunner:
-    """Measures merges one after another in one engine."""
-
-    def __init__(
-        self, work: Work[MergeSweepSpec], models: Sequence[Model], scratch: Path, advance: Callable[[MergePoint], None]
-    ) -> None:
-        self._node, self._spec, self._store = work.node, work.node.spec, work.store
-        self._experiment = work.config.name
-        self._models = models
-        self._evaluation = work.config.evaluation
-        self._names = tensor_names(models)
-        self._sweep = Sweep(
-            self._spec.merge,
-            models[0].checkpoint,
-            [model.checkpoint for model in models[1:]],
-            self._names,
-            self._spec.densities,
-            scratch,
-        )
-        self._engine_name = work.build.engine
-        self._engine_config = work.config.engine
-        self._problems = load_problems(self._spec.problems)
-        self._by_id = {problem.id: problem for problem in self._problems}
-        self.points: list[MergePoint] = []
-        self.num_measured = 0
-        self._advance = advance
-
-    @cached_property
-    def _opened(self) -> tuple[Engine, WeightLoader, Evaluator]:
-        """The engine, twice, and what it answers, opened for the first point that is not there yet."""
-        if self._engine_name == "hf":
-            check_loads_in_place(self._models[1], self._names)
-        # The folder of the opened model: an adapter has been applied there.
-        engine = open_engine(self._engine_config, str(self._models[1].folder), None, takes_weights=True)
-        assert isinstance(engine, WeightLoader), "checked before the stage"
-        template_of(self._node.inputs["tuned"], engine.tokenizer)
-        spec = self._spec
-        return engine, engine, Evaluator(spec.answers, spec.problems, self._problems, spec.grader, engine)
-
-    def close(self) -> None:
-        """Free what the engine holds."""
-        if "_opened" in vars(self):
-            self._opened[0].close()
-
-    def unmerged(self, form: str) -> MergePoint:
-        """The point of the TA before or after SFT, without a merge."""
-        # Where the base is another model, the TA before SFT is the last of the models.
-        model = self._models[1] if form == "after" else self._models[2 if len(self._models) > 2 else 0]
-        point = merge_point(self._node, form, None, None, self._spec.merge.seed)
-        setting = {"form": form, "density": None, "weight": None, "seed": self._spec.merge.seed}
-        return self._measure(point, lambda: _weights(model.checkpoint, self._names), **setting)
-
-    def grid(self) -> None:
-        """Measure every merge of the grid, seed by seed: only the masks of one seed are kept."""
-        for seed in self._seeds():
-            for density, weight in itertools.product(self._spec.densities, self._spec.weights):
-                self._merged(density, weight, seed)
-            self._sweep.forget(seed)
-
-    def reading(self, density: float, weight: float) -> Reading:
-        """The mean over all seeds of the merges with this density and weight."""
-        return reading_of([self._merged(density, weight, seed) for seed in self._seeds()])
-
-    def _seeds(self) -> range:
-        return range(self._spec.merge.seed, self._spec.merge.seed + self._spec.num_seeds)
-
-    def _merged(self, density: float, weight: float, seed: int) -> MergePoint:
-        setting = {"form": "merged", "density": density, "weight": weight, "seed": seed}
-        point = merge_point(self._node, "merged", density, weight, seed)
-        return self._measure(point, lambda: self._sweep.merge(density, weight, seed).tensors(), **setting)
-
-    def _measure(
-        self, node: Node[MergePointSpec], weights: Callable[[], Iterable[tuple[str, torch.Tensor]]], **setting: Any
-    ) -> MergePoint:
-        # Sweeps that run side by side share points: the second to reach a point waits for the first.
-        with self._store.build(node, setting["seed"], self._experiment, wait=True) as build:
-            if build is not None:
-                build.engine = self._engine_name
-                _, loader, evaluator = self._opened
-                start = time.perf_counter()
-                loader.load_weights(weights())
-                loaded = time.perf_counter()
-                build.counts["completions"] = write_jsonl(build.path / COMPLETIONS, evaluator.answers())
-                build.metrics |= {"merge_seconds": loaded - start, "answer_seconds": time.perf_counter() - loaded}
-                self.num_measured += 1
-        manifest = self._store.manifest(node)
-        assert manifest is not None, "it was made above"
-        rows = read_jsonl(self._store.verified(node) / COMPLETIONS, Completion)
-        with graders_of(self._evaluation) as graders:
-            scores = scores_of(rows, self._by_id, self._spec.problems.paper_rule, self._spec.grader, graders)
-        point = MergePoint(
-            **setting,
-            num_problems=len(scores),
-            num_correct=sum(score.correct is True for score in scores),
-            num_truncated=sum(score.outcome == "truncated" for score in scores),
-            num_tokens=sum(score.num_tokens for score in scores) / len(scores),
-            merge_seconds=manifest.metrics["merge_seconds"],
-            answer_seconds=manifest.metrics["answer_seconds"],
-            artifact=node.folder,
-        )
-        logger.info("%s: %s", node.name, point)
-        self.points.append(point)
-        self._advance(point)
-        return point
-
-
-def _weights(checkpoint: Checkpoint, names: Iterable[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of a model, unmerged."""
-    for name in names:
-        entry = checkpoint.entries[name]
-        yield name, checkpoint.read(name, 0, entry.num_elements).view(entry.shape)
 
 
 def _order_of(point: MergePoint) -> tuple[Any, ...]:
@@ -238,28 +127,29 @@ def _order_of(point: MergePoint) -> tuple[Any, ...]:
     return ("before", "after", "merged").index(point.form), point.density or 0, point.weight or 0, point.seed
 
 
-def reading_of(points: Sequence[MergePoint]) -> Reading:
-    """The mean over ``points``, the seeds of one merge."""
-    return Reading(
-        density=points[0].density or 0.0,
-        weight=points[0].weight or 0.0,
-        accuracy=sum(point.num_correct for point in points) / sum(point.num_problems for point in points),
-        num_tokens=sum(point.num_tokens for point in points) / len(points),
-    )
-
-
-def _calibrate(work: Work[MergeSweepSpec], runner: SweepRunner, ends: Sequence[MergePoint]) -> None:
-    """Search for the target length, and write the chosen merge and the whole curve."""
+def _calibrate(work: Work[MergeSweepSpec], runner: SweepRunner, ends: Sequence[MergePoint]) -> Reading:
+    """Search for the merge that meets the target, and write the chosen one and the whole curve."""
     spec = work.node.spec
-    assert spec.target_length_ratio and spec.tolerance and spec.num_steps
     before, after = reading_of([ends[0]]), reading_of([ends[1]])
-    target = spec.target_length_ratio * after.num_tokens
-    chosen, readings = calibrate(
-        runner.reading, target, before, after, spec.densities, spec.weights, spec.tolerance, spec.num_steps
-    )
+    if spec.target is None:
+        assert spec.target_length_ratio and spec.tolerance and spec.num_steps
+        wanted: dict[str, Any] = {"target_tokens": spec.target_length_ratio * after.num_tokens}
+        chosen, readings = calibrate(
+            runner.reading, wanted["target_tokens"], before, after, spec.densities, spec.weights, spec.tolerance,
+            spec.num_steps,
+        )  # fmt: skip
+    else:
+        target = Target(
+            spec.target,
+            max(before.accuracy, after.accuracy) - spec.accuracy_loss if spec.accuracy_loss is not None else 0.0,
+        )
+        wanted = {"least_accuracy": target.bound}
+        readings = _search(spec, runner, target)
+        chosen = target.chosen(readings)
     content = {
+        "target": spec.target,
         "target_length_ratio": spec.target_length_ratio,
-        "target_tokens": target,
+        **wanted,
         "chosen": asdict(chosen),
         "before": asdict(before),
         "after": asdict(after),
@@ -272,9 +162,21 @@ def _calibrate(work: Work[MergeSweepSpec], runner: SweepRunner, ends: Sequence[M
         "accuracy": chosen.accuracy,
         "length_ratio": chosen.num_tokens / after.num_tokens,
     }
+    work.build.metrics |= {} if chosen.value is None else {"student_value": chosen.value}
+    return chosen
+
+
+def _search(spec: MergeSweepSpec, runner: SweepRunner, target: Target) -> list[Reading]:
+    """All merges that are measured for a target."""
+    if spec.num_points is None:
+        return minimise(runner.readings, target, spec.densities, spec.weights, spec.num_steps or 0)
+    middle = sum(spec.weights) / len(spec.weights)
+    return evolve(
+        runner.readings, target, spec.densities[0], middle, runner.num_blocks, spec.num_points, spec.merge.seed
+    )
 
 
 def calibrated(spec: MergeSpec, folder: Path) -> MergeSpec:
     """``spec`` with the density and weight that a finished calibration chose."""
     chosen = json.loads((folder / CHOICE).read_text(encoding="utf-8"))["chosen"]
-    return replace(spec, density=chosen["density"], weight=chosen["weight"])
+    return replace(spec, density=chosen["density"], weight=chosen.get("by_layer") or chosen["weight"])
