@@ -172,6 +172,7 @@ COUNTS = {  # of an experiment: cases, models trained, models merged, sets of an
     "bpc": (5, 1, 1, 5),
     "lengths": (3, 7, 1, 2),
     "merge_sweep": (1, 1, 0, 1),
+    "merge_methods": (1, 16, 13, 16),
     "corrections": (7, 16, 4, 6),
     "tiny": (1, 7, 5, 5),
     "student_sizes": (2, 13, 1, 5),

@@ -92,6 +92,7 @@ _TABLE = (
             "merge=ties merge.density=[0.3,0.7]",
             "sweep=true merge_sweep.weights=[0.3,0.5,0.7]",
             "merge.target_length_ratio=0.5",
+            "merge.target=student_bpc student=qwen1.5b",
         ),
         first=("ta", "merge", "merge.weight", "merge.density", "sweep", "push_to_hub", *_EVERYWHERE),
     ),
