@@ -221,6 +221,20 @@ def test_a_calibrated_experiment_still_has_its_curve(composed: Composed) -> None
     assert ("merge_sweep", "merge") in stages
 
 
+@pytest.mark.parametrize(("overrides", "alone"), [
+    (["merge.weight=0.45"], False), (["merge=mergekit"], True), (["merge.target=accuracy"], True),
+    (["merge.weight=[0.3,0.7]"], True),
+])  # fmt: skip
+def test_a_merge_without_one_weight_is_scored_beside_the_curve(
+    composed: Composed, overrides: list[str], alone: bool
+) -> None:
+    made = graph.comparison(case_of([composed("generate", "experiment=tiny", "data=micota", *overrides)]))
+    assert bool(made.merged) is alone
+    merged = [scores.inputs["completions"].inputs["model"].stage for scores in made.merged.values()]
+    assert set(merged) == ({"mergekit" if overrides == ["merge=mergekit"] else "merge"} if alone else set())
+    assert {node.folder for node in made.merged.values()} <= {node.folder for node in made.targets()}
+
+
 def test_the_curve_covers_the_weight_of_the_experiment(composed: Composed) -> None:
     config = composed("generate", "merge.weight=0.45", "compare.merge_weights=[0.3]", "data=micota")
     assert list(graph.comparison(case_of([config])).curve) == [0.0, 0.3, 0.45, 1.0]

@@ -12,6 +12,9 @@ from micota.analysis.intervals import Estimate
 from micota.artifacts.store import Store
 from micota.console import print_table
 from micota.report.collect import CaseReport
+from micota.report.figures import merge_figure
+from micota.report.frames import results_table
+from micota.report.page import list_models
 from micota.report.table import comparison_table, part_table, sampled_table
 
 Finished = tuple[Store, CaseReport]
@@ -37,6 +40,25 @@ def test_it_fits_and_has_every_number(finished: Finished, width: int) -> None:
     assert "against instruct, paired" in text and "p by Holm, intervals by Bonferroni, over all recipes" in " ".join(
         text.split()
     )
+
+
+def test_a_merge_without_one_weight_has_a_row_a_line_and_answers(finished: Finished) -> None:
+    """A merge by mergekit, by calibration or by layer: the curve over weights showed its ends alone."""
+    case = finished[1]
+    merged = case.summary.curve[0.4]
+    ends = {weight: case.summary.curve[weight] for weight in (0.0, 1.0)}
+    summary = replace(case.summary, curve=ends, merged=merged)
+    by_seed = {
+        seed: replace(made, curve={weight: made.curve[weight] for weight in ends}, merged=made.curve[0.4])
+        for seed, made in case.by_seed.items()
+    }
+    alone = CaseReport(summary=summary, by_seed=by_seed)
+    assert [label for label, _ in summary.ta_rows] == ["TA before SFT", "TA after SFT", "TA merged"]
+    assert "TA merged" in shown(alone, 10_000) and "TA merged" in results_table(summary).index
+    [model] = [model for model in list_models(alone) if model.label == "TA merged"]
+    assert model.scores == {seed: made.merged for seed, made in by_seed.items()}
+    heights = {100 * merged.average.value, merged.num_tokens}
+    assert {shape.y0 for shape in merge_figure(summary).layout.shapes} == heights
 
 
 def test_notes_explain_the_shown_columns_alone(finished: Finished) -> None:

@@ -75,7 +75,8 @@ class Budget:
             comparison = case.comparison
             targets += [node for node in comparison.targets() if node.command != "evaluate"]
             targets += comparison.teacher.values()
-            targets += [node for nodes in comparison.curve.values() for node in nodes.values()]
+            of_ta = (*comparison.curve.values(), comparison.merged)
+            targets += [node for nodes in of_ta for node in nodes.values()]
             targets += [node for recipe in comparison.recipes[:recipes] for node in recipe.targets()]
         return targets
 

@@ -55,18 +55,20 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The recipes of one student, their teacher, the TA merged at several weights (0: before SFT, 1: after), and merges
-    over a grid. What is not among the experiment's measures is empty."""
+    """The recipes of one student, their teacher, the TA merged at several weights (0: before SFT, 1: after), the merge
+    of the experiment where it has no one weight (``merged``), and merges over a grid. What is not among the
+    experiment's measures is empty."""
 
     teacher: dict[str, AnyNode]
     curve: dict[float, dict[str, AnyNode]]
+    merged: dict[str, AnyNode] = field(default_factory=dict)
     merge_sweep: AnyNode | None
     recipes: list[Recipe]
 
     def targets(self) -> list[AnyNode]:
         """All nodes to be made, in the order in which to show them."""
         targets = [*self.teacher.values()]
-        for nodes in self.curve.values():
+        for nodes in (*self.curve.values(), self.merged):
             targets += nodes.values()
         targets += [self.merge_sweep] if self.merge_sweep else []
         for recipe in self.recipes:
@@ -156,6 +158,7 @@ def _each(
     return Comparison(
         teacher=each(made.teacher),
         curve={weight: each(nodes) for weight, nodes in made.curve.items()},
+        merged=each(made.merged),
         merge_sweep=made.merge_sweep and change(made.merge_sweep, case),
         recipes=recipes,
     )
@@ -167,6 +170,7 @@ def comparison(case: CaseConfig) -> Comparison:
     return Comparison(
         teacher=scores(config, "teacher") if "teacher" in measures else {},
         curve=_curve(config) if "merges" in measures else {},
+        merged=scores(config, "ta_merged") if "merges" in measures and _weight_of(config) is None else {},
         merge_sweep=merge_sweep(config) if "merge_sweep" in measures else None,
         recipes=[
             Recipe(
@@ -200,9 +204,15 @@ def _curve_weights(config: Config) -> list[float]:
     for merges by mergekit and by methods without weights."""
     if config.merge.method == MERGEKIT or not MERGE_METHODS[config.merge.method].has_weights:
         return []
-    weight = config.merge.weight
-    known = not config.merge.is_calibrated and not isinstance(weight, list) and weight not in (0, 1)
-    return sorted({*config.compare.merge_weights, *([weight] if known else [])})
+    weight = _weight_of(config)
+    return sorted({*config.compare.merge_weights, *([weight] if weight not in (None, 0, 1) else [])})
+
+
+def _weight_of(config: Config) -> float | None:
+    """The one weight of the merge; None where it has several, none, or one that calibration chooses."""
+    merge = config.merge
+    is_one = merge.method != MERGEKIT and MERGE_METHODS[merge.method].has_weights and not merge.is_calibrated
+    return merge.weight if is_one and not isinstance(merge.weight, list) else None
 
 
 def _chosen(node: AnyNode, chosen: dict[str, str]) -> AnyNode:

@@ -41,7 +41,8 @@ def audits_of(store: Store, comparisons: Iterable[Comparison]) -> list[Audit]:
 
 def _graded(comparison: Comparison) -> Iterator[AnyNode]:
     """The scores of all models of a comparison."""
-    for scores in (*(recipe.scores for recipe in comparison.recipes), *comparison.curve.values(), comparison.teacher):
+    of_ta = (*comparison.curve.values(), comparison.merged)
+    for scores in (*(recipe.scores for recipe in comparison.recipes), *of_ta, comparison.teacher):
         yield from scores.values()
 
 

@@ -24,7 +24,7 @@ from micota.report.audits import Audit, audits_of
 from micota.report.published import tables_of
 from micota.report.read import lengths_of, load, manifest_of, sweep_points, token_shifts_of
 from micota.report.replication import Judged, cells, judged, published_names
-from micota.report.rows import Row, adjusted, mean_by_problem, mean_metric, row
+from micota.report.rows import MERGED_TITLE, Row, adjusted, mean_by_problem, mean_metric, row, ta_title
 from micota.report.stopping import looks_of
 
 BASELINE = "instruct"
@@ -32,8 +32,8 @@ BASELINE = "instruct"
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """All numbers of one case for a report: recipes of the student, and the TA over merge weights (0: before SFT, 1:
-    after). Fields that were not measured are empty.
+    """All numbers of one case for a report: recipes of the student, the TA over merge weights (0: before SFT, 1:
+    after), and its merge where that has no one weight. Fields that were not measured are empty.
 
     ``labels`` are the values of the case on the experiment's axes. ``bits_per_byte`` is the BPC of each recipe's data,
     also for recipes without scores. ``published`` has the published values of each model (in percent by benchmark,
@@ -53,6 +53,7 @@ class Summary:
     baseline: str = BASELINE
     recipes: list[Row]
     curve: dict[float, Row]
+    merged: Row | None = None
     teacher: Row | None
     bits_per_byte: dict[str, float] = field(default_factory=dict)
     published: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -66,6 +67,12 @@ class Summary:
     student_path: str = ""
     audits: list[Audit] = field(default_factory=list)
     looks: Mapping[str, Sequence[Look]] = field(default_factory=dict)
+
+    @property
+    def ta_rows(self) -> list[tuple[str, Row]]:
+        """The rows of the TA by label, in the order in which to show them."""
+        rows = [(ta_title(weight), row) for weight, row in sorted(self.curve.items())]
+        return rows if self.merged is None else [*rows, (MERGED_TITLE, self.merged)]
 
     @property
     def case_label(self) -> str:
@@ -142,6 +149,7 @@ def summarise(
         if first.recipes and first.recipes[0].scores
         else [],
         curve={weight: _row(store, f"{weight:g}", [c.curve[weight] for c in comparisons]) for weight in first.curve},
+        merged=_row(store, MERGED_TITLE, [c.merged for c in comparisons]) if first.merged else None,
         teacher=_row(store, "teacher", [c.teacher for c in comparisons]) if first.teacher else None,
         bits_per_byte={
             name: mean_metric(measured, "bits_per_byte") for name, measured in _bpc(store, comparisons).items()

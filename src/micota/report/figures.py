@@ -13,7 +13,7 @@ from micota.analysis.metrics import crossings
 from micota.report.collect import BASELINE, Summary
 from micota.report.data_figures import gain_figure, gain_in_words, mix_figure, shift_figure
 from micota.report.merge_sweep import sweep_figures
-from micota.report.rows import Row, ta_title
+from micota.report.rows import MERGED_TITLE, Row, ta_title
 from micota.report.style import (
     FONT_SIZE,
     NEUTRAL,
@@ -258,6 +258,11 @@ def merge_figure(summary: Summary) -> go.Figure:
     )
     lengths = [row.num_tokens for row in rows]
     figure.add_scatter(y=lengths, text=[f"{length:.0f} tokens" for length in lengths], **style, row=2, col=1)
+    if summary.merged is not None:  # it has no place on the axis of weights
+        values = (100 * summary.merged.average.value, summary.merged.num_tokens)
+        for position, value in enumerate(values, start=1):
+            mark = {"annotation_text": MERGED_TITLE, "annotation_position": "top left"}
+            figure.add_hline(y=value, line=REFERENCE, **mark, row=position, col=1)
     figure.update_yaxes(rangemode="tozero", row=2, col=1)
     figure.update_xaxes(range=[-0.04, 1.04], tickvals=weights)
     figure.update_xaxes(title="merge weight (0: before SFT, 1: after SFT)", row=2, col=1)

@@ -12,7 +12,7 @@ from micota.analysis.intervals import Estimate
 from micota.analysis.relative import relative_improvement
 from micota.report.case_figures import case_gap_differences
 from micota.report.collect import Summary
-from micota.report.rows import Row, ta_title
+from micota.report.rows import Row
 from micota.report.style import METHOD
 from micota.report.table import mark
 
@@ -186,8 +186,8 @@ def all_rows(summary: Summary) -> Iterator[tuple[str, str, Row]]:
     """Yield kind (recipe, ta or teacher), label and numbers of every model, in the order of the table."""
     for row in summary.recipes:
         yield "recipe", row.name, row
-    for weight, row in sorted(summary.curve.items()):
-        yield "ta", ta_title(weight), row
+    for label, row in summary.ta_rows:
+        yield "ta", label, row
     if summary.teacher is not None:
         yield "teacher", "teacher", summary.teacher
 

@@ -27,7 +27,7 @@ from micota.report.frames import exports, relative_improvements
 from micota.report.html import render
 from micota.report.lineage import Steps, trace
 from micota.report.read import manifest_of
-from micota.report.rows import Row, ta_title
+from micota.report.rows import MERGED_TITLE, Row, ta_title
 from micota.report.style import METHOD, TA_COLOUR, TEACHER_COLOUR, recipe_colours
 from micota.report.table import interval, mark, sentences, tally, verdict
 
@@ -126,9 +126,12 @@ def list_models(case: CaseReport) -> list[Model]:
         )
         for index, (name, row) in enumerate(rows.items())
     ]
-    for weight, row in sorted(summary.curve.items()):
-        scores = {seed: made.curve[weight] for seed, made in by_seed.items()}
-        label = ta_title(weight)
+    of_ta: dict[str, dict[int, dict[str, AnyNode]]] = {
+        ta_title(weight): {seed: made.curve[weight] for seed, made in by_seed.items()} for weight in summary.curve
+    }
+    of_ta[MERGED_TITLE] = {seed: made.merged for seed, made in by_seed.items()}
+    for label, row in summary.ta_rows:
+        scores = of_ta[label]
         models.append(Model(index=len(models), label=label, colour=TA_COLOUR, is_recipe=False, row=row, scores=scores))
     if summary.teacher is not None:
         scores = {seed: made.teacher for seed, made in by_seed.items()}

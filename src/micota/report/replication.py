@@ -14,7 +14,7 @@ from micota.graph.node import AnyNode
 from micota.records import Score
 from micota.report.published import PublishedTable, tables_of
 from micota.report.read import load
-from micota.report.rows import Graded, samples_by_problem, ta_title
+from micota.report.rows import MERGED_TITLE, Graded, samples_by_problem, ta_title
 
 AVERAGE = "average"
 
@@ -41,6 +41,7 @@ def scores_by_label(comparison: Comparison) -> dict[str, Mapping[str, AnyNode]]:
     """Return the scores of each model of a case by benchmark, by the label of the model."""
     scores: dict[str, Mapping[str, AnyNode]] = {recipe.name: recipe.scores for recipe in comparison.recipes}
     scores |= {ta_title(weight): nodes for weight, nodes in comparison.curve.items()}
+    scores |= {MERGED_TITLE: comparison.merged} if comparison.merged else {}
     return scores | ({"teacher": comparison.teacher} if comparison.teacher else {})
 
 

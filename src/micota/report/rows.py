@@ -74,6 +74,9 @@ class Row:
         return {outcome: len(tokens) for outcome, tokens in self.tokens.items()}
 
 
+MERGED_TITLE = "TA merged"  # of a merge that has no one weight
+
+
 def ta_title(weight: float) -> str:
     """Return the label of the TA at a merge weight."""
     return {0.0: "TA before SFT", 1.0: "TA after SFT"}.get(weight, f"TA merged at {weight:g}")

@@ -9,7 +9,7 @@ from micota.analysis.intervals import Estimate
 from micota.analysis.statistics import Difference, Discordance
 from micota.console import WideTable, new_table
 from micota.report.collect import BASELINE, Summary
-from micota.report.rows import Row, ta_title, top_two
+from micota.report.rows import Row, top_two
 from micota.report.stopping import stop_sentence
 
 
@@ -33,8 +33,8 @@ def comparison_table(summary: Summary) -> WideTable:
     for recipe in summary.recipes:
         table.add_row(*_cells(recipe.name, recipe, summary), style="bold" if recipe.name == "micota" else None)
     table.add_section()
-    for weight in sorted(summary.curve):
-        table.add_row(*_cells(ta_title(weight), summary.curve[weight], summary), style="dim")
+    for label, row in summary.ta_rows:
+        table.add_row(*_cells(label, row, summary), style="dim")
     if summary.teacher is not None:
         table.add_row(*_cells("teacher", summary.teacher, summary), style="dim")
     return table
@@ -81,9 +81,8 @@ def part_table(summary: Summary, part: str) -> WideTable | None:
 
 def _models(summary: Summary) -> list[tuple[str, Row]]:
     """The models of the comparison table in its order, by name."""
-    curve = [(ta_title(weight), summary.curve[weight]) for weight in sorted(summary.curve)]
     teacher = [] if summary.teacher is None else [("teacher", summary.teacher)]
-    return [*((recipe.name, recipe) for recipe in summary.recipes), *curve, *teacher]
+    return [*((recipe.name, recipe) for recipe in summary.recipes), *summary.ta_rows, *teacher]
 
 
 def published_table(summaries: Sequence[Summary]) -> WideTable:
