@@ -71,6 +71,8 @@ LONGEST = ["test_pipeline.py", "test_experiments.py", "test_train.py", "test_rea
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=20, help="kills at random moments, in slow tests")
+    parser.addoption("--full-disks", type=int, default=10, help="full disks, in slow tests")
+    parser.addoption("--signals", type=int, default=10, help="signals at random moments, in slow tests")
     parser.addoption("--kills-seed", type=int, default=0, help="seed of the moments and victims")
 
 

@@ -56,6 +56,7 @@ class Command:
     """A command that runs, with the part of ``subprocess.Popen`` that tests use.
 
     ``max_file_bytes`` lets the kernel refuse longer files, which is what a full disk looks like to whoever writes.
+    ``umask`` is that of the command.
     """
 
     def __init__(
@@ -65,11 +66,12 @@ class Command:
         env: Mapping[str, str],
         cwd: Path | None = None,
         max_file_bytes: int | None = None,
+        umask: int = 0o022,
     ) -> None:
         context, server = _server()
         self._outputs = [tempfile.NamedTemporaryFile("r", encoding="utf-8") for _ in range(2)]
         names = [output.name for output in self._outputs]
-        how = (script, list(arguments), dict(env), str(cwd or Path.cwd()), names, max_file_bytes, server)
+        how = (script, list(arguments), dict(env), str(cwd or Path.cwd()), names, max_file_bytes, umask, server)
         self._process = context.Process(target=_run, args=how)
         self._process.start()
         assert self._process.pid is not None
@@ -132,7 +134,7 @@ class Rank:
         if stdout == subprocess.PIPE:
             os.mkfifo(output)
         env = {name: value for name, value in env.items() if name != STARTER}  # which is not the parent of a fork
-        how = (module, arguments, env, str(Path.cwd()), [output, stderr.name], None, server)
+        how = (module, arguments, env, str(Path.cwd()), [output, stderr.name], None, 0o022, server)
         self._process = context.Process(target=_run, args=how)
         self._process.start()
         assert self._process.pid is not None
@@ -182,12 +184,14 @@ def _run(
     cwd: str,
     outputs: list[str],
     max_file_bytes: int | None,
+    umask: int,
     server: str,
 ) -> None:
     """The command, in the fork. Workers that it starts are forks of the same server."""
     forkserver._forkserver._forkserver_address = server  # type: ignore[attr-defined]
     forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
     os.setsid()
+    os.umask(umask)
     for descriptor, name in zip((1, 2), outputs, strict=True):
         os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), descriptor)
     sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", buffering=1, closefd=False) for number in (1, 2))

@@ -7,32 +7,21 @@ import sys
 from pathlib import Path
 
 import pytest
-from hurt_runs import (
-    EVERY_STAGE,
-    IN_PROCESS,
-    RANKS,
-    SUBPROCESS,
-    TRACKED,
-    WORKERS,
-    Tally,
-    Undisturbed,
-    finish,
-    kill_once,
-    killed_at_random,
-    undisturbed_run,
-)
+from hurt_runs import EVERY_STAGE, Undisturbed, copied, finish, undisturbed_run
+from kills import IN_PROCESS, RANKS, SUBPROCESS, TRACKED, WORKERS, Tally, kill_once, killed_at_random
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans are found by a call of Linux")
 SHARE_OF_RANKS = 0.1  # of the kills
+FROM_THE_TA = ["models/*", "completions/*strong*", "completions/*micota*", "scores/*+*", "data/micota-*", "bpc/*"]
 MOMENTS = [  # each waits for the one before, so none can have passed already
-    (IN_PROCESS, "command", "completions/tiny_teacher@tiny-*.partial/completions.jsonl"),
     (WORKERS, "worker", "models/tiny_ta+strong-*.partial/checkpoints/step=*.ckpt"),
     (WORKERS, "all", "models/*dare_ties*.partial"),
-]  # fmt: skip
+    (IN_PROCESS, "command", "completions/*dare_ties*@tiny-*.partial/completions.jsonl"),
+]
 
 
-def test_killed_as_it_generates_trains_and_merges(undisturbed: Undisturbed, tmp_path: Path) -> None:
-    tally, artifacts = Tally(), tmp_path / "artifacts"
+def test_killed_as_it_trains_merges_and_generates(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    tally, artifacts = Tally(), copied(undisturbed, tmp_path / "artifacts", FROM_THE_TA)
     for setting, victim, moment in MOMENTS:
         assert not kill_once(
             setting, artifacts, tally, victim, lambda moment=moment: any(artifacts.glob(moment)), random.Random(0)
