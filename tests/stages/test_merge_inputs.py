@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import micota
 from micota import graph
@@ -61,6 +62,10 @@ def test_each_merge_of_models_that_exist_is_checked(composed: Callable[..., Any]
 def test_a_student_of_the_merge_of_two_folders(tmp_path: Path) -> None:
     """No teacher runs and no TA is trained; every later command takes the merge for the merged TA."""
     folders = [shutil.copytree(model_folder("bundled:ta"), tmp_path / name) for name in ("base", "tuned")]
+    weights = load_file(folders[1] / "model.safetensors")
+    save_file(
+        {name: 1.01 * values for name, values in weights.items()}, folders[1] / "model.safetensors", {"format": "pt"}
+    )
     settings = ["experiment=tiny", f"merge.base.path={folders[0]}", f"merge.tuned.path={folders[1]}", "tracker=none",
                 f"artifacts={tmp_path / 'artifacts'}", "problems.limit=8", "select.num_examples=null",
                 "select.filters=[finished]", "bench=[tiny_easy]", "bench.easy.limit=2"]  # fmt: skip

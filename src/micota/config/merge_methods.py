@@ -8,7 +8,7 @@ function.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from micota.config.registry import Registry
@@ -132,11 +132,11 @@ MERGE_METHODS.add(
     )
 )
 MERGE_METHODS.add(
-    MergeMethod(
+    replace(
+        MERGE_METHODS["dare_ties"],
         name="dare_linear",
         summary="elements kept at random (DARE, arXiv 2311.03099); with one fine-tuned model the same as dare_ties",
-        pruning="random",
-        settings={"density": 0.5, "weight": 0.5, "rescale": "dare"},
+        elects_signs=False,
     )
 )
 # Not normalised: with one fine-tuned model that would undo the weight.
@@ -193,20 +193,19 @@ MERGE_METHODS.add(
     )
 )
 MERGE_METHODS.add(
-    MergeMethod(
+    replace(
+        MERGE_METHODS["breadcrumbs"],
         name="breadcrumbs_ties",
         summary="as breadcrumbs, with the election of signs (arXiv 2312.06795; TIES, 2306.01708)",
-        pruning="outliers",
         elects_signs=True,
-        settings={"density": 0.5, "weight": 0.5, "gamma": 0.01},
     )
 )
 MERGE_METHODS.add(
-    MergeMethod(
+    replace(
+        MERGE_METHODS["della"],
         name="della_linear",
         summary="as della, without the election of signs (arXiv 2406.11617)",
-        pruning="ranks",
-        settings={"density": 0.5, "weight": 0.5, "epsilon": 0.15, "rescale": "dare"},
+        elects_signs=False,
     )
 )
 MERGE_METHODS.add(
