@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from micota import graph
 from micota.checkpoint import Checkpoint, shards
 from micota.errors import ConfigError
 from micota.merging import verify
@@ -32,6 +34,7 @@ from micota.merging.models import check_loads_in_place, open_models, tensor_name
 from micota.merging.plan import Share, depths
 from micota.merging.pruning import TaskVector, mask_of
 from micota.merging.report import layer_of, module_of
+from micota.stages import merge_sweep
 
 
 def merge(models: list[Path], folder: Path, recipe: Any = None) -> dict[str, float]:
@@ -154,6 +157,15 @@ def test_names_that_differ_in_memory_are_refused_before_an_engine_loads(
         check_loads_in_place(models[1], tensor_names(models))
     with open_models([(str(untied), None)] * 2, tmp_path / "scratch") as models:
         check_loads_in_place(models[1], tensor_names(models))
+
+
+def test_a_sweep_of_models_that_it_cannot_load_is_refused_before_it_begins(
+    experts: list[Path], composed: Callable[..., Any]
+) -> None:
+    config = composed("merge", f"merge.base.path={experts[0]}", f"merge.tuned.path={experts[1]}", "engine=hf")
+    with pytest.raises(ConfigError, match=r"experts.0.w1.weight of model type mixtral under another name, so that"):
+        merge_sweep.check(config, graph.merge_sweep(config))
+    merge_sweep.check(replace(config, engine=replace(config.engine, name="vllm")), graph.merge_sweep(config))
 
 
 def test_names_of_an_adapter_whose_parts_stand_in_another_order_are_found(tmp_path: Path) -> None:

@@ -13,17 +13,19 @@ from typing import Any
 from rich.text import Text
 
 from micota.artifacts.jsonl import write_jsonl, write_text
+from micota.checkpoint import Checkpoint
 from micota.config import Config, command_line, override_key
 from micota.console import print_table, progress_bar
-from micota.data.sources import load_questions
+from micota.data.sources import load_questions, model_folder
 from micota.errors import SourceError
 from micota.graph import MergeSpec, MergeSweepSpec
 from micota.graph.merge_points import merge_order
 from micota.graph.node import Node
 from micota.merging.calibrate import Reading, calibrate
 from micota.merging.layers import as_override
-from micota.merging.models import open_models
+from micota.merging.models import Model, check_loads_in_place, open_models, tensor_names
 from micota.merging.targets import Target, evolve, minimise
+from micota.pretrained import CONFIG, load_config
 from micota.records import POINTS, MergePoint
 from micota.report.merge_sweep import most_accurate, sweep_page
 from micota.report.sweep_table import sweep_table, with_ties
@@ -37,13 +39,19 @@ PAGE = "index.html"
 
 
 def check(config: Config, node: Node[MergeSweepSpec]) -> None:
-    """Refuse models that do not fit each other, and too few problems.
+    """Refuse models that do not fit each other or an engine that merges in memory, and too few problems.
 
     Raises:
-        ConfigError: the models differ.
+        ConfigError: the models differ, or transformers loads a tensor under another name.
         SourceError: a source has fewer problems than the sweep and the student answer.
     """
     check_models(config, node)
+    base = node.inputs["base"]
+    folder = Path(model_folder(base.spec.path)) if base.is_source else Path()
+    if config.engine.name == "hf" and (folder / CONFIG).exists():  # one on the hub is checked when it is there
+        with Checkpoint.open(folder) as checkpoint:
+            model = Model(folder, load_config(folder), None, checkpoint)
+            check_loads_in_place(model, tensor_names([model]))
     student = node.spec.student
     if student is not None and student.scores is not None:
         held_out = student.scores.problems
