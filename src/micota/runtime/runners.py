@@ -70,9 +70,10 @@ def open_runner(
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(stage_modules())
         arguments = (stage_modules(), dict(os.environ))
+        known: dict[int, BaseProcess] = {}
         with (
             ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=arguments) as pool,
-            streaming(lambda task: _in_pool(pool, configs[task.nodes[-1].folder], task), store, console) as run,
+            streaming(lambda task: _in_pool(pool, known, configs[task.nodes[-1].folder], task), store, console) as run,
         ):
             yield run
     else:
@@ -126,13 +127,18 @@ def _in_worker(config: Config, task: Task) -> list[Manifest]:
         raise ChildError(f"in a worker that ran {task.id}:\n{traceback.format_exc()}") from None
 
 
-def _in_pool(pool: ProcessPoolExecutor, config: Config, task: Task) -> list[Manifest]:
+def _in_pool(pool: ProcessPoolExecutor, known: dict[int, BaseProcess], config: Config, task: Task) -> list[Manifest]:
+    """Run a task in a pool.
+
+    Args:
+        known: the workers of the pool by process id, which a broken pool forgets; this function keeps it.
+    """
     try:
-        future = pool.submit(_in_worker, config, task)
-        workers = list((pool._processes or {}).values())  # a broken pool forgets them
+        future = pool.submit(_in_worker, config, task)  # refused where a worker was killed between two tasks
+        known.update(pool._processes or {})
         return future.result()
     except BrokenProcessPool as error:
-        raise failure(f"the worker that ran {task.id}", _first_code(workers), "") from error
+        raise failure(f"the worker that ran {task.id}", _first_code(list(known.values())), "") from error
 
 
 def _first_code(workers: Sequence[BaseProcess]) -> int:
