@@ -30,6 +30,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return fork_server.run(SCRIPT, arguments, os.environ)
 
 
+@pytest.mark.slow  # the run is in a process of its own; the next test measures one step in a fork
 def test_the_dry_run_on_cpu_measures_all_that_a_gpu_run_would() -> None:
     finished = run(*TINY, "--examples", "12", "--batch-size", "4")
     assert finished.returncode == 0, finished.stderr

@@ -13,9 +13,8 @@ from micota.data.sources import model_folder
 SCRIPT = str(ROOT / "benchmarks" / "sft_throughput.py")
 
 
-def test_the_loss_curve_of_20_steps_is_that_of_trl(tmp_path: Path) -> None:
-    """Same model, tokens, order and settings: AdamW, cosine, clipping, loss over all supervised tokens of a step."""
-    pytest.importorskip("trl", reason="TRL is a peer to compare with, in the extra dev")
+def options(tmp_path: Path) -> list[str]:
+    """The same model, tokens, order and settings for every contender, and 20 steps."""
     rows = [
         {
             "problem": f"Ana has {n % 10} pens:+{n % 7} mod 10?",
@@ -24,7 +23,7 @@ def test_the_loss_curve_of_20_steps_is_that_of_trl(tmp_path: Path) -> None:
         for n in range(40)
     ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    options = ["--data", str(tmp_path / "rows.jsonl"), "--model", model_folder("bundled:ta"), "--examples", "40"]
+    files = ["--data", str(tmp_path / "rows.jsonl"), "--model", model_folder("bundled:ta"), "--examples", "40"]
     steps = [
         "--batch-size",
         "2",
@@ -37,7 +36,22 @@ def test_the_loss_curve_of_20_steps_is_that_of_trl(tmp_path: Path) -> None:
         "--threads",
         "1",
     ]
-    finished = fork_server.run(SCRIPT, ["--losses", *options, *steps], os.environ)
+    return [*files, *steps]
+
+
+def test_a_contender_measures_all_that_is_compared(tmp_path: Path) -> None:
+    finished = fork_server.run(SCRIPT, [*options(tmp_path), "--run", "micota"], os.environ)
+    assert finished.returncode == 0, finished.stderr
+    result = json.loads(finished.stdout.splitlines()[-1])
+    assert len(result["losses"]) == 20 and result["losses"][-1] < result["losses"][0]
+    assert min(result[name] for name in ("useful", "tokens_per_s", "cpu_seconds", "peak_bytes")) > 0
+
+
+@pytest.mark.slow  # two processes of their own, of which one imports TRL
+def test_the_loss_curve_of_20_steps_is_that_of_trl(tmp_path: Path) -> None:
+    """AdamW, cosine, clipping, loss over all supervised tokens of a step."""
+    pytest.importorskip("trl", reason="TRL is a peer to compare with, in the extra dev")
+    finished = fork_server.run(SCRIPT, ["--losses", *options(tmp_path)], os.environ)
     assert finished.returncode == 0, finished.stderr
     [_, *lines, last] = finished.stdout.splitlines()
     curve = [[float(word) for word in line.split()] for line in lines]

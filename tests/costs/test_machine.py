@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import hydra
 import pytest
+from omegaconf import OmegaConf
 
 from micota.config import conf_folder
-from micota.config.hardware import device_of
+from micota.config.hardware import HardwareConfig, device_of
 from micota.costs import machine
 from micota.costs.machine import machine_of
 from micota.errors import ConfigError
@@ -54,8 +57,10 @@ def test_this_machine_is_its_gpus_or_its_cpu(composed: Composed, monkeypatch: py
 def test_every_option_is_a_whole_machine(composed: Composed) -> None:
     names = [path.stem for path in (conf_folder() / "hardware").glob("[!_]*.yaml") if path.stem != "auto"]
     assert {"h100x1", "h100x8", "a100x8", "a800x8", "h200x1", "rtx4090x1", "cpu"} <= {*names}
-    for name in names:
-        found = machine_of(composed("train", f"hardware={name}"))
+    config = composed("train")
+    for name in names:  # the option alone, which takes a fifth of the time of a command's config
+        option = OmegaConf.merge(HardwareConfig, hydra.compose(f"hardware/{name}").hardware)
+        found = machine_of(replace(config, hardware=OmegaConf.to_object(option)))
         assert found.name == name and found.num_devices == (8 if name.endswith("x8") else 1)
     with pytest.raises(ConfigError, match=r"hardware\.peak_tflops is null"):
         machine_of(composed("train", "hardware=h100x1", "hardware.peak_tflops=null"))
