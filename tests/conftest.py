@@ -66,7 +66,9 @@ def obstacle(marker: str, chosen: str) -> str | None:
 
 
 # Files that take longest, in seconds. They go first, so that two workers end at nearly the same time.
-LONGEST = ["test_pipeline.py", "test_experiments.py", "test_train.py", "test_readme.py", "test_configs.py"]
+LONGEST = [f"test_{name}.py" for name in (
+    "train", "pipeline", "readme", "experiments", "bad_inputs", "keys", "configs", "graph", "browser",
+)]  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
