@@ -3,9 +3,9 @@ and two seeds are 216 outcomes.
 
     python benchmarks/forecast_students.py [--out outcomes.csv] [--students qwen-33k,...] [--seeds 0,1] [OVERRIDE ...]
 
-It pre-trains the students that are missing (``toy_students`` of the artifacts), runs the pipeline for one student and seed
-after another, and writes the table again after each. So it can be stopped at any time: called again it goes on, and what is
-finished is not made again.
+It pre-trains the students that are missing (``toy_students`` of the artifacts), runs the pipeline once for each seed, and
+writes the table. It can be stopped at any time: called again it goes on, and what is finished is not made again.
+``--table-only`` writes the finished outcomes of a run that goes on meanwhile.
 
 A row is one student with one recipe at one seed: facts of the student, likelihood of the recipe's data under it before
 SFT, length of the data in tokens, and its accuracy before and after on ``num_problems`` test problems.
@@ -16,13 +16,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pandas as pd
-from rich.console import Console
 
 from micota.artifacts.jsonl import write_text
 from micota.artifacts.store import Store
@@ -30,13 +28,18 @@ from micota.cli.app import CONF, prepare
 from micota.cli.experiments import cases
 from micota.cli.pipeline import pipeline
 from micota.config import SCHEMAS, Call, Config
-from micota.graph import Comparison, comparison
-from micota.report.collect import Summary, summarise
+from micota.graph import CaseConfig, comparison
+from micota.report.collect import summarise
 from micota.runtime.plan import pending
 from micota.tiny.family import FAMILY, parameters_of, pretrain
 
-RECIPES = "compare.recipes=[instruct,strong,half_size,short,mix_long,mix_large,micota]"
-FIXED = ["experiment=student_sizes", "compare.axes={}", "compare.measures=[scores,bpc]", "compare.merge_weights=[]"]
+FIXED = [
+    "experiment=tiny",
+    "name=forecast_students",
+    "compare.recipes=[instruct,strong,half_size,short,mix_long,mix_large,micota]",
+    "compare.measures=[scores,bpc]",
+    "compare.merge_weights=[]",
+]
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class Student:
     size: str
     length: str
     path: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.size}-{self.length}"
 
     @property
     def overrides(self) -> list[str]:
@@ -60,7 +67,7 @@ class Student:
         total, embedding = parameters_of(member)
         steps = member.lengths[self.length]
         return {
-            "student": f"{self.size}-{self.length}",
+            "student": self.name,
             "path": self.path,
             "parameters": total,
             "body_parameters": total - embedding,
@@ -90,17 +97,23 @@ def main() -> None:
     sizes = options.students.split(",")
     if unknown := set(sizes) - FAMILY.keys():
         parser.error(f"--students has {', '.join(sorted(unknown))}; accepted: {', '.join(FAMILY)}")
-    seeds = [int(seed) for seed in options.seeds.split(",")]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        folder = Path(composed(["experiment=student_sizes", *options.overrides]).artifacts).resolve() / "toy_students"
+        folder = Path(composed([*FIXED, *options.overrides]).artifacts).resolve() / "toy_students"
         students = every_student(sizes, folder)
         if not options.table_only:
             make_students(sizes, folder)
-            for seed in seeds:
-                for student in students:
-                    run(student, seed, options.overrides)
-                    write_table(options.out, students, seeds, options.overrides)
-        print(f"{write_table(options.out, students, seeds, options.overrides)} outcomes in {options.out}")
+        students = [one for one in students if one.path.startswith("bundled:") or Path(one.path).exists()]
+        rows: list[dict[str, Any]] = []
+        for seed in options.seeds.split(","):
+            axis = ",".join(f"{{{student.name}: {student.overrides}}}" for student in students)
+            config: Any = composed([*FIXED, f"+compare.axes.student=[{axis}]", f"seed={seed}", *options.overrides])
+            every = cases(config)
+            if not options.table_only:
+                pipeline(config, every)
+            for student, case in zip(students, every, strict=True):
+                rows += outcomes(student, case)
+    write_text(options.out, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+    print(f"{len(rows)} outcomes in {options.out}")
 
 
 def make_students(sizes: Sequence[str], folder: Path) -> None:
@@ -118,37 +131,12 @@ def composed(overrides: list[str]) -> Config:
     return config
 
 
-def run(student: Student, seed: int, overrides: Sequence[str]) -> None:
-    """Make all outcomes of one student at one seed."""
-    config: Any = composed([*FIXED, RECIPES, *student.overrides, f"seed={seed}", *overrides])
-    said = StringIO()
-    pipeline(config, cases(config), Console(file=said, width=160))
-    print(f"{student.size}-{student.length}, seed {seed}: done", flush=True)
-
-
-def write_table(out: Path, students: Sequence[Student], seeds: Sequence[int], overrides: Sequence[str]) -> int:
-    """Write every finished outcome; returns their number."""
-    rows = [row for student in students for seed in seeds for row in outcomes(student, seed, overrides)]
-    write_text(out, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
-    return len(rows)
-
-
-def outcomes(student: Student, seed: int, overrides: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows of one student at one seed; none where it is not finished."""
-    if not student.path.startswith("bundled:") and not Path(student.path).exists():
-        return
-    config = composed([*FIXED, RECIPES, *student.overrides, f"seed={seed}", *overrides])
-    store = Store(config.artifacts)
-    [case] = cases(config)
-    made = comparison(case)
+def outcomes(student: Student, case: CaseConfig) -> Iterator[dict[str, Any]]:
+    """One row for each recipe with data; none where the case is not finished."""
+    made, store = comparison(case), Store(case.config.artifacts)
     if pending(store, made.targets()):
         return
-    summary = summarise(store, config.name, config.student.name, {seed: made})
-    yield from rows_of(student, seed, summary, made)
-
-
-def rows_of(student: Student, seed: int, summary: Summary, made: Comparison) -> Iterator[dict[str, Any]]:
-    """One row for each recipe with data."""
+    summary = summarise(store, case.config.name, student.name, {case.config.seed: made})
     by_name = {row.name: row for row in summary.recipes}
     data = {recipe.name: recipe.bpc.inputs["data"].folder for recipe in made.recipes if recipe.bpc is not None}
     before = by_name["instruct"]
@@ -157,12 +145,13 @@ def rows_of(student: Student, seed: int, summary: Summary, made: Comparison) -> 
         yield {
             **student.facts,
             "recipe": trial.recipe,
-            "seed": seed,
+            "seed": trial.seed,
             **{name: value for name, value in trial.known.items() if name != "tokens_per_s"},
             "data": data[trial.recipe],
             "num_problems": sum(len(values) for values in after.means.values()),
-            "before": before.average.value,
-            "after": after.average.value,
+            "accuracy_before": before.average.value,
+            "accuracy_after": after.average.value,
+            "gain": trial.gain,
             **{f"before_{bench}": before.by_benchmark[bench].value for bench in summary.benchmarks},
             **{f"after_{bench}": after.by_benchmark[bench].value for bench in summary.benchmarks},
         }

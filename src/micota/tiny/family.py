@@ -75,8 +75,12 @@ BRANCH = Stage(B, 200, 0.015, 4e-3)
 
 # The lengths are chosen on development problems, so that the accuracy before SFT is neither near 0 nor near 100 %.
 FAMILY: dict[str, Member] = {
+    "qwen-33k": Member(32, 2, 1, 64, _lengths(1000, 1200, 1400)),
     "qwen-66k": Member(48, 2, 2, 96, _lengths(300, 350, 400)),
     "qwen-111k": Member(64, 2, 2, 160, _lengths(350, 400, 450)),
+    "qwen-163k": Member(64, 3, 2, 176, _lengths(200, 250, 300)),
+    "qwen-249k": Member(96, 3, 3, 160, _lengths(150, 200, 250)),
+    "qwen-387k": Member(112, 3, 3, 256, _lengths(75, 100, 125)),
 }
 
 
