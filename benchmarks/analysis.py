@@ -26,10 +26,10 @@ from micota.config import SourceConfig
 from micota.data.prompts import messages
 from micota.data.sources import load_problems, model_folder
 from micota.forward.batches import batches
-from micota.forward.nll import completion_nll
+from micota.forward.nll import completion_measures
 from micota.forward.token_ranks import token_ranks
 from micota.graph import Prompt
-from micota.records import Example
+from micota.records import RANK_CLIP, Example
 from micota.runtime.forward import CPU_TOKENS
 from micota.sft.packing import Tokens, tokenise
 from micota.tiny.task import parse_problem, write_long, write_short
@@ -49,7 +49,7 @@ def main() -> None:
     model.eval()
     exact = copy.deepcopy(model).double()
     sides_of: dict[str, tuple[Callable[..., Any], ...]] = {
-        "BPC": (completion_nll, naive_nll, lambda _, tokens: naive_nll(exact, tokens)),
+        "BPC": (nll, naive_nll, lambda _, tokens: naive_nll(exact, tokens)),
         "rank shift": (token_ranks, naive_ranks, sorted_ranks),
     }
     parameters = sum(weight.numel() for weight in model.parameters())
@@ -62,6 +62,11 @@ def main() -> None:
         sides = [lambda function=function: batched(function, model, sequences, options.max_tokens)]  # type: ignore[misc]
         sides += [lambda loop=loop: [loop(model, tokens) for tokens in sequences] for loop in loops]  # type: ignore[misc]
         print(row(name, sides, options.repeats), flush=True)
+
+
+def nll(model: Any, sequences: list[Tokens]) -> list[float]:
+    """The likelihoods; the ranks of the tokens are counted in the same pass."""
+    return [measures.nll_nats for measures in completion_measures(model, sequences, RANK_CLIP)]
 
 
 def tiny_world(options: argparse.Namespace) -> tuple[Any, list[Tokens]]:

@@ -14,6 +14,11 @@ REPETITIONS = "repetitions.jsonl"
 NOT_PROMPTED = "not_prompted"  # the finish reason of a problem that does not fit the model's context
 
 
+RANK_CLIP = 100  # of a token in RSR, as in the code of arXiv 2601.14249
+BEYOND = (1, 10, 100)  # ranks beyond which tokens are counted
+SMALLEST_NLL = 1e-12  # nats; below it a completion is certain
+
+
 @dataclass(frozen=True, kw_only=True)
 class Question:
     """A problem without its answer."""
@@ -170,6 +175,9 @@ class ExampleScore:
 
     Bits are nats / ln 2. They are divided by UTF-8 bytes or by characters: MiCoTA (arXiv 2507.01887, eq. 3) names
     characters and divides by len-utf-8, the bytes.
+
+    ``rank_sum`` adds up the ranks of the tokens (1: the most likely one), each at most ``RANK_CLIP``; ``num_beyond``
+    has by rank the number of tokens beyond it.
     """
 
     index: int
@@ -179,6 +187,8 @@ class ExampleScore:
     num_bytes: int
     num_characters: int
     num_tokens: int
+    rank_sum: int
+    num_beyond: dict[str, int]
 
     @property
     def bits_per_byte(self) -> float:
@@ -187,6 +197,12 @@ class ExampleScore:
     @property
     def bits_per_character(self) -> float:
         return self.nll_nats / math.log(2) / self.num_characters
+
+    @property
+    def rank_surprisal_ratio(self) -> float:
+        """RSR (arXiv 2601.14249): the mean rank of a token over its mean surprisal in nats. It is low where the student
+        finds tokens improbable, and yet ranks them among its first."""
+        return self.rank_sum / max(self.nll_nats, SMALLEST_NLL)
 
 
 @dataclass(frozen=True, kw_only=True)

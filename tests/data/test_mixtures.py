@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from micota.config import SelectConfig
-from micota.data.mixtures import choose, match, mixture, most_likely
+from micota.config.rankings import RANKINGS
+from micota.data.mixtures import best_candidates, choose, match, mixture
 from micota.errors import ArtifactError
 from micota.records import Example, ExampleScore
 
@@ -100,27 +101,44 @@ def test_what_cannot_be_matched_is_an_error() -> None:
         match(pools, ARMS, replace(TOKENS, num_examples=12), seed=0)
 
 
-def scored(rows: list[Example], bits: list[float]) -> list[ExampleScore]:
+def scored(rows: list[Example], bits: list[float], rank: int = 1) -> list[ExampleScore]:
     return [
         ExampleScore(
             index=index, problem_id=row.problem_id, source=row.source, nll_nats=value * 10, num_bytes=10,
-            num_characters=10, num_tokens=1,
+            num_characters=10, num_tokens=1, rank_sum=rank, num_beyond={},
         )
         for index, (row, value) in enumerate(zip(rows, bits, strict=True))
     ]  # fmt: skip
 
 
-def test_the_most_likely_completion_of_each_problem_is_chosen() -> None:
+def test_the_least_candidate_of_each_problem_is_chosen() -> None:
     parts = {
         "long": examples("long", range(3)),
         "short": [*examples("short", range(1, 4)), *examples("more", range(3, 4))],
     }
     scores = {"long": scored(parts["long"], [3, 1, 5]), "short": scored(parts["short"], [2, 4, 6, 5])}
-    chosen = most_likely(parts, scores)
+    chosen = best_candidates(parts, scores, "student_bpc")
     assert [example.completion for example in chosen] == ["long0", "long1", "short2", "more3"]
 
 
 def test_of_equally_likely_completions_the_first() -> None:
     parts = {"a": examples("a", range(1)), "b": examples("b", range(1))}
     scores = {label: scored(rows, [1.5]) for label, rows in parts.items()}
-    assert [example.source for example in most_likely(parts, scores)] == ["a"]
+    assert [example.source for example in best_candidates(parts, scores, "student_bpc")] == ["a"]
+
+
+def test_a_low_ratio_of_rank_to_surprisal_is_first() -> None:
+    parts = {"sure": examples("sure", range(1)), "new": examples("new", range(1)), "odd": examples("odd", range(1))}
+    scores = {
+        "sure": scored(parts["sure"], [0.1], rank=1),  # likely, and nothing to learn
+        "new": scored(parts["new"], [2.0], rank=2),  # unlikely, and among the first tokens
+        "odd": scored(parts["odd"], [3.0], rank=50),
+    }
+    assert [example.source for example in best_candidates(parts, scores, "student_rsr")] == ["new"]
+    assert [example.source for example in best_candidates(parts, scores, "student_bpc")] == ["sure"]
+
+
+@pytest.mark.parametrize("name", RANKINGS)
+def test_every_ranking_is_a_property_of_a_score(name: str) -> None:
+    [score] = scored(examples("any", range(1)), [1.0])
+    assert getattr(score, RANKINGS[name]) > 0

@@ -13,29 +13,39 @@ from micota.config import SourceConfig
 from micota.data.prompts import messages
 from micota.data.sources import load_problems, model_folder
 from micota.forward.batches import batches
-from micota.forward.nll import completion_nll
+from micota.forward.nll import Measures, completion_measures
 from micota.graph import Prompt
 from micota.records import Example
 from micota.sft.packing import Tokens, tokenise
 
+CLIP = 20
 
-def reference(model: Any, tokens: Tokens) -> float:
-    """In float64, from the full logits of one example: the sum of -ln p of each completion token."""
+
+def reference(model: Any, tokens: Tokens) -> Measures:
+    """In float64, from the full logits of one example, token by token: the ranks by a sort of the vocabulary."""
     with torch.no_grad():
         logits = model.double()(torch.tensor([tokens.ids])).logits[0]
-    total = 0.0
+    total, ranks = 0.0, []
     for position in range(tokens.num_prompt, len(tokens.ids)):
-        row = logits[position - 1]
-        total += float(torch.logsumexp(row, 0) - row[tokens.ids[position]])
+        row, own = logits[position - 1], tokens.ids[position]
+        total += float(torch.logsumexp(row, 0) - row[own])
+        ranks.append(1 + row.argsort(descending=True).tolist().index(own))
     model.float()
-    return total
+    beyond = {str(rank): sum(one > rank for one in ranks) for rank in (1, 10, 100)}
+    return Measures(nll_nats=total, rank_sum=sum(min(one, CLIP) for one in ranks), num_beyond=beyond)
 
 
-def batched(model: Any, sequences: list[Tokens], max_tokens: int) -> list[float]:
-    nll_of: dict[int, float] = {}
+def assert_equal(found: list[Measures], expected: list[Measures]) -> None:
+    assert [one.nll_nats for one in found] == pytest.approx([one.nll_nats for one in expected], rel=1e-5)
+    assert [one.rank_sum for one in found] == [one.rank_sum for one in expected]
+    assert [one.num_beyond for one in found] == [one.num_beyond for one in expected]
+
+
+def batched(model: Any, sequences: list[Tokens], max_tokens: int) -> list[Measures]:
+    found: dict[int, Measures] = {}
     for batch in batches([len(tokens.ids) for tokens in sequences], max_tokens):
-        nll_of |= zip(batch, completion_nll(model, [sequences[index] for index in batch]), strict=True)
-    return [nll_of[index] for index in range(len(sequences))]
+        found |= zip(batch, completion_measures(model, [sequences[index] for index in batch], CLIP), strict=True)
+    return [found[index] for index in range(len(sequences))]
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama", "gemma2"])  # gemma2: bounded logits, sliding windows
@@ -49,7 +59,7 @@ def test_equals_the_slow_reference_in_float64(architecture: str, max_tokens: int
         for number, length in enumerate(lengths)
     ]
     expected = [reference(model, tokens) for tokens in sequences]
-    assert batched(model, sequences, max_tokens) == pytest.approx(expected, rel=1e-5)
+    assert_equal(batched(model, sequences, max_tokens), expected)
 
 
 def test_equals_the_reference_on_the_bundled_student() -> None:
@@ -65,5 +75,6 @@ def test_equals_the_reference_on_the_bundled_student() -> None:
         for number, problem in enumerate(problems)
     ]  # fmt: skip
     expected = [reference(model, tokens) for tokens in sequences]
-    assert batched(model, sequences, 256) == pytest.approx(expected, rel=1e-5)
-    assert len(set(batched(model, sequences, 256))) == len(sequences)
+    found = batched(model, sequences, 256)
+    assert_equal(found, expected)
+    assert len({one.nll_nats for one in found}) == len(sequences)

@@ -75,7 +75,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bits(
 ) -> None:
     config, node = recipe(composed, tmp_path, TEXTS)
     undisturbed = run(config, node, tmp_path / "undisturbed")
-    batches = dies_at_batch(monkeypatch, stage, "completion_nll", 3)
+    batches = dies_at_batch(monkeypatch, stage, "completion_measures", 3)
     with pytest.raises(KeyboardInterrupt):
         run(config, node, tmp_path / "killed")
     [partial] = (tmp_path / "killed" / "bpc").glob("*.partial")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from micota.records import ExampleScore
+from micota.records import BEYOND, SMALLEST_NLL, ExampleScore
 
 QUANTILES = (10, 50, 90)  # percent
 
@@ -22,6 +22,10 @@ class Likelihood:
 
     Long completions dominate the totals. ``mean`` and the quantiles are over the bits per byte of each example, so all
     examples weigh the same.
+
+    ``mean_rank`` (bounded) and ``surprisal`` (nats) are means over examples of an example's mean token.
+    ``rank_surprisal_ratio`` is their quotient (RSR of a data set: Yang et al. 2026, arXiv 2601.14249, appendix A.8).
+    ``share_beyond_k`` is the share of all tokens whose rank is beyond k.
     """
 
     bits_per_byte: float
@@ -32,6 +36,12 @@ class Likelihood:
     p50: float
     p90: float
     num_tokens: float  # mean of a completion with eos
+    mean_rank: float
+    surprisal: float
+    rank_surprisal_ratio: float
+    share_beyond_1: float
+    share_beyond_10: float
+    share_beyond_100: float
 
 
 def bits_of(rows: Sequence[ExampleScore]) -> Likelihood:
@@ -41,6 +51,11 @@ def bits_of(rows: Sequence[ExampleScore]) -> Likelihood:
     num_bytes = sum(row.num_bytes for row in rows)
     bits = np.array([row.bits_per_byte for row in rows])
     p10, p50, p90 = (float(value) for value in np.percentile(bits, QUANTILES))
+    num_tokens = sum(row.num_tokens for row in rows)
+    # The quotient of means, not the mean of quotients: one completion that is nearly certain would outweigh all others.
+    mean_rank = float(np.mean([row.rank_sum / row.num_tokens for row in rows]))
+    surprisal = float(np.mean([row.nll_nats / row.num_tokens for row in rows]))
+    beyond = {f"share_beyond_{rank}": sum(row.num_beyond[str(rank)] for row in rows) / num_tokens for rank in BEYOND}
     return Likelihood(
         # 1 nat is 1 / ln 2 bits.
         bits_per_byte=nats / np.log(2) / num_bytes,
@@ -50,5 +65,9 @@ def bits_of(rows: Sequence[ExampleScore]) -> Likelihood:
         p10=p10,
         p50=p50,
         p90=p90,
-        num_tokens=sum(row.num_tokens for row in rows) / len(rows),
+        num_tokens=num_tokens / len(rows),
+        mean_rank=mean_rank,
+        surprisal=surprisal,
+        rank_surprisal_ratio=mean_rank / max(surprisal, SMALLEST_NLL),
+        **beyond,
     )

@@ -19,6 +19,7 @@ from micota.config.fields import (
 )
 from micota.config.filters import FILTERS, Filter
 from micota.config.models import ModelConfig, OtherModelConfig, ReleasedConfig, is_model_path
+from micota.config.rankings import RANKINGS
 from micota.config.rows import RowsConfig
 from micota.config.stopping import StopConfig
 
@@ -221,11 +222,11 @@ class DataConfig(PartConfig):
         default_factory=dict, about="The share of each part in the examples; they sum to 1.", results=True
     )
     select_by: str | None = where(
-        "student_bpc or null",
-        lambda value: value in (None, "student_bpc"),
+        f"one of {', '.join(RANKINGS)}, or null",
+        lambda value: value is None or value in RANKINGS,
         None,
-        about="student_bpc: instead of a mixture, for each problem the completion of all parts with the fewest bits "
-        "per byte under the student before SFT.",
+        about="Instead of a mixture, for each problem the completion of all parts that is least under the student "
+        "before SFT: in bits per byte (student_bpc), or in the ratio of token ranks to surprisal (student_rsr).",
         results=True,
     )
     released: dict[str, ReleasedConfig] = part(

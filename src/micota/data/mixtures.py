@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import Any, Protocol, TypeVar
 
 from micota.config import SelectConfig
+from micota.config.rankings import RANKINGS
 from micota.errors import ArtifactError
 from micota.records import ExampleScore
 from micota.seeding import seed_of
@@ -167,14 +168,16 @@ def num_tokens(examples: Sequence[AnyExample]) -> int:
     return sum(example.num_tokens for example in examples)
 
 
-def most_likely(parts: Pools[ExampleT], scores: Mapping[str, Iterable[ExampleScore]]) -> list[ExampleT]:
-    """Return one example per problem: the completion of any generator with the fewest bits per byte; the first among
-    equals."""
+def best_candidates(
+    parts: Pools[ExampleT], scores: Mapping[str, Iterable[ExampleScore]], select_by: str
+) -> list[ExampleT]:
+    """Return one example per problem: the completion of any generator that is least by ``select_by`` (``RANKINGS``);
+    the first among equals."""
     keep_sample: dict[str, tuple[float, ExampleT]] = {}
     for label, examples in parts.items():
         for example, score in zip(examples, scores[label], strict=True):
             assert example.problem_id == score.problem_id, f"{label}: row {score.index} is about another problem"
-            known = keep_sample.get(example.problem_id)
-            if known is None or score.bits_per_byte < known[0]:
-                keep_sample[example.problem_id] = (score.bits_per_byte, example)
+            known, value = keep_sample.get(example.problem_id), getattr(score, RANKINGS[select_by])
+            if known is None or value < known[0]:
+                keep_sample[example.problem_id] = (value, example)
     return [example for _, example in keep_sample.values()]

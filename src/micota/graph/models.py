@@ -23,6 +23,7 @@ from micota.config.rows import RowsConfig
 from micota.errors import ConfigError
 from micota.graph.node import AnyNode, Node
 from micota.graph.specs import CompletionsSpec, LikelihoodSpec, Prompt, SourceSpec, TrainSpec
+from micota.records import RANK_CLIP
 
 
 def rows(named: SourceConfig) -> SourceConfig:
@@ -170,7 +171,7 @@ def likelihood(config: Config, examples: AnyNode, command: str, choose: dict[str
     """The likelihood of ``examples`` under the student before SFT."""
     return Node(
         name=f"{examples.name}@{config.student.name}",
-        spec=LikelihoodSpec(precision=config.trainer_of(config.student).precision),
+        spec=LikelihoodSpec(precision=config.trainer_of(config.student).precision, rank_clip=RANK_CLIP),
         inputs={"model": source(config.student), "data": examples},
         command=command,
         choose=choose,

@@ -120,7 +120,10 @@ def _matched(config: Config, recipe: DataConfig) -> Node[DataSpec]:
         if other.select_by is not None:
             likelihoods |= _likelihoods(config, parts, choose)
     spec = MatchedSpec(
-        **_shared(config, recipe, config.select, pools.values()), compared=compared, compared_as=compared_as
+        **_shared(config, recipe, config.select, pools.values()),
+        compared=compared,
+        select_by={name: other.select_by for name, other in config.compared.items() if other.select_by is not None},
+        compared_as=compared_as,
     )
     return _data_node(recipe, spec, pools | likelihoods, {"data": recipe.chosen})
 

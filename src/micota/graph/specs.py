@@ -120,17 +120,18 @@ class MostLikelySpec(DataSpec):
 class MatchedSpec(DataSpec):
     """The data of one recipe out of several that ``select.match`` makes alike; the inputs are those of all of them.
 
-    ``compared`` has the weights of each recipe (all 0: the most likely of its candidates), of which this one is
-    ``compared_as``.
+    ``compared`` has the weights of each recipe (all 0: the first of its candidates by ``select_by``), of which this one
+    is ``compared_as``.
     """
 
     compared: dict[str, dict[str, float]]
+    select_by: dict[str, str]
     compared_as: str
 
     @property
     def how(self) -> str:
         mixed = {part: share for part, share in self.compared[self.compared_as].items() if share}
-        return f"matched by {self.select.match}, {shares(mixed) or 'the most likely'}"
+        return f"matched by {self.select.match}, {shares(mixed) or f'by {self.select_by[self.compared_as]}'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,12 +327,13 @@ class ScoresSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class LikelihoodSpec(Spec):
-    """The numerics of the model that measures the data."""
+    """The numerics of the model that measures the data, and the largest rank of a token."""
 
     stage = "likelihood"
     kind = "bpc"
 
     precision: str
+    rank_clip: int
 
 
 @dataclass(frozen=True, kw_only=True)

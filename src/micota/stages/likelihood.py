@@ -1,4 +1,4 @@
-"""Data and a model -> bits per character."""
+"""Data and a model -> bits per character and token ranks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from micota.analysis.likelihood import bits_of
 from micota.artifacts.jsonl import read_jsonl
 from micota.errors import ArtifactError
-from micota.forward.nll import completion_nll
+from micota.forward.nll import Measures, completion_measures
 from micota.graph.specs import LikelihoodSpec
 from micota.pretrained import rope_border
 from micota.records import BPC, DATA, Example, ExampleScore
@@ -18,8 +18,8 @@ from micota.sft.packing import tokenise
 
 
 def likelihood(work: Work[LikelihoodSpec]) -> None:
-    """Bits per character (per byte of UTF-8) of the data of a recipe under the student before SFT; one row for each
-    example, in the order of the data."""
+    """Bits per character (per byte of UTF-8) and token ranks of the data of a recipe under the student before SFT; one
+    row for each example, in the order of the data."""
     data = input_path(work.store, work.node.inputs["data"]) / DATA
     examples = read_jsonl(data, Example)
     empty = next((number for number, example in enumerate(examples, start=1) if not example.completion), None)
@@ -31,19 +31,19 @@ def likelihood(work: Work[LikelihoodSpec]) -> None:
     tokens = [tokenise(tokenizer, replace(example, learn_all=False)) for example in examples]
 
     def rows_of(batch: list[int]) -> list[ExampleScore]:
-        totals = completion_nll(model, [tokens[index] for index in batch])
-        return [score(index, total) for index, total in zip(batch, totals, strict=True)]
+        found = completion_measures(model, [tokens[index] for index in batch], work.node.spec.rank_clip)
+        return [score(index, measures) for index, measures in zip(batch, found, strict=True)]
 
-    def score(index: int, nll_nats: float) -> ExampleScore:
+    def score(index: int, measures: Measures) -> ExampleScore:
         text = examples[index].completion
         return ExampleScore(
             index=index,
             problem_id=examples[index].problem_id,
             source=examples[index].source,
-            nll_nats=nll_nats,
             num_bytes=len(text.encode("utf-8", "surrogatepass")),
             num_characters=len(text),
             num_tokens=len(tokens[index].ids) - tokens[index].num_prompt,
+            **asdict(measures),
         )
 
     rows = read_sequences(work, BPC, ExampleScore, tokens, rows_of, rope_border(model.config))

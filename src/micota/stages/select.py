@@ -17,7 +17,7 @@ from micota.config import EvaluationConfig
 from micota.data.datacard import CARD, CARD_PAGE, card, markdown
 from micota.data.decontamination import Match, find_matches, reasons
 from micota.data.filters import Filters, best
-from micota.data.mixtures import choose, match, mixture, most_likely
+from micota.data.mixtures import best_candidates, choose, match, mixture
 from micota.data.prompts import messages, split, target
 from micota.data.sources import load_problems
 from micota.errors import SourceError
@@ -100,10 +100,10 @@ def mixed(work: Work[MixtureSpec], problems: list[Problem], files: RowFiles) -> 
 
 
 def most_likely_of(work: Work[MostLikelySpec], problems: list[Problem], files: RowFiles) -> Chosen:
-    """For each problem the completion that is most likely under the student before SFT."""
+    """For each problem the completion that is first by ``select_by`` under the student before SFT."""
     spec, parts = work.node.spec, read_parts(work, files)
     work.build.counts["candidates"] = sum(len(rows) for rows in parts.values())
-    examples = choose(candidates(work, parts, parts), spec.select.num_examples, spec.seed)
+    examples = choose(candidates(work, parts, parts, spec.select_by), spec.select.num_examples, spec.seed)
     _count_parts(work, examples, parts, parts)
     return Chosen(examples=examples, read=whole_of(files))
 
@@ -112,7 +112,7 @@ def matched(work: Work[MatchedSpec], problems: list[Problem], files: RowFiles) -
     """The rows of one recipe, chosen together with those of all recipes of the comparison."""
     spec, parts = work.node.spec, read_parts(work, files)
     built = {
-        recipe: candidates(work, parts, weights)
+        recipe: candidates(work, parts, weights, spec.select_by[recipe])
         for recipe, weights in spec.compared.items()
         if not any(weights.values())
     }
@@ -166,11 +166,11 @@ def _stored(files: RowFiles, path: Path) -> list[StoredExample]:
     ]
 
 
-def candidates(work: Work[Any], parts: Parts, labels: Iterable[str]) -> list[StoredExample]:
-    """For each problem the completion of the parts ``labels`` that is most likely under the student before SFT."""
+def candidates(work: Work[Any], parts: Parts, labels: Iterable[str], select_by: str) -> list[StoredExample]:
+    """For each problem the completion of the parts ``labels`` that is first by ``select_by``."""
     nodes = {label: work.node.inputs[likelihood_of(label)] for label in labels}
     scores = {label: each_jsonl(input_path(work.store, node) / BPC, ExampleScore) for label, node in nodes.items()}
-    return most_likely({label: parts[label] for label in nodes}, scores)
+    return best_candidates({label: parts[label] for label in nodes}, scores, select_by)
 
 
 def _count_parts(
