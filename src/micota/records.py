@@ -10,7 +10,7 @@ from typing import Any
 COMPLETIONS, DATA, SCORES, BPC = "completions.jsonl", "data.jsonl", "scores.jsonl", "bpc.jsonl"
 SECONDS = "seconds.json"  # beside scores.jsonl, which has no times: it is the same whenever it is made
 RANKS, TOKEN_SHIFTS, POINTS = "ranks.jsonl", "token_shifts.jsonl", "points.jsonl"
-REPETITIONS = "repetitions.jsonl"
+REPETITIONS, FORECAST = "repetitions.jsonl", "forecast.jsonl"
 NOT_PROMPTED = "not_prompted"  # the finish reason of a problem that does not fit the model's context
 
 
@@ -264,3 +264,15 @@ class Repetition:
     def share_scores(self) -> float:
         """The share of answers of which one is right where the other is not."""
         return self.num_scores_differ / self.num_answers
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastRow:
+    """What a student was expected to gain from one recipe before training, as fractions of average accuracy, with a
+    95 % interval, and what was known (keys of ``analysis.forecast.FEATURES``)."""
+
+    recipe: str
+    gain: float
+    low: float
+    high: float
+    known: dict[str, float]

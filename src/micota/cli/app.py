@@ -122,7 +122,7 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
     # Else a stage would outlive a killed pipeline and hold the lock of its artifact. Training saves a checkpoint then.
     end_with_starter(signal.SIGTERM)
     try:
-        call, sys.argv[1:] = arguments([command.flags.get(word, word) for word in words], as_script=as_script)
+        call, sys.argv[1:] = arguments([command.meant(word) for word in words], as_script=as_script)
     except ConfigError as error:
         fail(error, command.schema, Call())
     wants_traceback = bool(os.environ.get(FULL_ERROR))

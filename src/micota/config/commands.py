@@ -9,6 +9,7 @@ from micota.config.schemas import (
     Config,
     DoctorConfig,
     EvaluateConfig,
+    ForecastConfig,
     GenerateConfig,
     MergeCommandConfig,
     PipelineConfig,
@@ -30,6 +31,7 @@ class Command:
         examples: arguments for a first run.
         first: the most used keys and groups, in the order of its help.
         flags: words that stand for an override each, as ``--json`` for ``json=true``.
+        lists: keys whose value may be a list here, with the key that then is meant.
     """
 
     name: str
@@ -39,6 +41,14 @@ class Command:
     examples: tuple[str, ...]
     first: tuple[str, ...]
     flags: Mapping[str, str] = field(default_factory=dict)
+    lists: Mapping[str, str] = field(default_factory=dict)
+
+    def meant(self, word: str) -> str:
+        """The override that a word of the command line stands for."""
+        key, _, value = word.partition("=")
+        return (
+            f"{self.lists[key]}={value}" if value.startswith("[") and key in self.lists else self.flags.get(word, word)
+        )
 
 
 _EVERYWHERE = ("experiment", "seed", "artifacts", "plan")
@@ -112,6 +122,16 @@ _TABLE = (
             *("student", "data", "role", "model.path", "bench", "num_samples", "temperature", "regrade", "grade"),
             *("rank_shift", "engine", *_EVERYWHERE),
         ),
+    ),
+    Command(
+        name="forecast",
+        schema=ForecastConfig,
+        run="micota.cli.forecast:forecast",
+        about="Say what a student is expected to gain from recipes before it is trained, from finished trainings of "
+        "other students.",
+        examples=("student=qwen1.5b data=[strong,short,micota]", "experiment=tiny data=[strong,micota]"),
+        first=("student", "data", "outcomes", "bench", "hardware", *_EVERYWHERE),
+        lists={"data": "compare.recipes"},
     ),
     Command(
         name="pipeline",

@@ -286,6 +286,18 @@ class PipelineConfig(Config):
 
 
 @dataclass(kw_only=True)
+class ForecastConfig(PipelineConfig):
+    """forecast: what a student is expected to gain from each of some recipes, before it is trained."""
+
+    outcomes: str | None = plain(
+        None,
+        about="A CSV file of more finished trainings, as micota forecast writes them; null: those of the artifacts "
+        "alone.",
+        results=True,
+    )
+
+
+@dataclass(kw_only=True)
 class ReportConfig(Config):
     """report.py: the comparison as a table and a page."""
 

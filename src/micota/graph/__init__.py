@@ -11,7 +11,7 @@ from micota.graph.comparison import (
     experiment,
     unique,
 )
-from micota.graph.evaluations import bpc, determinism, evaluation, rank_shifts, scores
+from micota.graph.evaluations import bpc, determinism, evaluation, forecast, rank_shifts, scores
 from micota.graph.merge_points import merge_point
 from micota.graph.models import likelihood_of, questions, select_of, source
 from micota.graph.nodes import data, merge_sweep, merged, model, trained
@@ -20,6 +20,7 @@ from micota.graph.specs import (
     DataSpec,
     DeterminismSpec,
     FilteredSpec,
+    ForecastSpec,
     LikelihoodSpec,
     MatchedSpec,
     MergekitSpec,
@@ -47,6 +48,7 @@ __all__ = [
     "DeterminismSpec",
     "Experiment",
     "FilteredSpec",
+    "ForecastSpec",
     "LikelihoodSpec",
     "MatchedSpec",
     "MergePointSpec",
@@ -69,6 +71,7 @@ __all__ = [
     "determinism",
     "evaluation",
     "experiment",
+    "forecast",
     "likelihood_of",
     "merge_point",
     "merge_sweep",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from micota.config import Config, DoctorConfig, EvaluateConfig, ModelConfig
@@ -17,7 +18,7 @@ from micota.graph.models import (
 )
 from micota.graph.node import AnyNode, Node
 from micota.graph.nodes import data, model, released
-from micota.graph.specs import DeterminismSpec, LikelihoodSpec, RankShiftSpec, ScoresSpec
+from micota.graph.specs import DeterminismSpec, ForecastSpec, LikelihoodSpec, RankShiftSpec, ScoresSpec
 
 REPEATING = ("hf", "vllm")  # engines of this machine, of which each can repeat what the other did
 
@@ -102,6 +103,31 @@ def rank_shifts(config: Config) -> dict[str, Node[RankShiftSpec]]:
         )
         for name, graded in scores(config, "student").items()
     }
+
+
+def forecast(config: Config, recipes: Mapping[str, Config], before: Config, outcomes: str) -> Node[ForecastSpec]:
+    """What the student is expected to gain from each of ``recipes``.
+
+    Args:
+        recipes: the config of each recipe, by name; those without data are left out.
+        before: the config of the recipe without data, the student before SFT.
+        outcomes: the sum of the table of finished trainings.
+    """
+    measured = {name: node for name, of_recipe in recipes.items() if (node := bpc(of_recipe)) is not None}
+    inputs: dict[str, AnyNode] = {data_of_forecast(name): node for name, node in measured.items()}
+    inputs |= {f"scores of {bench}": node for bench, node in scores(before, "student").items()}
+    return Node(
+        name=config.student.name,
+        spec=ForecastSpec(recipes=list(measured), outcomes=outcomes),
+        inputs=inputs,
+        command="forecast",
+        choose={},
+    )
+
+
+def data_of_forecast(recipe: str) -> str:
+    """The input of a forecast that measures the data of a recipe."""
+    return f"data of {recipe}"
 
 
 def determinism(config: DoctorConfig, left_out: dict[str, str]) -> dict[str, Node[DeterminismSpec]]:

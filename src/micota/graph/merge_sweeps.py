@@ -36,6 +36,7 @@ from micota.graph.specs import (
     SourceSpec,
     StudentSpec,
 )
+from micota.records import RANK_CLIP
 
 Tuned = Callable[[], AnyNode]  # the TA after SFT, which not every merge needs
 BY_TENSOR = ("density", "weight", "instruct_density", "instruct_weight")  # one number, or one of each tensor
@@ -138,7 +139,8 @@ def _student(config: Config, problems: SourceConfig, tuned: AnyNode) -> StudentS
         thinking=config.ta.thinking,
     )
     if config.merge.target == "student_bpc":
-        return StudentSpec(data=data, likelihood=LikelihoodSpec(precision=config.trainer_of(student).precision))
+        measured = LikelihoodSpec(precision=config.trainer_of(student).precision, rank_clip=RANK_CLIP)
+        return StudentSpec(data=data, likelihood=measured)
     if student.sft is None:
         raise ConfigError(
             f"student={student.name} has no training settings, and merge.target=student_gain tunes it; add student.sft "

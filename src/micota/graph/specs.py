@@ -347,6 +347,18 @@ class RankShiftSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ForecastSpec(Spec):
+    """The recipes whose gains are forecast, and the finished trainings behind it: ``outcomes`` is the sum of their
+    table."""
+
+    stage = "forecast"
+    kind = "forecasts"
+
+    recipes: list[str]
+    outcomes: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeterminismSpec(Spec):
     """The evaluation that is repeated, and the settings with which it is repeated; ``left_out`` has the engines that
     are not installed, by name, with the reason."""

@@ -7,6 +7,7 @@ from typing import Any
 from micota.graph import (
     CompletionsSpec,
     DeterminismSpec,
+    ForecastSpec,
     LikelihoodSpec,
     MergekitSpec,
     MergeSpec,
@@ -192,6 +193,15 @@ _add(
     section="rank_shift",
     describe=lambda node, counts: "token ranks of the answers before tuning",
     headline=lambda node, counts: f"{node.benchmark} {100 * counts['share_shifted']:.1f} % of tokens shifted",
+)
+_add(
+    name="forecast",
+    specs=(ForecastSpec,),
+    run="micota.stages.forecast:forecast",
+    label="forecast",
+    section="forecast",
+    describe=lambda node, counts: f"expected gains from {', '.join(node.spec.recipes)}, before training",
+    headline=lambda node, counts: f"from {counts['outcomes']} trainings of {counts['students']} students",
 )
 _add(
     name="determinism",

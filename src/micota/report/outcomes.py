@@ -1,0 +1,141 @@
+"""Finished trainings, from the manifests of a store or from a table: what was known before, and what was gained."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from micota.analysis.forecast import FEATURES, Outcome
+from micota.artifacts.manifest import MANIFEST, Manifest, read_manifest
+from micota.artifacts.store import Store
+from micota.errors import ArtifactError, ConfigError
+
+COLUMNS = ("student", "recipe", "seed", "gain")
+Accuracies = Mapping[str, Mapping[str, float]]  # by key of the model and by evaluation
+
+
+def finished_trainings(store: Store) -> list[Outcome]:
+    """Return every training of a store whose student was scored before and after on the same problems in the same way,
+    and whose data were measured under the student before SFT.
+
+    The gain is the mean over the benchmarks that both have. Damaged artifacts are left out: none is needed.
+    """
+    accuracies = _accuracies(store)
+    measured = {
+        (manifest.inputs["model"]["key"], manifest.inputs["data"]["key"]): manifest
+        for manifest in _manifests(store, "bpc")
+    }
+    found = []
+    for trained in _manifests(store, "models"):
+        if not {"model", "data"} <= trained.inputs.keys():
+            continue
+        student, data = trained.inputs["model"], trained.inputs["data"]
+        before, after = accuracies.get(student["key"], {}), accuracies.get(trained.key, {})
+        shared = sorted(before.keys() & after.keys())
+        data_measured = measured.get((student["key"], data["key"]))
+        if shared and data_measured is not None:
+            known = {name: value for name, value in data_measured.metrics.items() if name in FEATURES}
+            known["accuracy_before"] = float(np.mean([before[one] for one in shared]))
+            found.append(
+                Outcome(
+                    student=f"{student['name']}-{student['key']}",
+                    recipe=data["name"],
+                    seed=trained.seed,
+                    known=known,
+                    gain=float(np.mean([after[one] - before[one] for one in shared])),
+                )
+            )
+    return found
+
+
+def _accuracies(store: Store) -> Accuracies:
+    answered = {manifest.key: manifest for manifest in _manifests(store, "completions")}
+    found: dict[str, dict[str, float]] = {}
+    for graded in _manifests(store, "scores"):
+        answers = answered.get(graded.inputs["completions"]["key"])
+        if answers is not None and "accuracy" in graded.metrics:
+            # The same problems, prompt, sampling and grader, whatever the model.
+            evaluation = json.dumps([graded.config, answers.config], sort_keys=True)
+            found.setdefault(answers.inputs["model"]["key"], {})[evaluation] = graded.metrics["accuracy"]
+    return found
+
+
+def _manifests(store: Store, kind: str) -> Iterator[Manifest]:
+    for path in sorted((store.root / kind).glob(f"*/{MANIFEST}")):
+        if path.parent.suffix == "":
+            with suppress(ArtifactError):
+                yield read_manifest(path.parent)
+
+
+def all_outcomes(store: Store, table: str | None, without: str) -> list[Outcome]:
+    """Return the finished trainings of a store and of a table, without those of one student, each once.
+
+    Raises:
+        ConfigError: the table cannot be read.
+    """
+    rows = [*finished_trainings(store), *(read_table(Path(table)) if table else [])]
+    unique = {(one.student, one.recipe, one.seed, one.gain): one for one in rows if one.student != without}
+    return [unique[key] for key in sorted(unique)]
+
+
+def as_table(outcomes: Sequence[Outcome]) -> str:
+    """Return outcomes as CSV: student, recipe, seed, gain, and every measure that one of them has."""
+    names = [name for name in FEATURES if any(name in one.known for one in outcomes)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, *names])
+    for one in outcomes:
+        writer.writerow(
+            [one.student, one.recipe, one.seed, repr(one.gain), *(one.known.get(name, "") for name in names)]
+        )
+    return text.getvalue()
+
+
+def read_table(path: Path) -> list[Outcome]:
+    """Read outcomes as :func:`as_table` writes them. Empty cells are unknown.
+
+    Raises:
+        ConfigError: the file is missing, or a row is wrong; the text has its line.
+    """
+    try:
+        text = path.expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"outcomes={path}: {error}; accepted: a CSV file") from None
+    reader = csv.DictReader(io.StringIO(text))
+    lacking = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
+    if lacking:
+        raise ConfigError(f"outcomes={path}: there is no column {lacking[0]}; accepted: {', '.join(COLUMNS)}")
+    return [_outcome(row, f"{path}:{reader.line_num}") for row in reader]
+
+
+def _outcome(row: Mapping[str, str | None], where: str) -> Outcome:
+    def number(name: str) -> float:
+        value = row[name]
+        try:
+            found = float(value or "")
+        except ValueError:
+            found = math.nan
+        if not math.isfinite(found):
+            raise ConfigError(f"{where}: {name}={value!r}; accepted: a finite number")
+        return found
+
+    return Outcome(
+        student=row["student"] or "",
+        recipe=row["recipe"] or "",
+        seed=int(number("seed")),
+        gain=number("gain"),
+        known={name: number(name) for name in FEATURES if row.get(name)},
+    )
+
+
+def sum_of(outcomes: Sequence[Outcome]) -> str:
+    """Return the SHA-256 of outcomes, which enters the key of a forecast."""
+    return hashlib.sha256(as_table(outcomes).encode()).hexdigest()
