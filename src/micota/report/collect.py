@@ -21,6 +21,7 @@ from micota.graph.node import AnyNode
 from micota.graph.specs import MatchedSpec, ScoresSpec, weights_of
 from micota.records import MergePoint, TokenShift
 from micota.report.audits import Audit, audits_of
+from micota.report.forecasts import Checked, checked
 from micota.report.published import tables_of
 from micota.report.read import lengths_of, load, manifest_of, sweep_points, token_shifts_of
 from micota.report.replication import Judged, cells, judged, published_names
@@ -42,7 +43,7 @@ class Summary:
     over all benchmarks, ``points`` the merges of a merge sweep, ``cells`` the published numbers beside the measured
     ones, ``judged`` the steps of the judge pipeline at the first seed (empty without a judge),
     ``student_path`` where the student before SFT is, ``audits`` the repeated evaluations of its models, ``looks`` what
-    a stopping rule saw of each recipe (empty without).
+    a stopping rule saw of each recipe (empty without), ``forecasts`` what was expected of each beside its gain.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Summary:
     student_path: str = ""
     audits: list[Audit] = field(default_factory=list)
     looks: Mapping[str, Sequence[Look]] = field(default_factory=dict)
+    forecasts: list[Checked] = field(default_factory=list)
 
     @property
     def ta_rows(self) -> list[tuple[str, Row]]:
@@ -138,6 +140,7 @@ def summarise(
     published = {label: values for label, values in _published(name, labels or {}, first).items() if values}
     sources = [". ".join(filter(None, (table.source, table.note))) for table in tables_of(name)]
     merge_sweeps = {made.merge_sweep.folder: made.merge_sweep for made in comparisons if made.merge_sweep is not None}
+    trials = _trials(store, by_seed)
     return Summary(
         name=name,
         student=student,
@@ -157,7 +160,7 @@ def summarise(
         published=published,
         source="; ".join(sources),
         mixes=mixes(first),
-        trials=_trials(store, by_seed),
+        trials=trials,
         token_shifts={
             name: token_shifts_of(store, [recipe.rank_shifts for recipe in each.values()])
             for name, each in by_name(by_seed).items()
@@ -169,6 +172,7 @@ def summarise(
         student_path=_student_path(first),
         audits=audits_of(store, comparisons),
         looks=looks,
+        forecasts=checked(store, by_seed, trials),
     )
 
 

@@ -23,6 +23,7 @@ from micota.report.answers import MAX_COMPLETION_BYTES, answers
 from micota.report.case_figures import case_captions, case_figures, case_gap_differences
 from micota.report.collect import CaseReport, by_name
 from micota.report.figures import captions, figures
+from micota.report.forecasts import forecast_words
 from micota.report.frames import exports, relative_improvements
 from micota.report.html import render
 from micota.report.lineage import Steps, trace
@@ -99,6 +100,7 @@ def render_page(name: str, cases: Sequence[CaseReport], store: Store, seed: int,
         mark=mark,
         tally=tally,
         verdict=verdict,
+        forecast_words=forecast_words,
     )
 
 
