@@ -60,6 +60,16 @@ def test_the_student_measures_points_that_all_sweeps_share(composed: Composed) -
     assert answers.spec.questions.skip == 100 and answers.spec.questions.limit == 100
 
 
+def test_the_student_runs_on_the_engine_of_the_sweep(composed: Composed) -> None:
+    def engine(*overrides: str) -> str:
+        return str(
+            graph.merge_sweep(composed("merge", "merge.target=student_gain", *overrides)).spec.student.answers.engine
+        )
+
+    assert engine("engine=hf", "engine@ta.engine=vllm") == "vllm", "the stage has placed the config for the TA"
+    assert engine("engine=vllm", "engine@student.engine=hf") == "hf"
+
+
 def test_another_student_chooses_another_merge_and_is_no_generator_of_its_data(composed: Composed) -> None:
     one, other = (composed("merge", "merge.target=student_bpc", f"student={name}") for name in ("qwen3b", "llama3b"))
     assert graph.merged(one).key != graph.merged(other).key

@@ -124,7 +124,11 @@ def check_engine(config: Config, node: AnyNode) -> None:
 
 def _student(config: Config, problems: SourceConfig, tuned: AnyNode) -> StudentSpec | None:
     """How the student of the config measures a merge, where it chooses its teacher."""
-    student, sweep = config.student, config.merge_sweep
+    sweep, ta = config.merge_sweep, config.ta
+    # It runs inside of the sweep, whose engine and trainer are those of the TA.
+    student = replace(
+        config.student, engine=config.student.engine or ta.engine, trainer=config.student.trainer or ta.trainer
+    )
     if config.merge.target not in ("student_bpc", "student_gain"):
         return None
     # Of right answers, so that the number of wrong ones does not count; bounded apart by the accuracy.

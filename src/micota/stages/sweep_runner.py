@@ -35,7 +35,7 @@ from micota.merging.sweep import Sweep
 from micota.merging.targets import Setting, Weights
 from micota.pretrained import load_model
 from micota.records import COMPLETIONS, Completion, MergePoint, Score
-from micota.runtime.inputs import template_of
+from micota.runtime.inputs import close_engine, template_of
 from micota.runtime.work import Work
 from micota.stages.sweep_students import student_value
 
@@ -79,6 +79,7 @@ class SweepRunner:
         """The engine, twice, and what it answers, opened for the first point that is not there yet."""
         if self._engine_name == "hf":
             check_loads_in_place(self._models[1], self.names)
+        close_engine()  # of the student, which has answered since
         # The folder of the opened model: an adapter has been applied there.
         engine = open_engine(self._work.config.engine, str(self._models[1].folder), None, takes_weights=True)
         assert isinstance(engine, WeightLoader), "checked before the stage"
@@ -111,13 +112,14 @@ class SweepRunner:
     def readings(self, settings: Sequence[Setting]) -> list[Reading]:
         """The means over all seeds of merges with these densities and weights, in their order.
 
-        Seed by seed, so that only the masks of one seed are kept. All merges answer before the student measures any.
+        Seed by seed: of a grid, only the masks of one seed are kept. All merges answer before the student measures any.
         """
         points: list[list[MergePoint]] = [[] for _ in settings]
         for seed in range(self._spec.merge.seed, self._spec.merge.seed + self._spec.num_seeds):
             for (density, weights), of_setting in zip(settings, points, strict=True):
                 of_setting.append(self._merged(density, self._weight(weights), seed))
-            self._sweep.forget(seed)
+            if not self._spec.is_calibration:  # whose next merges need the masks again
+                self._sweep.forget(seed)
         if self._spec.student is None:
             return [reading_of(each) for each in points]
         if self._work.config.engine.device != "cpu" and torch.cuda.is_available():
