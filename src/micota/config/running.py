@@ -365,6 +365,14 @@ class TrainerConfig:
         about="The implementation of the loss; auto: the fastest that the device allows.",
         results=True,
     )
+    kernels: str = choice(
+        "torch",
+        "liger",
+        default="torch",
+        about="The implementation of norms, rotations and gated MLPs; liger: the fused kernels of Liger Kernel on a "
+        "GPU, which differ in rounding.",
+        results=False,
+    )
     compile: bool = plain(
         False,
         about="true: torch.compile fuses the operations of each layer, which differ in rounding and take minutes to "
@@ -472,6 +480,8 @@ class TrainerConfig:
                 f"context_parallel={self.context_parallel} with compile=True, which cannot compile the exchange of "
                 "heads; accepted: compile=false with it, or context_parallel=1"
             )
+        if self.kernels == "liger" and self.compile:
+            yield "kernels=liger with compile=True, which fuse the same operations; accepted: one of both"
         if self.cpu_offload and self.accelerator == "cpu":
             yield "cpu_offload=True with accelerator=cpu, where everything is there already; use trainer=gpu"
         if self.evaluate_every is not None and self.world_size > 1:

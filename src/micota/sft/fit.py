@@ -50,14 +50,12 @@ from micota.errors import ConfigError
 from micota.export import export, export_streamed, rehearse, whole_weights
 from micota.graph import TrainSpec
 from micota.graph.node import Node
-from micota.sft import lora, losses
+from micota.sft import fused, lora, losses
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.best import BestWeights
 from micota.sft.callbacks import StepMetrics, StopOnSignal, Validation
 from micota.sft.checkpoints import Checkpoints
-from micota.sft.compiling import compile_layers
 from micota.sft.continuing import check_shorter
-from micota.sft.cpu_kernels import use_cpu_kernels
 from micota.sft.data import Inputs, SftDataModule
 from micota.sft.device import peak_flops
 from micota.sft.eval_during_training import EvalDuringTraining
@@ -116,10 +114,7 @@ def fit(
     # Checks of data, memory and disk come before the weights are read, and the export is rehearsed before step 1.
     data = data_of(config, node, inputs, folder, writes=writes)
     loaded = load(inputs, spec, trainer_config, folder)
-    if trainer_config.compile:
-        compile_layers(loaded.model)
-    else:
-        use_cpu_kernels(loaded.model, trainer_config)
+    fused.set_up(loaded.model, trainer_config)
     if writes:
         rehearse(loaded.model, inputs.tokenizer, folder / "rehearsal", loaded.source, loaded.export_dtype)
         (folder / NON_FINITE).unlink(missing_ok=True)
@@ -131,44 +126,17 @@ def fit(
         samples=objective.samples,
     )  # fmt: skip
     module = SftModule(objective, spec.sft, reducing, len(data.steps), loaded.fill, spending)
-
     metrics = StepMetrics(progress, loaded.shape, peak_flops(trainer_config))
     validation = Validation(metrics, data, trainer_config.validate_every, spec.sft.best)
     best = BestWeights(validation, spec.sft.best, folder / BEST) if spec.sft.best.by != "none" else None
-    signals = StopOnSignal()
-    checkpoints = Checkpoints(
-        folder / CHECKPOINTS,
-        trainer_config.checkpoint_every,
-        node.key,
-        sharded=trainer_config.is_sharded,
-        converts=OPTIMIZERS[spec.sft.optimizer].moment_bytes == 4,
-        last=len(data.steps) if trainer_config.keep_checkpoint else None,
-    )
-    start = checkpoints.latest() or _end_of_shorter(node, trainer_config, checkpoints, len(data.steps))
-    callbacks: list[Callback] = [RecordFailure(), metrics, spending, validation]
-    callbacks += [best] if best else []
-    if trainer_config.evaluate_every:
-        callbacks.append(EvalDuringTraining(metrics, config, node, loaded.model, inputs.tokenizer))
-    if every := trainer_config.save_model_every:
-        write = partial(write_model, loaded, inputs.tokenizer, config=trainer_config, writes=writes, streams=True)
-        callbacks.append(KeptModels(folder / MODELS, every, trainer_config.keep_models, write))
-    callbacks += [signals, checkpoints]  # checkpoints last: they save the state of the others
+    callbacks: list[Callback] = [RecordFailure(), metrics, spending, validation, *([best] if best else [])]
+    callbacks += optional_callbacks(config, node, inputs, folder, loaded, metrics, writes=writes)
 
+    checkpoints = checkpoints_of(config, node, folder, len(data.steps))
+    start = checkpoints.latest() or _end_of_shorter(node, trainer_config, checkpoints, len(data.steps))
     progress.begin(len(data.steps))
-    trainer = Trainer(
-        accelerator=trainer_config.accelerator,
-        max_epochs=1,
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **devices(trainer_config),
-    )
     try:
-        with signals.restoring_handlers():
-            trainer.fit(module, data, ckpt_path=start)
+        trainer = train(module, data, callbacks, checkpoints, start, trainer_config)
     except NonFiniteError as error:
         if writes:
             error.write(folder / NON_FINITE, inputs)
@@ -189,6 +157,65 @@ def fit(
         validation=(best or validation).metrics,
         best_step=best.step if best else None,
         flops={name: count for name, count in spending.flops.items() if count},
+    )
+
+
+def train(
+    module: SftModule,
+    data: SftDataModule,
+    callbacks: list[Callback],
+    checkpoints: Checkpoints,
+    start: str | None,
+    config: TrainerConfig,
+) -> Trainer:
+    """Run the steps from the checkpoint ``start`` on, or all of them."""
+    signals = StopOnSignal()
+    trainer = Trainer(
+        accelerator=config.accelerator,
+        max_epochs=1,
+        callbacks=[*callbacks, signals, checkpoints],  # checkpoints last: they save the state of the others
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **devices(config),
+    )
+    with signals.restoring_handlers():
+        trainer.fit(module, data, ckpt_path=start)
+    return trainer
+
+
+def optional_callbacks(
+    config: Config,
+    node: Node[TrainSpec],
+    inputs: Inputs,
+    folder: Path,
+    loaded: Loaded,
+    metrics: StepMetrics,
+    *,
+    writes: bool,
+) -> list[Callback]:
+    """What else happens between steps: evaluation on benchmarks, and models of single steps."""
+    trainer, callbacks = config.trainer, list[Callback]()
+    if trainer.evaluate_every:
+        callbacks.append(EvalDuringTraining(metrics, config, node, loaded.model, inputs.tokenizer))
+    if every := trainer.save_model_every:
+        write = partial(write_model, loaded, inputs.tokenizer, config=trainer, writes=writes, streams=True)
+        callbacks.append(KeptModels(folder / MODELS, every, trainer.keep_models, write))
+    return callbacks
+
+
+def checkpoints_of(config: Config, node: Node[TrainSpec], folder: Path, num_steps: int) -> Checkpoints:
+    """The checkpoints of a run below ``folder``."""
+    trainer = config.trainer
+    return Checkpoints(
+        folder / CHECKPOINTS,
+        trainer.checkpoint_every,
+        node.key,
+        sharded=trainer.is_sharded,
+        converts=OPTIMIZERS[node.spec.sft.optimizer].moment_bytes == 4,
+        last=num_steps if trainer.keep_checkpoint else None,
     )
 
 

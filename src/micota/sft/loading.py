@@ -25,7 +25,7 @@ from micota.export import named_weights
 from micota.graph import TrainSpec
 from micota.model_files import Location
 from micota.pretrained import load_config, load_model, reading
-from micota.sft import agreement, attention, compiling, context_parallel, fitting, lora, memory, quantizing
+from micota.sft import agreement, attention, context_parallel, fitting, fused, lora, memory, quantizing
 from micota.sft.data import Inputs, check
 from micota.sft.freezing import freeze
 from micota.sft.shape import Shape
@@ -68,8 +68,7 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -
     written = export_dtype(spec, path, revision, settings)  # before a model changes the dtype of its config
     kernel = attention.choose(config.attention, device_of(config), settings, spec.precision)
     context_parallel.check(settings, kernel, config)
-    if config.compile:
-        compiling.check(device_of(config))
+    fused.check(settings, config)
     agreement.check(settings, kernel)
     # On the meta device first: the checks need only sizes.
     dtype, implementation = DTYPES[spec.precision], attention.implementation(kernel)
