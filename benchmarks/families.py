@@ -15,9 +15,10 @@ example until it knows it.
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -180,8 +181,9 @@ def template_of(family: Family) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def config_of(family: Family, vocabulary: int) -> Any:
-    """The config of a small model of a family."""
+def config_of(family: Family, tokenizer: Any) -> Any:
+    """The config of a small model of a family. Some tokenizers have ids above the number of their tokens."""
+    vocabulary = 1 + max(tokenizer.get_vocab().values())
     special = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
     return CONFIG_MAPPING[family.kind](**SIZES | {"vocab_size": vocabulary} | special | dict(family.settings))
 
@@ -189,7 +191,7 @@ def config_of(family: Family, vocabulary: int) -> Any:
 def learn(family: Family, tokenizer: Any, example: Example) -> Any:
     """A small model of the family that knows the example by heart."""
     torch.manual_seed(0)
-    config = config_of(family, len(tokenizer))
+    config = config_of(family, tokenizer)
     model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
     tokens = tokenise(tokenizer, example)
     batch = collate([tokens], len(tokens.ids))
@@ -229,7 +231,7 @@ def row_of(name: str, folder: Path | None) -> dict[str, str]:
     end = end_of_turn(tokenizer)
     check_round_trip(tokenizer, [question[0]["content"], family.answer])
     learnt = marked(tokenizer, tokenise(tokenizer, example)).plain
-    settings = config_of(family, len(tokenizer))
+    settings = config_of(family, tokenizer)
     difference = max(
         abs(one.loss - one.expected)
         for one in (agreement.compare(settings, kernel) for kernel in ("sequences", "eager"))
@@ -253,8 +255,15 @@ def table(rows: list[dict[str, str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def kept(content: str, names: Collection[str]) -> list[dict[str, str]]:
+    """The rows of a table in a page that are of other families than ``names``."""
+    lines = [line for line in content.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return [dict(zip(cells[0], row, strict=True)) for row in cells[2:] if row[0] not in names]
+
+
 def main(words: list[str]) -> None:
-    """Print the table, and write it into a page."""
+    """Print the table, and write it into a page, where other families keep their rows."""
     options = dict(word.split("=", 1) for word in words)
     folder = Path(options["tokenizers"]) if "tokenizers" in options else None
     names = options["families"].split(",") if "families" in options else [*FAMILIES]
@@ -265,7 +274,9 @@ def main(words: list[str]) -> None:
     if "page" in options:
         page = Path(options["page"])
         before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-        after = rest.partition(END)[2]
+        old, _, after = rest.partition(END)
+        order = [*FAMILIES]
+        rows = sorted([*rows, *kept(old, names)], key=lambda row: order.index(row["family"]))
         page.write_text(f"{before}{BEGIN}\n\n{table(rows)}\n\n{END}{after}", encoding="utf-8")
     if any(row["stops after export"] != "yes" for row in rows):
         sys.exit(1)
