@@ -57,6 +57,7 @@ PLACES = [
     ["data=strong", *(f"{recipe}.generator=model" for recipe in ("data", "ta_data")),
      *(f"{recipe}.model={MODEL}" for recipe in ("data", "ta_data"))],
     ["merge=della", "merge.target_length_ratio=0.5", "data=micota"],
+    ["data=annealed", "curriculum=merge_annealing"],
     ["data=strong", "objective=on_policy", "student.sft.max_flops=1e9", "ta.sft.max_flops=1e9"],
     ["data=strong", "objective=logit_kd", "objective.divergence=jsd", f"objective.model={MODEL}",
      "objective.teacher=model"],
@@ -70,7 +71,7 @@ PLACES = [
     ["data=strong", "evaluation.sampling.temperature=1", "+evaluation.num_samples_of.gsm8k=2"],
     ["data=strong", "select.match=problems", "compare.recipes=[micota,mix_large,most_likely,strong]"],
     ["data=micota", "select.match=problems", "select.keep_sample=median",
-     "compare.recipes=[micota, large, {rows: ['data=strong', 'data.name=rows', 'data.path=a/b']},"
+     "compare.recipes=[micota, large, annealed, {rows: ['data=strong', 'data.name=rows', 'data.path=a/b']},"
      "{part: ['data=mix_long', 'data.parts.short.path=c/short_rows']},"
      f"{{model: ['data=strong', 'data.name=d', 'data.generator=e/f', 'data.model={MODEL}']}},"
      "{models: ['data=mix_long', 'data.parts.short.name=g', 'data.parts.short.generator=model',"
@@ -81,6 +82,7 @@ WITH = {
     "select_by": {"select_by": "student_bpc", "weights": {}},
     "validation_fraction": {"validation_fraction": 0.25, "validation": RowsConfig()},
     "keep_models": {"keep_models": 3, "save_model_every": 7},
+    "points": {"points": [{"at": 0, "a": 1}], "order": "mixture"},
     "keep_length": {"keep_length": 3, "keep_sample": "nearest"},
     "freeze": {"freeze": ["more"], "lora": None},
     "warmup_steps": {"warmup_steps": 3, "warmup_ratio": 0.0},
@@ -91,7 +93,14 @@ WITH = {
     "budget_gpu_hours": {"budget_gpu_hours": 3.0, "plan": True},
 }
 # A TA is tuned here: none is released. Recipes that are made alike have data. Paths in merge.config have no training.
-NOWHERE = ("ta_data.released.", "compared.NAME.released.", "merge.others.NAME.sft.", "merge.others.NAME.thinking.")
+NOWHERE = (
+    "ta_data.released.",
+    "compared.NAME.released.",
+    "merge.others.NAME.sft.",
+    "merge.others.NAME.thinking.",
+    "ta_data.merge_weight",
+    "ta_data.parts.NAME.merge_weight",
+)  # no data of the TA are of the merged TA
 VALUES: dict[str, list[Any]] = {  # where a type does not say what else is accepted
     "accelerator": ["cpu", "gpu"],
     "additional_parameters": [{"constraint": "a100"}],
@@ -122,6 +131,7 @@ VALUES: dict[str, list[Any]] = {  # where a type does not say what else is accep
     "worker_bytes": [2**30],
     "overrides": [["seed=1"]],
     "columns": [{"problem": "text"}],
+    "points": [[{"at": 0, "a": 1}]],
     "only": [{"domain": "math"}],
 }
 

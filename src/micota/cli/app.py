@@ -216,6 +216,9 @@ def read_templates(config: Config) -> None:
             ) from error
 
 
+TUNING = ("student.sft.", "compat=", "curriculum=", "objective=", "objective.")
+
+
 def compared(config: Config) -> dict[str, DataConfig]:
     """The recipes of ``compare.recipes`` that have data, by label, whatever the config at hand chose.
 
@@ -226,13 +229,13 @@ def compared(config: Config) -> dict[str, DataConfig]:
     for point in config.compare.points("data"):
         option = next(override for override in point.overrides if override.startswith("data="))
         # How a student is tuned does not change its data.
-        tuning = [override for override in point.overrides if override.startswith(("student.sft.", "compat="))]
+        tuning = [override for override in point.overrides if override.startswith(TUNING)]
         others = [override for override in point.overrides if override != option and override not in tuning]
         strange = [override for override in others if not override.lstrip("+~").startswith("data.")]
         if strange:
             raise ConfigError(
                 f"compare.recipes: {point.label} has {strange[0]}; accepted with select.match={config.select.match}: "
-                "recipes that differ in their data, in student.sft and in compat alone"
+                "recipes that differ in their data, in student.sft, curriculum, objective and compat alone"
             )
         name = option.removeprefix("data=")
         if name not in (options := option_names("data")):

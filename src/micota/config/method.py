@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -205,10 +206,22 @@ class PartConfig(RowsConfig):
         unused=("sft",),
         of_path=True,
     )
+    merge_weight: float | None = where(
+        "null, or a number",
+        lambda value: value is None or math.isfinite(value),
+        None,
+        about="The weight at which the TA is merged that generates the data, with generator=ta_merged; null: that of "
+        "merge.",
+        results=True,
+    )
     select: RecipeSelectConfig = part(
         RecipeSelectConfig,
         about="The settings of select that differ in this recipe, as data.select.filters=[finished].",
     )
+
+    def conflicts(self) -> Iterator[str]:
+        if self.merge_weight is not None and self.generator != "ta_merged":
+            yield f"merge_weight={self.merge_weight:g} with generator={self.generator}; accepted: generator=ta_merged"
 
 
 @dataclass(kw_only=True)
@@ -279,6 +292,7 @@ class DataConfig(PartConfig):
         return self.generator == "none" and not self.parts and self.path is None
 
     def conflicts(self) -> Iterator[str]:
+        yield from super().conflicts()
         if self.select_by is not None:
             if not self.parts or self.weights:
                 yield (

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from micota.config.curriculum import CurriculumConfig
 from micota.config.fields import choice, fraction, non_negative, one_of, part, plain, positive, where
 from micota.config.optimizers import OPTIMIZERS
 from micota.config.rows import RowsConfig
@@ -239,6 +240,7 @@ class SftConfig:
         added=True,
     )
     best: BestConfig = part(BestConfig, about="The weights that are written, and an early end of training.", added=True)
+    curriculum: CurriculumConfig = part(CurriculumConfig, about="Which examples come when in training.", added=True)
     export_dtype: str = choice(
         "auto",
         "float32",

@@ -153,7 +153,7 @@ def _generated(config: Config, recipe: PartConfig, select: SelectConfig, choose:
     generator = generator_of(config, recipe)
     answers = completions(
         config,
-        source(generator) if recipe.generator == "model" else model(config, recipe.generator),
+        source(generator) if recipe.generator == "model" else _generator(config, recipe),
         config.problems,
         config.problems.name,
         generator,
@@ -164,6 +164,15 @@ def _generated(config: Config, recipe: PartConfig, select: SelectConfig, choose:
     )
     spec = FilteredSpec(**_shared(config, recipe, select), decontaminate_against=benches, thinking=generator.thinking)
     return _data_node(recipe, spec, {"completions": answers}, choose)
+
+
+def _generator(config: Config, recipe: PartConfig) -> AnyNode:
+    """The model in a role that generates the data; the merged TA at the weight of the recipe, if it has one."""
+    if recipe.merge_weight is None:
+        return model(config, recipe.generator)
+    merge = replace(config.merge, weight=recipe.merge_weight, target_length_ratio=None)
+    made = model(replace(config, merge=merge), recipe.generator)
+    return replace(made, choose={**made.choose, "merge.weight": f"{recipe.merge_weight:g}"})
 
 
 def _shared(

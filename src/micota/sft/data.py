@@ -23,10 +23,12 @@ from micota.artifacts.jsonl import sync_folder
 from micota.artifacts.provenance import versions
 from micota.artifacts.quick_sums import sum_of_parts
 from micota.config import SftConfig, TrainerConfig
+from micota.config.curriculum import RANDOM
 from micota.errors import ConfigError
 from micota.model_files import Location
 from micota.records import Example
 from micota.sft.balancing import balance
+from micota.sft.curriculum import ordered
 from micota.sft.packing import IGNORED, Batch, Tokens, lay_out, pack, tokenise
 
 LAYOUT = "gaps, ends of turns, sum"  # of cached tokens; another name where the arrays or the tokens change
@@ -384,6 +386,8 @@ class SftDataModule(LightningDataModule):
         border: int | None = None,
         validation: Sequence[int] | None = None,
         most_steps: int | None = None,
+        sources: Sequence[str] | None = None,
+        expected_steps: int | None = None,
     ) -> None:
         """Take the indices of the sequences to use (``chosen``, by default all), and of those for validation where they
         are no share of them (``validation``).
@@ -391,7 +395,9 @@ class SftDataModule(LightningDataModule):
         Args:
             problems: the problem of each sequence; by default each has its own.
             border: as for :class:`Steps`.
-            most_steps: in place of the steps of ``sft``, for a run that another limit ends.
+            most_steps: in place of the steps of ``sft``, for a run that another limit ends, after about
+                ``expected_steps``.
+            sources: the part of the data that each sequence is from.
         """
         super().__init__()
         self.sequences = sequences
@@ -405,10 +411,13 @@ class SftDataModule(LightningDataModule):
         held = share if validation is None else [*validation]
         lengths = [len(sequences[i].ids) for i in kept] if sft.batch_of == "packs" else []
         units = [[kept[i] for i in row] for row in pack(lengths, sft.max_tokens)] if lengths else [[i] for i in kept]
-        self.steps = [
-            [index for unit in step for index in units[unit]]
-            for step in schedule(len(units), sft.batch_size, sft.epochs, seed, most_steps or sft.max_steps)
-        ]
+        steps = schedule(len(units), sft.batch_size, sft.epochs, seed, most_steps or sft.max_steps)
+        if sft.curriculum.order != RANDOM:
+            tokens = [sum(len(sequences[i].ids) for i in unit) for unit in units]
+            parts_of_units = ["" if sources is None else sources[unit[0]] for unit in units]
+            steps = ordered(sft.curriculum, steps, tokens, parts_of_units, seed, expected_steps)
+        self.steps = [[index for unit in step for index in units[unit]] for step in steps]
+        self.expected_steps = min(expected_steps or len(self.steps), len(self.steps))
         self.epoch_steps = -(-len(units) // sft.batch_size)
         self.validation_steps = [held[i : i + sft.batch_size] for i in range(0, len(held), sft.batch_size)]
 

@@ -66,7 +66,7 @@ from micota.sft.module import NonFiniteError, SftModule
 from micota.sft.progress import Progress
 from micota.sft.rollouts import RolloutDataModule, Rollouts
 from micota.sft.sharding import devices, whole
-from micota.sft.spending import Spending, most_steps
+from micota.sft.spending import Spending, expected_steps, most_steps
 from micota.sft.teacher import DistillationObjective, Teacher
 
 CHECKPOINTS = "checkpoints"
@@ -134,7 +134,7 @@ def fit(
 
     checkpoints = checkpoints_of(config, node, folder, len(data.steps))
     start = checkpoints.latest() or _end_of_shorter(node, trainer_config, checkpoints, len(data.steps))
-    progress.begin(len(data.steps))
+    progress.begin(data.expected_steps)
     try:
         trainer = train(module, data, callbacks, checkpoints, start, trainer_config)
     except NonFiniteError as error:
@@ -222,9 +222,12 @@ def checkpoints_of(config: Config, node: Node[TrainSpec], folder: Path, num_step
 def data_of(config: Config, node: Node[TrainSpec], inputs: Inputs, folder: Path, *, writes: bool) -> SftDataModule:
     """The steps of the run: on the answers of the data, or on those that the student samples."""
     spec = node.spec
-    given = (
+    sizes = shape_at(inputs.location)
+    most = most_steps(inputs, spec.sft, sizes)
+    expected = expected_steps(inputs, spec.sft, sizes, shape_at(inputs.teacher) if inputs.teacher else None)
+    given: tuple[Any, ...] = (
         inputs.tokens, spec.sft, config.trainer, spec.seed, inputs.chosen, inputs.problems, inputs.border,
-        inputs.validation, most_steps(inputs, spec.sft, shape_at(inputs.location)) if spec.sft.max_flops else None,
+        inputs.validation, most, [example.source for example in inputs.examples], expected,
     )  # fmt: skip
     if inputs.answer_tokens is None:
         return SftDataModule(*given)

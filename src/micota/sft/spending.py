@@ -59,6 +59,22 @@ class Spending(Callback):
         self.flops = state_dict["flops"]
 
 
+def expected_steps(inputs: Inputs, sft: SftConfig, student: Shape, teacher: Shape | None) -> int | None:
+    """The steps that ``sft.max_flops`` pays for, by the mean example of the data; None without it. Answers that the
+    student samples are taken to be as long as those of the data."""
+    if sft.max_flops is None:
+        return None
+    used = [inputs.tokens[index] for index in inputs.chosen]
+    each = sum(
+        student.flops([len(one.ids)], one.num_supervised)
+        + (teacher.forward_flops([len(one.ids)], one.num_supervised) if teacher else 0)
+        + (student.forward_flops([len(one.ids)], one.num_supervised) if inputs.answer_tokens else 0)
+        for one in used
+    )
+    units = sft.batch_size if sft.batch_of == "examples" else 1
+    return max(1, round(sft.max_flops / (units * each / len(used))))
+
+
 def most_steps(inputs: Inputs, sft: SftConfig, student: Shape) -> int | None:
     """More steps than ``sft.max_flops`` pays for: it ends the run before. None without it.
 

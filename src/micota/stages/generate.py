@@ -13,9 +13,10 @@ from micota.engines.base import Priced, Request
 from micota.engines.evaluator import answers, requests_for
 from micota.graph import CompletionsSpec
 from micota.records import COMPLETIONS, Completion
-from micota.runtime.inputs import engine_for
+from micota.runtime.inputs import engine_for, model_location
 from micota.runtime.progress import show_progress
 from micota.runtime.work import Work
+from micota.sft.loading import shape_at
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,13 @@ def generate(work: Work[CompletionsSpec]) -> None:
     _check_complete(requests, done, path)
     work.build.counts |= {f"finish_{reason}": count for reason, count in finished.items()}
     work.build.metrics |= progress.metrics() | ({"cost": engine.account.spent} if isinstance(engine, Priced) else {})
+    if not work.config.engine.is_elsewhere:
+        shape = shape_at(model_location(work.store, work.node.inputs["model"]))
+        spent = (
+            shape.forward_flops([row.num_prompt_tokens + row.num_tokens], row.num_tokens)
+            for row in each_jsonl(path, Completion)
+        )
+        work.build.metrics["flops_generate"] = sum(spent)
     logger.info("%s: %d completions, %s", work.node.name, len(done), work.build.metrics)
 
 
