@@ -71,7 +71,8 @@ PLACES = [
     ["data=strong", "evaluation.sampling.temperature=1", "+evaluation.num_samples_of.gsm8k=2"],
     ["data=strong", "select.match=problems", "compare.recipes=[micota,mix_large,most_likely,strong]"],
     ["data=micota", "select.match=problems", "select.keep_sample=median",
-     "compare.recipes=[micota, large, annealed, {rows: ['data=strong', 'data.name=rows', 'data.path=a/b']},"
+     "compare.recipes=[micota, large, annealed, {other: ['data=micota', 'data.name=other']},"
+     "{rows: ['data=strong', 'data.name=rows', 'data.path=a/b']},"
      "{part: ['data=mix_long', 'data.parts.short.path=c/short_rows']},"
      f"{{model: ['data=strong', 'data.name=d', 'data.generator=e/f', 'data.model={MODEL}']}},"
      "{models: ['data=mix_long', 'data.parts.short.name=g', 'data.parts.short.generator=model',"

@@ -26,6 +26,7 @@ from micota.report.published import tables_of
 from micota.report.read import lengths_of, load, manifest_of, sweep_points, token_shifts_of
 from micota.report.replication import Judged, cells, judged, published_names
 from micota.report.rows import MERGED_TITLE, Row, adjusted, mean_by_problem, mean_metric, row, ta_title
+from micota.report.spent import Spent, spent_by
 from micota.report.stopping import looks_of
 
 BASELINE = "instruct"
@@ -43,7 +44,8 @@ class Summary:
     over all benchmarks, ``points`` the merges of a merge sweep, ``cells`` the published numbers beside the measured
     ones, ``judged`` the steps of the judge pipeline at the first seed (empty without a judge),
     ``student_path`` where the student before SFT is, ``audits`` the repeated evaluations of its models, ``looks`` what
-    a stopping rule saw of each recipe (empty without), ``forecasts`` what was expected of each beside its gain.
+    a stopping rule saw of each recipe (empty without), ``forecasts`` what was expected of each beside its gain,
+    ``spent`` what each recipe cost where ways to train differ.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Summary:
     audits: list[Audit] = field(default_factory=list)
     looks: Mapping[str, Sequence[Look]] = field(default_factory=dict)
     forecasts: list[Checked] = field(default_factory=list)
+    spent: dict[str, Spent] = field(default_factory=dict)
 
     @property
     def ta_rows(self) -> list[tuple[str, Row]]:
@@ -173,6 +176,7 @@ def summarise(
         audits=audits_of(store, comparisons),
         looks=looks,
         forecasts=checked(store, by_seed, trials),
+        spent=spent_by(store, by_name(by_seed)),
     )
 
 

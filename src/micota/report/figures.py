@@ -29,10 +29,17 @@ from micota.report.style import (
     styled,
 )
 from micota.report.table import interval
+from micota.report.ways import ways_figure
 
 PUBLISHED = "published"
 HORIZONTAL = {"orientation": "h", "showlegend": False}
 CAPTIONS = {
+    "ways": (
+        "Accuracy against cost",
+        "Average accuracy with 95 % interval against floating-point operations, on a logarithmic axis. Open circle: "
+        "the training of the student, with its teacher and with answers that it samples. Filled circle: with all that "
+        "was made before, as the answers of generators and the TA. The dashed line is the student before SFT.",
+    ),
     "accuracy": (
         "Accuracy by recipe",
         "The filled circle is the unweighted average over benchmarks, open symbols are the single benchmarks; bars are "
@@ -85,7 +92,7 @@ CAPTIONS = {
 
 def figures(summary: Summary) -> dict[str, go.Figure]:
     """Return all figures by name, in the order of ``CAPTIONS``, without those that have no data."""
-    by_name: dict[str, go.Figure] = {}
+    by_name: dict[str, go.Figure] = {"ways": ways_figure(summary)} if summary.spent else {}
     if summary.recipes:
         by_name |= {"accuracy": accuracy_figure(summary), "lengths": length_figure(summary)}
     if any(recipe.by_budget.get("average") for recipe in summary.recipes):

@@ -33,7 +33,7 @@ COLOURS = {
     "small": "#a2549b",
     METHOD: "#d55e00",
 }
-SPARE = ("#2e8b9a", "#8c6d4f", "#7b68ee", "#5f8f3a")
+SPARE = ("#2e8b9a", "#8c6d4f", "#7b68ee", "#5f8f3a", "#c25b56")
 SYMBOLS = ("square-open", "diamond-open", "triangle-up-open", "cross-open", "star-open", "hexagon-open")
 FONT_SIZE = 13
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"

@@ -222,9 +222,11 @@ def checkpoints_of(config: Config, node: Node[TrainSpec], folder: Path, num_step
 def data_of(config: Config, node: Node[TrainSpec], inputs: Inputs, folder: Path, *, writes: bool) -> SftDataModule:
     """The steps of the run: on the answers of the data, or on those that the student samples."""
     spec = node.spec
-    sizes = shape_at(inputs.location)
-    most = most_steps(inputs, spec.sft, sizes)
-    expected = expected_steps(inputs, spec.sft, sizes, shape_at(inputs.teacher) if inputs.teacher else None)
+    most = expected = None
+    if spec.sft.max_flops is not None:
+        sizes, teacher = shape_at(inputs.location), shape_at(inputs.teacher) if inputs.teacher else None
+        most = most_steps(inputs, spec.sft, sizes)
+        expected = expected_steps(inputs, spec.sft, sizes, teacher)
     given: tuple[Any, ...] = (
         inputs.tokens, spec.sft, config.trainer, spec.seed, inputs.chosen, inputs.problems, inputs.border,
         inputs.validation, most, [example.source for example in inputs.examples], expected,

@@ -1,0 +1,75 @@
+"""What each recipe cost in arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from micota.artifacts.store import Store
+from micota.graph import Recipe
+from micota.graph.node import AnyNode
+from micota.graph.specs import MatchedSpec, TrainSpec
+from micota.report.read import manifest_of
+
+FLOPS = "flops_"  # of metrics in manifests: what a stage counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """Floating-point operations of a recipe, means over seeds: of training its student (with a teacher, and with
+    answers that the student samples), and of all that was made before (answers of generators, the TA)."""
+
+    training: float
+    before: float
+
+    @property
+    def total(self) -> float:
+        return self.training + self.before
+
+
+def spent_by(store: Store, recipes: Mapping[str, Mapping[int, Recipe]]) -> dict[str, Spent]:
+    """Return what each recipe cost, where the recipes differ in more than their data or share a budget; else nothing.
+
+    Args:
+        recipes: by name and seed.
+    """
+    models = {name: [model for recipe in each.values() if (model := _model(recipe))] for name, each in recipes.items()}
+    specs = [model.spec for each in models.values() for model in each]
+    if not any(spec.objective is not None or spec.sft.max_flops is not None for spec in specs):
+        return {}
+    return {name: _mean([_spent(store, model) for model in each]) for name, each in models.items() if each}
+
+
+def _model(recipe: Recipe) -> AnyNode | None:
+    """Return the student that was trained on a recipe; None for one that was not trained."""
+    models = [node.inputs["completions"].inputs["model"] for node in recipe.scores.values()]
+    return next((model for model in models if isinstance(model.spec, TrainSpec)), None)
+
+
+def _spent(store: Store, model: AnyNode) -> Spent:
+    earlier = {node.key: node for child in model.inputs.values() for node in _own(child)}
+    return Spent(training=_flops(store, model), before=sum(_flops(store, node) for node in earlier.values()))
+
+
+def _own(node: AnyNode) -> list[AnyNode]:
+    """Return a node and all that it needed. Recipes that are matched have the inputs of all, and each needs its own."""
+    inputs = node.inputs
+    if isinstance(node.spec, MatchedSpec):
+        shares = node.spec.compared[node.spec.compared_as]
+        inputs = {label: inputs[label] for label, share in shares.items() if share or not any(shares.values())}
+    return [node, *(inner for child in inputs.values() for inner in _own(child))]
+
+
+def _flops(store: Store, node: AnyNode) -> float:
+    if node.is_source or store.manifest(node) is None:
+        return 0.0
+    return sum(value for name, value in manifest_of(store, node).metrics.items() if name.startswith(FLOPS))
+
+
+def _mean(seeds: Sequence[Spent]) -> Spent:
+    return Spent(
+        training=float(np.mean([each.training for each in seeds])),
+        before=float(np.mean([each.before for each in seeds])),
+    )
