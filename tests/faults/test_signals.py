@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -29,7 +30,7 @@ CODES = {signal.SIGINT: (128 + signal.SIGINT,), signal.SIGTERM: (-signal.SIGTERM
 
 
 def stop(setting: Setting, artifacts: Path, name: str, *, in_terminal: bool, seconds: float) -> str | None:
-    """Send signals to a run after some seconds; what is wrong with its end, or None."""
+    """Send signals to a run after some seconds; what is wrong with its end. None: it ended before."""
     with Processes() as processes, start([*EVERY_STAGE, *setting.words], artifacts) as command:
         deadline = time.monotonic() + seconds
         while command.poll() is None and time.monotonic() < deadline:
@@ -47,7 +48,7 @@ def stop(setting: Setting, artifacts: Path, name: str, *, in_terminal: bool, sec
     lines = errors.splitlines()
     ends_well = command.returncode in (*CODES[SIGNALS[name][0]], 0) and len(lines) <= 1 and not orphans
     if ends_well and (command.returncode == 0 or (lines and lines[0].endswith(GOES_ON))):
-        return None
+        return ""
     where = "everywhere" if in_terminal else "to the command"
     return f"{' '.join(setting.words)}, {name} {where} after {seconds:.1f} s: {command.returncode} {errors} {orphans}"
 
@@ -59,11 +60,17 @@ def test_signals_at_random_moments(
     """``--signals`` is their number, for all runners."""
     dice, artifacts = random.Random(0), tmp_path / "artifacts"
     number = request.config.getoption("--signals")
-    wrong = []
-    for _ in range(number):
+    wrong: list[str] = []
+    while len(wrong) < number:
         setting, name = dice.choice([IN_PROCESS, WORKERS, SUBPROCESS]), dice.choice([*SIGNALS])
         in_terminal, seconds = dice.random() < 0.5, dice.uniform(0, undisturbed.seconds / 2)
-        wrong.append(stop(setting, artifacts, name, in_terminal=in_terminal, seconds=seconds))
+        ended = stop(setting, artifacts, name, in_terminal=in_terminal, seconds=seconds)
+        if ended is not None:
+            wrong.append(ended)
+        elif results(artifacts) == undisturbed.results:
+            shutil.rmtree(artifacts)  # finished: the next run begins anew
+        else:
+            wrong.append(f"a run ended before it was stopped, with other results: {results(artifacts)}")
     finish(EVERY_STAGE, artifacts)
     with capsys.disabled():
         print(f"\n{number} signals, {sum(map(bool, wrong))} wrong ends")

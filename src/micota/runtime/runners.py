@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from graphlib import TopologicalSorter
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -138,13 +139,15 @@ def _in_pool(pool: ProcessPoolExecutor, known: dict[int, BaseProcess], config: C
         known.update(pool._processes or {})
         return future.result()
     except BrokenProcessPool as error:
-        raise failure(f"the worker that ran {task.id}", _first_code(list(known.values())), "") from error
+        raise failure(f"the worker that ran {task.id}", _first_code(pool, list(known.values())), "") from error
 
 
-def _first_code(workers: Sequence[BaseProcess]) -> int:
+def _first_code(pool: ProcessPoolExecutor, workers: Sequence[BaseProcess]) -> int:
     """The exit code of the worker that broke its pool, which then ends the others by SIGTERM; negative: a signal."""
-    for worker in workers:
-        worker.join(JOIN_S)
+    # The pool's thread waits for the workers. If two threads did, one would read 255 in place of the code.
+    manager: Any = pool._executor_manager_thread
+    if manager is not None:
+        manager.join(JOIN_S)
     codes = [worker.exitcode for worker in workers if worker.exitcode]
     return next((code for code in codes if code != -signal.SIGTERM), -signal.SIGTERM)
 
