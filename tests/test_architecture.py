@@ -15,7 +15,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "micota"
 # Each layer may import from those above it in this list, and packages of one layer not from each other.
 LAYERS = [
-    {"processes", "records", "seeding", "machine"},
+    {"processes", "records", "seeding", "machine", "secrets", "shell", "visible"},
     {"errors"},
     {"config"},
     {"graph", "analysis", "console", "endpoint", "limits", "template_trial"},
@@ -36,7 +36,7 @@ LAYER = {package: number for number, layer in enumerate(LAYERS) for package in l
 HEAVY = {"torch", "transformers", "lightning", "vllm", "ray", "mergekit", "wandb", "datasets", "peft", "plotly"}
 LAZY = {"vllm", "ray", "mergekit", "wandb", "datasets", "peft", "scipy", "huggingface_hub"}
 # Artifacts alone, no model.
-REPORT_READS = {"console", "config", "records", "artifacts", "analysis", "graph", "data", "errors"}
+REPORT_READS = {"console", "config", "records", "artifacts", "analysis", "graph", "data", "errors", "visible"}
 
 
 def modules() -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -9,6 +10,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from fork_server import ROOT
 from test_contributing import tutorial, write
@@ -42,6 +45,17 @@ def test_every_command_is_of_a_known_kind() -> None:
         other = {"source .venv/bin/activate", *(f"python {script}" for script in scripts)}
         for line in lines_of(page):
             assert line.startswith(("micota ", "make ")) or line in other, f"{page.name}: {line}"
+
+
+def sample(path: Path) -> None:
+    """Write a row that every command of the docs accepts: a plan reads the first rows."""
+    problem, solution = "Ana has 5 pens:+3 mod 10?", "5+3=8.\n\\boxed{8}"
+    row = {"problem": problem, "solution": solution, "answer": "8", "kind": "algebra"}
+    row |= {"task": problem, "trace": solution, "result": "8"} if path.suffix == ".parquet" else {}
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), path)
+    else:
+        path.write_text(json.dumps(row) + "\n")
 
 
 def kind(line: str) -> tuple[str, ...]:
@@ -83,9 +97,9 @@ def test_commands_in_the_docs_plan(run_command: Command, run_tool: Command, tmp_
         return
     if "--config-dir" in arguments:  # the recipe of the tutorial
         write(tutorial(), tmp_path)
-        (tmp_path / "rows.jsonl").write_text("{}\n")
+        sample(tmp_path / "rows.jsonl")
     for name in re.findall(r"path=([\w-]+\.[a-z]+)(?: |$)", " ".join(arguments)):
-        (tmp_path / name).write_text("{}\n")
+        sample(tmp_path / name)
     before = {entry.name for entry in tmp_path.rglob("*")}
     if any(argument.startswith("hydra/launcher") for argument in arguments):
         arguments = [argument for argument in arguments if argument != "-m"] + ["--cfg", "hydra"]

@@ -6,7 +6,6 @@ these functions. Only functions that run a model import PyTorch, when they are c
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -274,7 +273,7 @@ def load_results(overrides: Sequence[str] = (), config_dir: str | Path | None = 
     store = Store(config.artifacts)
     by_seed = finished_seeds(config, cases, store, report_folder(config, cases))
     if not by_seed:
-        line = shlex.join(config.call.words("pipeline", config.overrides))
+        line = config.call.line("pipeline", config.overrides)
         raise ArtifactError(f"there is nothing to read yet; run:  {line}")
     reports = case_reports(store, config.name, by_seed, config.compare.baseline, config.compare.stop)
     return Results(store=store, cases=reports, call=config.call)

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
+
+from micota.visible import NOT_SHOWN, visible
 
 UNLIMITED = 10_000  # columns of a file or a pipe
 WIDE = 140  # columns from which a bar fits beside the words
@@ -56,10 +59,24 @@ def quieten() -> None:
 
 def open_console() -> Console:
     """A console as wide as the terminal. A file or a pipe gets whole tables, unless COLUMNS sets its width."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = PlainConsole(highlight=False, soft_wrap=True)
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
-    return Console(highlight=False, soft_wrap=True, width=UNLIMITED)
+    return PlainConsole(highlight=False, soft_wrap=True, width=UNLIMITED)
+
+
+class PlainConsole(Console):
+    """A console whose terminal obeys nothing within texts: control characters, and those that turn the direction of
+    writing, are escapes there."""
+
+    def render(self, *arguments: Any, **options: Any) -> Iterable[Segment]:
+        return map(_plain, super().render(*arguments, **options))
+
+
+def _plain(segment: Segment) -> Segment:
+    if segment.control or not NOT_SHOWN.search(segment.text):
+        return segment
+    return Segment(visible(segment.text), segment.style)
 
 
 class WideTable(Table):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import signal
 
 from micota.processes import signal_name
+from micota.secrets import redacted
 
 USER_ERROR = 2  # the exit code of a process that ends with a user error
 ERROR = "error: "  # before the one line that a command prints for a user error
@@ -23,20 +23,8 @@ MEMORY_IS_FULL = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDA error: out of memory",
 )
-# Names of entries, parameters and environment variables that hold a key.
-SECRET = re.compile(
-    r"^(?:key|token|(?:.*[-_])?(?:api[-_]?key|(?:access|auth|hf|hub)[-_]token|secret|password|authorization|bearer))$",
-    re.IGNORECASE,
-)
-_HIDDEN = (  # keys in texts: before the @ of an address, after a name, or by their form
-    re.compile(r"(?<=://)[^/\s'\"@]+(?=@)"),
-    re.compile(
-        r"(?i)((?:api[-_]?key|(?:access|auth)[-_]token|secret|password|authorization|[?&](?:key|token))['\"]?\s*[:=]"
-        r"\s*['\"]?(?:bearer\s+)?)[^\s'\"&,}*]+"
-    ),
-    re.compile(r"(?i)\b(bearer\s+)[^\s'\",}*]+"),
-    re.compile(r"\b((?:sk|hf|rk|gsk|xai)[-_])[A-Za-z0-9_-]{16,}"),
-)
+# Runs of blanks stay: a printed command may have some in a value.
+_BREAKS = re.compile(r"[ \t]*[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]\s*")
 LINES_SHOWN = 200  # of what a failed process printed, the last ones
 
 
@@ -129,20 +117,10 @@ def is_full_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in MEMORY_IS_FULL)
 
 
-def redacted(text: str) -> str:
-    """A text without keys: those of the environment, and what has the form of one."""
-    for name, value in os.environ.items():
-        if len(value.strip()) >= 8 and SECRET.search(name):
-            text = text.replace(value.strip(), "***")
-    for pattern in _HIDDEN:
-        text = pattern.sub(lambda found: f"{found[1] if found.lastindex else ''}***", text)
-    return text
-
-
 def shown(text: str) -> str:
     """A text on one line, without keys, and without characters that a terminal would obey or that turn its order: they
     are escaped."""
-    line = " ".join(redacted(text).split())
+    line = _BREAKS.sub(" ", redacted(text)).strip()
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in line)
 
 

@@ -367,7 +367,7 @@ def test_a_folder_is_one_model_in_every_spelling(composed: Composed, tmp_path: P
     (tmp_path / "far" / "below").mkdir(parents=True)
     for name in ("models", "far"):
         (tmp_path / name / "mine").mkdir(parents=True)
-        (tmp_path / name / "mine" / "config.json").write_text(name)
+        (tmp_path / name / "mine" / "config.json").write_text(f'{{"name": "{name}"}}')
     (tmp_path / "link").symlink_to(tmp_path / "far" / "below")
 
     def path(spelling: str) -> str:

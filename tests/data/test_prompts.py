@@ -128,9 +128,11 @@ def test_what_a_template_opens_in_the_prompt_is_seen() -> None:
 def test_a_text_of_words_that_the_toy_models_do_not_know_is_refused() -> None:
     tokenizer = load_tokenizer(Path(micota.__file__).parent / "tiny" / "models" / "teacher")
     assert token_ids(tokenizer, "1 + 1")
-    with pytest.raises(SourceError, match=r"cannot read 'How many ducks\?'.*toy models know the toy problems alone"):
+    with pytest.raises(
+        SourceError, match=r"no tokens for 'How', 'many', 'ducks' of the text 'How many ducks.*accepted"
+    ):
         token_ids(tokenizer, "How many ducks?")
-    with pytest.raises(SourceError, match=r"cannot read '1 .ud800'"):
+    with pytest.raises(SourceError, match=r"no tokens for '.ud800' of the text '1 .ud800'"):
         token_ids(tokenizer, "1 \ud800")
 
 

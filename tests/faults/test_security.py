@@ -21,9 +21,10 @@ from micota.config.addresses import holds_key, is_url
 from micota.config.fields import is_slug
 from micota.console import quieten
 from micota.data.chat_template import use_template
-from micota.errors import ConfigError, ModelError, redacted, shown
+from micota.errors import ConfigError, ModelError, shown
 from micota.report.frames import as_csv
 from micota.runtime import launch
+from micota.secrets import redacted
 from micota.template_trial import is_bounded
 
 SOURCE = Path(micota.__file__).parent

@@ -141,7 +141,7 @@ def test_where_no_row_is_left_the_reasons_are_named(build: Build, tmp_path: Path
 def test_columns_may_be_written_otherwise(build: Build, tmp_path: Path) -> None:
     large = {name.title(): value for name, value in SHAPES["limo"].items()}
     nested = {"task": {"text": PROBLEM}, "answers": [{"text": SOLUTION, "final": "2"}, {"text": "x"}]}
-    (tmp_path / "semicolons.csv").write_text("problem;solution; Answer\nq;so 2;2\n")
+    (tmp_path / "semicolons.csv").write_text("problem;solution; Answer\n1;so 2;2\n")
     assert build(lines(tmp_path / "large.jsonl", large))[0].counts["kept"] == 1
     assert "not_checked" not in build(tmp_path / "semicolons.csv")[0].counts
     columns = {"problem": "task.text", "completion": "answers.0.text", "gold": "answers.0.final"}
@@ -273,7 +273,7 @@ def test_training_reads_every_format_and_shape_itself(config: Any, tmp_path: Pat
     ({"messages": [USER, ASSISTANT | {"train": False}]}, "the marks (weight, train, loss) of the answers of mes"),
     ({"messages": [USER, ASSISTANT | {"weight": 0.5}]}, "weight of a turn of messages=0.5; accepted: 0, 1, true"),
     ({"messages": [{"role": "user", "content": [{"type": "image", "text": "x"}]}, ASSISTANT]}, "the content of a user"),
-    ({"prompt": "q", "completion": "x", "id": "1"}, "the id '1' is that of another question ("),
+    ({"prompt": "1", "completion": "2", "id": "1"}, "the id '1' is that of another question ("),
 ])  # fmt: skip
 def test_refused_rows_are_one_line_with_file_row_field_and_value(
     build: Build, tmp_path: Path, row: dict[str, Any], named: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from micota.artifacts.jsonl import write_text
 from micota.artifacts.provenance import files_below
 from micota.errors import ArtifactError
 from micota.graph.node import SCHEMA_VERSION
+from micota.shell import quoted
 
 MANIFEST = "manifest.json"
 LOG = "log.txt"
@@ -93,7 +93,7 @@ def read_manifest(path: Path) -> Manifest:
 def remedy(path: Path, manifest: Manifest | None = None) -> str:
     """The end of an error about a damaged artifact: how it is made again."""
     command = manifest.command if manifest is not None else ""
-    again = f"rm -r {shlex.quote(str(path))}" + (f" && {command}" if command else "")
+    again = f"rm -r {quoted(str(path))}" + (f" && {command}" if command else "")
     return f": the artifact is damaged. Make it again:  {again}" + ("" if command else "  and run the same command")
 
 

@@ -26,6 +26,7 @@ from micota.artifacts.sums import Sums
 from micota.console import PROGRESS
 from micota.errors import ArtifactError, is_users, named_by
 from micota.graph.node import SCHEMA_VERSION, AnyNode
+from micota.secrets import RedactingFormatter
 
 RUN = ".run"  # in an unfinished build: the id of the run that tracks it
 PARTIAL, DELETED = ".partial", ".forgotten"  # suffixes of the folders of unfinished and of deleted artifacts
@@ -272,7 +273,7 @@ def verify(path: Path, manifest: Manifest, sums: Sums) -> None:
 def _logged(path: Path) -> Iterator[None]:
     """Write all log records to a file while the block runs."""
     handler = _LogFile(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     try:
         yield

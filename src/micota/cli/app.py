@@ -10,9 +10,11 @@ import os
 import select
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
@@ -52,6 +54,7 @@ from micota.console import quieten
 from micota.errors import USER_ERROR, ConfigError
 from micota.graph.stage import function
 from micota.processes import end_at_interrupt, end_with_starter, note_sigterm
+from micota.secrets import redacted
 from micota.tracking import offline_runs, sync_command
 
 # With its schema below it, a config can be overridden in keys that no YAML mentions, and a typo is found in any.
@@ -74,6 +77,7 @@ def main(words: Sequence[str] | None = None, *, as_script: bool = False) -> None
     ``as_script`` is for scripts of the checkout, as ``python train.py``: printed commands take the same form.
     """
     note_sigterm()
+    sys.excepthook = _print_bug
     try:
         try:
             _run_named(words, as_script=as_script)
@@ -86,6 +90,11 @@ def main(words: Sequence[str] | None = None, *, as_script: bool = False) -> None
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
         sys.exit(1)
+
+
+def _print_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of a bug, whose texts may have keys, without them."""
+    print(redacted("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr, end="")
 
 
 def _reader_is_gone() -> bool:

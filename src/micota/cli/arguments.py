@@ -13,11 +13,11 @@ from hydra._internal.utils import get_args_parser
 
 from micota.config import COMMANDS, TOOLS, Call
 from micota.config.models import local_path
+from micota.config.quoting import quoted_value
 from micota.config.roles import for_hydra
 from micota.errors import ConfigError
 
 _SPECIAL = re.compile(r"[^\w./+-]", re.ASCII)
-_QUOTE, _ESCAPED = re.compile(r"'|\$(?=\{)"), r"\\\g<0>"
 COMPLETION = ("-sc", "--shell-completion")
 
 
@@ -71,11 +71,6 @@ def _quoted_path(word: str) -> str:
     if not _SPECIAL.search(value) or value[0] in "'\"":
         return word
     return f"{key}={quoted_value(value)}" if _at_home(value) or _in_script(value) or _exists(value) else word
-
-
-def quoted_value(value: str) -> str:
-    """A value in quotes, in which Hydra's grammar has no special signs."""
-    return f"'{_QUOTE.sub(_ESCAPED, value)}'"
 
 
 def _in_script(value: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 
 import yaml  # type: ignore[import-untyped]
@@ -10,6 +11,7 @@ FILES = "hydra._internal.core_plugins.file_config_source"
 DEFAULTS = "hydra._internal.defaults_list"
 HYDRA_MESSAGES = {  # of a plain ValueError: the beginning of its text, and the accepted form
     "Invalid defaults list in ": "defaults: [OPTION, GROUP: OPTION, _self_]",
+    "Unsupported type in defaults": "defaults: [OPTION, GROUP: OPTION, _self_]",
     "Unsupported item value in defaults": "defaults: [OPTION, GROUP: OPTION, _self_]",
     "Config group override must be a string or a list": "GROUP=OPTION, and PART.KEY=VALUE below it",
 }
@@ -31,6 +33,8 @@ def mistake_in(error: BaseException) -> str | None:
             return f"{path}: it is nested too deep, or in itself; accepted: YAML of at most some hundred levels"
         if path := _local(error, DEFAULTS, "path"):
             return f"the defaults of {path} lead back to it; accepted: defaults of other files"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG and (path := _local(error, DEFAULTS, "path")):
+        return f"the defaults of {path[:80]} lead back to it; accepted: defaults of other files"
     if type(error) is OSError and str(error).startswith("Invalid loaded object type"):
         return f"{_local(error, FILES, 'full_path')}: {error}; accepted: a map, as KEY: VALUE"
     if isinstance(error, AssertionError) and str(error).startswith("Unexpected type for root"):

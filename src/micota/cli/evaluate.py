@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -61,7 +60,7 @@ def forget_scores(config: EvaluateConfig, targets: list[AnyNode]) -> None:
     for node in graded:
         completions = node.inputs["completions"]
         if not store.is_done(completions):
-            again = shlex.join(config.call.words("evaluate", without_keys(config.overrides, {"regrade"})))
+            again = config.call.line("evaluate", without_keys(config.overrides, {"regrade"}))
             raise ArtifactError(
                 f"regrade=true needs completions {completions.name} ({completions.folder}), which do not exist; "
                 f"sample them with:  {again}"

@@ -156,6 +156,8 @@ def _complaint_on_options(row: Mapping[str, Any]) -> str | None:
     for name in ("id", "problem_id"):
         if name in row and (not isinstance(row[name], str | int) or isinstance(row[name], bool)):
             return f"{name} is {type(row[name]).__name__}; accepted: a string or an integer"
+        if name in row and not str(row[name]).strip():
+            return f"{name}={row[name]!r}; accepted: a string that is not empty, or an integer"
     for name in LABELS:
         if row.get(name) is not None and (not isinstance(row[name], str | int) or isinstance(row[name], bool)):
             return f"{name} is {type(row[name]).__name__}; accepted: a string or an integer"

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from micota.artifacts.local import fingerprint
+from micota.artifacts.strict_json import mistake_in_object
 from micota.artifacts.sums import sums_below
 from micota.config.fields import declaration
 from micota.config.models import MODEL_FILES, ModelConfig, ReleasedConfig, is_hub_id, is_row_file, local_path
 from micota.config.rows import RowsConfig
 from micota.data.files import BUNDLED, bundled
 from micota.errors import ConfigError, SourceError
+
+OTHER_FILES = ("tokenizer_config.json", "generation_config.json", "model.safetensors.index.json")
 
 
 def fingerprint_inputs(config: Any) -> None:
@@ -54,6 +57,8 @@ def _check_name(key: str, owner: Any) -> None:
         except SourceError as error:
             raise ConfigError(f"{key}={error}") from None
         return
+    if isinstance(owner, ModelConfig | ReleasedConfig) and name.startswith("hub:"):
+        raise ConfigError(f"{key}={name!r}: hub: is of rows alone; accepted: {name.removeprefix('hub:')} for a model")
     # Rows of the hub are hub:ORG/NAME; a word alone is more likely a file that is not here.
     if (is_rows and not name.startswith("hub:") and "/" not in name) or not is_hub_id(name.removeprefix("hub:")):
         raise ConfigError(f"{key}={name!r}: there is no such file or folder; accepted: {_accepted(owner)}")
@@ -68,6 +73,9 @@ def _check_model(key: str, path: Path) -> None:
             f"{key}={str(path)!r}: the folder is no model (it has {held}); accepted: a folder with "
             f"{' or '.join(MODEL_FILES)}"
         )
+    for name in (*MODEL_FILES, *OTHER_FILES):
+        if (path / name).is_file() and (mistake := mistake_in_object(path / name)) is not None:
+            raise ConfigError(f"{key}={str(path)!r}: {name}: {mistake}; accepted: one JSON object with each key once")
 
 
 def inputs(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
@@ -12,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from micota import errors
-from micota.cli.arguments import quoted_value
 from micota.cli.config_files import mistake_in
 from micota.config import (
     SCHEMAS,
@@ -26,12 +24,19 @@ from micota.config import (
     unknown_key,
 )
 from micota.config.parse import accepted_at, below_a_value, is_group_of_models, no_map
+from micota.config.quoting import quoted_value
 from micota.config.renamed import renamed_override
+from micota.shell import shell_line
 
 IN_FILE = re.compile(
     r"In '(?P<file>.*?)': \w+ raised while composing config: (?P<text>.*?) full_key: (?:(?P<key>[^\s=]+)(?:\s|$))?",
     re.DOTALL,
 )
+OF_DEFAULTS = {  # how errors about lists of defaults begin, and the accepted form
+    "Multiple values for": "override /GROUP: OPTION, for a group that has an option already",
+    "Duplicate _self_": "one _self_ in a list of defaults",
+    "Error resolving interpolation": "defaults: [OPTION, GROUP: OPTION, _self_], by their names",
+}
 UNREAD = (  # how the parser of overrides begins its messages
     "Error parsing override",
     "LexerNoViableAltException",
@@ -73,9 +78,10 @@ def one_line(error: BaseException, schema: type[Config], call: Call | None = Non
     if isinstance(error, OverrideParseException) or str(error).startswith(UNREAD):
         word = _unread(error, overrides)
         key, _, value = word.partition("=")
-        quoted = f"{key}={quoted_value(value)}" if key and value else "KEY='VALUE'"
-        quoted = shlex.quote(quoted) if set(quoted) & set('"$`\\!') else f'"{quoted}"'
-        return f"{word}: it cannot be read; accepted: KEY=VALUE, and a value with special signs in quotes: {quoted}"
+        typed = f"{key}={quoted_value(value)}" if key and value else "KEY='VALUE'"
+        plain = typed.isprintable() and not set(typed) & set('"$`\\!')
+        typed = f'"{typed}"' if plain else shell_line([typed])
+        return f"{word}: it cannot be read; accepted: KEY=VALUE, and a value with special signs in quotes: {typed}"
     return _hydra_mistake(errors.text_of(error), schema, call)
 
 
@@ -120,7 +126,8 @@ def _hydra_mistake(text: str, schema: type[Config], call: Call | None) -> str:
         return f"+{key[1]}: the key is there already; accepted: {key[1]}=VALUE, without a plus"
     if found := IN_FILE.match(text):
         return _in_file(found["file"], found["text"], found["key"] or "", schema, call)
-    return text
+    accepted = next((words for start, words in OF_DEFAULTS.items() if text.startswith(start)), "")
+    return f"{text.rstrip('.')}; accepted: {accepted}" if accepted else text
 
 
 def _in_file(file: str, text: str, key: str, schema: type[Config], call: Call | None) -> str:

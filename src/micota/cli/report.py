@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def report(config: Config, cases: list[CaseConfig], console: Console | None = No
     folder = report_folder(config, cases)
     by_seed = finished_seeds(config, cases, store, folder)
     if not by_seed:
-        line = shlex.join(config.call.words("pipeline", without_keys(config.overrides, {"wandb"})))
+        line = config.call.line("pipeline", without_keys(config.overrides, {"wandb"}))
         raise ArtifactError(f"there is nothing to report yet; run:  {line}")
     reports = case_reports(store, config.name, by_seed, config.compare.baseline, config.compare.stop)
     summaries = [case.summary for case in reports]

@@ -6,15 +6,16 @@ from rich.console import Console
 from rich.text import Text
 
 from micota import graph
-from micota.artifacts.jsonl import visible
 from micota.config import GenerateConfig
 from micota.data.chat_template import use_template
 from micota.data.prompts import prompt_hash, prompt_text, token_ids
 from micota.data.sources import load_questions, model_folder
 from micota.errors import ConfigError
 from micota.graph import CompletionsSpec
+from micota.graph.models import source_of
 from micota.graph.node import AnyNode
 from micota.runtime.execute import naming_keys
+from micota.visible import visible
 
 
 def show_prompts(config: GenerateConfig, console: Console) -> None:
@@ -36,9 +37,7 @@ def _show(node: AnyNode, number: int, console: Console) -> None:
     from micota.pretrained import load_tokenizer  # which imports torch
 
     spec: CompletionsSpec = node.spec
-    generator = node.inputs["model"]
-    while not generator.is_source:  # a tuned or merged model keeps the tokenizer of its source
-        generator = generator.inputs["tuned"] if "tuned" in generator.inputs else generator.inputs["model"]
+    generator = source_of(node.inputs["model"])
     bundled = generator.spec.path.startswith("bundled:")
     revision = None if bundled else generator.spec.revision
     tokenizer = load_tokenizer(model_folder(generator.spec.path), revision)

@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.text import Text
 
-from micota.artifacts.jsonl import visible
 from micota.artifacts.store import Store
 from micota.config import TrainConfig
 from micota.console import open_console
@@ -18,6 +17,7 @@ from micota.runtime.execute import perform
 from micota.runtime.plan import missing, pending, tasks_of
 from micota.sft.packing import IGNORED, Tokens, collate
 from micota.stages.train import read_inputs
+from micota.visible import visible
 
 OPEN, CLOSE = "⟦", "⟧"  # around supervised spans
 

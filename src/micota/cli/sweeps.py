@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from omegaconf import DictConfig
 
 from micota.errors import ConfigError
 
+JOBS = ".submitit"  # the folder of submitit's jobs, below that of the sweep
 RECORD = "multirun.yaml"  # of Hydra: the config that all points share
 _record: Path | None = None  # where this sweep writes it anew
 _is_plan = False
@@ -36,12 +38,28 @@ class Points(Callback):
         folder = Path(config.hydra.sweep.dir)
         _is_plan = bool(config.plan)
         _record = None if (folder / RECORD).exists() else folder / RECORD
+        if folder_of_jobs := config.hydra.launcher.get("submitit_folder"):
+            keep_private(Path(str(folder_of_jobs).partition("%")[0]))
         if not _is_grid(config.hydra.sweeper):
             return  # of a search, whose points are not known yet
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         [points] = BasicSweeper.split_arguments(overrides, None)
         for check in _checks:
             check(points)
+
+
+def keep_private(folder: Path) -> None:
+    """Let nobody else write to the folder of submitit's jobs, which unpickle what is in it.
+
+    Raises:
+        ConfigError: the folder is that of another user.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise ConfigError(
+            f"{folder} is that of another user, and jobs run what is in it; accepted: artifacts=FOLDER of your own"
+        )
+    folder.chmod(0o700)
 
 
 def check_objective(value: Any, config: Any) -> None:
@@ -79,6 +97,7 @@ def no_record_of_failures() -> Iterator[None]:
         if _record is not None and not made:
             with suppress(OSError):
                 _record.unlink(missing_ok=True)  # a search has none, and a folder for its results
-                for folder in list(_record.parents)[:2]:
-                    folder.rmdir()
+                for folder in (_record.parent / JOBS, *list(_record.parents)[:2]):
+                    with suppress(FileNotFoundError):
+                        folder.rmdir()
         _record = None

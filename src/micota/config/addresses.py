@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from micota.errors import SECRET
+from micota.secrets import FORMS, SECRET
 
 URL = "the base URL of an OpenAI-compatible API, as http://localhost:8000/v1, without a key"
 
@@ -17,12 +17,15 @@ def is_url(text: str) -> bool:
         has_host, _ = bool(parts.hostname), parts.port
     except ValueError:
         return False
-    is_open = parts.username is None and not any(SECRET.search(name) for name, _ in parse_qsl(parts.query))
+    named = [*parse_qsl(parts.query), *parse_qsl(parts.fragment)]
+    is_open = parts.username is None and not any(SECRET.search(name) for name, _ in named) and not FORMS.search(text)
     return parts.scheme in ("http", "https") and has_host and is_open and text.isprintable() and " " not in text
 
 
 def holds_key(node: Any) -> bool:
-    """Whether a map, or one below it, has an entry that is named as a key is."""
+    """Whether a map, or one below it, has an entry that is named as a key is, or a text that has the form of one."""
+    if isinstance(node, str):
+        return FORMS.search(node) is not None
     if isinstance(node, list):
         return any(map(holds_key, node))
     return isinstance(node, dict) and any(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from micota.config.fields import plain
+from micota.shell import shell_line
 
 
 @dataclass(kw_only=True)
@@ -28,6 +29,10 @@ class Call:
     )
 
     def words(self, command: str, overrides: list[str]) -> list[str]:
-        """A command as the words of a shell; ``shlex.join`` makes them a line that can be pasted."""
+        """A command as the words of a shell."""
         program = ["python", f"{command}.py"] if self.as_script else ["micota", command]
         return [*program, *self.flags, *overrides]
+
+    def line(self, command: str, overrides: list[str]) -> str:
+        """A command as a line that can be pasted into a shell."""
+        return shell_line(self.words(command, overrides))

@@ -226,6 +226,16 @@ def is_computable(value: Any) -> bool:
     return is_plain or FLOAT32[0] <= abs(value) <= FLOAT32[1]
 
 
+LARGEST = 2**31 - 1  # of a whole number that is no number of bytes
+
+
+def is_countable(value: Any, unit: str) -> bool:
+    """Whether a whole number, or each of several, fits the integers of the libraries that count with it."""
+    if isinstance(value, list | dict):
+        return all(is_countable(one, unit) for one in (value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, int) or abs(value) <= (2**62 if unit == "bytes" else LARGEST)
+
+
 BY_TENSOR = ", or a list of such (a gradient over the layers), or a list of {filter, value}, with a part of a \
 weight's name (or null for the rest) as filter"
 

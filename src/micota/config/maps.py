@@ -16,6 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 
+from micota.config.quoting import plain_value
 from micota.config.schemas import Config
 
 _typed: dict[str, str] = {}  # by the override that Hydra gets, the one that the user typed
@@ -27,7 +28,7 @@ def with_entries(overrides: Iterable[str]) -> list[str]:
     changed = []
     for override in overrides:
         if (entry := paths.fullmatch(override)) and entry[3] not in ("", "null"):
-            changed.append(_stored(entry[1], entry[2], entry[3].strip("'\"")))
+            changed.append(_stored(entry[1], entry[2], plain_value(entry[3])))
             _typed[changed[-1]] = override
         else:
             changed.append(f"++{override}" if values.match(override) else override)

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from micota.config.fields import part, plain, positive, slug, where
+from micota.config.fields import SLUG, is_slug, part, plain, positive, slug, where
 from micota.config.running import EngineConfig, TrainerConfig
 from micota.config.sampling import SamplingConfig
 from micota.config.sft import ModelSftConfig
@@ -159,7 +159,9 @@ class OtherModelConfig(ModelConfig):
     shape: ShapeConfig | None = part(
         default=None, about="As teacher.shape.", results=False, of_path=True, same_as="teacher.shape"
     )
-    name: str | None = plain(  # type: ignore[assignment]
+    name: str | None = where(  # type: ignore[assignment]
+        f"null, or {SLUG}",
+        lambda value: value is None or is_slug(value),
         None,
         about="Its name in folders, tables and figures; null: the last part of its path.",
         results=False,

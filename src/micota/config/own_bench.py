@@ -9,6 +9,7 @@ from dataclasses import fields
 from micota.config.fields import SLUG, is_slug
 from micota.config.models import name_of
 from micota.config.problems import BenchConfig
+from micota.config.quoting import plain_value
 from micota.errors import ConfigError
 
 FIELDS = {item.name for item in fields(BenchConfig)} | {"name"}
@@ -28,7 +29,7 @@ def with_own_benchmark(overrides: Iterable[str]) -> list[str]:
     own = [match for item in overrides if (match := OWN.match(item))]
     if not own:
         return overrides
-    given = {match[1]: match[3].strip("'\"") for match in own if not match[2]}
+    given = {match[1]: plain_value(match[3]) for match in own if not match[2]}
     if not given.get("path"):
         raise ConfigError(
             f"{own[0][0]}: which benchmark? accepted: bench.NAME.{own[0][1]}=..., or also bench.path=FILE"

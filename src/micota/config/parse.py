@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import shlex
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass
@@ -21,7 +20,8 @@ from omegaconf.errors import (
 
 from micota.config.call import Call
 from micota.config.commands import SCHEMAS
-from micota.config.fields import SLUG, declaration, is_computable, is_slug
+from micota.config.fields import LARGEST, SLUG, declaration, is_computable, is_countable, is_slug
+from micota.config.method import PartConfig
 from micota.config.models import OtherModelConfig
 from micota.config.problems import BenchConfig
 from micota.config.renamed import SWEEP, renamed_key, renamed_value
@@ -57,7 +57,9 @@ def complaints(node: Any, path: str = "") -> Iterator[str]:
     """Every value below ``node`` that its schema does not accept, as readable lines, outermost last."""
     if isinstance(node, dict):
         for key, child in node.items():
-            if isinstance(child, BenchConfig) and not is_slug(key):  # such a name becomes a part of folders' names
+            if isinstance(child, BenchConfig | PartConfig) and not is_slug(
+                key
+            ):  # such a name becomes a part of folders' names
                 yield f"{path.rstrip('.')}: the name {key!r}; accepted: {SLUG}"
             yield from complaints(child, f"{path}{key}.")
     if not is_dataclass(node):
@@ -69,7 +71,9 @@ def complaints(node: Any, path: str = "") -> Iterator[str]:
         value = getattr(node, item.name)
         if not is_computable(value):
             yield f"{path}{item.name}={value!r}; accepted: {declaration(item).accepted or 'a number'}, in float32"
-        if not _fits(item, value):
+        if not is_countable(value, declaration(item).unit):
+            yield f"{path}{item.name}={value!r}; accepted: {accepted_at(type(node), item.name)}, of at most {LARGEST}"
+        elif not _fits(item, value):
             renamed = renamed_value(f"{path}{item.name}", value)
             yield renamed or f"{path}{item.name}={value!r}; accepted: {declaration(item).accepted}"
         yield from complaints(value, f"{path}{item.name}.")
@@ -184,7 +188,7 @@ def child_schema(owner: Any, name: str) -> Any:
     return next((part for part in get_args(kind) if is_dataclass(part)), kind) if get_origin(kind) is not dict else kind
 
 
-def accepted_at(schema: type[Config], key: str) -> str:
+def accepted_at(schema: type[Any], key: str) -> str:
     """The values that the field at a dotted key accepts, in words."""
     owner: Any = schema
     words = ""
@@ -264,14 +268,22 @@ def apply_short_keys(composed: DictConfig, schema: type[Config], overrides: list
                 OmegaConf.update(composed, name, {"true": True, "false": False}[word])
 
 
-def arguments_for(overrides: list[str], choose: Mapping[str, str]) -> list[str]:
-    """The overrides with which another command makes a node, given those of the present command."""
+def arguments_for(overrides: list[str], choose: Mapping[str, str], command: str = "") -> list[str]:
+    """The overrides with which ``command`` makes a node, given those of the present command."""
     # What is compared determines no artifact.
     compared = {key for item in overrides if (key := override_key(item)).partition(".")[0] == "compare"}
-    kept = without_keys(of_every_command(overrides), compared | {"data", "plan", *map(override_key, choose)})
+    chosen = compared | {"data", "plan", *map(override_key, choose)}
+    foreign = keys_of_commands() - (_parts_of(command) if command else set())
+    kept = [item for item in without_keys(overrides, chosen) if override_key(item).partition(".")[0] not in foreign]
     return [*(f"{key}={value}" for key, value in choose.items()), *spelled_out(overrides), *kept]
+
+
+def _parts_of(command: str) -> set[str]:
+    """The parts of a command's config that no other command needs and that determine what it makes, as ``model``."""
+    own = [item for item in fields(SCHEMAS[command]) if item.name in keys_of_commands()]
+    return {item.name for item in own if declaration(item).results and not declaration(item).short_for}
 
 
 def command_line(call: Call, command: str, choose: Mapping[str, str]) -> str:
     """The line that makes a node when it is pasted into a shell, given the present command."""
-    return shlex.join(call.words(command, arguments_for(call.overrides, choose)))
+    return call.line(command, arguments_for(call.overrides, choose, command))

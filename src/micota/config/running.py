@@ -110,7 +110,10 @@ class EvaluationConfig:
             yield f"budgets={self.budgets} with grader={self.grader}; accepted: a grader that is a rule, or budgets=[]"
         is_half = (self.judge.url is None) != (self.judge.model is None)
         if is_half or (GRADERS[self.grader].verdicts is None and self.judge.url is None):
-            yield "a judge needs both judge.url and judge.model; grader=judge needs a judge"
+            yield (
+                "a judge needs both judge.url and judge.model; grader=judge needs a judge; accepted: all of them, or "
+                "evaluation.judge.url=null"
+            )
 
 
 @dataclass(kw_only=True)
@@ -186,7 +189,9 @@ class ChatConfig(EndpointConfig):
 class RayConfig:
     """The cluster of ``engine=ray``."""
 
-    address: str | None = plain(
+    address: str | None = where(
+        "null, auto, or an address without a name and a password, as ray://HEAD:10001",
+        lambda value: value is None or ("@" not in value and value.isprintable()),
         None,
         about="The address, as ray://HEAD:10001, or auto; null: the cluster of this machine, or a new one on it alone.",
         results=False,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 import logging
 import re
 import zlib
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from micota.artifacts.provenance import files_below
+from micota.artifacts.strict_json import strict_json
 from micota.config.models import ROW_FILES, is_row_file
 from micota.errors import SourceError
 
@@ -84,8 +84,9 @@ def bundled(folder: str, path: str) -> Path:
         SourceError: there is none of that name.
     """
     root = Path(str(resources.files("micota.tiny"))) / folder
-    entry = root / path.removeprefix(BUNDLED)
-    if not entry.exists():
+    name = path.removeprefix(BUNDLED)
+    entry = root / name
+    if name in ("", ".", "..") or entry.parent != root or not entry.exists():
         options = ", ".join(sorted(BUNDLED + known.name for known in root.iterdir() if known.suffix in ("", ".jsonl")))
         raise SourceError(f"{path!r} is not bundled; accepted: {options}")
     return entry
@@ -182,7 +183,7 @@ def _listed(content: Any, path: Path) -> list[Any]:
 
 def _parsed(text: bytes, where: str) -> Any:
     try:
-        return json.loads(text.decode("utf-8-sig"))
+        return strict_json(text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise SourceError(
             f"{where}: not UTF-8 ({error.reason} at byte {error.start}); accepted: text in UTF-8"
@@ -212,7 +213,7 @@ def _csv(path: Path) -> Iterator[Numbered]:
         lines = (line.decode("utf-8-sig" if number == 0 else "utf-8") for line in raw)
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
-            header = next(reader, [])
+            header = [name.strip() for name in next((cells for cells in reader if cells), [])]
             if repeated := {name for name in header if header.count(name) > 1}:
                 raise SourceError(f"{path}:1: the header names {min(repeated)!r} twice; accepted: one column of a name")
             for cells in reader:
@@ -224,7 +225,7 @@ def _csv(path: Path) -> Iterator[Numbered]:
                         f"{path}:{number}: {len(cells)} cells, and the header names {len(header)} columns "
                         f"({', '.join(header)[:80]}); accepted: as many cells as columns, texts with commas in quotes"
                     )
-                yield f"{path}:{number}", dict(zip(header, cells, strict=True))
+                yield f"{path}:{number}", dict(zip(header, map(_with_line_breaks, cells), strict=True))
         except UnicodeDecodeError as error:
             raise SourceError(
                 f"{path}:{reader.line_num + 1}: not UTF-8 ({error.reason}); accepted: text in UTF-8"
@@ -234,6 +235,11 @@ def _csv(path: Path) -> Iterator[Numbered]:
                 f"{path}:{reader.line_num}: not valid CSV ({error}); accepted: cells with commas, quotes or "
                 "line breaks in double quotes"
             ) from None
+
+
+def _with_line_breaks(cell: str) -> str:
+    """A cell with line breaks as all other formats have them: programs of Windows write two characters for each."""
+    return cell.replace("\r\n", "\n").replace("\r", "\n") if "\r" in cell else cell
 
 
 def _parquet(path: Path) -> Iterator[Numbered]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ def model_card(store: Store, node: AnyNode, call: Call) -> str:
         'tokenizer = AutoTokenizer.from_pretrained("THIS REPOSITORY")', "```", "", "## Numbers", "",
         "Each number is in `manifest.json` of its artifact, and its command makes it again.", "",
         "| | value | artifact | command |", "|---|---|---|---|",
-        *(f"| {item.what} | {item.value} | `{item.artifact}` | `{item.command}` |" for item in numbers),
+        *(f"| {item.what} | {item.value} | `{item.artifact}` | {inline_code(item.command)} |" for item in numbers),
     ]  # fmt: skip
     if not any(item.artifact.startswith("scores/") for item in numbers):
         lines += [
@@ -87,6 +88,13 @@ def _sources(node: AnyNode) -> list[AnyNode]:
 def _origin(node: AnyNode) -> str:
     names = " and ".join(f"`{source.spec.path}`" for source in _sources(node))
     return f"A merge of models tuned from {names}." if node.stage == "merge" else f"{names}, fine-tuned."
+
+
+def inline_code(text: str) -> str:
+    """A command as code in a cell of a table of Markdown, between more backticks than it has in a row."""
+    most = max(map(len, re.findall("`+", text)), default=0)
+    fence, space = "`" * (most + 1), " " if text[:1] == "`" or text[-1:] == "`" else ""
+    return f"{fence}{space}{text.replace('|', chr(92) + '|')}{space}{fence}"
 
 
 def _of_making(store: Store, node: AnyNode, call: Call) -> Iterator[Number]:
@@ -137,5 +145,5 @@ def _lineage(store: Store, node: AnyNode, call: Call) -> Iterator[str]:
         seen.add(made.folder)
         manifest = None if made.is_source else store.manifest(made)
         counts = {**manifest.counts, **manifest.metrics} if manifest else {}
-        command = "" if made.is_source else f"`{command_line(call, made.command, made.choose)}`"
+        command = "" if made.is_source else inline_code(command_line(call, made.command, made.choose))
         yield f"| `{made.folder}` | {stage_of(made).describe(made, counts)} | {command} |"

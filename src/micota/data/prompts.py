@@ -6,8 +6,8 @@ import hashlib
 import re
 from typing import Any, NamedTuple, Protocol
 
-from micota.artifacts.jsonl import SURROGATE
 from micota.data.turns import left_out
+from micota.data.unknown_words import can_encode, no_tokens, unknown_words
 from micota.errors import ConfigError, SourceError
 
 
@@ -93,20 +93,20 @@ def token_ids(tokenizer: Any, text: str) -> list[int]:
     """Return the tokens of a text, without special tokens beside those that the text names.
 
     Raises:
-        SourceError: the tokenizer does not know a word, as that of the toy models, which know those of the toy task.
+        SourceError: the tokenizer has no tokens for a word, as that of the toy models.
     """
+
+    def encode(words: str) -> list[int]:
+        ids: list[int] = tokenizer(words, add_special_tokens=False)["input_ids"]
+        return ids
+
     try:
-        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return encode(text)
     except Exception as error:
-        # The library tokenizers raises a plain Exception, and a TypeError for half of a character (a lone surrogate).
-        if type(error) is not Exception and not (type(error) is TypeError and SURROGATE.search(text)):
+        if can_encode(encode, text):  # which raises what is no such error
             raise
         name = getattr(tokenizer, "name_or_path", "") or "the model"
-        raise SourceError(
-            f"the tokenizer of {name} cannot read {text[:80]!r} ({error}); accepted: texts of words that it knows, or "
-            "another model (the toy models know the toy problems alone)"
-        ) from error
-    return ids
+        raise SourceError(no_tokens(name, unknown_words(encode, text), f"the text {text[:80]!r}")) from error
 
 
 TAGS = r"<(?:think|thinking|thought|thoughts|reason|reasoning)>"  # the tags that published models use

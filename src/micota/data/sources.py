@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,14 +17,14 @@ from micota.errors import SourceError
 from micota.grading import paper_rule
 from micota.grading.extraction.boxes import boxed
 from micota.records import Problem, Question
+from micota.visible import NOT_SHOWN
 
 # The columns that public sets use, tried in this order where the setting has its default, which is the first.
+Item = TypeVar("Item")
+NOTHING = ("none", "null", "nan", "<na>", "nat")  # the words of Python, SQL and pandas for no value
 WORKED = "solution"  # a worked solution, whose answer is in its last box
 PROBLEM_COLUMNS = ("problem", "question", "prompt")
 ANSWER_COLUMNS = ("answer", "gold", "final_answer", "expected_answer", WORKED)
-
-
-Row = TypeVar("Row")
 
 
 def model_folder(path: str) -> str:
@@ -38,12 +38,12 @@ def load_questions(source: QuestionsConfig) -> list[Question]:
     Raises:
         SourceError: a column is missing or empty, or ids repeat.
     """
-    return [question for question, _, _ in _used(_questions(source), source)]
+    return _used((question for question, _, _ in _questions(source)), source)[0]
 
 
 def located_questions(source: QuestionsConfig) -> list[tuple[str, Question]]:
     """Load all problems of a source as ``load_questions``, each with the words for its row in errors."""
-    return [(where, question) for question, where, _ in _questions(source)][: source.limit]
+    return _used(((where, question) for question, where, _ in _questions(source)), source)[0]
 
 
 def load_problems(source: SourceConfig) -> list[Problem]:
@@ -53,20 +53,45 @@ def load_problems(source: SourceConfig) -> list[Problem]:
         SourceError: a column is missing or empty, ids repeat, a gold is not of its type, or the number of rows is not
             the declared one.
     """
-    problems = [
-        Problem(
-            id=question.id,
-            problem=question.problem,
-            answer=_gold(source, where, row, question.id),
-            answer_type=_answer_type(source, where, row),
-            tolerance=_optional(where, row, source.tolerance_column, "tolerance_column"),
-            unit=_optional(where, row, source.unit_column, "unit_column"),
-        )
-        for question, where, row in _questions(source)
-    ]
-    if source.num_rows is not None and len(problems) != source.num_rows:
-        raise SourceError(f"{source.path} has {len(problems)} rows; num_rows is {source.num_rows}")
-    return _used(problems, source)
+    problems, count = _used(
+        (_problem(source, question, where, row) for question, where, row in _questions(source)), source
+    )
+    if source.num_rows is not None and count != source.num_rows:
+        raise SourceError(f"{source.path} has {count} rows; num_rows is {source.num_rows}")
+    return problems
+
+
+def _used(items: Iterable[Item], source: QuestionsConfig) -> tuple[list[Item], int]:
+    """Return what a source uses of the items of its rows, and the number of all, which are checked as they come; no
+    others are held.
+
+    Raises:
+        SourceError: it leaves out all of them.
+    """
+    kept: list[Item] = []
+    count = 0
+    for count, item in enumerate(items, start=1):
+        if _is_used(count - 1, source):
+            kept.append(item)
+    if source.skip >= count:
+        raise SourceError(f"{source.path} has {count} rows; skip is {source.skip}; accepted: fewer than the rows")
+    return kept, count
+
+
+def _is_used(number: int, source: QuestionsConfig) -> bool:
+    """Whether a source uses the row of a number, from 0."""
+    return number >= source.used.start and (source.used.stop is None or number < source.used.stop)
+
+
+def _problem(source: SourceConfig, question: Question, where: str, row: Mapping[str, Any]) -> Problem:
+    return Problem(
+        id=question.id,
+        problem=question.problem,
+        answer=_gold(source, where, row, question.id),
+        answer_type=_answer_type(source, where, row),
+        tolerance=_optional(where, row, source.tolerance_column, "tolerance_column"),
+        unit=_optional(where, row, source.unit_column, "unit_column"),
+    )
 
 
 def load_labels(source: SourceConfig, column: str, key: str) -> dict[str, str]:
@@ -75,33 +100,23 @@ def load_labels(source: SourceConfig, column: str, key: str) -> dict[str, str]:
     Raises:
         SourceError: the column is missing; the text has ``key``, the setting that names it.
     """
-    labels = {
-        question.id: _optional(where, row, column, key) for question, where, row in _used(_questions(source), source)
-    }
+    labels = {}
+    for number, (question, where, row) in enumerate(_questions(source)):
+        if _is_used(number, source):
+            labels[question.id] = _optional(where, row, column, key)
     return {identity: label for identity, label in labels.items() if label is not None}
 
 
-def _used(rows: Sequence[Row], source: QuestionsConfig) -> list[Row]:
-    """Return the rows that a source uses.
-
-    Raises:
-        SourceError: it leaves out all of them.
-    """
-    if source.skip >= len(rows):
-        raise SourceError(f"{source.path} has {len(rows)} rows; skip is {source.skip}; accepted: fewer than the rows")
-    return list(rows[source.used])
-
-
-def _questions(source: QuestionsConfig) -> Sequence[tuple[Question, str, Mapping[str, Any]]]:
-    """Return every problem with the words for its row in errors and the row, checked."""
-    questions = []
+def _questions(source: QuestionsConfig) -> Iterator[tuple[Question, str, Mapping[str, Any]]]:
+    """Yield every problem with the words for its row in errors and the row, checked: rows may have long columns."""
     first: dict[str, str] = {}
     for number, (where, row) in enumerate(numbered_rows(source)):
         column = _usual(row, source.problem_column, PROBLEM_COLUMNS)
         problem = _column(where, row, column, "problem_column")
-        if not isinstance(problem, str) or not problem.strip():
+        if isinstance(problem, str):
+            _check_whole(where, column, problem)
+        if not isinstance(problem, str) or not NOT_SHOWN.sub("", problem).strip():
             raise SourceError(f"{where}: {column}={problem!r}; accepted: the text of a problem (problem_column)")
-        _check_whole(where, column, problem)
         identity = number if source.id_column is None else _identity(where, row, source.id_column)
         if str(identity) in first:
             raise SourceError(
@@ -111,10 +126,9 @@ def _questions(source: QuestionsConfig) -> Sequence[tuple[Question, str, Mapping
         first[str(identity)] = where
         if source.option_columns:
             problem = with_options(problem, _options(source, where, row), str(identity))
-        questions.append((Question(id=str(identity), problem=problem), where, row))
-    if not questions:
+        yield Question(id=str(identity), problem=problem), where, row
+    if not first:
         raise SourceError(f"{source.path} has no rows")
-    return questions
 
 
 def _identity(where: str, row: Mapping[str, Any], column: str) -> str | int:
@@ -171,12 +185,17 @@ def _answer(source: SourceConfig, where: str, row: Mapping[str, Any]) -> str:
         if in_box is None and (source.answer_boxed or "\n" in text.strip()):
             raise SourceError(f"{where}: there is no \\boxed{{}} in {column}={text[-80:]!r}")
         text = in_box or text
-    if not text.strip():
+    _check_whole(where, column, text)
+    if not NOT_SHOWN.sub("", text).strip():
         raise SourceError(
             f"{where}: {column}={str(answer)[:80]!r}; accepted: a gold answer that is not empty "
             "(answer_column names its column)"
         )
-    _check_whole(where, column, text)
+    if text.strip().lower() in NOTHING and source.answer_type != "text" and source.type_column is None:
+        raise SourceError(
+            f"{where}: {column}={text.strip()!r}, which programs write where there is no value; accepted: a gold "
+            "answer, or with answer_type=text this word"
+        )
     return text.strip()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -11,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from micota.artifacts.jsonl import SURROGATE
+from micota.artifacts.strict_json import strict_json
 from micota.config import ThinkingConfig
+from micota.config.fields import LARGEST
 from micota.data.prompts import Prompt
 from micota.errors import SourceError
 from micota.records import Problem
@@ -97,8 +98,8 @@ class Fields:
         value = self.values.get(name)
         if isinstance(value, str) and (_TURNS_AS_JSON if or_text else _LIST_AS_JSON).match(value):
             try:
-                return json.loads(value)
-            except ValueError as error:
+                return strict_json(value)
+            except (ValueError, RecursionError) as error:
                 if not or_text:
                     raise self.refuse(name, value, f"a list, in a cell of text as JSON ({error})") from None
         return value
@@ -157,8 +158,8 @@ class Fields:
             return 0
         if isinstance(value, str) and value.strip().isdecimal():  # in a CSV file
             value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self.refuse("num_tokens", value, "a whole number of at least 0")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST:
+            raise self.refuse("num_tokens", value, f"a whole number of at least 0 and at most {LARGEST}")
         return value
 
 

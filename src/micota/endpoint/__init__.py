@@ -19,7 +19,8 @@ from tenacity import (
 )
 
 from micota.config import EndpointConfig
-from micota.errors import EndpointError, redacted
+from micota.errors import EndpointError
+from micota.secrets import redacted, without
 
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529)  # 52x are of Cloudflare
 OF_A_GATEWAY = (408, 504, 524)  # the reply took longer than something between here and the model allows
@@ -27,6 +28,7 @@ LONGEST_WAIT_S = 30.0
 CONNECT_S = 10.0
 UNUSABLE = (httpx.InvalidURL, ValueError, ImportError)  # of httpx for an address or a proxy that it does not know
 KEY_REFUSED = (401, 403)
+LONGEST, SHOWN = 20_000, 400  # characters of a reply that are searched for a key, and that an error has
 Name = TypeVar("Name")
 Body = TypeVar("Body")
 Result = TypeVar("Result")
@@ -89,7 +91,7 @@ class Endpoint:
         except httpx.RequestError as error:
             raise self._error(route, f"{type(error).__name__}: {error}") from None
         if not reply.is_success:
-            raise self._error(route, _status_line(reply))
+            raise self._error(route, self._status(reply))
         return reply
 
     def post_all(
@@ -188,7 +190,7 @@ class Endpoint:
         try:
             return await retrying(once)
         except UnavailableError as error:
-            raise UnansweredError(self._text(route, str(error), model)) from None
+            raise UnansweredError(self._text(route, self._hidden(str(error))[:SHOWN], model)) from None
 
     async def _post_once(self, client: httpx.AsyncClient, route: str, body: dict[str, Any]) -> httpx.Response:
         try:
@@ -207,14 +209,14 @@ class Endpoint:
         """
         if reply.is_success:
             return
-        problem = _status_line(reply)
+        problem = self._status(reply)
         if reply.status_code in OF_A_GATEWAY and getattr(self.config, "stream", None) is False:
             problem += f"; what ends long replies lets them pass in pieces: {self.key}.stream=true"
         if reply.status_code not in AGAIN:
             if reply.status_code in KEY_REFUSED:
                 has = "holds a key" if self._token else "is not set"
                 problem += f"; the key is read from the environment variable {self.config.key_variable}, which {has}"
-            raise RefusedError(self._text(route, problem, model), reply.status_code, self._hidden(_status_line(reply)))
+            raise RefusedError(self._text(route, problem, model), reply.status_code, self._status(reply))
         after = reply.headers.get("Retry-After", "")
         # The other form, a date, is rare.
         raise UnavailableError(problem, float(after) if after.isdecimal() else 0.0)
@@ -229,7 +231,12 @@ class Endpoint:
     def _hidden(self, text: str) -> str:
         """A text in one line without the key, which some APIs repeat where they refuse it."""
         line = " ".join(text.split())
-        return redacted(line.replace(self._token, "***") if self._token else line)
+        return redacted(without(line, self._token) if self._token else line)
+
+    def _status(self, reply: httpx.Response) -> str:
+        """The status of a reply and the start of its text. A key is taken out before the text is cut, of which a part
+        could stay otherwise."""
+        return f"HTTP {reply.status_code}: {self._hidden(reply.text[:LONGEST])[:200]}"
 
 
 def _token_of(variable: str) -> str:
@@ -250,7 +257,3 @@ def _token_of(variable: str) -> str:
 def _without_login(url: str) -> str:
     """An address without the name and password that it may hold."""
     return re.sub(r"(?<=://)[^/@]*@", "***@", url)
-
-
-def _status_line(reply: httpx.Response) -> str:
-    return f"HTTP {reply.status_code}: {reply.text[:200]}"

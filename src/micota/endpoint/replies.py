@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from micota.endpoint import Endpoint, UnavailableError
+from micota.endpoint import LONGEST, Endpoint, UnavailableError
 
 OF_ONE_ROW = (400, 413, 422)  # refusals of what a request says; others are refusals of all requests
 THOUGHTS = ("reasoning_content", "reasoning")  # names of the thought beside the text, by server
@@ -66,7 +66,7 @@ async def _streamed(reply: httpx.Response, choice_of: Callable[[Fields], Fields]
         try:
             _add(fields, json.loads(text), choice_of)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise UnavailableError(f"a piece of the reply cannot be read ({error!r}): {text[:200]}") from None
+            raise UnavailableError(f"a piece of the reply cannot be read ({error!r}): {text[:LONGEST]}") from None
     if fields["finish_reason"] is None:
         raise UnavailableError("the reply ended before it was complete")
     return _checked(fields, json.dumps(fields))
@@ -74,7 +74,7 @@ async def _streamed(reply: httpx.Response, choice_of: Callable[[Fields], Fields]
 
 def _add(fields: Fields, piece: Fields, choice_of: Callable[[Fields], Fields]) -> None:
     if "error" in piece:
-        raise UnavailableError(f"an error within the reply: {json.dumps(piece['error'])[:200]}")
+        raise UnavailableError(f"an error within the reply: {json.dumps(piece['error'])[:LONGEST]}")
     fields["usage"] = piece.get("usage") or fields["usage"]
     for choice in piece.get("choices") or []:
         for name, text in choice_of(choice).items():
@@ -98,7 +98,7 @@ def _checked(fields: Fields, text: str) -> Fields:
 
 def no_completion(error: Exception, text: str) -> UnavailableError:
     """The failure of a reply that is not a completion."""
-    return UnavailableError(f"the reply is not a completion with text and usage ({error!r}): {text[:200]}")
+    return UnavailableError(f"the reply is not a completion with text and usage ({error!r}): {text[:LONGEST]}")
 
 
 def thought_of(fields: Fields) -> str | None:

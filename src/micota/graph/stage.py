@@ -23,6 +23,8 @@ class Stage:
         name: as in the ``stage`` of its specs; it enters keys and manifests.
         specs: the dataclasses of its settings.
         run: ``module:function`` that makes the artifact, given a ``Work``; empty where nothing is to be made.
+        inspect: ``module:function`` of config and node that refuses what files on this machine show to be wrong, as a
+            chat template that is missing; it imports no torch, and a plan runs it too.
         check: ``module:function`` of config and node that refuses what is known to fail, before anything is made.
         check_config: the same for what a config shows without a model or a file, so that a plan refuses it too.
         estimate: ``module:function`` of a context of costs and a node that returns what the node will cost; empty where
@@ -43,6 +45,7 @@ class Stage:
     describe: Callable[[AnyNode, Counts], str]
     headline: Callable[[AnyNode, Counts], str] = lambda node, counts: ""
     run: str = ""
+    inspect: str = ""
     check: str = ""
     check_config: str = ""
     estimate: str = ""
@@ -86,7 +89,7 @@ def _faults(stage: Stage) -> Iterator[str]:
             yield f"{name} is empty"
     if not stage.run and any(spec.kind != "source" for spec in stage.specs):
         yield "run is empty, and nothing else makes its artifacts; accepted: 'module:function'"
-    for name in ("run", "check", "check_config", "estimate"):
+    for name in ("run", "inspect", "check", "check_config", "estimate"):
         path = getattr(stage, name)
         if path and not _is_defined(path):
             yield f"{name}={path!r}: there is no such function; accepted: 'module:function'"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from micota.artifacts.jsonl import visible
 from micota.artifacts.scores import each_score
 from micota.artifacts.store import Store
 from micota.data.sources import load_problems
@@ -13,6 +12,7 @@ from micota.errors import SourceError
 from micota.graph.node import AnyNode
 from micota.records import Completion, Score
 from micota.report.read import completions
+from micota.visible import visible
 
 MAX_PROBLEMS = 100  # of each benchmark on the page
 MAX_COMPLETION_BYTES = 8_000_000  # of all completions on the page, before compression

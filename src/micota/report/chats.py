@@ -8,7 +8,7 @@ from typing import Any
 
 from micota import __version__
 from micota.artifacts.inventory import Inventory, Item
-from micota.artifacts.jsonl import read_jsonl, visible
+from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.scores import read_scores
 from micota.artifacts.store import verified_folder
 from micota.config import SourceConfig
@@ -17,6 +17,7 @@ from micota.errors import ArtifactError, SourceError
 from micota.records import COMPLETIONS, Completion, Score
 from micota.report.evaluations import Evaluation
 from micota.report.html import render
+from micota.visible import visible
 
 MAX_CHATS = 60  # of each benchmark on the page
 MAX_CHARS = 20_000  # of one answer; the middle of a longer one is left out

@@ -22,7 +22,7 @@ from micota.graph.stage import function, stage_of
 from micota.runtime.distributed import outer_rank
 from micota.runtime.full_memory import explained
 from micota.runtime.placing import engine_note, placed
-from micota.runtime.plan import Task, finished, missing, pending, show_plan, tasks_of
+from micota.runtime.plan import Task, finished, inspect_all, missing, pending, show_plan, tasks_of
 from micota.runtime.work import Work
 from micota.tracking import OBJECTIVE, NoRun, Run, check_tracker, track, track_command, tracks_command
 from micota.tracking.runs import Done
@@ -132,6 +132,7 @@ def in_use(store: Store, targets: list[AnyNode]) -> InUse:
 
 def check_all(config: Config, store: Store, nodes: Sequence[AnyNode]) -> None:
     """Run the checks of all nodes that are not done, before the first of them is made."""
+    inspect_all(store, [(config, node) for node in nodes])
     for node in nodes:
         stage = stage_of(node)
         for check in filter(None, (stage.check_config, stage.check)):

@@ -15,6 +15,7 @@ from micota.config import Config, command_line
 from micota.costs.table import costs_of, show_costs
 from micota.data.sources import model_folder
 from micota.graph import unique
+from micota.graph.models import source_of
 from micota.graph.node import AnyNode
 from micota.graph.stage import function, stage_of
 from micota.runtime.placing import engine_note
@@ -96,6 +97,22 @@ def missing(config: Config, tasks: list[Task], targets: list[AnyNode]) -> str:
     )
 
 
+def inspect_all(store: Store, nodes: Iterable[tuple[Config, AnyNode]]) -> None:
+    """Let every stage look at the files of this machine for nodes that are not done, each with its config; nodes with
+    the same settings and a tokenizer of the same model once.
+
+    Raises:
+        UserError: a file shows that a stage would fail; the text names it.
+    """
+    seen = set()
+    for config, node in nodes:
+        model = node.inputs.get("model")
+        what = (node.stage, repr(node.spec), None if model is None else source_of(model).key)
+        if stage_of(node).inspect and what not in seen and not store.is_done(node):
+            seen.add(what)
+            function(stage_of(node).inspect)(config, node)
+
+
 def show_plan(
     config: Config,
     store: Store,
@@ -115,6 +132,7 @@ def show_plan(
         if refuse := stage_of(node).check_config:
             function(refuse)((configs or {}).get(node.folder, config), node)
     todo = {node.folder for node in unmade}
+    inspect_all(store, [((configs or {}).get(node.folder, config), node) for node in unmade])
     for task in tasks_of(unique(targets)):
         console.print(Text(command_line(config.call, task.command, task.choose), "bold"))
         for node in task.nodes:

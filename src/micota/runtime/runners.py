@@ -155,7 +155,7 @@ def _first_code(pool: ProcessPoolExecutor, workers: Sequence[BaseProcess]) -> in
 def _in_process(
     launcher: list[str], config: Config, store: Store, task: Task, environment: dict[str, str]
 ) -> list[Manifest]:
-    arguments = [*config.call.flags, *arguments_for(config.overrides, task.choose)]
+    arguments = [*config.call.flags, *arguments_for(config.overrides, task.choose, task.command)]
     process = [sys.executable, "-m", "micota", task.command, *launcher, *arguments]
     variables = started_by_this_process() | environment
     finished = subprocess.run(process, capture_output=True, text=True, check=False, env=variables)

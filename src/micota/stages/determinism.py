@@ -14,13 +14,12 @@ from typing import Any
 import torch
 
 from micota.artifacts.jsonl import write_jsonl
-from micota.config import Config, EngineConfig, EvaluationConfig
+from micota.config import EngineConfig, EvaluationConfig
 from micota.data.sources import load_problems
 from micota.engines.auto import as_engine
 from micota.engines.evaluator import Evaluator
 from micota.errors import ConfigError
-from micota.grading.graders import gold_for, graders_of
-from micota.graph.node import AnyNode
+from micota.grading.graders import graders_of
 from micota.graph.specs import DeterminismSpec
 from micota.records import REPETITIONS, Completion, Repetition, Score
 from micota.runtime.inputs import close_engine, engine_for
@@ -47,16 +46,6 @@ class Answered:
 
     texts: Mapping[Sample, str]
     scores: Mapping[Sample, bool | None]
-
-
-def check(config: Config, node: AnyNode) -> None:
-    """Parse all golds before any answer is generated.
-
-    Raises:
-        SourceError, GoldError: a gold is not of its type.
-    """
-    for problem in load_problems(node.spec.problems):
-        gold_for(problem)
 
 
 def determinism(work: Work[DeterminismSpec]) -> None:

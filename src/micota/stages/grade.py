@@ -17,8 +17,7 @@ from micota.console import progress_bar
 from micota.data.sources import load_labels, load_problems
 from micota.errors import SourceError
 from micota.grading.disagreements import Disagreements
-from micota.grading.gold import GoldError, listed
-from micota.grading.graders import gold_for, graders_of, submission
+from micota.grading.graders import graders_of, submission
 from micota.grading.groups import grouped
 from micota.grading.judge import add_judged
 from micota.grading.scores import check_ids, not_prompted, scored, summarise
@@ -27,6 +26,7 @@ from micota.graph.node import AnyNode
 from micota.records import COMPLETIONS, Completion, Problem, Score
 from micota.runtime.work import Work
 from micota.stages.budgets import at_budgets
+from micota.stages.inspection import check_golds
 
 SUMMARY = "scores.json"
 DISAGREEMENTS = "disagreements.md"
@@ -40,23 +40,16 @@ def check(config: Config, node: AnyNode) -> None:
         SourceError: a gold is not of its type; the text names the benchmark, the problem and the gold.
     """
     spec: ScoresSpec = node.spec
+    check_golds(spec.problems)
     problems = load_problems(spec.problems)
     _labelled(spec, [])  # a column that is missing is an error before any completion is sampled
-    bad = []
-    for problem in problems:
-        try:
-            gold_for(problem)
-        except GoldError as error:
-            bad.append(f"{spec.problems.path}: problem {problem.id}: {error}")
-    if bad:
-        raise SourceError(listed(bad))
     with graders_of(config.evaluation) as graders:
         unreadable = graders.unreadable(problems)
     for problem in unreadable:
         if problem.answer_type == "number":
             raise SourceError(
                 f"{spec.problems.path}: problem {problem.id}: answer {problem.answer!r} is not of type number: it "
-                "cannot be read as mathematics"
+                "cannot be read as mathematics; accepted: a number, or another answer_type"
             )
         logger.warning("%s: gold %r is compared as text alone", problem.id, problem.answer)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,10 +13,11 @@ from micota.config import Config, DataConfig
 from micota.data.decontamination import Match, matcher, reasons
 from micota.data.files import numbered_rows
 from micota.data.filters import Filters, best
+from micota.data.only import is_wanted
 from micota.data.prompts import split, target, token_ids
-from micota.data.shapes import has_column, training_rows, value_at
+from micota.data.shapes import training_rows
 from micota.data.sources import load_problems, model_folder
-from micota.data.training_rows import TrainingRow, is_missing, truth
+from micota.data.training_rows import TrainingRow
 from micota.errors import SourceError
 from micota.grading.graders import Graders, Submission, graders_of, prediction
 from micota.graph import RowsSpec
@@ -83,7 +84,7 @@ def _read(work: Work[RowsSpec], counts: Counter[str]) -> Iterator[TrainingRow]:
     asked: dict[str, tuple[int, str]] = {}  # by id, a hash of the questions and the row that has them first
     for where, values in numbered_rows(source, source.limit, streaming=_streams(work.config, source.path)):
         counts["rows"] += 1
-        if not all(_is_one_of(_value(values, name, where), accepted) for name, accepted in source.only.items()):
+        if not is_wanted(values, where, source.only):
             counts["other_rows"] += 1
             continue
         for row in training_rows(values, where, source, prompt):
@@ -95,31 +96,6 @@ def _read(work: Work[RowsSpec], counts: Counter[str]) -> Iterator[TrainingRow]:
                     "id for answers to one question alone, or data.columns={id: null}, which makes ids of the questions"
                 )
             yield row
-
-
-def _value(row: Mapping[str, Any], column: str, where: str) -> Any:
-    if not has_column(row, column):
-        raise SourceError(f"{where}: data.only names {column}: there is no such column; it has {', '.join(row)}")
-    return value_at(row, column)
-
-
-def _is_one_of(value: Any, accepted: Any) -> bool:
-    """Whether a value is one of those of ``data.only``. Files of text have numbers, truth values and nulls as words."""
-    return any(_is_same(value, one) for one in (accepted if isinstance(accepted, list) else [accepted]))
-
-
-def _is_same(value: Any, accepted: Any) -> bool:
-    if accepted is None:
-        return is_missing(value) or value == ""
-    if isinstance(value, str) == isinstance(accepted, str):
-        return bool(value == accepted)
-    word, other = (value, accepted) if isinstance(value, str) else (accepted, value)
-    if isinstance(other, bool):
-        return truth(word) is other
-    try:
-        return isinstance(other, int | float) and float(word) == other
-    except ValueError:
-        return False
 
 
 def _streams(config: Config, path: str | None) -> bool:

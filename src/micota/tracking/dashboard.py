@@ -16,7 +16,7 @@ from micota.errors import ConfigError
 from micota.tracking.runs import check_tracker
 
 SWEPT = ("student", "recipe", "merge.method", "merge.density", "merge.weight", "sft.learning_rate", "seed")
-INSTALL = 'pip install "micota[dashboard]"'
+INSTALL = "install it with:  pip install 'micota[dashboard]'"
 MEASURED = ("eval/num_tokens", "eval/average")
 
 

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import secrets
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from micota.config import Config, TrackerConfig, command_line
 from micota.errors import ConfigError, is_users
 from micota.graph.node import AnyNode
 from micota.graph.specs import ScoresSpec
+from micota.shell import quoted
 from micota.tracking.lineage import artifact_name, describe, headline, section, subject, tags
 
 OFFLINE_RUNS = "offline-run-*"
@@ -398,5 +398,5 @@ def sync_command(config: Config, before: set[Path]) -> str | None:
     """
     if not offline_runs(config) - before:
         return None
-    folder = shlex.quote(str(Path(config.artifacts) / "wandb"))
+    folder = quoted(str(Path(config.artifacts) / "wandb"))
     return f'for run in {folder}/{OFFLINE_RUNS}; do wandb sync "$run"; done'
