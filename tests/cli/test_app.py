@@ -163,9 +163,9 @@ def test_a_flag_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]
 
 
 def test_values_with_blanks_and_braces_are_quoted(tmp_path: Path) -> None:
-    plan = micota("train", "experiment=tiny", "prompt.template='{problem} Go on:'", "plan=true", folder=tmp_path)
+    plan = micota("train", "experiment=tiny", "prompt.template='{problem}  1?'", "plan=true", folder=tmp_path)
     first = plan.stdout.splitlines()[0]
-    assert shlex.split(first)[-1] == "prompt.template='{problem} Go on:'", plan.stderr
+    assert shlex.split(first)[-1] == "prompt.template='{problem}  1?'", plan.stderr
     pasted = f'micota() {{ {shlex.quote(sys.executable)} -m micota "$@"; }}; {first} plan=true'
     done = subprocess.run(["bash", "-c", pasted], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.stdout.splitlines()[0] == first, done.stderr
