@@ -58,12 +58,19 @@ def prompted(config: Config, model: AnyNode, spec: CompletionsSpec) -> None:
 
 
 def training(config: Config, node: Node[TrainSpec]) -> None:
-    """Refuse a model without a chat template.
+    """Refuse a model without a chat template, and first rows of a file with words that its tokenizer has no tokens for.
 
     Raises:
-        ConfigError: the text names the model.
+        ConfigError, SourceError: the text names the model, or the row and its words.
     """
-    _check_template(config, source_of(node.inputs["model"]).spec)
+    source = source_of(node.inputs["model"]).spec
+    _check_template(config, source)
+    rows, encode = node.inputs["data"].spec, strict_encoder(source)
+    if encode is None or not isinstance(rows, RowsSpec) or not _is_here(rows.rows.path):
+        return
+    for where, text in _texts(rows):
+        if words := unknown_words(encode, text):
+            raise SourceError(f"{where}: {no_tokens(source.path, words, 'the row')}")
 
 
 def scores(config: Config, node: Node[ScoresSpec]) -> None:
@@ -104,8 +111,7 @@ def repetitions(config: Config, node: Node[DeterminismSpec]) -> None:
 
 
 def data(config: Config, node: AnyNode) -> None:
-    """Refuse the first rows of a file of training data that are of no known shape, or have words that the tokenizer of
-    the model has no tokens for.
+    """Refuse the first rows of a file of training data that are of no known shape.
 
     Raises:
         SourceError: the text names the row.
@@ -113,10 +119,8 @@ def data(config: Config, node: AnyNode) -> None:
     spec = node.spec
     if not isinstance(spec, RowsSpec) or not _is_here(spec.rows.path):
         return
-    encode = strict_encoder(spec.tokenizer)
-    for where, text in _texts(spec):
-        if encode is not None and (words := unknown_words(encode, text)):
-            raise SourceError(f"{where}: {no_tokens(spec.tokenizer.path, words, 'the row')}")
+    for _ in _texts(spec):
+        pass
 
 
 def _texts(spec: RowsSpec) -> Iterator[tuple[str, str]]:
