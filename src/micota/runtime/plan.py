@@ -106,8 +106,8 @@ def inspect_all(store: Store, nodes: Iterable[tuple[Config, AnyNode]]) -> None:
     """
     seen = set()
     for config, node in nodes:
-        model = node.inputs.get("model")
-        what = (node.stage, repr(node.spec), None if model is None else source_of(model).key)
+        model, data = node.inputs.get("model"), node.inputs.get("data")
+        what = (node.stage, repr(node.spec), model and source_of(model).key, data and data.key)
         if stage_of(node).inspect and what not in seen and not store.is_done(node):
             seen.add(what)
             function(stage_of(node).inspect)(config, node)
