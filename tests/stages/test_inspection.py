@@ -88,8 +88,8 @@ def test_a_missing_chat_template_is_found_by_a_plan(refused: Refused, tmp_path: 
 
 
 def test_golds_that_are_not_of_their_type_are_found_by_a_plan(refused: Refused, tmp_path: Path) -> None:
-    path = write(tmp_path / "p.jsonl", KNOWN | {"answer": "many"})
-    words = ["data=instruct", "bench=[]", f"bench.path={path}", "bench.p.answer_type=integer"]
+    path = write(tmp_path / "golds.jsonl", KNOWN | {"answer": "many"})
+    words = ["data=instruct", "bench=[]", f"bench.path={path}", "bench.golds.answer_type=integer"]
     assert "problem 0: answer 'many' is not of type integer" in refused("evaluate", *words)
     check_golds(SourceConfig(path=write(tmp_path / "q.jsonl", KNOWN)))
 
