@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, LlamaConfig, Qwen2Config
+from tokenizers import Tokenizer, models
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma2Config,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
 from transformers.models.auto import AutoModelForCausalLM as FromConfig
 
 from micota.data.sources import model_folder
@@ -119,3 +127,13 @@ def test_weights_are_written_in_another_dtype(tmp_path: Path, name: str) -> None
         assert written.dtype == torch.bfloat16 == written.config.dtype
         for key, value in written.state_dict().items():
             assert torch.equal(value, before[key].to(torch.bfloat16)), key
+
+
+def test_tokens_that_get_other_ids_when_they_are_read_are_refused_before_training(tmp_path: Path) -> None:
+    """As those added to a vocabulary with gaps: the export would end turns in the id of another token."""
+    words = Tokenizer(models.WordLevel({"<pad>": 0, "a": 1, "<eos>": 9}, unk_token="<pad>"))
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<eos>", pad_token="<pad>")
+    tokenizer.add_tokens(["<end>"], special_tokens=True)
+    assert tokenizer.get_vocab()["<end>"] == 10
+    with pytest.raises(ExportError, match="the vocabulary would not survive the export of this model; nothing was"):
+        rehearse(model_and_tokenizer("llama, untied")[0], tokenizer, tmp_path / "rehearsal")

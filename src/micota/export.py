@@ -138,7 +138,7 @@ def _rehearse(model: Any, tokenizer: Any, folder: Path, source: Location | None,
         "the eos of config.json": config.eos_token_id == model.generation_config.eos_token_id,
         "the eos of the tokenizer": again.eos_token_id == tokenizer.eos_token_id,
         "the chat template": again.chat_template == tokenizer.chat_template,
-        "the vocabulary": len(again) == len(tokenizer),
+        "the vocabulary": again.get_vocab() == tokenizer.get_vocab(),  # ids too, which may have gaps
     }
     wrong = [what for what, right in checks.items() if not right]
     if wrong:
