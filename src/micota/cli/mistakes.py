@@ -34,6 +34,7 @@ IN_FILE = re.compile(
 )
 OF_DEFAULTS = {  # how errors about lists of defaults begin, and the accepted form
     "Multiple values for": "override /GROUP: OPTION, for a group that has an option already",
+    "Ambiguous value for argument": "KEY='A,B' for a text, KEY=[A,B] for a list, and -m for a sweep",
     "Duplicate _self_": "one _self_ in a list of defaults",
     "Error resolving interpolation": "defaults: [OPTION, GROUP: OPTION, _self_], by their names",
 }
