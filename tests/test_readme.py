@@ -59,9 +59,9 @@ def sample(path: Path) -> None:
 
 
 def kind(line: str) -> tuple[str, ...]:
-    """Of commands of one kind, the first is planned in a process: the same command and first key, or experiment."""
+    """Of commands of one kind, the first is planned in a process: the same command and first key."""
     _, command, first, *_ = [*shlex.split(line), ""]
-    return (command, first if first.startswith("experiment=") or command in TOOLS else first.partition("=")[0])
+    return (command, first if command in TOOLS else first.partition("=")[0])
 
 
 MICOTA = commands("micota ")
@@ -100,6 +100,9 @@ def test_commands_in_the_docs_plan(run_command: Command, run_tool: Command, tmp_
         sample(tmp_path / "rows.jsonl")
     for name in re.findall(r"path=([\w-]+\.[a-z]+)(?: |$)", " ".join(arguments)):
         sample(tmp_path / name)
+    for name in re.findall(r"outcomes=([\w-]+\.csv)", " ".join(arguments)):
+        rows = [f"s{number},short,0,0.{number},{40 + number},0.5" for number in range(6)]
+        (tmp_path / name).write_text("\n".join(["student,recipe,seed,gain,num_tokens,accuracy_before", *rows]) + "\n")
     before = {entry.name for entry in tmp_path.rglob("*")}
     if any(argument.startswith("hydra/launcher") for argument in arguments):
         arguments = [argument for argument in arguments if argument != "-m"] + ["--cfg", "hydra"]
