@@ -60,7 +60,7 @@ def test_a_reader_that_closes_the_pipe_ends_a_command_quietly(words: list[str]) 
 
 def test_scripts_of_the_checkout_are_the_commands() -> None:
     assert {path.stem for path in ROOT.glob("*.py")} - {"setup", "_checkout"} == set(COMMANDS)
-    assert {path.stem for path in (ROOT / "conf").glob("*.yaml")} - {"base"} == set(COMMANDS)
+    assert {path.stem for path in (ROOT / "conf").glob("*.yaml")} - {"base", "running"} == set(COMMANDS)
 
 
 def test_a_script_without_the_package_says_what_to_do(tmp_path: Path) -> None:

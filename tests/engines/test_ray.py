@@ -57,5 +57,5 @@ def test_it_samples_what_vllm_samples_though_a_worker_is_killed(monkeypatch: pyt
 
 def test_without_ray_the_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"engine=ray cannot import Ray Data .*; install it with:  pip install"):
+    with pytest.raises(ConfigError, match=r"engine=ray cannot import Ray Data .*; install it .*with:  pip install"):
         open_engine(CONFIG, model_folder("bundled:teacher"), None)

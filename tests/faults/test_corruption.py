@@ -34,6 +34,7 @@ FILES = {
     "merge_sweeps": ["points.jsonl", "choice.json"],
     "merge_points": ["completions.jsonl"],
     "determinism": ["repetitions.jsonl"],
+    "forecasts": ["forecast.jsonl", "outcomes.csv", "skill.json"],
 }
 Damage = Callable[[Path, Path, str], None]  # of an artifact, given another one and the name of a file
 

@@ -300,7 +300,7 @@ def test_recipes_outside_of_the_comparison_are_not_matched(composed: Composed) -
     config = composed("train", "data=short", "select.match=tokens", "compare.recipes=[strong,micota]")
     with pytest.raises(ConfigError, match=r"compare.recipes alike \(strong, micota\), and data=short is none of them"):
         graph.data(config, config.data)
-    with pytest.raises(ConfigError, match=r"compare.recipes names 'stong'; accepted: half_size, "):
+    with pytest.raises(ConfigError, match=r"compare.recipes names 'stong'; accepted: .*half_size, "):
         composed("train", "select.match=tokens", "compare.recipes=[stong]")
     config = composed(
         "train", "data=strong", "select.match=problems", "teacher.sampling={temperature: 1, num_samples: 2}"

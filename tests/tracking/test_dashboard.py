@@ -58,7 +58,7 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
     real = importlib.util.find_spec
     monkeypatch.setattr(dashboard, "find_spec", lambda name: None if name == "wandb_workspaces" else real(name))
     tracker = TrackerConfig(name="wandb", mode="online")
-    with pytest.raises(UserError, match=r'wandb=true needs .*; pip install "micota\[dashboard\]"$'):
+    with pytest.raises(UserError, match=r"wandb=true needs .* with:  pip install 'micota\[dashboard\]'$"):
         dashboard.save(tracker, "tiny", {"easy": 1})
 
 

@@ -40,7 +40,7 @@ def pipeline(config: PipelineConfig, every: list[CaseConfig], console: Console |
     if config.plan:
         job = partial(job_parameters, config, made.configs) if config.runner == "submitit" else None
         show_plan(config, store, targets, console, job, made.configs)
-        if tests := planned_tests(config, store, made):
+        if pending(store, targets) and (tests := planned_tests(config, store, made)):
             console.print()
             show_power(tests, console)
         if config.budget_gpu_hours is not None:

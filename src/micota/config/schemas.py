@@ -292,8 +292,8 @@ class ForecastConfig(PipelineConfig):
     outcomes: str | None = plain(
         None,
         about="A CSV file of more finished trainings, as micota forecast writes them; null: those of the artifacts "
-        "alone.",
-        results=True,
+        "alone. Its rows enter the key, wherever it lies.",
+        results=False,
     )
 
 
