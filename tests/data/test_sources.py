@@ -65,7 +65,7 @@ def test_usual_columns_need_no_setting(tmp_path: Path, row: dict[str, object], p
 def test_what_is_bundled() -> None:
     assert Path(model_folder("bundled:teacher"), "model.safetensors").exists()
     assert model_folder("Qwen/Qwen2.5-7B-Instruct") == "Qwen/Qwen2.5-7B-Instruct"
-    with pytest.raises(SourceError, match="'bundled:nobody' is not bundled; accepted: .*bundled:student, .*bundled:ta"):
+    with pytest.raises(SourceError, match=r"'bundled:nobody' is not bundled; accepted: .*bundled:student.*bundled:ta"):
         model_folder("bundled:nobody")
     assert len(load_problems(SourceConfig(path="bundled:train.jsonl", id_column="id", num_rows=1600))) == 1600
 
