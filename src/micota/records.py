@@ -145,7 +145,7 @@ class MergePoint:
     ``num_tokens`` is the mean over answers and ``tokens_error`` its standard error over problems, ``artifact`` the
     folder of the answers below the artifacts. ``accuracy_low`` and ``accuracy_high`` are the 95 % interval of the
     accuracy from 0 to 1. ``num_closed`` counts answers that close a thought, null without tags. ``is_tied`` is whether
-    a merge's accuracy cannot be told from that of the most accurate merge, on the same problems. ``student_value`` is
+    a merge is not distinguishable in accuracy from the most accurate one, on the same problems. ``student_value`` is
     what the student measured: bits per byte, or its accuracy after tuning.
     """
 

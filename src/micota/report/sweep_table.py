@@ -18,7 +18,7 @@ Settings = dict[tuple[Any, ...], list[MergePoint]]
 
 
 def with_ties(points: Sequence[MergePoint], rights: Mapping[str, Mapping[str, float]]) -> list[MergePoint]:
-    """Return the points, of which each merge says whether its accuracy can be told from that of the most accurate one.
+    """Return the points, of which each merge says whether it is distinguishable in accuracy from the best one.
 
     The seeds of a merge count as one: each problem has the mean of its right answers. The test is that of paired
     differences, without a correction for the number of merges: a tie is what may not be ranked.
@@ -67,7 +67,7 @@ def sweep_table(points: Sequence[MergePoint], target: str | None = None, chosen:
         chosen: the density and weight that calibration chose, and the weights by layer.
     """
     has_tags = any(point.num_closed is not None for point in points)
-    caption = "=: the accuracy cannot be told from the highest, on the same problems; >: chosen"
+    caption = "=: not distinguishable in accuracy from the highest, on the same problems; >: chosen"
     table = new_table("", caption)
     table.add_column("merge", no_wrap=True)
     columns = ["density", "weight", "accuracy %", "95 %", "tokens"]
