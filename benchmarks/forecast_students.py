@@ -8,7 +8,8 @@ writes the table. It can be stopped at any time: called again it goes on, and wh
 ``--table-only`` writes the finished outcomes of a run that goes on meanwhile.
 
 A row is one student with one recipe at one seed: facts of the student, likelihood of the recipe's data under it before
-SFT, length of the data in tokens, and its accuracy before and after on ``num_problems`` test problems.
+SFT, length of the data in tokens, and its accuracy before and after on ``num_problems`` test problems. The table is
+what ``micota forecast outcomes=FILE`` reads; ``benchmarks/forecast_skill.py`` judges forecasts from it.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -67,9 +68,8 @@ class Student:
         total, embedding = parameters_of(member)
         steps = member.lengths[self.length]
         return {
-            "student": self.name,
-            "path": self.path,
-            "parameters": total,
+            "label": self.name,
+            "num_parameters": total,
             "body_parameters": total - embedding,
             "num_layers": member.num_layers,
             "hidden_size": member.hidden_size,
@@ -138,16 +138,22 @@ def outcomes(student: Student, case: CaseConfig) -> Iterator[dict[str, Any]]:
         return
     summary = summarise(store, case.config.name, student.name, {case.config.seed: made})
     by_name = {row.name: row for row in summary.recipes}
-    data = {recipe.name: recipe.bpc.inputs["data"].folder for recipe in made.recipes if recipe.bpc is not None}
+    # As finished trainings of an artifacts folder name it, so that a forecast leaves out its own student.
+    [student_id] = {
+        f"{node.name}-{node.key}"
+        for recipe in made.recipes
+        if recipe.bpc is not None
+        for node in [recipe.bpc.inputs["model"]]
+    }
     before = by_name["instruct"]
     for trial in summary.trials:
         after = by_name[trial.recipe]
         yield {
+            "student": student_id,
             **student.facts,
             "recipe": trial.recipe,
             "seed": trial.seed,
             **{name: value for name, value in trial.known.items() if name != "tokens_per_s"},
-            "data": data[trial.recipe],
             "num_problems": sum(len(values) for values in after.means.values()),
             "accuracy_before": before.average.value,
             "accuracy_after": after.average.value,

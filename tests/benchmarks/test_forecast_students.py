@@ -14,5 +14,5 @@ def test_students_are_all_sizes_at_all_lengths() -> None:
     middle, late = by_name["qwen-66k-middle"], by_name["qwen-66k-late"]
     assert middle.overrides == ["student=tiny_66k"]
     assert late.overrides == ["student=tiny_66k", "student.path=/folder/qwen-66k-late"]
-    assert late.facts["parameters"] == middle.facts["parameters"] == 64864
+    assert late.facts["num_parameters"] == middle.facts["num_parameters"] == 64864
     assert late.facts["pretraining_steps"] > middle.facts["pretraining_steps"]

@@ -74,7 +74,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     ]
     path = tmp_path / "rows.csv"
     path.write_text(as_table(rows), encoding="utf-8")
-    assert read_table(path) == rows
+    assert read_table(str(path)) == rows
     store = Store(tmp_path / "none")
     assert all_outcomes(store, str(path), without="a") == rows[1:]
     assert sum_of(rows) != sum_of(rows[:1])
@@ -93,9 +93,9 @@ def test_a_wrong_table_is_one_line(tmp_path: Path, text: str, line: str) -> None
     path = tmp_path / "rows.csv"
     path.write_text(text)
     with pytest.raises(ConfigError, match=line):
-        read_table(path)
+        read_table(str(path))
     with pytest.raises(ConfigError, match=r"outcomes=.*nowhere.csv: .*No such file"):
-        read_table(tmp_path / "nowhere.csv")
+        read_table(str(tmp_path / "nowhere.csv"))
 
 
 def test_the_page_has_forecasts_beside_outcomes(finished: Finished, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_rows_are_those_of_the_data_in_its_order(composed: Composed, tmp_path: P
     assert [row.index for row in rows] == list(range(len(TEXTS)))
     assert [row.num_characters for row in rows] == [len(text) for text in TEXTS]
     manifest = read_manifest(folder)
-    assert manifest.counts == {"resumed": 0, "examples": len(TEXTS)}
+    assert manifest.counts == {"resumed": 0, "examples": len(TEXTS), "num_parameters": 58608}
     total = sum(row.num_bytes * row.bits_per_byte for row in rows) / sum(row.num_bytes for row in rows)
     assert manifest.metrics["bits_per_byte"] == pytest.approx(total)
     assert manifest.metrics["p10"] < manifest.metrics["p50"] < manifest.metrics["p90"]

@@ -198,6 +198,27 @@ class Skill:
     regret: Mapping[str, float]
 
 
+def students_of(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """The outcomes of each student, in their order."""
+    by_student: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_student.setdefault(outcome.student, []).append(outcome)
+    return by_student
+
+
+def left_out(outcomes: Sequence[Outcome], features: Sequence[str] = tuple(FEATURES)) -> dict[str, list[Expected]]:
+    """What is expected of each outcome, in the order of :func:`students_of`, by fits without its student.
+
+    Raises:
+        ValueError: as for :func:`fit`, of the students that remain.
+    """
+    return {
+        student: [others.expect(outcome.known) for outcome in own]
+        for student, own in students_of(outcomes).items()
+        for others in [fit([outcome for outcome in outcomes if outcome.student != student], features)]
+    }
+
+
 def skill(outcomes: Sequence[Outcome], features: Sequence[str] = tuple(FEATURES), seed: int = 0) -> Skill:
     """Judge the forecast on each student without its outcomes.
 
@@ -206,13 +227,8 @@ def skill(outcomes: Sequence[Outcome], features: Sequence[str] = tuple(FEATURES)
     Raises:
         ValueError: as for :func:`fit`, of the students that remain.
     """
-    by_student: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        by_student.setdefault(outcome.student, []).append(outcome)
-    expected: dict[str, list[Expected]] = {}
-    for student, own in by_student.items():
-        others = fit([outcome for outcome in outcomes if outcome.student != student], features)
-        expected[student] = [others.expect(outcome.known) for outcome in own]
+    by_student = students_of(outcomes)
+    expected = left_out(outcomes, features)
     pairs = [(e, o) for student, own in by_student.items() for e, o in zip(expected[student], own, strict=True)]
     correlations = np.array(list(_correlations(by_student, expected)))
     low, high = _bootstrap(correlations, seed)

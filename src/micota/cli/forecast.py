@@ -8,7 +8,7 @@ from dataclasses import replace
 from rich.text import Text
 
 from micota import graph
-from micota.analysis.forecast import MIN_STUDENTS, Outcome
+from micota.analysis.forecast import FEATURES, MIN_STUDENTS, Outcome
 from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.store import Store
 from micota.cli.experiments import cases
@@ -63,6 +63,11 @@ def _check_enough(outcomes: list[Outcome], config: ForecastConfig) -> None:
             f"{config.artifacts} and outcomes={config.outcomes or 'null'} have finished trainings of {len(students)} "
             f"students besides {config.student.name}; accepted: at least {MIN_STUDENTS}, each scored before and after, "
             "with the BPC of its data (micota pipeline makes them), or a table of them as outcomes=FILE"
+        )
+    if not any(all(name in one.known for one in outcomes) for name in FEATURES):
+        raise ConfigError(
+            f"outcomes={config.outcomes}: no measure is known of all finished trainings; accepted: a table with one "
+            f"of the columns {', '.join(FEATURES)}"
         )
 
 

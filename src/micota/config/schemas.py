@@ -292,7 +292,7 @@ class ForecastConfig(PipelineConfig):
     outcomes: str | None = plain(
         None,
         about="A CSV file of more finished trainings, as micota forecast writes them; null: those of the artifacts "
-        "alone. Its rows enter the key, wherever it lies.",
+        "alone. Its rows enter the key, wherever it lies. bundled:toy_students.csv: those of the toy setting.",
         results=False,
     )
 

@@ -87,7 +87,9 @@ def bundled(folder: str, path: str) -> Path:
     name = path.removeprefix(BUNDLED)
     entry = root / name
     if name in ("", ".", "..") or entry.parent != root or not entry.exists():
-        options = ", ".join(sorted(BUNDLED + known.name for known in root.iterdir() if known.suffix in ("", ".jsonl")))
+        options = ", ".join(
+            sorted(BUNDLED + known.name for known in root.iterdir() if known.suffix in ("", ".jsonl", ".csv"))
+        )
         raise SourceError(f"{path!r} is not bundled; accepted: {options}")
     return entry
 

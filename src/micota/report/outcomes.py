@@ -16,6 +16,7 @@ import numpy as np
 from micota.analysis.forecast import FEATURES, Outcome
 from micota.artifacts.manifest import MANIFEST, Manifest, read_manifest
 from micota.artifacts.store import Store
+from micota.data.files import BUNDLED, bundled
 from micota.errors import ArtifactError, ConfigError
 
 COLUMNS = ("student", "recipe", "seed", "gain")
@@ -42,7 +43,7 @@ def finished_trainings(store: Store) -> list[Outcome]:
         shared = sorted(before.keys() & after.keys())
         data_measured = measured.get((student["key"], data["key"]))
         if shared and data_measured is not None:
-            known = {name: value for name, value in data_measured.metrics.items() if name in FEATURES}
+            known = measures_of(data_measured)
             known["accuracy_before"] = float(np.mean([before[one] for one in shared]))
             found.append(
                 Outcome(
@@ -54,6 +55,11 @@ def finished_trainings(store: Store) -> list[Outcome]:
                 )
             )
     return found
+
+
+def measures_of(measured: Manifest) -> dict[str, float]:
+    """Return what the BPC of a recipe's data says of the recipe and its student: keys of ``FEATURES``."""
+    return {name: value for name, value in (measured.metrics | measured.counts).items() if name in FEATURES}
 
 
 def _accuracies(store: Store) -> Accuracies:
@@ -81,7 +87,7 @@ def all_outcomes(store: Store, table: str | None, without: str) -> list[Outcome]
     Raises:
         ConfigError: the table cannot be read.
     """
-    rows = [*finished_trainings(store), *(read_table(Path(table)) if table else [])]
+    rows = [*finished_trainings(store), *(read_table(table) if table else [])]
     unique = {(one.student, one.recipe, one.seed, one.gain): one for one in rows if one.student != without}
     return [unique[key] for key in sorted(unique)]
 
@@ -99,14 +105,15 @@ def as_table(outcomes: Sequence[Outcome]) -> str:
     return text.getvalue()
 
 
-def read_table(path: Path) -> list[Outcome]:
-    """Read outcomes as :func:`as_table` writes them. Empty cells are unknown.
+def read_table(path: str) -> list[Outcome]:
+    """Read outcomes as :func:`as_table` writes them, from a file or ``bundled:NAME.csv``. Empty cells are unknown.
 
     Raises:
         ConfigError: the file is missing, or a row is wrong; the text has its line.
     """
     try:
-        text = path.expanduser().read_text(encoding="utf-8-sig")
+        file = bundled("outcomes", path) if path.startswith(BUNDLED) else Path(path).expanduser()
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"outcomes={path}: {error}; accepted: a CSV file") from None
     reader = csv.DictReader(io.StringIO(text))

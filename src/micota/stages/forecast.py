@@ -7,15 +7,15 @@ from dataclasses import asdict
 
 import numpy as np
 
-from micota.analysis.forecast import FEATURES, MIN_STUDENTS, Forecaster, fit, skill
+from micota.analysis.forecast import FEATURES, MIN_STUDENTS, fit, skill
 from micota.artifacts.jsonl import write_jsonl, write_text
-from micota.artifacts.manifest import Manifest, read_manifest
+from micota.artifacts.manifest import read_manifest
 from micota.config import ForecastConfig
 from micota.errors import ArtifactError
 from micota.graph.evaluations import data_of_forecast
 from micota.graph.specs import ForecastSpec
 from micota.records import FORECAST, ForecastRow
-from micota.report.outcomes import all_outcomes, as_table, sum_of
+from micota.report.outcomes import all_outcomes, as_table, measures_of, sum_of
 from micota.runtime.inputs import input_path
 from micota.runtime.work import Work
 
@@ -33,20 +33,18 @@ def forecast(work: Work[ForecastSpec]) -> None:
         raise ArtifactError(f"{work.store.root}: trainings have ended since the forecast began; run the command again")
     manifests = {label: read_manifest(input_path(work.store, node)) for label, node in work.node.inputs.items()}
     scored = [manifest.metrics["accuracy"] for label, manifest in manifests.items() if label.startswith("scores of ")]
-    forecaster = fit(outcomes)
-    rows = [
-        _row(forecaster, recipe, manifests[data_of_forecast(recipe)], float(np.mean(scored))) for recipe in spec.recipes
-    ]
+    known = {
+        recipe: measures_of(manifests[data_of_forecast(recipe)]) | {"accuracy_before": float(np.mean(scored))}
+        for recipe in spec.recipes
+    }
+    # A table may have measures that artifacts of older versions lack.
+    features = [name for name in FEATURES if all(name in one for one in known.values())]
+    forecaster = fit(outcomes, features)
+    rows = [ForecastRow(recipe=name, **asdict(forecaster.expect(own)), known=own) for name, own in known.items()]
     write_jsonl(work.build.path / FORECAST, rows)
     write_text(work.build.path / TABLE, as_table(outcomes))
     work.build.counts |= {"outcomes": len(outcomes), "students": len(forecaster.students), "recipes": len(rows)}
     if len(forecaster.students) > MIN_STUDENTS:  # so that enough remain when one is left out
-        judged = skill(outcomes)
+        judged = skill(outcomes, features)
         write_text(work.build.path / SKILL, json.dumps(asdict(judged), indent=1) + "\n")
         work.build.metrics |= {name: getattr(judged, name) for name in ("spearman", "coverage", "mean_error")}
-
-
-def _row(forecaster: Forecaster, recipe: str, measured: Manifest, accuracy: float) -> ForecastRow:
-    known = {name: value for name, value in measured.metrics.items() if name in FEATURES}
-    known["accuracy_before"] = accuracy
-    return ForecastRow(recipe=recipe, **asdict(forecaster.expect(known)), known=known)

@@ -47,6 +47,6 @@ def likelihood(work: Work[LikelihoodSpec]) -> None:
         )
 
     rows = read_sequences(work, BPC, ExampleScore, tokens, rows_of, rope_border(model.config))
-    work.build.counts["examples"] = len(rows)
+    work.build.counts |= {"examples": len(rows), "num_parameters": model.num_parameters()}
     work.build.metrics |= asdict(bits_of(rows))
     work.run.log({"data/bits_per_byte": work.build.metrics["bits_per_byte"]})
