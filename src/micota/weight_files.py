@@ -18,16 +18,16 @@ SEARCHED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # 8-bi
 
 def files_of(path: str | Path, revision: str | None) -> Mapping[str, str]:
     """The file of each tensor of a folder or hub id; empty if the model has no safetensors files."""
-    index = _cached(path, SAFE_WEIGHTS_INDEX_NAME, revision)
-    if index is not None:
-        shard_of: dict[str, str] = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
-        paths = {file: str(cached_file(path, file, revision=revision)) for file in set(shard_of.values())}
-        return {name: paths[file] for name, file in shard_of.items()}
     single = _cached(path, SAFE_WEIGHTS_NAME, revision)
-    if single is None:
+    if single is not None:  # it comes before an index, as in transformers
+        with safe_open(single, framework="pt") as file:
+            return dict.fromkeys(file.keys(), single)
+    index = _cached(path, SAFE_WEIGHTS_INDEX_NAME, revision)
+    if index is None:
         return {}
-    with safe_open(single, framework="pt") as file:
-        return dict.fromkeys(file.keys(), single)
+    shard_of: dict[str, str] = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
+    paths = {file: str(cached_file(path, file, revision=revision)) for file in set(shard_of.values())}
+    return {name: paths[file] for name, file in shard_of.items()}
 
 
 def _cached(path: str | Path, name: str, revision: str | None) -> str | None:

@@ -17,7 +17,6 @@ from toy_models import ASK, family, model_of, save, spec, tensors
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    Gemma3Config,
     GenerationConfig,
     GPT2Config,
     MixtralConfig,
@@ -25,16 +24,18 @@ from transformers import (
 )
 
 from micota import graph
-from micota.checkpoint import Checkpoint, shards
+from micota.checkpoint import shards
 from micota.errors import ConfigError
+from micota.graph import MergekitSpec
 from micota.merging import verify
-from micota.merging.adapter import Adapter
 from micota.merging.merge import merge_models
+from micota.merging.mergekit import merge_by_mergekit
 from micota.merging.models import check_loads_in_place, open_models, tensor_names
 from micota.merging.plan import Share, depths
 from micota.merging.pruning import TaskVector, mask_of
 from micota.merging.report import layer_of, module_of
 from micota.stages import merge_sweep
+from micota.weight_files import files_of
 
 
 def merge(models: list[Path], folder: Path, recipe: Any = None) -> dict[str, float]:
@@ -43,95 +44,67 @@ def merge(models: list[Path], folder: Path, recipe: Any = None) -> dict[str, flo
     return merge_models(recipe or spec("linear"), base, tuned, folder, ASK)
 
 
-def adapted(base: Path, folder: Path, **settings: Any) -> tuple[Path, dict[str, torch.Tensor]]:
-    """A random adapter by peft, and the tensors of its model with the adapter merged in by peft."""
-    from peft import LoraConfig, get_peft_model
-
-    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
-    wrapped: Any = get_peft_model(
-        model, LoraConfig(**{"r": 4, "lora_alpha": 10, "target_modules": ["q_proj"]} | settings)
-    )
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for values in wrapped.parameters():
-            if values.requires_grad:
-                values.add_(0.1 * torch.randn_like(values))
-    wrapped.save_pretrained(folder / "lora")
-    whole = wrapped if settings.get("alora_invocation_tokens") else wrapped.merge_and_unload()
-    return folder / "lora", {name: values.detach().clone() for name, values in whole.state_dict().items()}
-
-
 @pytest.fixture(scope="module")
 def untied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     return save(model_of("qwen2", tied=False), tmp_path_factory.mktemp("model") / "untied")
 
 
-@pytest.fixture(scope="module")
-def tied(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    return save(model_of("qwen2", tied=True), tmp_path_factory.mktemp("model") / "tied")
-
-
-@pytest.mark.parametrize("settings", [
-    {"target_modules": ["q_proj", "lm_head"]}, {"target_modules": ["lm_head"], "use_rslora": True},
-    {"target_modules": ["lm_head", "k_proj"], "bias": "all"},
-], ids=["with a projection", "alone", "with biases"])  # fmt: skip
-def test_an_adapter_of_the_head_is_applied(untied: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
-    """peft saves the frozen weight of the head beside the adapter; that was taken for the trained one."""
-    lora, expected = adapted(untied, tmp_path, **settings)
-    with open_models([(str(untied), None), (str(lora), None)], tmp_path / "scratch") as models:
-        applied = tensors(models[1].folder)
-    assert not torch.equal(applied["lm_head.weight"], tensors(untied)["lm_head.weight"])
-    for name, values in applied.items():
-        torch.testing.assert_close(values, expected[name], rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize(("settings", "named"), [
-    ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa'"),
-    ({"init_lora_weights": "olora"}, "init_lora_weights='olora'"),
-    ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication="),
-    ({"alora_invocation_tokens": [1, 2], "task_type": "CAUSAL_LM"}, "alora_invocation_tokens="),
-    ({"use_dora": True}, "use_dora=True"),
-    ({"trainable_token_indices": [1, 2]}, "trainable_token_indices="),
-])  # fmt: skip
-def test_adapters_that_are_not_known_to_be_plain_are_refused(
-    untied: Path, tmp_path: Path, settings: dict[str, Any], named: str
-) -> None:
-    lora, _ = adapted(untied, tmp_path, **settings)
-    with pytest.raises(ConfigError) as caught:
-        merge([untied, lora], tmp_path / "merged")
-    assert named in str(caught.value) and "accepted: LoRA of linear layers" in str(caught.value)
-
-
-def test_a_setting_of_a_later_peft_is_refused(untied: Path, tmp_path: Path) -> None:
-    from dataclasses import make_dataclass
-
-    from peft import LoraConfig
-
-    lora, _ = adapted(untied, tmp_path)
-    later = make_dataclass("LaterConfig", [("use_new_formula", bool, False)], bases=(LoraConfig,))
-    with Checkpoint.open(untied) as model:
-        Adapter(lora, later(), model)
-        with pytest.raises(ConfigError, match="use_new_formula=True"):
-            Adapter(lora, later(use_new_formula=True), model)
-
-
-def test_input_embeddings_that_were_trained_apart_from_tied_ones_are_refused(tied: Path, tmp_path: Path) -> None:
-    lora, _ = adapted(tied, tmp_path, modules_to_save=["embed_tokens"])
-    with pytest.raises(ConfigError, match="whose embeddings are tied, and not the output embeddings"):
-        merge([tied, lora], tmp_path / "merged")
-
-
-def test_a_whole_file_beside_an_index_is_read_as_transformers_does(untied: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def whole_and_index(untied: Path, tmp_path: Path) -> Path:
+    """A model whose index names another file of zeros."""
     folder = Path(shutil.copytree(untied, tmp_path / "both"))
     old = {name: torch.zeros_like(values) for name, values in tensors(untied).items()}
     save_file(old, folder / "model-00001-of-00001.safetensors", metadata={"format": "pt"})
     index = {"metadata": {}, "weight_map": dict.fromkeys(old, "model-00001-of-00001.safetensors")}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert shards(folder) == [folder / "model.safetensors"]
-    loaded = AutoModelForCausalLM.from_pretrained(folder).state_dict()
-    assert all(torch.equal(values, loaded[name]) for name, values in tensors(folder).items())
+    return folder
+
+
+def test_a_whole_file_beside_an_index_is_read_as_transformers_does(whole_and_index: Path) -> None:
+    """By merges, and by training that is sharded or looks for values that are not finite."""
+    assert shards(whole_and_index) == [whole_and_index / "model.safetensors"]
+    assert set(files_of(whole_and_index, None).values()) == {str(whole_and_index / "model.safetensors")}
+    loaded = AutoModelForCausalLM.from_pretrained(whole_and_index).state_dict()
+    assert all(torch.equal(values, loaded[name]) for name, values in tensors(whole_and_index).items())
+
+
+def test_mergekit_reads_a_whole_file_beside_an_index(whole_and_index: Path, untied: Path, tmp_path: Path) -> None:
+    (tmp_path / "merged").mkdir()
+    locations = {"before": (str(untied), None), "tuned": (str(whole_and_index), None)}
+    models = [{"model": "tuned", "parameters": {"weight": 1.0}}]
+    recipe = MergekitSpec(config={"merge_method": "linear", "models": models, "dtype": "float32"}, seed=0)
+    merge_by_mergekit(recipe, locations, tmp_path / "merged", ASK)
+    before = tensors(untied)
+    assert all(torch.equal(values, before[name]) for name, values in tensors(tmp_path / "merged").items())
+
+
+def with_head(tied: Path, folder: Path, change: float) -> Path:
+    """A copy of a tied model whose file has output embeddings too: those of the input plus ``change``."""
+    weights = tensors(Path(shutil.copytree(tied, folder)))
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"] + change
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_output_embeddings_that_a_config_ties_to_others_are_refused(tmp_path: Path) -> None:
+    """transformers keeps both where the files differ from the config; a merge lost the output embeddings."""
+    torch.manual_seed(0)
+    tied = save(model_of("qwen2", tied=True), tmp_path / "tied")
+    merge([tied, with_head(tied, tmp_path / "same", 0.0)], tmp_path / "merged")
+    words = r"config.json ties lm_head.weight and model.embed_tokens.weight, whose values differ in the files"
+    with pytest.raises(ConfigError, match=words):
+        merge([tied, with_head(tied, tmp_path / "other", 0.1)], tmp_path / "lost")
+
+
+def test_missing_output_embeddings_are_refused_before_the_merge(untied: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(untied, tmp_path / "headless"))
+    weights = tensors(untied)
+    del weights["lm_head.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"no file has lm_head.weight, and tie_word_embeddings is false"):
+        merge([folder, folder], tmp_path / "merged")
+    assert not list((tmp_path / "merged").glob("*.safetensors"))
 
 
 @pytest.fixture
@@ -166,33 +139,6 @@ def test_a_sweep_of_models_that_it_cannot_load_is_refused_before_it_begins(
     with pytest.raises(ConfigError, match=r"experts.0.w1.weight of model type mixtral under another name, so that"):
         merge_sweep.check(config, graph.merge_sweep(config))
     merge_sweep.check(replace(config, engine=replace(config.engine, name="vllm")), graph.merge_sweep(config))
-
-
-def test_names_of_an_adapter_whose_parts_stand_in_another_order_are_found(tmp_path: Path) -> None:
-    """Gemma 3 is loaded as model.language_model.layers and stored as language_model.model.layers."""
-    text = {
-        "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 16,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 128,
-    }  # fmt: skip
-    vision = {
-        "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28,
-        "patch_size": 14,
-    }  # fmt: skip
-    from transformers import AutoModelForImageTextToText
-
-    model = AutoModelForImageTextToText.from_config(
-        Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4), dtype=torch.float32
-    )
-    model.save_pretrained(tmp_path / "gemma3")
-    from peft import LoraConfig, get_peft_model
-
-    wrapped: Any = get_peft_model(model, LoraConfig(r=4, target_modules=r".*language_model.*\.q_proj"))
-    wrapped.save_pretrained(tmp_path / "lora")
-    config = wrapped.peft_config["default"]
-    with Checkpoint.open(tmp_path / "gemma3") as checkpoint:
-        adapter = Adapter(tmp_path / "lora", config, checkpoint)
-        assert len(adapter.pairs) == 2 and adapter.pairs.keys() <= checkpoint.entries.keys()
-        assert all("language_model" in name for name in adapter.pairs)
 
 
 def test_layers_have_a_depth_whatever_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,15 +191,19 @@ def test_a_leftover_quantization_config_is_not_copied(untied: Path, tmp_path: Pa
     assert "quantization_config" not in json.loads((tmp_path / "merged" / "config.json").read_text())
 
 
-def test_a_tokenizer_longer_than_the_embeddings_is_refused(untied: Path, tmp_path: Path) -> None:
-    tokenizer: Any = AutoTokenizer.from_pretrained(untied)
+@pytest.mark.parametrize("name", ["qwen2", "gpt2"])
+def test_a_tokenizer_longer_than_the_embeddings_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(toy_models.CONFIGS, "gpt2", GPT2Config)
+    folder = save(model_of(name, tied=True), tmp_path / "longer")
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens([f"<extra_{number}>" for number in range(300)])
-    folder = Path(shutil.copytree(untied, tmp_path / "longer"))
     tokenizer.save_pretrained(folder)
     with pytest.raises(
         ConfigError, match=r"its tokenizer has the token '<extra_299>' at id .* embeddings have 300 rows"
     ):
-        merge([untied, folder], tmp_path / "merged")
+        merge([folder, folder], tmp_path / "merged")
 
 
 def test_words_that_a_tokenizer_lacks_are_no_traceback(untied: Path, tmp_path: Path) -> None:

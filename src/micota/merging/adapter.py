@@ -1,15 +1,9 @@
-"""Apply LoRA adapters to their model, tensor by tensor: memory does not grow with the size of the model.
-
-The scale is ``alpha / r`` (arXiv 2106.09685), or ``alpha / sqrt(r)`` of rsLoRA (arXiv 2312.03732).
-"""
+"""Apply LoRA adapters to their model, tensor by tensor: memory does not grow with the size of the model."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import fields
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +13,13 @@ from transformers import GenerationConfig
 from micota.checkpoint import ADAPTER_WEIGHTS, Checkpoint, CheckpointWriter, Form
 from micota.errors import ConfigError
 from micota.export import add_adapter, export_settings
+from micota.merging.adapter_settings import PLAIN, AdapterSettings
 from micota.merging.slices import slices
+from micota.merging.structure import Structure, stored_name
 from micota.pretrained import load_config, load_tokenizer
+from micota.weight_files import not_finite
 
 PREFIX = "base_model.model."  # by which peft prefixes the names of the model
-PLAIN = "accepted: LoRA of linear layers; another kind must be merged into its model with peft first"
-# Settings of peft's LoraConfig that change nothing of how an adapter is merged, or that are read below. Any other must
-# have its default: a setting that is not known here may change the base weights or the formula.
-KNOWN = frozenset((
-    *("task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),
-    *("inference_mode", "r", "target_modules", "exclude_modules", "lora_alpha", "lora_dropout", "bias", "use_rslora"),
-    *("modules_to_save", "init_lora_weights", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern"),
-    *("runtime_config", "megatron_config", "megatron_core", "eva_config"),
-))  # fmt: skip
-# Starts of A and B that leave the base weights as they are; PiSSA, OLoRA, CorDA and LoftQ change them.
-STARTS = (True, False, "gaussian", "orthogonal", "eva")
 
 
 class Adapter:
@@ -43,38 +29,25 @@ class Adapter:
         ConfigError: the adapter cannot be read, is of another kind, or does not fit the model.
     """
 
-    def __init__(self, folder: Path, config: Any, model: Checkpoint) -> None:
-        from peft.utils.other import get_pattern_key
-
-        _check_settings(folder, config)
+    def __init__(self, settings: AdapterSettings, model: Checkpoint) -> None:
+        folder = settings.folder
+        self.pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}  # B and A of W + s B A, by the names of W
+        self.scales: dict[str, float] = {}
+        self.whole: dict[str, torch.Tensor] = {}  # trained in full: biases, and peft's modules_to_save
+        structure = Structure.of(model.folder, load_config(model.folder))
         with Checkpoint.open(folder, ADAPTER_WEIGHTS) as checkpoint:
-            self.pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-            self.scales: dict[str, float] = {}
-            self.whole: dict[str, torch.Tensor] = {}  # trained in full: biases, and peft's modules_to_save
-            for name in checkpoint.entries:
-                module, _, kind = name.removeprefix(PREFIX).partition(".lora_")
-                module = _name_in(model, module, "" if kind == "" else ".weight")
-                if kind == "" and f"{name.removesuffix('.base_layer.weight')}.lora_A.weight" in checkpoint.entries:
-                    continue  # the frozen weight of a head, which peft saves beside its adapter
+            for name, (module, kind) in _parts(folder, checkpoint).items():
+                _check_ties(folder, structure, module if kind == "" else f"{module}.weight")
                 if kind == "":
-                    self.whole[module] = checkpoint.tensor(name)
-                elif kind == "A.weight":
-                    down, up = (checkpoint.tensor(name.replace(".lora_A.", f".lora_{x}.")).float() for x in "AB")
-                    alpha = config.alpha_pattern.get(get_pattern_key(config.alpha_pattern, module), config.lora_alpha)
-                    self.pairs[f"{module}.weight"] = (up, down)
-                    rank = down.shape[0]
-                    self.scales[f"{module}.weight"] = alpha / (math.sqrt(rank) if config.use_rslora else rank)
-                elif kind != "B.weight":
-                    raise ConfigError(f"{folder}: the adapter has {name}; {PLAIN}")
-        _check_ties(folder, model.folder, self.whole)
-        shapes = {name: (up.shape[0], down.shape[1]) for name, (up, down) in self.pairs.items()}
-        for name, shape in (shapes | {name: tuple(values.shape) for name, values in self.whole.items()}).items():
-            model_shape = model.entries[name].shape if name in model.entries else "missing"
-            if model_shape != shape:
-                raise ConfigError(
-                    f"{folder}: the adapter changes {name} of shape {shape}, which in {model.folder} is {model_shape}; "
-                    "accepted: the model that it was trained on"
-                )
+                    self.whole[stored_name(model, module)] = _finite(folder, checkpoint, name)
+                elif kind == "A":
+                    pair = [_finite(folder, checkpoint, name.replace(".lora_A.", f".lora_{x}.")).float() for x in "BA"]
+                    weight = stored_name(model, f"{module}.weight")
+                    self.scales[weight] = settings.scale(module, len(pair[1]))
+                    # (B A)^T = A^T B^T, for layers that hold W^T.
+                    up, down = (pair[1].T, pair[0].T) if module in structure.transposed else pair
+                    self.pairs[weight] = (up.contiguous(), down.contiguous())
+        _check_shapes(self, folder, model)
 
     def values(self, model: Checkpoint, name: str, start: int, stop: int) -> torch.Tensor:
         """Adapted elements of a flattened tensor, in float32; of a matrix, whole rows."""
@@ -90,72 +63,91 @@ class Adapter:
         return add_adapter(values.view(-1, columns), rows, down, self.scales[name]).flatten()
 
 
-def _check_settings(folder: Path, config: Any) -> None:
-    """Refuse an adapter whose settings are not known to leave the formula ``W + s B A`` and W as they are."""
-    defaults = type(config)()
-    for item in fields(config):
-        value = getattr(config, item.name)
-        is_known = value in STARTS if item.name == "init_lora_weights" else item.name in KNOWN
-        if not is_known and value and value != getattr(defaults, item.name):
-            raise ConfigError(f"{folder}: the adapter has {item.name}={value!r}; {PLAIN}")
+def _parts(folder: Path, checkpoint: Checkpoint) -> dict[str, tuple[str, str]]:
+    """Of each tensor of an adapter that counts: its module, and A or B; or its name in the loaded model and "" where it
+    was trained in full.
+
+    Raises:
+        ConfigError: it has tensors of another kind, A without B, or none.
+    """
+    parts = {}
+    for name in checkpoint.entries:
+        module, _, kind = name.removeprefix(PREFIX).partition(".lora_")
+        if kind == "" and f"{name.removesuffix('.base_layer.weight')}.lora_A.weight" in checkpoint.entries:
+            continue  # the frozen weight of a head, which peft saves beside its adapter
+        if kind not in ("", "A.weight", "B.weight"):
+            raise ConfigError(f"{folder}: the adapter has {name}; {PLAIN}")
+        other = {"A.weight": ".lora_B.", "B.weight": ".lora_A."}.get(kind)
+        if other and (missing := name.replace(f".lora_{kind[0]}.", other)) not in checkpoint.entries:
+            raise ConfigError(f"{folder}: the adapter has {name} and no {missing}; copy it again")
+        parts[name] = (module.replace(".base_layer.", "."), kind.removesuffix(".weight"))
+    if not parts:
+        raise ConfigError(f"{folder}: {ADAPTER_WEIGHTS} has no tensors; {PLAIN}")
+    return parts
 
 
-def _check_ties(folder: Path, model_folder: Path, whole: Mapping[str, torch.Tensor]) -> None:
-    """Refuse input embeddings that were trained apart from the output embeddings of a tied model."""
-    name = next((name for name in whole if name.endswith(("embed_tokens.weight", "wte.weight"))), None)
-    if name is not None and load_config(model_folder).get_text_config().tie_word_embeddings:
+def _finite(folder: Path, checkpoint: Checkpoint, name: str) -> torch.Tensor:
+    values = checkpoint.tensor(name)
+    if problem := not_finite(values):
+        raise ConfigError(f"{folder / ADAPTER_WEIGHTS}: {name} has {problem}; accepted: finite numbers")
+    return values
+
+
+def _check_ties(folder: Path, structure: Structure, name: str) -> None:
+    """Refuse embeddings that were trained apart from those that they are tied to: the model has one tensor for both."""
+    if name in structure.tied:
         raise ConfigError(
-            f"{folder}: the adapter replaces {name} of a model whose embeddings are tied, and not the output "
-            f"embeddings; {PLAIN}"
+            f"{folder}: the adapter changes {name} of a model whose input and output embeddings are tied; {PLAIN}"
         )
 
 
-def _name_in(model: Checkpoint, module: str, suffix: str) -> str:
-    """The module or tensor of the model's files that one of the loaded model is. transformers loads some models, as
-    Gemma 3, with the same parts of names in another order; ``model.`` may stand anywhere."""
-    module = module.replace(".base_layer.", ".")
-    if f"{module}{suffix}" in model.entries:
-        return module
-
-    def parts(name: str) -> list[str]:
-        return sorted(part for part in name.split(".") if part != "model")
-
-    wanted = parts(f"{module}{suffix}")
-    same = [name for name in model.entries if parts(name) == wanted]
-    return same[0].removesuffix(suffix) if len(same) == 1 else module
+def _check_shapes(adapter: Adapter, folder: Path, model: Checkpoint) -> None:
+    shapes = {name: (up.shape[0], down.shape[1]) for name, (up, down) in adapter.pairs.items()}
+    for name, shape in (shapes | {name: tuple(values.shape) for name, values in adapter.whole.items()}).items():
+        if name not in model.entries:
+            raise ConfigError(
+                f"{folder}: the adapter changes {name}, and no file of {model.folder} has a tensor of this name; "
+                "accepted: the model that it was trained on, with a tensor for each layer that it changes"
+            )
+        if model.entries[name].shape != shape:
+            raise ConfigError(
+                f"{folder}: the adapter changes {name} of shape {shape}, which in {model.folder} is "
+                f"{model.entries[name].shape}; accepted: the model that it was trained on"
+            )
 
 
 def write_adapted(
-    folder: Path, model_folder: Path, config: Any, target: Path, check_disk: Callable[[int, int], None]
+    settings: AdapterSettings, model_folder: Path, target: Path, check_disk: Callable[[int, int], None]
 ) -> None:
-    """Write the model with the adapter of ``folder`` applied to ``target``.
+    """Write the model with an adapter applied to ``target``. Every tensor keeps its dtype.
 
     Args:
-        config: of the adapter, by peft.
-        check_disk: called with the number of elements to write and the bytes of each, before the first is written.
+        settings: of the adapter.
+        check_disk: called with the number of elements to write and their bytes, before the first is written.
 
     Raises:
         ConfigError: the adapter does not fit the model, or is not plain LoRA.
     """
+    folder = settings.folder
     with Checkpoint.open(model_folder) as model:
-        adapter = Adapter(folder, config, model)
-        dtype = reduce(torch.promote_types, (entry.dtype for entry in model.entries.values()))
-        check_disk(sum(entry.num_elements for entry in model.entries.values()), dtype.itemsize)
+        adapter = Adapter(settings, model)
+        forms = {name: Form(entry.shape, entry.dtype) for name, entry in model.entries.items()}
+        check_disk(
+            sum(entry.num_elements for entry in model.entries.values()), sum(form.num_bytes for form in forms.values())
+        )
         target.mkdir(parents=True)
-        settings = load_config(model_folder)
-        settings.dtype = dtype
-        drop_quantization(settings)
+        config = load_config(model_folder)
+        drop_quantization(config)
         tokenizer_folder = folder if (folder / "tokenizer_config.json").exists() else model_folder
         tokenizer = load_tokenizer(tokenizer_folder)
         model_source, tokenizer_source = ((str(place), None) for place in (model_folder, tokenizer_folder))
         export_settings(
-            settings, generation_config(model_folder, settings), tokenizer, target, model_source, tokenizer_source
+            config, generation_config(model_folder, config), tokenizer, target, model_source, tokenizer_source
         )
-        shapes = {name: entry.shape for name, entry in model.entries.items()}
-        with closing(CheckpointWriter(target, {name: Form(shape, dtype) for name, shape in shapes.items()})) as writer:
-            for name, shape in shapes.items():
-                for start, stop in slices(shape):
-                    writer.write(name, start, adapter.values(model, name, start, stop).to(dtype))
+        with closing(CheckpointWriter(target, forms)) as writer:
+            for name, form in forms.items():
+                for start, stop in slices(form.shape):
+                    writer.write(name, start, adapter.values(model, name, start, stop).to(form.dtype))
 
 
 def drop_quantization(config: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from micota.checkpoint import INDEX, Checkpoint, CheckpointWriter, Form
+from micota.checkpoint import INDEX, WEIGHTS, Checkpoint, CheckpointWriter, Form
 from micota.config.mergekit import MERGEKIT, names_none, with_models
 from micota.errors import DISK_IS_FULL, ConfigError, is_full_memory
 from micota.export import export_settings
@@ -24,7 +24,7 @@ from micota.merging.models import Location, Model, check_disk, open_models, tens
 from micota.merging.report import write_report
 from micota.merging.slices import slices
 from micota.merging.verify import Conversation, check_model
-from micota.merging.vocabulary import AlignedCheckpoint
+from micota.merging.vocabulary import AlignedCheckpoint, has_rows_of_tokens
 from micota.pretrained import load_config
 from micota.weight_files import check_files
 
@@ -174,13 +174,20 @@ def _run(configuration: Any, spec: MergekitSpec, folder: Path) -> None:
 
 
 def _as_folder(model: Model, target: Path) -> Path:
-    """The folder of a model; where its rows of tokens are aligned with another model's, a copy that has them."""
+    """The folder of a model; where its rows of tokens are aligned with another model's, a copy that has them. Where it
+    has a whole file beside an index, links to its files without the index, which mergekit would read."""
     aligned = model.checkpoint
-    if not isinstance(aligned, AlignedCheckpoint):
+    is_plain = not isinstance(aligned, AlignedCheckpoint)
+    if is_plain and not ((model.folder / WEIGHTS).exists() and (model.folder / INDEX).exists()):
         return model.folder
     target.mkdir(parents=True)
+    if is_plain:
+        for file in model.folder.iterdir():
+            if file.name != INDEX:
+                (target / file.name).symlink_to(file.resolve())
+        return target
     settings: Any = load_config(model.folder)
-    rows = [entry.shape[0] for name, entry in aligned.entries.items() if name.endswith("embed_tokens.weight")]
+    rows = [entry.shape[0] for name, entry in aligned.entries.items() if has_rows_of_tokens(name)]
     settings.get_text_config().vocab_size = rows[0]
     settings.save_pretrained(target)
     forms = {name: Form(entry.shape, entry.dtype) for name, entry in aligned.entries.items()}

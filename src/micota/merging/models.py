@@ -10,20 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM
-
 from micota.checkpoint import Checkpoint
 from micota.errors import ConfigError, MachineError, ModelError, SourceError
-from micota.merging.adapter import PLAIN, write_adapted
+from micota.merging.adapter import write_adapted
+from micota.merging.adapter_settings import read_settings
+from micota.merging.structure import OUTPUTS, Structure, check_output
 from micota.merging.vocabulary import AlignedCheckpoint, has_rows_of_tokens, other_tokens
-from micota.pretrained import load_config, load_tokenizer, reading
+from micota.pretrained import ADAPTER, load_config, load_tokenizer, reading
 
 logger = logging.getLogger(__name__)
 Location = tuple[str, str | None]  # folder or hub id, and revision
 
-ADAPTER = "adapter_config.json"
-OUTPUT_EMBEDDINGS = "lm_head.weight"  # in a tied model a second name of the input embeddings
 # Must agree, as the shapes of tensors must; the rest (context length, token ids, dtype) may differ in a fine-tune.
 SAME = (
     *("model_type", "hidden_size", "num_hidden_layers", "intermediate_size"),
@@ -63,6 +60,7 @@ def open_models(locations: Sequence[Location], scratch: Path, itemsize: int | No
                 folder = with_adapter(local_folder(location), scratch / f"adapted-{number}", itemsize)
                 checkpoint = stack.enter_context(Checkpoint.open(folder))
                 models.append(Model(folder, load_config(folder), load_tokenizer(folder), checkpoint))
+                check_output(checkpoint, models[-1].config)
                 check_rows(models[-1])
             yield aligned(models)
         finally:
@@ -93,26 +91,21 @@ def with_adapter(folder: Path, target: Path, itemsize: int | None) -> Path:
     """
     if not (folder / ADAPTER).exists():
         return folder
-    from peft import PeftConfig
-
-    with reading(folder, None, ADAPTER):
-        config: Any = PeftConfig.from_pretrained(str(folder))
-    if config.peft_type != "LORA":
-        raise ConfigError(f"{folder}: the adapter is of type {config.peft_type.value}; {PLAIN}")
+    settings = read_settings(folder)
     try:
-        model = local_folder((str(config.base_model_name_or_path), config.revision))
+        model = local_folder(settings.model)
     except ModelError as error:
         raise SourceError(f"{folder}: the adapter, or the model that it names, cannot be read ({error})") from error
-
-    def check(num_elements: int, adapted_itemsize: int) -> None:
-        what = "the model with its adapter applied and the merged model need"
-        check_disk(
-            target.parent,
-            num_elements * (adapted_itemsize + (itemsize if itemsize is not None else adapted_itemsize)),
-            what,
+    if (model / ADAPTER).exists():
+        raise ConfigError(
+            f"{folder / ADAPTER} names {model}, which is an adapter too; accepted: an adapter of a whole model"
         )
 
-    write_adapted(folder, model, config, target, check)
+    def check(num_elements: int, num_bytes: int) -> None:
+        merged = num_bytes if itemsize is None else num_elements * itemsize
+        check_disk(target.parent, num_bytes + merged, "the model with its adapter applied and the merged model need")
+
+    write_adapted(settings, model, target, check)
     return target
 
 
@@ -133,7 +126,7 @@ def check_disk(folder: Path, num_bytes: int, what: str = "the merged model needs
 def tensor_names(models: Sequence[Model]) -> list[str]:
     """The tensors to merge, in the order of the base; without the output embeddings of a tied model."""
     tied = models[0].config.get_text_config().tie_word_embeddings
-    return [name for name in models[0].checkpoint.entries if not (tied and name == OUTPUT_EMBEDDINGS)]
+    return [name for name in models[0].checkpoint.entries if not (tied and name.endswith(OUTPUTS))]
 
 
 def check_settings(base: Any, tuned: Any, where: str) -> None:
@@ -157,8 +150,7 @@ def check_loads_in_place(model: Model, names: Sequence[str]) -> None:
     Raises:
         ConfigError: the text names the first such tensor.
     """
-    with torch.device("meta"):
-        loaded = AutoModelForCausalLM.from_config(model.config).state_dict()
+    loaded = Structure.of(model.folder, model.config).shapes
     other = next((name for name in names if name not in loaded), None)
     if other is not None:
         raise ConfigError(

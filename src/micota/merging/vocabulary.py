@@ -9,6 +9,7 @@ rows by the same factor, which is near 1 for models that are near each other.)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,12 +19,16 @@ import torch
 from micota.checkpoint import Checkpoint
 from micota.errors import ConfigError
 
-EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight")  # tensors with a row for each token
+# Tensors with a row for each token, in the names of Llama, GPT-2, Falcon, GPT-NeoX and Mamba.
+EMBEDDINGS = (
+    *("embed_tokens.weight", "lm_head.weight", "lm_head.bias", "wte.weight", "word_embeddings.weight"),
+    *("embed_in.weight", "embed_out.weight", "backbone.embeddings.weight"),
+)
 
 
 def has_rows_of_tokens(tensor: str) -> bool:
     """Whether a tensor has a row for each token."""
-    return tensor.endswith(EMBEDDINGS)
+    return f".{tensor}".endswith(tuple(f".{name}" for name in EMBEDDINGS))
 
 
 def other_tokens(base: Any, tuned: Any, where: str) -> list[int]:
@@ -76,7 +81,7 @@ class AlignedCheckpoint(Checkpoint):
         end = min(stop, max(start, self._checkpoint.entries[name].num_elements))
         values[: end - start] = self._checkpoint.read(name, start, end)
         values[end - start :] = self._tuned.read(name, end, stop)
-        columns = self.entries[name].shape[1]
+        columns = math.prod(self.entries[name].shape[1:])
         for token in self._tokens:
             first, last = max(start, token * columns), min(end, (token + 1) * columns)
             if first < last:
