@@ -222,6 +222,36 @@ def test_what_is_offloaded_needs_the_memory_of_the_machine() -> None:
         check_memory(shape, SFT, replace(GPU, devices=16), 16384, LIMITS, capacity=15 * GIB)
 
 
+def test_a_checkpoint_is_copied_into_the_memory_of_the_machine() -> None:
+    """Of a GPU in any case, of a CPU where training goes on while it is written."""
+    shape, cpu = qwen7b(), replace(GPU, accelerator="cpu", precision="32-true", devices=2)
+    before, after = (memory_bytes(shape, replace(cpu, async_checkpoints=on), 16384) for on in (False, True))
+    assert after == before | {"checkpoint": 12 * shape.weights // 2}
+    with pytest.raises(ConfigError, match=r"what would help: trainer.async_checkpoints=false;"):
+        check_memory(shape, SFT, replace(cpu, async_checkpoints=True), 16384, LIMITS, capacity=120 * GIB)
+    text = r"keeps about 85.1 GiB in the machine's memory \(copy for checkpoints 85.1\), and 76.0 GiB can .*num_nodes=2"
+    with pytest.raises(ConfigError, match=text):
+        check_memory(shape, SFT, GPU, 16384, LIMITS, capacity=139 * GIB, host=80 * GIB)
+    check_memory(shape, SFT, replace(GPU, num_nodes=2), 16384, LIMITS, capacity=139 * GIB, host=80 * GIB)
+    adapters = with_adapters(shape)
+    check_memory(adapters, SFT, GPU, 16384, LIMITS, capacity=139 * GIB, host=2 * GIB)
+    check_memory(shape, SFT, GPU, 16384, LIMITS, capacity=139 * GIB)  # of a machine with GPUs nothing is known here
+    offloads = replace(GPU, cpu_offload=True)
+    check_memory(shape, SFT, offloads, 16384, LIMITS, capacity=40 * GIB, host=130 * GIB)
+    with pytest.raises(ConfigError, match=r"copy for checkpoints 85.1.*help: trainer.async_checkpoints=false"):
+        twice = replace(offloads, async_checkpoints=True)
+        check_memory(shape, SFT, twice, 16384, LIMITS, capacity=40 * GIB, host=130 * GIB)
+
+
+def test_devices_that_share_rows_are_proposed_where_they_help() -> None:
+    """131,072 tokens of one example are on one device without it, however many there are."""
+    more = "trainer.devices=16; trainer=fsdp trainer.devices=4 trainer.context_parallel=4;"
+    for devices, proposed in ((4, "trainer.context_parallel=2; trainer.context_parallel=4;"), (1, more)):
+        with pytest.raises(ConfigError) as caught:
+            check_memory(qwen7b(), SFT, replace(GPU, devices=devices), 131072, {"full": 131072}, capacity=80 * GIB)
+        assert proposed in str(caught.value)
+
+
 def test_bfloat16_weights_have_float32_moments() -> None:
     shape, pure = qwen7b(), replace(GPU, precision="bf16-true")
     parts = memory_bytes(shape, pure, 16384)

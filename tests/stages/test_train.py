@@ -111,11 +111,17 @@ def run_and(config: Config, act: Callable[[Command], None], moments: list[int]) 
             act(process)
 
 
-@pytest.mark.parametrize(("devices", "tolerance"), [(1, 0.0), pytest.param(2, 1e-6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("devices", "tolerance", "is_async"), [
+    (1, 0.0, False),
+    pytest.param(2, 1e-6, False, marks=pytest.mark.slow),
+    pytest.param(1, 0.0, True, marks=pytest.mark.slow),
+    pytest.param(2, 1e-6, True, marks=pytest.mark.slow),
+])  # fmt: skip
 def test_killed_it_goes_on_to_the_same_weights(
-    prepared: Prepared, elsewhere: Callable[[Config, str], Config], devices: int, tolerance: float
+    prepared: Prepared, elsewhere: Callable[[Config, str], Config], devices: int, tolerance: float, is_async: bool
 ) -> None:
-    config = prepared("student.sft.epochs=4", f"trainer.devices={devices}")
+    options = [f"trainer.devices={devices}", f"trainer.async_checkpoints={is_async}"]
+    config = prepared("student.sft.epochs=4", *options)
     undisturbed, curve = fitted(elsewhere(config, "undisturbed"))
     first = random.Random(devices).randrange(2, 12)
     run_and(config, lambda process: process.kill(), [first, first + 9])

@@ -387,6 +387,12 @@ class TrainerConfig:
     checkpoint_every: int = positive(
         100, about="Steps between checkpoints to resume from.", unit="steps", results=False
     )
+    async_checkpoints: bool = plain(
+        False,
+        about="true: checkpoints are written while training goes on, from a copy of weights and moments in the "
+        "machine's memory.",
+        results=False,
+    )
     keep_checkpoint: bool = plain(
         False, about="true: the last checkpoint stays in the artifact, for a longer run (continue_from).", results=False
     )

@@ -1,6 +1,8 @@
 """Checkpoints: every N steps and when a signal ends training; one file, or a folder with a shard from each rank.
 
 A checkpoint is written under a temporary name and renamed when it is complete. Only then the previous one is deleted.
+With ``trainer.async_checkpoints`` all of it happens in a thread beside the next steps (:mod:`micota.sft.writing`). The
+next checkpoint, and the end of training, wait for it. Its error ends training after the step at which it is seen.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.distributed.checkpoint.api import CheckpointException
@@ -22,6 +26,7 @@ from micota.artifacts.jsonl import sync_folder, write_text
 from micota.artifacts.quick_sums import changed, sum_of_file, write_sums
 from micota.errors import DISK_IS_FULL, ConfigError
 from micota.sft.resharding import whole_checkpoint
+from micota.sft.writing import Writing, save_synced
 
 SUMS = "{}.sums.json"  # of a checkpoint: of each rank in its folder, or beside its one file
 SHARD = re.compile(r"__(\d+)_(\d+\.distcp|states\.pt)")  # of a rank: torch.distributed.checkpoint's, rank_states'
@@ -36,11 +41,20 @@ class Checkpoints(Callback):
     """
 
     def __init__(
-        self, folder: Path, every: int, key: str, *, sharded: bool, converts: bool = True, last: int | None = None
+        self,
+        folder: Path,
+        every: int,
+        key: str,
+        *,
+        sharded: bool,
+        converts: bool = True,
+        last: int | None = None,
+        writing: Writing | None = None,
     ) -> None:
         """``last``: the last step of the run, after which a checkpoint is written too.
 
-        ``converts``: a checkpoint of one process can be read by several, and the other way round.
+        ``converts``: a checkpoint of one process can be read by several, and the other way round. ``writing`` is by
+        default within a step.
         """
         self.folder = folder
         self.every = every
@@ -50,6 +64,8 @@ class Checkpoints(Callback):
         self._last = last
         self._start: Path | None = None
         self._owners = {key}
+        self.writing = writing or Writing(is_async=False)
+        self._final: Path | None = None  # of the checkpoint that is written
 
     def of_shorter(self, folder: Path, key: str) -> str:
         """The checkpoint of a finished run, whose artifact is in ``folder`` and has this key.
@@ -96,9 +112,13 @@ class Checkpoints(Callback):
         check_sums(self._start, trainer.global_rank, trainer.world_size)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.join(wait=False)
         # A callback before this one has set should_stop for all ranks alike.
         if trainer.should_stop or trainer.global_step % self.every == 0 or trainer.global_step == self._last:
             self.save(trainer, trainer.global_step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.join()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[OWNER] = self.key
@@ -114,31 +134,33 @@ class Checkpoints(Callback):
             checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 
     def save(self, trainer: Trainer, step: int) -> None:
-        """Write a checkpoint, rename it, and delete the previous one.
+        """Write a checkpoint, rename it, and delete the previous one; or begin to, after the end of the last write.
 
         Raises:
-            ConfigError: the disk is full; the previous checkpoint stays.
+            ConfigError: the disk is full, here or in the last write; the checkpoint before that stays.
         """
-        final = self.folder / f"step={step}.ckpt"
-        draft = final.with_name(final.name + ".partial")
+        self.join()
+        final = self._final = self.folder / f"step={step}.ckpt"
+        draft = _draft_of(final)
         if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
             _remove(draft)
         trainer.strategy.barrier()  # no rank writes its shard before the folder exists
-        try:
+        with self._explained(final):
             trainer.save_checkpoint(draft)
-            if self.sharded:
-                sum_of_rank(draft, trainer.global_rank)
-        except (OSError, RuntimeError, CheckpointException) as error:
-            _remove(draft)
-            if (cause := _space_error(error)) is None:
-                raise
-            free = shutil.disk_usage(self.folder).free / 2**30
-            raise ConfigError(
-                f"{final} cannot be written ({cause}); {free:.1f} GiB are free there: free some space and run "
-                "the same command again, which resumes from the previous checkpoint"
-            ) from error
-        trainer.strategy.barrier()  # all shards are complete before the rename
+            self.writing.run(partial(self._complete, trainer, final))
+
+    def join(self, *, wait: bool = True) -> None:
+        """Raise the error of a write in the thread that has failed; with ``wait`` wait for its end."""
+        if self._final is not None:
+            with self._explained(self._final):
+                self.writing.join(wait=wait)
+
+    def _complete(self, trainer: Trainer, final: Path) -> None:
+        draft = _draft_of(final)
+        if self.sharded:
+            sum_of_rank(draft, trainer.global_rank)
+        self.writing.barrier(trainer.strategy.barrier)  # all shards are complete before the rename
         if trainer.is_global_zero:
             # Delete the previous one only now: whenever the run is killed, a complete checkpoint exists.
             _remove(final)
@@ -150,9 +172,28 @@ class Checkpoints(Callback):
                 if path not in (final, _sums_beside(final)):
                     _remove(path)
 
+    @contextmanager
+    def _explained(self, final: Path) -> Iterator[None]:
+        """Remove a checkpoint that cannot be written, and say so if it is for want of space."""
+        try:
+            yield
+        except (OSError, RuntimeError, CheckpointException) as error:
+            _remove(_draft_of(final))
+            if (cause := _space_error(error)) is None:
+                raise
+            free = shutil.disk_usage(self.folder).free / 2**30
+            raise ConfigError(
+                f"{final} cannot be written ({cause}); {free:.1f} GiB are free there: free some space and run "
+                "the same command again, which resumes from the previous checkpoint"
+            ) from error
+
 
 class StreamedCheckpoints(TorchCheckpointIO):
     """Writes to the file directly; Lightning would build it in memory first. Reads shards of several processes too."""
+
+    def __init__(self, writing: Writing) -> None:
+        super().__init__()
+        self._writing = writing
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         if Path(path).is_dir():
@@ -161,12 +202,7 @@ class StreamedCheckpoints(TorchCheckpointIO):
         return checkpoint
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        with open(path, "wb") as handle:
-            torch.save(checkpoint, handle)
-            handle.flush()
-            os.fsync(
-                handle.fileno()
-            )  # on disk before the rename, or a power cut could leave an empty file of that name
+        self._writing.run(partial(save_synced, self._writing.copied(checkpoint), path))
 
 
 def _space_error(error: BaseException) -> BaseException | None:
@@ -207,6 +243,11 @@ def sum_of_rank(folder: Path, rank: int) -> None:
     files = [path for path in folder.rglob("*") if path.is_file() and SUMS.format("") not in path.name]
     mine = [path for path in files if (int(found[1]) if (found := SHARD.match(path.name)) else 0) == rank]
     write_sums(folder / SUMS.format(f"rank{rank}"), mine)
+
+
+def _draft_of(final: Path) -> Path:
+    """The name of a checkpoint while it is written."""
+    return final.with_name(final.name + ".partial")
 
 
 def _step_of(path: Path) -> int:

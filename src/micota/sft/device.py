@@ -41,3 +41,15 @@ def device_bytes(trainer: TrainerConfig) -> int:
     import psutil
 
     return int(psutil.virtual_memory().available) // trainer.num_devices
+
+
+def host_bytes(trainer: TrainerConfig) -> int | None:
+    """Memory of this machine that is free, in bytes; None if the run is for GPUs, of which this machine has none."""
+    if trainer.accelerator == "gpu":
+        import torch
+
+        if not torch.cuda.is_available():
+            return None
+    import psutil
+
+    return int(psutil.virtual_memory().available)

@@ -68,6 +68,7 @@ from micota.sft.rollouts import RolloutDataModule, Rollouts
 from micota.sft.sharding import devices, whole
 from micota.sft.spending import Spending, expected_steps, most_steps
 from micota.sft.teacher import DistillationObjective, Teacher
+from micota.sft.writing import Writing
 
 CHECKPOINTS = "checkpoints"
 BEST = "best"  # weights
@@ -179,9 +180,9 @@ def train(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        **devices(config),
+        **devices(config, checkpoints.writing),
     )
-    with signals.restoring_handlers():
+    with signals.restoring_handlers(), checkpoints.writing:
         trainer.fit(module, data, ckpt_path=start)
     return trainer
 
@@ -216,6 +217,7 @@ def checkpoints_of(config: Config, node: Node[TrainSpec], folder: Path, num_step
         sharded=trainer.is_sharded,
         converts=OPTIMIZERS[node.spec.sft.optimizer].moment_bytes == 4,
         last=num_steps if trainer.keep_checkpoint else None,
+        writing=Writing(is_async=trainer.async_checkpoints),
     )
 
 

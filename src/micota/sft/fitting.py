@@ -10,7 +10,7 @@ from micota.config import SftConfig, TrainerConfig
 from micota.errors import ConfigError
 from micota.sft import device
 from micota.sft.kinds import ALONE, ORDER
-from micota.sft.memory import memory_bytes, most_tokens, stored_bytes
+from micota.sft.memory import checkpoint_bytes, checkpoint_copy, memory_bytes, most_tokens, stored_bytes
 from micota.sft.shape import Shape
 
 USABLE = 0.95  # share of a device's memory: the allocator fragments it
@@ -61,7 +61,9 @@ def too_large(
         return None
     trainer = replace(trainer, activation_checkpointing=[*limits][-1])
     ways = [
-        words for words, other in _ways(trainer, longest) if sum(memory_bytes(shape, other, longest).values()) <= usable
+        words
+        for words, other in _ways(shape, trainer, longest)
+        if sum(memory_bytes(shape, other, longest).values()) <= usable
     ][:2]
     ways += ["sft.lora.r=16 (adapters)"] if sft.lora is None else []
     listing = ", ".join(f"{name} {gib(count)}" for name, count in parts.items() if count)
@@ -74,23 +76,30 @@ def too_large(
 
 
 def too_large_for_host(shape: Shape, sft: SftConfig, trainer: TrainerConfig, host: int | None = None) -> str | None:
-    """What ``trainer.cpu_offload`` needs of the machine's memory, if it is more than is free; else None.
+    """What a run needs of the machine's memory beside that of devices, if it is more than is free; else None.
 
     Args:
-        host: free bytes of the machine; by default what this one has.
+        host: free bytes of the machine; by default what this one has. Those of a machine with GPUs are not known on one
+            without.
     """
-    if not trainer.cpu_offload:
+    parts = stored_bytes(shape, trainer) if trainer.cpu_offload else {}
+    offloads = bool(parts)
+    if trainer.accelerator == "gpu":  # on a CPU the copy is of the process
+        parts |= {"copy for checkpoints": checkpoint_copy(shape, trainer)}
+    parts = {name: count // trainer.num_nodes for name, count in parts.items() if count}
+    host = device.host_bytes(trainer) if host is None and parts else host
+    if host is None:
         return None
-    import psutil
-
-    parts = {name: count // trainer.num_nodes for name, count in stored_bytes(shape, trainer).items()}
-    usable = int(USABLE * (psutil.virtual_memory().available if host is None else host))
+    usable = int(USABLE * host)
     if sum(parts.values()) <= usable:
         return None
     listing = ", ".join(f"{name} {gib(count)}" for name, count in parts.items())
-    ways = ["trainer.cpu_offload=false on more GPUs", "sft.lora.r=16 (adapters)"][: 1 if sft.lora else 2]
+    ways = ["trainer.async_checkpoints=false"] if offloads and trainer.async_checkpoints else []
+    ways += ["trainer.cpu_offload=false on more GPUs"] if offloads else [f"trainer.num_nodes={2 * trainer.num_nodes}"]
+    ways += [] if sft.lora else ["sft.lora.r=16 (adapters)"]
+    reason = "trainer.cpu_offload=true" if offloads else "training on GPUs"
     return (
-        f"trainer.cpu_offload=true keeps about {gib(sum(parts.values()))} GiB in the machine's memory ({listing}), and "
+        f"{reason} keeps about {gib(sum(parts.values()))} GiB in the machine's memory ({listing}), and "
         f"{gib(usable)} GiB can be used; what would help: {'; '.join(ways)}"
     )
 
@@ -114,8 +123,11 @@ def fewest_devices(shape: Shape, trainer: TrainerConfig, longest: int, capacity:
     return counts[-1]
 
 
-def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerConfig]]:
+def _ways(shape: Shape, trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerConfig]]:
     """Changes that save memory, cheapest first; those after checkpointing add to it and the smallest micro-batches."""
+    if trainer.async_checkpoints and trainer.accelerator == "cpu":
+        trainer = replace(trainer, async_checkpoints=False)
+        yield "trainer.async_checkpoints=false", trainer
     used = ORDER.index(trainer.activation_checkpointing)
     for kind in (kind for kind in ALONE if ORDER.index(kind) > used):
         yield f"trainer.activation_checkpointing={kind}", replace(trainer, activation_checkpointing=kind)
@@ -129,12 +141,22 @@ def _ways(trainer: TrainerConfig, longest: int) -> Iterator[tuple[str, TrainerCo
             f"trainer.micro_batch_rows=1 trainer.pack_length={small.pack_length} trainer.activation_checkpointing=full"
         )
         yield words, small
-    if trainer.accelerator == "gpu":
-        for devices in (2, 4, 8, 16):
-            if devices > trainer.num_devices:
-                yield f"trainer=fsdp trainer.devices={devices}", replace(small, devices=devices)
+    for parts in (n for n in (2, 4, 8) if trainer.context_parallel < n and _divides(n, shape, trainer)):
+        yield f"trainer.context_parallel={parts}", replace(small, context_parallel=parts)
+    more = [n for n in (2, 4, 8, 16) if n > trainer.num_devices and trainer.accelerator == "gpu"]
+    for devices in more:
+        yield f"trainer=fsdp trainer.devices={devices}", replace(small, devices=devices)
+    for wide in (replace(small, devices=n, context_parallel=min(n, 8)) for n in more):
+        if _divides(wide.context_parallel, shape, wide):
+            words = f"trainer=fsdp trainer.devices={wide.devices} trainer.context_parallel={wide.context_parallel}"
+            yield words, wide
     if trainer.accelerator == "gpu" and not trainer.cpu_offload:
         yield "trainer.cpu_offload=true", replace(small, cpu_offload=True)
+
+
+def _divides(parts: int, shape: Shape, trainer: TrainerConfig) -> bool:
+    """Whether so many devices can share rows."""
+    return trainer.world_size % parts == 0 and shape.heads % parts == 0
 
 
 def disk_bytes(shape: Shape, trainer: TrainerConfig, written: int, *, keeps_best: bool = False) -> int:
@@ -144,10 +166,9 @@ def disk_bytes(shape: Shape, trainer: TrainerConfig, written: int, *, keeps_best
     optimiser. With ``keeps_best`` the best weights of up to three validations exist too, and models of single steps
     where their number is bounded. ``written`` is the size in bytes of an exported weight.
     """
-    stored = stored_bytes(shape, trainer)  # gradients are as large as trained weights
+    trained = stored_bytes(shape, trainer)["gradients"]
     models = 1 if trainer.keep_models is None else trainer.keep_models + 2  # one more while a new one is written
-    best = 3 * stored["gradients"] * keeps_best
-    return 2 * (stored["gradients"] + stored["optimiser"]) + best + models * written * shape.weights
+    return 2 * checkpoint_bytes(shape, trainer) + 3 * trained * keeps_best + models * written * shape.weights
 
 
 def check_disk(

@@ -42,6 +42,8 @@ def memory_bytes(
         # Each device sums whole gradients, on the device even with offloading, and shards them in the last backward.
         shards["gradients"] = stored["gradients"]
     other = {"teacher": shape.beside} if shape.beside else {}
+    if trainer.accelerator == "cpu" and (copied := checkpoint_copy(shape, trainer)):
+        other["checkpoint"] = copied // trainer.world_size
     return {**shards, **largest, **other, "process": PROCESS_BYTES[trainer.accelerator]}
 
 
@@ -78,6 +80,19 @@ def stored_bytes(shape: Shape, trainer: TrainerConfig) -> dict[str, int]:
         "gradients": held * (shape.trained - shape.adapters) + adapters,
         "optimiser": 2 * shape.moment_bytes * shape.trained,
     }
+
+
+def checkpoint_bytes(shape: Shape, trainer: TrainerConfig) -> int:
+    """Bytes of a checkpoint: of trained weights, which are as large as their gradients, and of their moments."""
+    stored = stored_bytes(shape, trainer)
+    return stored["gradients"] + stored["optimiser"]
+
+
+def checkpoint_copy(shape: Shape, trainer: TrainerConfig) -> int:
+    """Bytes of the machines' memory that hold a copy of a checkpoint while it is written, of all devices together. A
+    GPU's states are copied there in any case, and others where training goes on meanwhile."""
+    is_copied = trainer.async_checkpoints or (trainer.accelerator == "gpu" and not trainer.cpu_offload)
+    return checkpoint_bytes(shape, trainer) if is_copied else 0
 
 
 def _sizes(trainer: TrainerConfig, longest: int) -> tuple[int, int]:

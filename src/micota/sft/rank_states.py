@@ -37,9 +37,9 @@ def check(folder: Path, optimizers: list[Any], world_size: int) -> None:
         )
 
 
-def save(folder: Path, rank: int, optimizers: list[Any]) -> None:
-    """Write the states of one rank."""
-    torch.save([optimizer.state_dict() for optimizer in optimizers], folder / NAME.format(rank))
+def save(folder: Path, rank: int, states: list[Any]) -> None:
+    """Write the states of one rank: the state dicts of its optimisers."""
+    torch.save(states, folder / NAME.format(rank))
 
 
 def load(folder: Path, rank: int, optimizers: list[Any], weights_only: bool | None = None) -> None:

@@ -23,6 +23,7 @@ class Shape:
     num_layers: int
     hidden: int
     intermediate: int
+    heads: int
     attention: int  # heads x size of a head
     key_value: int = 0  # heads of keys (and of values) x size of a head
     moment_bytes: int = 4  # of one of AdamW's two moments of a weight
@@ -53,6 +54,7 @@ class Shape:
             num_layers=config.num_hidden_layers,
             hidden=config.hidden_size,
             intermediate=getattr(config, "intermediate_size", 4 * config.hidden_size),
+            heads=heads,
             attention=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
             key_value=(getattr(config, "num_key_value_heads", None) or heads)
             * (getattr(config, "head_dim", None) or config.hidden_size // heads),
@@ -86,6 +88,7 @@ class Shape:
             num_layers=shape.layers,
             hidden=shape.hidden,
             intermediate=shape.intermediate,
+            heads=shape.heads,
             attention=shape.heads * head_dim,
             key_value=shape.kv_heads * head_dim,
             adapters=adapters,

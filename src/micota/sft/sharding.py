@@ -26,6 +26,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.checkpoint.state_dict_loader import load as load_shards
+from torch.distributed.checkpoint.state_dict_saver import save as save_shards
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
@@ -41,6 +42,7 @@ from micota.config import TrainerConfig
 from micota.sft import rank_states, ranks
 from micota.sft.checkpoints import StreamedCheckpoints
 from micota.sft.resharding import load_whole, trained_state
+from micota.sft.writing import Writing, save_synced
 
 ALLOCATOR = {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}  # the second is the older name
 
@@ -48,7 +50,7 @@ ALLOCATOR = {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}  # the second is t
 class Sharding(ModelParallelStrategy):
     """Lightning's strategy on running ranks, or on this process alone; offloaded weights stay on the CPU."""
 
-    def __init__(self, trainer: TrainerConfig) -> None:
+    def __init__(self, trainer: TrainerConfig, writing: Writing | None = None) -> None:
         super().__init__(
             data_parallel_size=trainer.world_size,
             tensor_parallel_size=1,
@@ -57,6 +59,7 @@ class Sharding(ModelParallelStrategy):
         )
         self._offloads = trainer.cpu_offload
         self._is_alone = trainer.world_size == 1
+        self._writing = writing or Writing(is_async=False)
 
     def setup_environment(self) -> None:
         if self._is_alone and not distributed.is_initialized():
@@ -64,6 +67,7 @@ class Sharding(ModelParallelStrategy):
             store = distributed.HashStore()  # type: ignore[attr-defined]
             distributed.init_process_group(self._get_process_group_backend(), store=store, rank=0, world_size=1)
         super().setup_environment()
+        self._writing.setup_group()
 
     def model_to_device(self) -> None:
         if not self._offloads:
@@ -82,9 +86,24 @@ class Sharding(ModelParallelStrategy):
         return {} if self._by_rank else super().optimizer_state(optimizer)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
-        super().save_checkpoint(checkpoint, filepath, storage_options)
-        if self._by_rank:
-            rank_states.save(Path(filepath), self.global_rank, self.optimizers)
+        """As Lightning does, in the thread that writes checkpoints where there is one."""
+        path = Path(self.broadcast(filepath))
+        path.mkdir(parents=True, exist_ok=True)
+        shards = {"state_dict": checkpoint.pop("state_dict")}
+        states = checkpoint.pop("optimizer_states", [])
+        shards |= {f"optimizer_{index}": state for index, state in enumerate(states)}
+        if self.root_device.type == "cpu" or self._offloads:  # else Lightning has copied them from the device
+            shards = self._writing.copied(shards)
+        by_rank = [optimizer.state_dict() for optimizer in self.optimizers] if self._by_rank else None
+        rest, by_rank = self._writing.copied((checkpoint, by_rank))
+        self._writing.run(partial(self._write, shards, rest, by_rank, path))
+
+    def _write(self, shards: dict[str, Any], rest: dict[str, Any], by_rank: list[Any] | None, path: Path) -> None:
+        save_shards(shards, checkpoint_id=path, process_group=self._writing.group)
+        if self.global_rank == 0:
+            save_synced(rest, path / METADATA)
+        if by_rank is not None:
+            rank_states.save(path, self.global_rank, by_rank)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Load shards as Lightning does, but without frozen weights, which Lightning expects in a checkpoint; or the
@@ -110,12 +129,14 @@ class Sharding(ModelParallelStrategy):
         return rest
 
 
-def devices(config: TrainerConfig) -> dict[str, Any]:
+def devices(config: TrainerConfig, writing: Writing | None = None) -> dict[str, Any]:
     """Settings of Lightning's Trainer for one CPU process, for one GPU, or for the running ranks."""
     if not config.is_sharded:
         precision = config.precision if config.precision == "bf16-mixed" else "32-true"
-        return {"devices": 1, "precision": precision, "plugins": [StreamedCheckpoints()]}
-    return ranks.device(config) | {"plugins": [ranks.environment(config)], "strategy": Sharding(config)}
+        plugin = StreamedCheckpoints(writing or Writing(is_async=False))
+        return {"devices": 1, "precision": precision, "plugins": [plugin]}
+    strategy = Sharding(config, writing)
+    return ranks.device(config) | {"plugins": [ranks.environment(config)], "strategy": strategy}
 
 
 def backend(trainer: TrainerConfig) -> str | None:
