@@ -94,6 +94,8 @@ def faults(config: Mapping[str, Any], has_pretrained: bool) -> Iterator[str]:
         return
     try:
         named = models_in(config, has_pretrained)
+        if not names_none(config) and not named:
+            raise ValueError(f"in no place that it reads; accepted: models: [{{model: {BEFORE}}}, {{model: {AFTER}}}]")
         keeps = kept(config, named)
     except ValueError as error:
         yield f"config names the model {error}"

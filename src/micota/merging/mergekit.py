@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -19,6 +20,7 @@ from micota.export import export_settings
 from micota.graph import MergekitSpec
 from micota.merging.adapter import drop_quantization, generation_config
 from micota.merging.merge import size_of, write_settings
+from micota.merging.mergekit_check import check_keys, check_layers, check_parameters, check_types
 from micota.merging.methods import Tally
 from micota.merging.models import Location, Model, check_disk, open_models, tensor_names
 from micota.merging.report import write_report
@@ -33,13 +35,24 @@ KEPT = "tuned"  # the label of the model whose tokenizer the merge keeps
 REASON_CHARS = 300
 
 
-def check_configuration(spec: MergekitSpec, labels: list[str]) -> None:
-    """Refuse what mergekit refuses of a configuration, before any model is read.
+def check_configuration(spec: MergekitSpec, labels: list[str], settings: Any = None) -> None:
+    """Refuse what mergekit refuses or ignores of a configuration, before any model is read.
+
+    Args:
+        settings: the config of one of the models, by transformers; None if it is not known.
 
     Raises:
-        ConfigError: mergekit is not installed, has no such method or key, or cannot read a value.
+        ConfigError: mergekit is not installed, has no such method, key or parameter, or cannot use a value.
     """
-    _configuration(spec, labels, {label: Path(f"{PLACEHOLDER}-{label}") for label in labels})
+    config = _configuration(spec, labels, {label: Path(f"{PLACEHOLDER}-{label}") for label in labels})
+    with _one_line(spec):
+        from mergekit.merge_methods import registry
+
+        check_types(config)
+        check_parameters(config, registry.get(config.merge_method), registry.registered_methods())
+        if settings is not None:
+            text = settings.get_text_config()
+            check_layers(config, text.num_hidden_layers, bool(getattr(text, "layer_types", None)))
 
 
 def merge_by_mergekit(
@@ -86,6 +99,8 @@ def merge_by_mergekit(
         sample = check_model(folder, base, tuned, conversation)
         with Checkpoint.open(folder) as merged:
             tallies = {name: tally for name in merged.entries if (tally := _tally(name, base, tuned, merged))}
+        if name := next((name for name, tally in tallies.items() if not math.isfinite(tally.merged_squares)), None):
+            raise ConfigError(f"mergekit made values of {name} that are not finite; change merge.config.parameters")
         return write_report(folder, spec, tallies, sample, mergekit=version(MERGEKIT))
 
 
@@ -104,11 +119,9 @@ def _configuration(spec: MergekitSpec, labels: list[str], folders: Mapping[str, 
         from mergekit.config import MergeConfiguration
         from mergekit.merge_methods import registry
 
-        unknown = set(spec.config) - set(MergeConfiguration.model_fields)
-        if unknown:
-            raise ValueError(f"no key {min(unknown)}; accepted: {', '.join(MergeConfiguration.model_fields)}")
+        check_keys(spec.config)
         known = {method.spec.name: method.spec for method in registry.registered_methods()}
-        if spec.config["merge_method"] not in known:
+        if str(spec.config["merge_method"]) not in known:
             raise ValueError(f"no method of this name; accepted: {', '.join(known)}")
         config = completed(spec.config, known[spec.config["merge_method"]], labels)
         # As a mapping: mergekit splits a text at + and @, which may be parts of a path.

@@ -25,13 +25,13 @@ def check_models(config: Config, node: AnyNode) -> None:
     """
     sources = [child.spec for label, child in node.inputs.items() if child.is_source and label not in NOT_MERGED]
     with naming_keys(config):
-        models = [(spec.path, *_whole_model(spec.path, spec.revision)) for spec in sources]
+        models = [(spec.path, *whole_model(spec.path, spec.revision)) for spec in sources]
         known = [load_config(path, revision) for _, path, revision in models] if len(models) > 1 else []
     for (named, *_), settings in zip(models[1:], known[1:], strict=False):
         check_settings(known[0], settings, f"{models[0][0]} and {named} cannot be merged")
 
 
-def _whole_model(path: str, revision: str | None) -> tuple[str, str | None]:
+def whole_model(path: str, revision: str | None) -> tuple[str, str | None]:
     """The location of a model; of a LoRA adapter in a folder, that of the model that it names."""
     folder = model_folder(path)
     if (Path(folder) / ADAPTER).exists():

@@ -10,10 +10,12 @@ from micota.errors import is_users
 from micota.graph import MergekitSpec
 from micota.graph.node import AnyNode
 from micota.merging.mergekit import KEPT, check_configuration, merge_by_mergekit
+from micota.pretrained import load_config
+from micota.runtime.execute import naming_keys
 from micota.runtime.inputs import model_location, template_of
 from micota.runtime.work import Work
 from micota.stages.merge import conversation_for
-from micota.stages.merge_inputs import check_models
+from micota.stages.merge_inputs import check_models, whole_model
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,11 @@ def check(config: Config, node: AnyNode) -> None:
     """
     check_configuration(node.spec, list(node.inputs))
     check_models(config, node)
+    if any(node.spec.config.get(key) for key in ("slices", "modules")):  # these name layers
+        source = next((child.spec for child in node.inputs.values() if child.is_source), None)
+        with naming_keys(config):
+            settings = None if source is None else load_config(*whole_model(source.path, source.revision))
+        check_configuration(node.spec, list(node.inputs), settings)
 
 
 def mergekit(work: Work[MergekitSpec]) -> None:
