@@ -10,10 +10,10 @@ import hydra
 import pytest
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, ListConfig
-from omegaconf.base import Container, Node
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.base import Container, Metadata, Node
 
 from micota.cli import app, quick_hydra
 
@@ -22,10 +22,11 @@ from micota.cli import app, quick_hydra
 def slow_hydra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hydra and OmegaConf as their authors wrote them."""
     monkeypatch.delattr(ConfigStore, "__deepcopy__")
-    monkeypatch.setattr(FileConfigSource, "load_config", quick_hydra._load_file)
+    monkeypatch.setattr(ConfigRepository, "load_config", quick_hydra._load)
     monkeypatch.setattr(defaults_list, "_create_interpolation_map", quick_hydra._interpolation_map)
     monkeypatch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", quick_hydra._merge_defaults)
     monkeypatch.setattr(Container, "_re_parent", quick_hydra._set_parents)
+    monkeypatch.delattr(Metadata, "__deepcopy__")
 
 
 def nodes(node: Node, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -71,6 +72,17 @@ def test_a_file_that_has_changed_is_read_again(tmp_path: Path) -> None:
         assert hydra.compose("own").a == 1, "who changes a config changes no other"
         (tmp_path / "own.yaml").write_text("a: 20\n")
         assert hydra.compose("own").a == 20
+
+
+def test_a_file_that_has_not_changed_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, load = [], OmegaConf.load
+    monkeypatch.setattr(OmegaConf, "load", lambda file: [read.append(file.name), load(file)][1])
+    (tmp_path / "own.yaml").write_text("defaults: [other]\n")
+    (tmp_path / "other.yaml").write_text("a: 1\n")
+    for _ in range(2):  # Hydra finds its plugins at the first, and makes its classes again
+        with hydra.initialize_config_dir(str(tmp_path), version_base="1.3"):
+            assert hydra.compose("own") == {"a": 1}
+    assert sorted(Path(name).name for name in read if name.startswith(str(tmp_path))) == ["other.yaml", "own.yaml"]
 
 
 def test_a_choice_may_refer_to_another(tmp_path: Path) -> None:

@@ -68,13 +68,12 @@ def _settle_generators(composed: DictConfig, overrides: list[str]) -> None:
             owner.name = name_of(path)
 
 
-def _recipes(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+def _recipes(node: DictConfig, path: str) -> Iterator[tuple[str, Any]]:
     """All recipes and their parts in a composed config, with their dotted keys."""
-    for key in map(str, node if isinstance(node, DictConfig) and not node._is_none() else ()):
-        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+    for key, child in node.items_ex(resolve=False):
+        if not isinstance(child, DictConfig) or child._is_none() or child._is_missing() or child._is_interpolation():
             continue
-        child = node[key]
-        kind = OmegaConf.get_type(child) if isinstance(child, DictConfig) else None
+        kind = OmegaConf.get_type(child)
         if isinstance(kind, type) and issubclass(kind, PartConfig):
             yield f"{path}{key}", child
         yield from _recipes(child, f"{path}{key}.")

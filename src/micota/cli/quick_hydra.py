@@ -15,36 +15,53 @@ from typing import Any
 import hydra
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import InputDefault
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig
-from omegaconf.base import Container
+from omegaconf.base import Container, Metadata
 
-_load_file = FileConfigSource.load_config
+_load = ConfigRepository.load_config
 _interpolation_map = defaults_list._create_interpolation_map
 _merge_defaults = ConfigLoaderImpl._compose_config_from_defaults_list
 _set_parents = Container._re_parent
 
 # By file, source and who provides it: which state of the file was read, and what it said.
-_files: dict[tuple[str, str, str], tuple[tuple[int, ...], ConfigResult]] = {}
+_files: dict[tuple[str, str, str], tuple[tuple[int, ...], ConfigResult | None]] = {}
 _num_merging = 0
 
 
-def _load_file_once(source: FileConfigSource, config_path: str) -> ConfigResult:
-    """What a YAML file says, read again only after it has changed: PyYAML takes longer than a copy."""
-    path = str(Path(source.path, source._normalize_file_name(config_path)).resolve())
+def _load_file_once(repository: ConfigRepository, config_path: str) -> ConfigResult | None:
+    """What a YAML file says, read again only after it has changed: PyYAML takes longer than a copy.
+
+    Hydra executes the modules of its sources again when it looks for plugins, so no function of those can be replaced.
+    """
+    source: Any = repository._find_object_source(config_path, ObjectType.CONFIG)
+    if source is None or source.scheme() != "file":
+        return _load(repository, config_path)
+    path = str(Path(source.path.removeprefix("file://"), source._normalize_file_name(config_path)).resolve())
     try:
         stat = Path(path).stat()
     except OSError:
-        return _load_file(source, config_path)
+        return _load(repository, config_path)
     state, key = (stat.st_mtime_ns, stat.st_size, stat.st_ino), (path, source.path, source.provider)
     if key not in _files or _files[key][0] != state:
-        _files[key] = state, _load_file(source, config_path)
+        _files[key] = state, _load(repository, config_path)
     return copy.deepcopy(_files[key][1])
+
+
+def _copied(metadata: Metadata, memo: dict[int, Any]) -> Metadata:
+    """A copy of what OmegaConf knows of a node. But for flags and results of resolvers it is types and a key, which
+    :func:`copy.deepcopy` takes apart and puts together again for each of a thousand nodes."""
+    copied = object.__new__(type(metadata))
+    copied.__dict__.update(metadata.__dict__)
+    copied.flags = copy.copy(metadata.flags)
+    copied.resolver_cache = copy.deepcopy(metadata.resolver_cache, memo)
+    return copied
 
 
 def _interpolation_map_if_needed(overrides: Any, defaults: Sequence[InputDefault], self_added: bool) -> Any:
@@ -75,10 +92,11 @@ def _set_parents_of_parts(container: Container) -> None:
 QUICKER = [
     # Hydra copies the store of all options for each composition, and again each option that it reads: that is enough.
     (ConfigStore, "__deepcopy__", lambda store, memo: store),
-    (FileConfigSource, "load_config", _load_file_once),
+    (ConfigRepository, "load_config", _load_file_once),
     (defaults_list, "_create_interpolation_map", _interpolation_map_if_needed),
     (ConfigLoaderImpl, "_compose_config_from_defaults_list", _merge_defaults_quickly),
     (Container, "_re_parent", _set_parents_of_parts),
+    (Metadata, "__deepcopy__", _copied),
 ]
 for _owner, _name, _function in QUICKER:
     setattr(_owner, _name, _function)
