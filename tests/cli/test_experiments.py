@@ -196,14 +196,19 @@ def test_every_experiment_is_counted_and_has_a_toy_version() -> None:
     assert {f"tiny/{name}" for name in of_papers} == set(TWINS)
 
 
-# Of experiments that differ in their models alone one is here; of those with most cases none is.
+FAST = ("tiny", "micota", "replication")
+# Of experiments that differ in their models alone one is thorough; of those with most cases none is.
 SLOW = ["corrections", *(f"mix_distillation/{name}" for name in (
     "mix_curve", "large_vs_small", "base_vs_instruct", "expert_vs_general", "teacher_families",
 ))]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else []) for name in COUNTS]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else [] if name in FAST else pytest.mark.thorough)
+        for name in COUNTS
+    ],
 )
 def test_the_whole_graph_of_an_experiment(
     composed: Composed, cases_of: Callable[[str], list[CaseConfig]], name: str

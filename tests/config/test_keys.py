@@ -6,10 +6,12 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+from conftest import compose_quickly
 
 from micota import graph
 from micota.config import (
@@ -155,15 +157,16 @@ def others(name: str, declared: Declaration, value: Any, hint: str) -> Iterator[
         yield f"{value or ''}x"
 
 
-def owners(node: Any, names: list[str]) -> Iterator[Any]:
-    """The dataclasses at a dotted place; NAME stands for each key of a map."""
+def owners(node: Any, names: list[str], above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The dataclasses at a dotted place, each with those it is in, outermost first; NAME stands for each key of a
+    map."""
     if not names or node is None:
-        yield from [node] if node is not None else []
+        yield from [(*above, node)] if node is not None else []
     elif names[0] == NAME:
         for child in node.values():
-            yield from owners(child, names[1:])
+            yield from owners(child, names[1:], above)
     else:
-        yield from owners(getattr(node, names[0]), names[1:])
+        yield from owners(getattr(node, names[0]), names[1:], (*above, node))
 
 
 def keys_of(config: Config) -> set[tuple[str, str]]:
@@ -182,16 +185,27 @@ def keys_of(config: Config) -> set[tuple[str, str]]:
     return {(node.stage, node.key) for target in targets for node in target.walk()}
 
 
-def flip(config: Config, owner: Any, name: str) -> bool:
-    """Give a field of ``owner``, a part of ``config``, another value that is accepted; False where none is."""
+hints_of = cache(get_type_hints)
+
+
+def flip(inside: tuple[Any, ...], name: str) -> bool:
+    """Give a field of the last dataclass, which the others before it have inside, another value that is accepted; False
+    where none is."""
+    *above, owner = inside
     item = next(item for item in fields(owner) if item.name == name)
-    before, hint = dict(vars(owner)), str(get_type_hints(type(owner))[name])
+    before, hint = dict(vars(owner)), str(hints_of(type(owner))[name])
     for value in others(name, declaration(item), before[name], hint):
         vars(owner).update(WITH.get(name, {name: value}))
-        if getattr(owner, name) != before[name] and not list(complaints(config)):
+        if getattr(owner, name) != before[name] and is_accepted(above, owner):
             return True
         vars(owner).update(before)
     return False
+
+
+def is_accepted(above: list[Any], changed: Any) -> bool:
+    """Whether a dataclass of a config that was accepted is so after a change: elsewhere conflicts alone can be new."""
+    conflicts = (list(node.conflicts()) for node in above if hasattr(node, "conflicts"))
+    return not list(complaints(changed)) and not any(conflicts)
 
 
 def flips(config: Config, key: str) -> Iterator[Config]:
@@ -199,7 +213,7 @@ def flips(config: Config, key: str) -> Iterator[Config]:
     *parents, name = key.split(".")
     for index in range(len(list(owners(config, parents)))):
         changed = copy.deepcopy(config)
-        if flip(changed, list(owners(changed, parents))[index], name):
+        if flip(list(owners(changed, parents))[index], name):
             yield changed
 
 
@@ -216,7 +230,8 @@ def places() -> list[tuple[Config, set[tuple[str, str]]]]:
             "select.filters=[finished,length,loops,language]",
         ]
         calls = [Call(overrides=[*small, *place]) for place in PLACES]
-        made = [app.prepare(hydra.compose("evaluate", call.overrides), SCHEMAS["evaluate"], call) for call in calls]
+        composed = (compose_quickly("evaluate", call.overrides) for call in calls)
+        made = [app.prepare(config, SCHEMAS["evaluate"], call) for config, call in zip(composed, calls, strict=True)]
     table = {"other": GeneratorSftConfig(learning_rate=1e-5, batch_size=2, epochs=1)}
     lora = ModelSftConfig(
         lora=LoraConfig(r=4),
@@ -238,6 +253,7 @@ def places() -> list[tuple[Config, set[tuple[str, str]]]]:
     return [(config, keys_of(config)) for config in made]
 
 
+@cache
 def declared(schema: type[Config]) -> dict[str, bool]:
     """By key, whether it changes results; parts are flipped field by field."""
     return {key.key: key.changes_results for key in keys(schema) if not key.is_part}
@@ -247,7 +263,12 @@ def top(key: str) -> str:
     return key.partition(".")[0]
 
 
-SECTIONS = sorted({top(key) for key in declared(SCHEMAS["evaluate"])} - {"num_samples", "temperature"})
+# Sections with the fields of another: every model has those of the teacher, and every recipe those of data.
+ALIKE = {"large", "small", "long_generator", "short_generator", "model", "ta_data", "compared", "decontaminate_against"}
+SECTIONS = [
+    pytest.param(section, marks=pytest.mark.thorough if section in ALIKE else [])
+    for section in sorted({top(key) for key in declared(SCHEMAS["evaluate"])} - {"num_samples", "temperature"})
+]
 
 
 def of_section(section: str, changes: bool) -> list[str]:
@@ -285,8 +306,8 @@ def test_what_does_not_change_results_enters_no_key(
         own = {
             key
             for key in without
-            for owner in [*owners(changed, key.split(".")[:-1])]
-            if flip(changed, owner, key.rpartition(".")[2])
+            for inside in [*owners(changed, key.split(".")[:-1])]
+            if flip(inside, key.rpartition(".")[2])
         }
         flipped |= own
         # Where nothing was flipped, keys are those of before.

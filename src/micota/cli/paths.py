@@ -70,13 +70,13 @@ def _settle_generators(composed: DictConfig, overrides: list[str]) -> None:
 
 def _recipes(node: DictConfig, path: str) -> Iterator[tuple[str, Any]]:
     """All recipes and their parts in a composed config, with their dotted keys."""
-    for key, child in node.items_ex(resolve=False):
+    for name, child in node.items_ex(resolve=False):
         if not isinstance(child, DictConfig) or child._is_none() or child._is_missing() or child._is_interpolation():
             continue
-        kind = OmegaConf.get_type(child)
+        key, kind = f"{path}{name!s}", OmegaConf.get_type(child)
         if isinstance(kind, type) and issubclass(kind, PartConfig):
-            yield f"{path}{key}", child
-        yield from _recipes(child, f"{path}{key}.")
+            yield key, child
+        yield from _recipes(child, f"{key}.")
 
 
 def _settle(composed: DictConfig, part: str, layers: list[Layer]) -> None:

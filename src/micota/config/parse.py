@@ -7,6 +7,7 @@ import re
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass
+from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -66,8 +67,8 @@ def complaints(node: Any, path: str = "") -> Iterator[str]:
         return
     for name in vars(node).keys() - {item.name for item in fields(node)}:  # added with +name=
         yield unknown_key(type(node), name, path)
-    # A key that stands for another one is named as the user typed it.
-    for item in sorted(fields(node), key=lambda item: not declaration(item).short_for):
+    kind: Any = type(node)  # which mypy takes for a type of types too
+    for item in _in_order(kind):
         value = getattr(node, item.name)
         if not is_computable(value):
             yield f"{path}{item.name}={value!r}; accepted: {declaration(item).accepted or 'a number'}, in float32"
@@ -79,6 +80,12 @@ def complaints(node: Any, path: str = "") -> Iterator[str]:
         yield from complaints(value, f"{path}{item.name}.")
     for conflict in getattr(node, "conflicts", lambda: ())():
         yield f"{path.rstrip('.') or 'config'}: {conflict}"
+
+
+@cache
+def _in_order(kind: type[Any]) -> list[Field[Any]]:
+    """The fields of a dataclass, those that stand for another key first: a mistake is named as the user typed it."""
+    return sorted(fields(kind), key=lambda item: not declaration(item).short_for)
 
 
 def _fits(item: Field[Any], value: Any) -> bool:
