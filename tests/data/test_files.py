@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from micota.artifacts.provenance import sha256
 from micota.config.rows import RowsConfig
-from micota.data.files import numbered_rows
+from micota.data.files import file_rows, numbered_rows
 from micota.data.sources import read_rows
 from micota.errors import SourceError
 
@@ -84,7 +85,7 @@ def test_a_folder_is_read_whole_but_for_other_splits(tmp_path: Path) -> None:
         [(_, row)] = numbered_rows(RowsConfig(path=str(tmp_path), split=split))
         assert row == {"in": name}
     (tmp_path / "c.jsonl").symlink_to("nowhere")
-    with pytest.raises(FileNotFoundError, match=r"c.jsonl"):
+    with pytest.raises(SourceError, match=r"c.jsonl cannot be read \(No such file or directory\); accepted: "):
         list(numbered_rows(RowsConfig(path=str(tmp_path))))
 
 
@@ -108,3 +109,12 @@ def test_a_folder_that_the_library_saved(tmp_path: Path) -> None:
     rows = [{"messages": [{"role": "user", "content": "q"}], "completion": "a"}]
     datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "saved"))
     assert [row for _, row in numbered_rows(RowsConfig(path=str(tmp_path / "saved")))] == rows
+
+
+def test_a_read_that_fails_names_its_file(tmp_path: Path) -> None:
+    failing = tmp_path / "a.jsonl"
+    failing.symlink_to("/proc/self/mem")  # its first byte cannot be read, as a part of a disk that fails
+    with pytest.raises(SourceError, match=r"a.jsonl cannot be read \(Input/output error\); accepted: "):
+        list(file_rows(failing))
+    with pytest.raises(OSError, match=r"Input/output error: '.*a.jsonl'"):
+        sha256(failing)

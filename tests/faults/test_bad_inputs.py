@@ -5,6 +5,7 @@ The table is bad_inputs.txt: whoever finds another wrong input adds a line to it
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from micota.data.shapes import training_rows
 from micota.data.sources import load_problems, read_rows
 from micota.errors import is_users, shown
 from micota.grading.graders import gold_for
+from micota.report.outcomes import read_table
 
 TABLE = Path(__file__).with_name("bad_inputs.txt")
 
@@ -67,8 +69,13 @@ def own_config(file: Path) -> None:
         cases(prepared(["experiment=own"], "pipeline", folder))
 
 
+def outcomes(file: Path) -> None:
+    read_table(str(file))
+
+
 READERS: dict[str, Callable[[Path], None]] = {
     "problems": problems, "training rows": rows, "graded rows": grades, "own config": own_config,
+    "outcomes": outcomes,
 }  # fmt: skip
 
 
@@ -97,6 +104,10 @@ def test_a_wrong_input_is_one_line_with_the_accepted_form(
     monkeypatch.setenv("HOME", str(tmp_path))
     Path("empty").mkdir()
     Path("file").touch()
+    os.mkfifo("pipe.jsonl")
+    Path("loop").symlink_to("loop")
+    Path("dangling").mkdir()
+    Path("dangling", "rows.jsonl").symlink_to("nowhere")
     wrong: list[str] = []
     for _, given, expected in [entry for entry in entries() if entry[0] == kind][::every]:
         try:

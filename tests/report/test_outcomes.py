@@ -85,7 +85,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     [
         ("student,recipe,seed\na,x,0\n", "there is no column gain; accepted: student, recipe, seed, gain"),
         ("student,recipe,seed,gain\na,x,0,nan\n", r"rows.csv:2: gain='nan'; accepted: a finite number"),
-        ("student,recipe,seed,gain\na,x,one,0.1\n", r"rows.csv:2: seed='one'; accepted: a finite number"),
+        ("student,recipe,seed,gain\na,x,one,0.1\n", r"rows.csv:2: seed='one'; accepted: a whole number of at least 0"),
         ("student,recipe,seed,gain,num_tokens\na,x,0,0.1,many\n", r"rows.csv:2: num_tokens='many'"),
     ],
 )

@@ -15,9 +15,17 @@ from micota.machine import gpus
 
 
 def sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file's content."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """Return the hexadecimal SHA-256 of a file's content.
+
+    Raises:
+        OSError: it cannot be read; the exception has its name.
+    """
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a read that fails names no file
+        raise
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -48,6 +48,7 @@ from micota.config import (
     conf_folder,
     parse,
 )
+from micota.config.local_files import no_folder, text_of_file
 from micota.config.models import local_path, models_of
 from micota.config.roles import as_typed, for_hydra, schema_node
 from micota.console import quieten
@@ -199,6 +200,8 @@ def prepare(composed: DictConfig, schema: type[Any], call: Call) -> Any:
     apply_short_keys(composed, schema, call.overrides)
     config = parse(composed, schema)
     config.call = call
+    if (problem := no_folder(Path(config.artifacts).absolute())) is not None:
+        raise ConfigError(f"artifacts={config.artifacts!r}: {problem}; accepted: a folder")
     if config.select.match != "none":
         config.compared = compared(config)
     fingerprint_inputs(config)
@@ -216,7 +219,7 @@ def read_templates(config: Config) -> None:
         if model.chat_template is None:
             continue
         try:
-            model.template_text = local_path(model.chat_template).read_text(encoding="utf-8")
+            model.template_text = text_of_file(local_path(model.chat_template))
         except (OSError, UnicodeDecodeError) as error:
             reason = errors.text_of(error)
             raise ConfigError(

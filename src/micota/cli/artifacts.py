@@ -124,7 +124,10 @@ def _run(given: argparse.Namespace, console: Console) -> int:
 
 def _folder(overrides: Sequence[str]) -> Path:
     chosen = [item.partition("=")[2] for item in overrides if override_key(item) == "artifacts"]
-    return Path(chosen[-1] if chosen else os.environ.get("MICOTA_ARTIFACTS", "artifacts")).expanduser()
+    folder = chosen[-1] if chosen else os.environ.get("MICOTA_ARTIFACTS", "artifacts")
+    if not folder.strip():
+        raise ConfigError(f"artifacts={folder!r}; accepted: a folder")
+    return Path(folder).expanduser()
 
 
 def needs_of(overrides: Sequence[str], config_dir: str | None) -> Needs:

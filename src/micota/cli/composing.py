@@ -31,7 +31,9 @@ def composing(config_dir: str | Path | None) -> Iterator[None]:
     if config_dir is not None:
         folder = Path(config_dir).expanduser().absolute()
         if not folder.is_dir():
-            raise ConfigError(f"config_dir={str(config_dir)!r}: there is no such folder")
+            raise ConfigError(
+                f"config_dir={str(config_dir)!r}: there is no such folder; accepted: a folder of YAML files"
+            )
         search.prepend("command-line", f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
     with hydra.initialize_config_dir(str(app.CONF), version_base="1.3"):  # which restores the previous state
         GlobalHydra.instance().clear()

@@ -13,6 +13,7 @@ from micota.artifacts.local import fingerprint
 from micota.artifacts.strict_json import mistake_in_object
 from micota.artifacts.sums import sums_below
 from micota.config.fields import declaration
+from micota.config.local_files import MOST_FILES, is_huge, special
 from micota.config.models import MODEL_FILES, ModelConfig, ReleasedConfig, is_hub_id, is_row_file, local_path
 from micota.config.rows import RowsConfig
 from micota.data.files import BUNDLED, bundled
@@ -35,12 +36,28 @@ def fingerprint_inputs(config: Any) -> None:
         if not local_path(owner.path).exists():
             raise ConfigError(f"{key}={owner.path!r}: there is no such file or folder; accepted: {_accepted(owner)}")
         owner.path = str(local_path(owner.path))
+        _check_kind(key, owner)
         if isinstance(owner, ModelConfig | ReleasedConfig):
             _check_model(key, Path(owner.path))
         plain = Path(os.path.normpath(owner.path))  # another spelling is no other input
         if plain.exists() and plain.samefile(owner.path):  # LINK/.. may lead elsewhere
             owner.path = str(plain)
-        owner.fingerprint = fingerprint(Path(owner.path), sums_below(Path(config.artifacts)))
+        try:
+            owner.fingerprint = fingerprint(Path(owner.path), sums_below(Path(config.artifacts)))
+        except OSError as error:
+            raise ConfigError(f"{key}={owner.path!r} cannot be read ({error}); accepted: {_accepted(owner)}") from error
+
+
+def _check_kind(key: str, owner: Any) -> None:
+    """Refuse what has no end that a reader would come to, or more files than anyone means."""
+    path = Path(owner.path)
+    if (kind := special(path)) is not None:
+        raise ConfigError(f"{key}={owner.path!r} is {kind}; accepted: {_accepted(owner)}")
+    if path.is_dir() and is_huge(path):
+        raise ConfigError(
+            f"{key}={owner.path!r}: the folder has more than {MOST_FILES} files; accepted: one with the files of this "
+            f"input alone ({_accepted(owner)})"
+        )
 
 
 def _accepted(owner: Any) -> str:

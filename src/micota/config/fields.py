@@ -192,8 +192,21 @@ def non_negative(default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
 
 def shares(**facts: Unpack[Facts]) -> Any:
     """A set of at least one number above 0 and at most 1, as a list."""
-    accepted = "a list of at least one number above 0 and at most 1"
-    return where(accepted, lambda values: bool(values) and all(0 < value <= 1 for value in values), **facts)
+
+    def fits(values: list[float]) -> bool:
+        return bool(values) and all(0 < value <= 1 for value in values) and len(set(values)) == len(values)
+
+    return where("a list of at least one number above 0 and at most 1, each once", fits, **facts)
+
+
+def words(default: Any = REQUIRED, **facts: Unpack[Facts]) -> Any:
+    """A text that is not empty, as a name that another program knows; where it may be null, null stands for not set."""
+    return where(
+        "null, or a text that is not empty" if default is None else "a text that is not empty",
+        lambda value: value is None or (bool(value.strip()) and value.isprintable()),
+        default,
+        **facts,
+    )
 
 
 SLUG = "at most 100 letters, digits, dots, dashes and underscores, of which a letter or digit is the first"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from micota.config.fields import non_negative, part, plain, positive
+from micota.config.fields import non_negative, part, plain, positive, words
 
 
 @dataclass(kw_only=True)
@@ -25,17 +25,17 @@ class JobConfig:
     )
     cpus_per_task: int | None = positive(None, about="Cores of a process.", unit="cores", results=False)
     mem_gb: int | None = positive(None, about="Memory of each machine.", unit="GB", results=False)
-    partition: str | None = plain(None, about="The partition.", results=False)
-    qos: str | None = plain(None, about="The quality of service.", results=False)
-    account: str | None = plain(None, about="The account that pays.", results=False)
-    constraint: str | None = plain(None, about="Features that the machine must have, as h100.", results=False)
-    exclude: str | None = plain(None, about="Machines that are not used.", results=False)
-    gres: str | None = plain(None, about="Generic resources, as gpu:h100:8.", results=False)
-    comment: str | None = plain(None, about="A comment.", results=False)
+    partition: str | None = words(None, about="The partition.", results=False)
+    qos: str | None = words(None, about="The quality of service.", results=False)
+    account: str | None = words(None, about="The account that pays.", results=False)
+    constraint: str | None = words(None, about="Features that the machine must have, as h100.", results=False)
+    exclude: str | None = words(None, about="Machines that are not used.", results=False)
+    gres: str | None = words(None, about="Generic resources, as gpu:h100:8.", results=False)
+    comment: str | None = words(None, about="A comment.", results=False)
     cpus_per_gpu: int | None = positive(None, about="Cores for each GPU.", unit="cores", results=False)
     gpus_per_task: int | None = positive(None, about="GPUs of a process.", unit="GPUs", results=False)
-    mem_per_gpu: str | None = plain(None, about="Memory for each GPU, as 120G.", results=False)
-    mem_per_cpu: str | None = plain(None, about="Memory for each core, as 4G.", results=False)
+    mem_per_gpu: str | None = words(None, about="Memory for each GPU, as 120G.", results=False)
+    mem_per_cpu: str | None = words(None, about="Memory for each core, as 4G.", results=False)
     signal_delay_s: int | None = positive(
         None, about="How long before the end of its time the job is signalled.", unit="seconds", results=False
     )

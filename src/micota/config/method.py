@@ -34,8 +34,8 @@ class SelectConfig:
     a recipe has its own settings. The data of the TA are never matched, since other recipes depend on them."""
 
     filters: list[str] = where(
-        Words(lambda: "a list of filters out of " + ", ".join(FILTERS)),
-        lambda value: all(name in FILTERS for name in value),
+        Words(lambda: "a list of filters out of " + ", ".join(FILTERS) + ", each once"),
+        lambda value: all(name in FILTERS for name in value) and len(set(value)) == len(value),
         about="The filters that a completion must pass, in this order. The first that it fails is the reason that is "
         "counted, and duplicates compares with the completions that passed before.",
         results=True,
@@ -300,7 +300,8 @@ class DataConfig(PartConfig):
                     "accepted: at least one part and no weights"
                 )
         elif set(self.weights) != set(self.parts):
-            yield f"weights name {sorted(self.weights)} but parts are {sorted(self.parts)}; name the same parts in both"
+            names = ", ".join(sorted(self.parts))
+            yield f"weights={dict(self.weights)}; accepted: a number for each of the parts {names}"
         elif self.parts and (min(self.weights.values()) <= 0 or abs(sum(self.weights.values()) - 1) > 1e-6):
             yield f"weights={dict(self.weights)}; accepted: numbers above 0 that sum to 1"
         if self.parts and (self.generator != "none" or self.path):
@@ -330,6 +331,8 @@ def _is_point(item: Any) -> bool:
 OF_A_RUN = {
     "seed": "seed=0,1 on the command line with -m, after which the report has the seeds together",
     "artifacts": "one folder for all cases",
+    "name": "one name for all cases",
+    "experiment": "one experiment, or several with -m",
     "plan": "plan=true on the command line",
 }
 POINTS = "a list of different options or values, or of {label: [overrides]}"

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from micota.config.fields import SLUG, is_slug, part, plain, positive, slug, where
+from micota.config.fields import SLUG, is_slug, part, plain, positive, slug, where, words
 from micota.config.running import EngineConfig, TrainerConfig
 from micota.config.sampling import SamplingConfig
 from micota.config.sft import ModelSftConfig
@@ -88,7 +88,7 @@ class ModelConfig:
         about="The location: an id on the Hugging Face hub, a folder, or bundled:NAME for a model of the toy setting.",
         results=True,
     )
-    revision: str | None = plain(
+    revision: str | None = words(
         None,
         about="The commit, tag or branch on the hub; of a bundled model the start of its SHA-256; null: the newest.",
         results=True,

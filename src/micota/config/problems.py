@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from micota.config.fields import choice, non_negative, plain, positive, slug, where
+from micota.config.fields import choice, non_negative, plain, positive, slug, where, words
 
 ANSWER_TYPES = ("auto", "integer", "number", "expression", "text", "list", "tuple", "interval", "matrix")
 PAPER_RULES = ("hendrycks", "zeros", "gsm8k")
@@ -25,7 +25,7 @@ class QuestionsConfig:
         "a folder of files, or bundled:NAME.jsonl of the toy setting.",
         results=True,
     )
-    revision: str | None = plain(
+    revision: str | None = words(
         None, about="The commit, tag or branch on the hub; null: the newest.", results=True, of_path=True
     )
     fingerprint: str | None = plain(
@@ -35,17 +35,17 @@ class QuestionsConfig:
         of_path=True,
         internal=True,
     )
-    subset: str | None = plain(
+    subset: str | None = words(
         None,
         about="The configuration of a hub data set, where it has several; A+B: the rows of A, then those of B.",
         results=True,
         of_path=True,
     )
-    split: str = plain("train", about="The split of a hub data set.", results=True, of_path=True)
-    id_column: str | None = plain(
+    split: str = words("train", about="The split of a hub data set.", results=True, of_path=True)
+    id_column: str | None = words(
         None, about="The column of ids; null: the number of the row.", results=True, of_path=True
     )
-    problem_column: str = plain("problem", about="The column of the problem's text.", results=True, of_path=True)
+    problem_column: str = words("problem", about="The column of the problem's text.", results=True, of_path=True)
     option_columns: list[str] = plain(
         default_factory=list,
         about="The columns of the options of a multiple-choice problem, the right one included (or one column with a "
@@ -68,8 +68,8 @@ class QuestionsConfig:
 class SourceConfig(QuestionsConfig):
     """Problems with their gold answers, and the rules for comparing answers. None of this changes a prompt."""
 
-    answer_column: str = plain("answer", about="The column of the gold answer.", results=True, of_path=True)
-    answer_after: str | None = plain(
+    answer_column: str = words("answer", about="The column of the gold answer.", results=True, of_path=True)
+    answer_after: str | None = words(
         None,
         about="The gold answer is what follows this mark in its column (#### in GSM8K); null: all of it.",
         results=True,
@@ -95,7 +95,7 @@ class SourceConfig(QuestionsConfig):
         results=True,
         of_path=True,
     )
-    type_column: str | None = plain(
+    type_column: str | None = words(
         None,
         about="The column with the answer's type, where rows differ, in words that types translates.",
         results=True,
@@ -109,11 +109,11 @@ class SourceConfig(QuestionsConfig):
         results=True,
         of_path=True,
     )
-    list_column: str | None = plain(
+    list_column: str | None = words(
         None, about="The column that marks answers that are lists in any order.", results=True, of_path=True
     )
-    unit_column: str | None = plain(None, about="The column of the answer's unit.", results=True, of_path=True)
-    tolerance_column: str | None = plain(
+    unit_column: str | None = words(None, about="The column of the answer's unit.", results=True, of_path=True)
+    tolerance_column: str | None = words(
         None, about="The column of the allowed distance from the gold number.", results=True, of_path=True
     )
     paper_rule: str = choice(
@@ -170,10 +170,10 @@ class BenchConfig(SourceConfig):
         results=True,
         of_path=True,
     )
-    level_column: str | None = plain(
+    level_column: str | None = words(
         None, about="The column of the problem's level, for accuracy by level.", results=True, of_path=True
     )
-    subject_column: str | None = plain(
+    subject_column: str | None = words(
         None, about="The column of the problem's subject, for accuracy by subject.", results=True, of_path=True
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from micota.config.fields import Words, choice, part, plain, positive, where
+from micota.config.fields import Words, choice, part, plain, positive, where, words
 from micota.config.shapes import known_fields
 from micota.config.thinking import ThinkingConfig
 
@@ -28,7 +28,7 @@ class RowsConfig:
         "hub:ORG/NAME for a data set of the hub, or bundled:NAME.jsonl.",
         results=True,
     )
-    revision: str | None = plain(
+    revision: str | None = words(
         None, about="The commit, tag or branch on the hub; null: the newest.", results=True, of_path=True
     )
     fingerprint: str | None = plain(
@@ -38,13 +38,13 @@ class RowsConfig:
         of_path=True,
         internal=True,
     )
-    subset: str | None = plain(
+    subset: str | None = words(
         None,
         about="The configuration of a hub data set, where it has several; A+B: the rows of A, then those of B.",
         results=True,
         of_path=True,
     )
-    split: str = plain(
+    split: str = words(
         "train",
         about="The split of a hub data set; of a folder with files of several splits, the files to read.",
         results=True,

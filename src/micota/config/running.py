@@ -9,7 +9,7 @@ from typing import Any
 
 from micota.config.addresses import URL, holds_key, is_url
 from micota.config.engines import ENGINES, EngineKind
-from micota.config.fields import Words, choice, non_negative, one_of, part, plain, positive, slug, where
+from micota.config.fields import Words, choice, non_negative, one_of, part, plain, positive, slug, where, words
 from micota.config.graders import GRADERS
 from micota.config.sampling import SamplingConfig
 
@@ -49,7 +49,7 @@ class JudgeConfig(EndpointConfig):
         about="The address of the API; null: there is no judge.",
         results=False,
     )
-    model: str | None = plain(None, about="The model that judges, by its name at the API.", results=True)
+    model: str | None = words(None, about="The model that judges, by its name at the API.", results=True)
     max_tokens: int = positive(16, about="The most tokens of a verdict.", unit="tokens", results=False)
     concurrency: int = positive(16, about="Requests at once.", unit="requests", results=False)
 
@@ -71,8 +71,8 @@ class EvaluationConfig:
         True, about="false: sampling.num_samples is for all benchmarks, whatever num_samples_of has.", results=True
     )
     budgets: list[int] = where(
-        "a list of whole numbers above 0",
-        lambda value: all(type(count) is int and count > 0 for count in value),
+        "a list of different whole numbers above 0",
+        lambda value: all(type(count) is int and count > 0 for count in value) and len(set(value)) == len(value),
         default_factory=list,
         about="Accuracy also with stored answers cut at these numbers of tokens, as [512, 1024, 2048]; it needs the "
         "tokenizer of the model.",
@@ -105,7 +105,10 @@ class EvaluationConfig:
     def conflicts(self) -> Iterator[str]:
         several = {name: count for name, count in self.num_samples_of.items() if count > 1 and self.by_benchmark}
         if several and self.sampling.temperature == 0:
-            yield f"num_samples_of={several} with temperature=0 repeats one answer; set temperature above 0"
+            yield (
+                f"num_samples_of={several} with temperature=0 repeats one answer; accepted: 1 for each, or "
+                "evaluation.sampling.temperature above 0"
+            )
         if self.budgets and GRADERS[self.grader].verdicts is None:
             yield f"budgets={self.budgets} with grader={self.grader}; accepted: a grader that is a rule, or budgets=[]"
         is_half = (self.judge.url is None) != (self.judge.model is None)
@@ -116,18 +119,36 @@ class EvaluationConfig:
             )
 
 
+OF_REQUESTS = ("model", "prompt", "messages", "max_tokens", "temperature", "top_p", "seed", "n", "stream")
+EXTRA = (
+    "a map of fields of a request, without keys or passwords (key_variable names the variable that holds the key), and "
+    f"with no value for what has a key of its own ({', '.join(OF_REQUESTS)})"
+)
+
+
+def is_extra(fields_of_request: dict[str, Any]) -> bool:
+    """Whether a map adds fields to requests: another temperature or model there would be none that a key has."""
+    named = [name for name in OF_REQUESTS if fields_of_request.get(name) is not None]
+    return not named and not holds_key(fields_of_request)
+
+
+def _in_yaml(value: Any) -> str:
+    """A default as a user types it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 @dataclass(kw_only=True)
 class ServerConfig(EndpointConfig):
     """The server of ``engine=server``."""
 
-    model: str | None = plain(
+    model: str | None = words(
         None,
         about="The name of the model at the server; null: its path. It must be the same model, and enters no key.",
         results=False,
     )
     extra_body: dict[str, Any] = where(
-        "a map of fields of a request, without keys or passwords (key_variable names the variable that holds the key)",
-        lambda value: not holds_key(value),
+        EXTRA,
+        is_extra,
         default_factory=dict,
         about="More fields of each request: settings that only some servers know.",
         results=True,
@@ -144,15 +165,15 @@ class ServerConfig(EndpointConfig):
 class ChatConfig(EndpointConfig):
     """The API of ``engine=chat``, which takes chat messages and renders them itself. Prices are in any one currency."""
 
-    model: str | None = plain(
+    model: str | None = words(
         None,
         about="The name of the model at the API; null: its path. It must be the same model, and enters no key.",
         results=False,
     )
     stream: bool = plain(True, about="Replies arrive piece by piece, so that no proxy ends a long one.", results=False)
     extra_body: dict[str, Any] = where(
-        "a map of fields of a request, without keys or passwords (key_variable names the variable that holds the key)",
-        lambda value: not holds_key(value),
+        EXTRA,
+        is_extra,
         default_factory=dict,
         about="More fields of each request; null takes a field out, as {seed: null} for an API that refuses seeds.",
         results=True,
@@ -288,10 +309,13 @@ class EngineConfig:
             value = getattr(self, item.name)
             if owners and not {*possible} & {*owners} and value != item.default:
                 listed = " and ".join(f"engine={name}" for name in owners)
-                yield f"{item.name}={value} is a setting of {listed}, and this is {self.name}"
+                yield (
+                    f"{item.name}={value} is a setting of {listed}, and this is {self.name}; accepted: "
+                    f"{item.name}={_in_yaml(item.default)}, or one of these engines"
+                )
         needs = None if self.name == AUTO else ENGINES[self.name].needs
         if needs is not None and getattr(self, needs) is None:
-            yield f"engine={self.name} needs {needs}, which is null"
+            yield f"engine={self.name} needs {needs}, which is null; accepted: engine={self.name}, which sets it"
 
 
 def _check_engine(kind: EngineKind) -> None:
@@ -502,13 +526,21 @@ class TrainerConfig:
             )
 
 
+PROJECT = "a text of at most 128 characters, without any of / \\ # ? % :"
+
+
+def is_project(text: str) -> bool:
+    """Whether W&B takes a text as the name of a project."""
+    return bool(text.strip()) and len(text) <= 128 and text.isprintable() and not set(text) & set("/\\#?%:")
+
+
 @dataclass(kw_only=True)
 class TrackerConfig:
     """The tracker of runs."""
 
     name: str = choice("wandb", "none", about="The tracker.", results=False)
-    project: str = plain("micota", about="The project in W&B.", results=False)
-    entity: str | None = plain(None, about="The owner of the project; null: your default.", results=False)
+    project: str = where(PROJECT, is_project, "micota", about="The project in W&B.", results=False)
+    entity: str | None = words(None, about="The owner of the project; null: your default.", results=False)
     mode: str = choice(
         "online",
         "offline",

@@ -237,6 +237,8 @@ class EvaluateConfig(Config):
             yield f"rank_shift=true with {subject}; accepted: a student tuned on a recipe's data, as data=micota"
         if self.rank_shift and (self.regrade or self.grade is not None):
             yield "rank_shift=true grades nothing; accepted: without regrade and grade"
+        if self.regrade and self.grade is not None:
+            yield f"regrade=true with grade={self.grade}, which are two things to grade; accepted: one of them"
 
 
 @dataclass(kw_only=True)

@@ -6,6 +6,7 @@ Every row comes with the words for it in errors: its file and line, or its numbe
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import logging
 import re
@@ -19,6 +20,7 @@ from typing import IO, Any, Protocol
 
 from micota.artifacts.provenance import files_below
 from micota.artifacts.strict_json import strict_json
+from micota.config.local_files import special
 from micota.config.models import ROW_FILES, is_row_file
 from micota.errors import SourceError
 
@@ -66,6 +68,8 @@ def numbered_rows(source: Location, limit: int | None = None, *, streaming: bool
 
 def _rows(source: Location, path: str, streaming: bool) -> Iterator[Numbered]:
     if path.startswith(BUNDLED):
+        if source.subset is not None:
+            raise SourceError(f"subset={source.subset}: {path} is no set of the hub; accepted: subset=null")
         return file_rows(bundled("problems", path))
     if path.startswith(HUB):
         return _hub_rows(source, path.removeprefix(HUB), streaming)
@@ -123,9 +127,16 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise SourceError(f"{path}: the gzip file is damaged ({error}); accepted: a whole file of gzip") from error
+    except OSError as error:  # of a link that leads nowhere, a disk that fails
+        raise SourceError(
+            f"{path} cannot be read ({error.strerror or error}); accepted: a file that this user can read, or a folder "
+            "without it"
+        ) from error
 
 
 def _open(path: Path) -> IO[bytes]:
+    if (kind := special(path)) is not None:
+        raise OSError(errno.EINVAL, f"it is {kind}", str(path))
     opened: Any = gzip.open(path, "rb") if path.name.endswith(".gz") else open(path, "rb")
     return opened  # type: ignore[no-any-return]
 

@@ -59,7 +59,7 @@ def data(config: Config, recipe: DataConfig, *, matched: bool = True) -> Node[Da
     """
     if recipe.is_untuned:
         what = "released checkpoints" if recipe.released else "the student before SFT"
-        raise ConfigError(f"data={recipe.name} is {what}: it has no training data; choose another recipe")
+        raise ConfigError(f"data={recipe.name} is {what}: it has no training data; accepted: another recipe")
     choose = {"data": recipe.chosen}
     if config.select.match != "none":
         if matched:

@@ -89,7 +89,10 @@ def evaluation(inventory: Inventory | None, word: str) -> Evaluation:
     if path.is_dir() and (path / SCORES).is_file():
         return _of_items(word, [_item(path)])
     if inventory is None:
-        raise ArtifactError(f"{word!r}: no such file or folder, and there is no artifacts folder to look it up in")
+        raise ArtifactError(
+            f"{word!r}: no such file or folder, and there is no artifacts folder to look it up in; accepted: "
+            "artifacts=FOLDER, or the file or folder of an evaluation"
+        )
     items = [item for item in inventory.items if item.kind == KIND and item.state == "complete"]
     exact = [item for item in items if word in (item.key, f"{item.name}-{item.key}", item.folder)]
     if exact:

@@ -10,12 +10,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from micota.analysis.forecast import FEATURES, Outcome
 from micota.artifacts.manifest import MANIFEST, Manifest, read_manifest
 from micota.artifacts.store import Store
+from micota.config.local_files import text_of_file
 from micota.data.files import BUNDLED, bundled
 from micota.errors import ArtifactError, ConfigError
 
@@ -113,17 +115,33 @@ def read_table(path: str) -> list[Outcome]:
     """
     try:
         file = bundled("outcomes", path) if path.startswith(BUNDLED) else Path(path).expanduser()
-        text = file.read_text(encoding="utf-8-sig")
+        text = text_of_file(file, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"outcomes={path}: {error}; accepted: a CSV file") from None
-    reader = csv.DictReader(io.StringIO(text))
-    lacking = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
-    if lacking:
-        raise ConfigError(f"outcomes={path}: there is no column {lacking[0]}; accepted: {', '.join(COLUMNS)}")
-    return [_outcome(row, f"{path}:{reader.line_num}") for row in reader]
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    try:
+        names = list(reader.fieldnames or [])
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ConfigError(f"{path}:1: the header names {min(repeated)!r} twice; accepted: one column of a name")
+        if lacking := [name for name in COLUMNS if name not in names]:
+            raise ConfigError(f"outcomes={path}: there is no column {lacking[0]}; accepted: {', '.join(COLUMNS)}")
+        return [_outcome(row, f"{path}:{reader.line_num}") for row in reader]
+    except csv.Error as error:
+        raise ConfigError(
+            f"{path}:{reader.reader.line_num}: not valid CSV ({error}); accepted: cells with commas, quotes or line "
+            "breaks in double quotes"
+        ) from None
 
 
-def _outcome(row: Mapping[str, str | None], where: str) -> Outcome:
+def _outcome(row: Mapping[str | None, Any], where: str) -> Outcome:
+    if None in row or None in row.values():
+        raise ConfigError(f"{where}: more or fewer cells than the header has; accepted: as many cells as columns")
+    for name in ("student", "recipe"):
+        if not row[name].strip():
+            raise ConfigError(f"{where}: {name}={row[name]!r}; accepted: a name that is not empty")
+    if not row["seed"].strip().isdecimal():
+        raise ConfigError(f"{where}: seed={row['seed']!r}; accepted: a whole number of at least 0")
+
     def number(name: str) -> float:
         value = row[name]
         try:
@@ -134,11 +152,13 @@ def _outcome(row: Mapping[str, str | None], where: str) -> Outcome:
             raise ConfigError(f"{where}: {name}={value!r}; accepted: a finite number")
         return found
 
+    if abs(gain := number("gain")) > 1:
+        raise ConfigError(f"{where}: gain={row['gain']!r}; accepted: a share from -1 to 1, as 0.05 for 5 points")
     return Outcome(
-        student=row["student"] or "",
-        recipe=row["recipe"] or "",
-        seed=int(number("seed")),
-        gain=number("gain"),
+        student=row["student"],
+        recipe=row["recipe"],
+        seed=int(row["seed"]),
+        gain=gain,
         known={name: number(name) for name in FEATURES if row.get(name)},
     )
 
