@@ -3,10 +3,12 @@
     python benchmarks/forecast_skill.py [bundled:toy_students.csv] [--figure FILE.html]
 
 Students of one size come from one pre-training run, so leaving out one student leaves its siblings in. Therefore the
-forecast is judged twice: each student left out, and all students of a size left out together. Printed are the rank
-correlation of expected and true gains over recipes, the share of 95 % intervals that hold the gain, the mean error, and
-in points what the chosen recipe gains less than the best one (regret), beside always taking the same recipe. The figure
-has the true gain of every training against the expected one, of students whose size was left out.
+forecast is judged twice: each student left out, and all students of a size left out together. Beside it is what needs
+no measure: the mean gain of the same recipe over the other sizes; and what measures say of a recipe that no other
+student has had. Printed are the rank correlation of expected and true
+gains over recipes, the share of 95 % intervals that hold the gain, the mean error, and in points what the chosen recipe
+gains less than the best one (regret), beside always taking the same recipe. The figure has the true gain of every
+training against the expected one, of students whose size was left out.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import plotly.graph_objects as go
-from rich.console import Console
-from rich.table import Table
 
-from micota.analysis.forecast import Expected, Outcome, Skill, left_out, skill, students_of
+from micota.analysis.forecast import Expected, Outcome, Skill, fit, judge, left_out, skill, students_of
+from micota.console import WideTable, new_table, open_console, print_table
 from micota.report.outcomes import read_table
 from micota.report.style import SYMBOLS, recipe_colours
 
@@ -34,36 +36,71 @@ def main() -> None:
     options = parser.parse_args()
     outcomes = read_table(options.table)
     by_size = [replace(one, student=f"{one.known[SIZE]:.0f}") for one in outcomes]
-    judged = {"each student": skill(outcomes), "each size": skill(by_size)}
-    print(f"{len(outcomes)} trainings of {judged['each student'].num_students} students")
-    Console().print(skill_table(judged))
-    Console().print(recipe_table(by_size, left_out(by_size)))
+    judged = {
+        "forecast, student left out": skill(outcomes),
+        "size left out": skill(by_size),
+        "size and recipe left out": judge(by_size, of_new_recipes(by_size)),
+        "mean of others": judge(by_size, means_of_others(by_size)),
+    }
+    print(f"{len(outcomes)} trainings of {len(students_of(outcomes))} students")
+    console = open_console()
+    print_table(console, skill_table(judged))
+    print_table(console, recipe_table(by_size, left_out(by_size)))
     if options.figure:
         figure = outcome_figure(by_size, left_out(by_size))
         figure.write_html(options.figure)
         print(f"figure: {options.figure}")
 
 
-def skill_table(judged: dict[str, Skill]) -> Table:
+def means_of_others(outcomes: Sequence[Outcome]) -> dict[str, list[Expected]]:
+    """The mean gain of the same recipe over other students: what a forecast without measures would say."""
+    return {
+        student: [
+            Expected(gain=_mean([one.gain for one in others if one.recipe == outcome.recipe]), low=-inf, high=inf)
+            for outcome in own
+        ]
+        for student, own in students_of(outcomes).items()
+        for others in [[one for one in outcomes if one.student != student]]
+    }
+
+
+def of_new_recipes(outcomes: Sequence[Outcome]) -> dict[str, list[Expected]]:
+    """What is expected of each outcome without its student and without its recipe."""
+    recipes = dict.fromkeys(one.recipe for one in outcomes)
+    expected = {}
+    for student, own in students_of(outcomes).items():
+        others = [one for one in outcomes if one.student != student]
+        fits = {name: fit([one for one in others if one.recipe != name]) for name in recipes}
+        expected[student] = [fits[one.recipe].expect(one.recipe, one.known) for one in own]
+    return expected
+
+
+def skill_table(judged: dict[str, Skill]) -> WideTable:
     """One column for each way to leave out students."""
-    table = Table("", *(f"{name} left out" for name in judged))
+    table = new_table("", "regret: what the choice gains less than the best recipe, mean over students")
+    table.add_column("", no_wrap=True)
+    for name in judged:
+        table.add_column(name, justify="right", no_wrap=True)
     rows = {
         "rank correlation": [f"{one.spearman:+.2f} [{one.low:+.2f}, {one.high:+.2f}]" for one in judged.values()],
-        "intervals that hold the gain, %": [f"{100 * one.coverage:.0f}" for one in judged.values()],
+        "intervals that hold it, %": [
+            "" if name == "mean of others" else f"{100 * one.coverage:.0f}" for name, one in judged.items()
+        ],
         "mean error, points": [f"{100 * one.mean_error:.1f}" for one in judged.values()],
     }
     strategies = dict.fromkeys(name for one in judged.values() for name in one.regret)
-    rows |= {
-        f"regret of {name}, points": [f"{100 * one.regret[name]:.1f}" for one in judged.values()] for name in strategies
-    }
+    rows |= {f"regret, {name}": [f"{100 * one.regret[name]:.1f}" for one in judged.values()] for name in strategies}
     for label, cells in rows.items():
         table.add_row(label, *cells)
     return table
 
 
-def recipe_table(outcomes: Sequence[Outcome], expected: dict[str, list[Expected]]) -> Table:
+def recipe_table(outcomes: Sequence[Outcome], expected: dict[str, list[Expected]]) -> WideTable:
     """Where the forecast fails: its errors by recipe."""
-    table = Table("recipe", "mean gain", "mean expected", "mean error", "intervals that hold it, %")
+    table = new_table("gains by recipe, in points, each size left out", "")
+    table.add_column("recipe", no_wrap=True)
+    for name in ("gain", "expected", "error", "in interval, %"):
+        table.add_column(name, justify="right", no_wrap=True)
     pairs = _pairs(outcomes, expected)
     for recipe in dict.fromkeys(outcome.recipe for outcome in outcomes):
         own = [(outcome.gain, one) for outcome, one in pairs if outcome.recipe == recipe]

@@ -31,10 +31,29 @@ def test_it_learns_what_depends_on_student_and_data_together() -> None:
     assert forecaster.features == ("bits_per_byte", "num_tokens", "num_parameters"), "those that all outcomes have"
     assert forecaster.degree == 2
     small, large = (
-        forecaster.expect({"num_tokens": 150.0, "num_parameters": size, "bits_per_byte": 0.5}) for size in (1e4, 1e6)
+        forecaster.expect("strong", {"num_tokens": 150.0, "num_parameters": size, "bits_per_byte": 0.5})
+        for size in (1e4, 1e6)
     )
     assert small.gain == pytest.approx(-0.1, abs=0.02) and large.gain == pytest.approx(0.1, abs=0.02)
     assert small.low < small.gain < small.high < 0 < large.low
+
+
+def test_a_known_recipe_helps_where_its_measures_do_not() -> None:
+    generator = np.random.default_rng(5)
+    effects = {"good": 0.2, "bad": -0.3, "neutral": 0.0}
+    rows = [
+        Outcome(
+            student=f"s{number}", recipe=name, seed=0, known={"bits_per_byte": generator.uniform(0.1, 1)}, gain=gain
+        )
+        for number in range(10)
+        for name, effect in effects.items()
+        for gain in [effect + generator.normal(0, 0.01)]
+    ]
+    forecaster = fit(rows)
+    expected = {name: forecaster.expect(name, {"bits_per_byte": 0.5}).gain for name in effects}
+    assert expected == pytest.approx(effects, abs=0.03)
+    new = forecaster.expect("new", {"bits_per_byte": 0.5}).gain
+    assert new == pytest.approx(np.mean(list(effects.values())), abs=0.03), "nothing is known of it"
 
 
 def test_its_skill_is_that_on_unseen_students() -> None:
@@ -55,14 +74,16 @@ def test_of_noise_it_says_that_it_knows_nothing() -> None:
     ]
     found = skill(rows)
     assert found.low < 0.2 and abs(found.spearman) < 0.4
-    expected = fit(rows).expect(rows[0].known)
+    expected = fit(rows).expect(rows[0].recipe, rows[0].known)
     assert expected.low < -1 and expected.high > 1, "as wide as the gains vary"
 
 
 def test_intervals_hold_the_gains_of_new_students() -> None:
     known = fit(outcomes(20, noise=0.05, seed=1))
     new = outcomes(60, noise=0.05, seed=2)
-    held = [one.low <= outcome.gain <= one.high for outcome in new for one in [known.expect(outcome.known)]]
+    held = [
+        one.low <= outcome.gain <= one.high for outcome in new for one in [known.expect(outcome.recipe, outcome.known)]
+    ]
     assert 0.9 <= np.mean(held) <= 0.995
 
 
@@ -70,7 +91,7 @@ def test_too_few_students_and_missing_measures_are_refused() -> None:
     with pytest.raises(ValueError, match=f"{MIN_STUDENTS - 1} students .* at least {MIN_STUDENTS} are needed"):
         fit(outcomes(MIN_STUDENTS - 1))
     with pytest.raises(ValueError, match="known lacks num_parameters; accepted: all of"):
-        fit(outcomes(6)).expect({"num_tokens": 30.0, "bits_per_byte": 0.5})
+        fit(outcomes(6)).expect("short", {"num_tokens": 30.0, "bits_per_byte": 0.5})
     bare = [Outcome(student=str(i), recipe="r", seed=0, known={}, gain=0.0) for i in range(6)]
     with pytest.raises(ValueError, match="is known of all outcomes"):
         fit(bare)

@@ -1,9 +1,11 @@
 r"""Forecast of what a student gains from a recipe, before it is trained, from finished trainings of other students.
 
-The model is a ridge regression of the gain on measures of the recipe's data under the student (``FEATURES``), and on
-their products if these predict better. It is always judged, and its strength chosen, on students that it has not seen:
-all outcomes of a student are left out together. Intervals are those of CV+ (Barber et al. 2021, Ann. Stat. 49:486),
-whose folds are the students, so they hold for new students, not only for new recipes of known ones.
+The model is a ridge regression of the gain on measures of the recipe's data under the student (``FEATURES``), on their
+products if these predict better, and on the recipe: one column for each that is known. The penalty shrinks the effects
+of recipes, and a new recipe gets none, so that its measures alone speak. The model is always judged, and its strength
+chosen, on students that it has not seen: all outcomes of a student are left out together. Intervals are those of CV+
+(Barber et al. 2021, Ann. Stat. 49:486), whose folds are the students, so they hold for new students, not only for new
+recipes of known ones.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class _Ridge:
-    """Coefficients of standardised features; ``degree`` 2 has their products too."""
+    """Coefficients of standardised features; ``degree`` 2 has products of measures too."""
 
     centre: Values
     scale: Values
@@ -80,8 +82,8 @@ class _Ridge:
     degree: int
 
     @classmethod
-    def fitted(cls, x: Values, y: Values, strength: float, degree: int) -> _Ridge:
-        expanded = _expanded(x, degree)
+    def fitted(cls, x: _Rows, y: Values, strength: float, degree: int) -> _Ridge:
+        expanded = x.expanded(degree)
         centre, scale = expanded.mean(axis=0), expanded.std(axis=0)
         scale = np.where(scale > SMALL, scale, 1.0)  # what is equal for all says nothing
         z, mean = (expanded - centre) / scale, float(y.mean())
@@ -89,16 +91,37 @@ class _Ridge:
         weights = np.linalg.solve(z.T @ z + strength * np.eye(z.shape[1]), z.T @ (y - mean))
         return cls(centre, scale, mean, weights, degree)
 
-    def predict(self, x: Values) -> Values:
-        predicted: Values = (_expanded(x, self.degree) - self.centre) / self.scale @ self.weights + self.mean
+    def predict(self, x: _Rows) -> Values:
+        z = (x.expanded(self.degree) - self.centre) / self.scale
+        predicted: Values = np.nan_to_num(z) @ self.weights + self.mean  # a new recipe is as the mean of the known ones
         return predicted
 
 
-def _expanded(x: Values, degree: int) -> Values:
-    if degree == 1:
-        return x
-    pairs = combinations_with_replacement(range(x.shape[1]), 2)
-    return np.concatenate([x, np.stack([x[:, one] * x[:, other] for one, other in pairs], axis=1)], axis=1)
+@dataclass(frozen=True)
+class _Rows:
+    """``measures`` has a column for each feature, and ``recipes`` one for each known recipe: 1 for its own rows, and
+    nan in rows of other recipes than the known ones."""
+
+    measures: Values
+    recipes: Values
+
+    @classmethod
+    def of(
+        cls, rows: Sequence[tuple[str, Mapping[str, float]]], features: Sequence[str], recipes: Sequence[str]
+    ) -> _Rows:
+        """Of pairs of a recipe and what is known."""
+        return cls(
+            np.concatenate([_row(known, features) for _, known in rows]),
+            np.array([[float(name == one) if name in recipes else math.nan for one in recipes] for name, _ in rows]),
+        )
+
+    def __getitem__(self, chosen: NDArray[np.bool_]) -> _Rows:
+        return _Rows(self.measures[chosen], self.recipes[chosen])
+
+    def expanded(self, degree: int) -> Values:
+        x = self.measures
+        pairs = combinations_with_replacement(range(x.shape[1]), 2) if degree == 2 else ()
+        return np.concatenate([x, *(x[:, [one]] * x[:, [other]] for one, other in pairs), self.recipes], axis=1)
 
 
 @dataclass(frozen=True)
@@ -106,6 +129,7 @@ class Forecaster:
     """A fitted forecast. ``unseen`` has for each outcome what was expected of it without its student."""
 
     features: tuple[str, ...]
+    recipes: tuple[str, ...]
     students: tuple[str, ...]
     strength: float
     degree: int
@@ -114,21 +138,20 @@ class Forecaster:
     _of: tuple[str, ...]
     _errors: Values
 
-    def expect(self, known: Mapping[str, float]) -> Expected:
-        """The expected gain of a recipe under a student that is not among ``students``.
+    def expect(self, recipe: str, known: Mapping[str, float]) -> Expected:
+        """The expected gain of a recipe under a student that is not among ``students``. It may be none of ``recipes``.
 
         Raises:
             ValueError: a feature is missing.
         """
-        return self._expected(_row(known, self.features), self._of, self._errors)
-
-    def _expected(self, row: Values, of: Sequence[str], errors: Values) -> Expected:
-        by_student = {student: float(self._without[student].predict(row)[0]) for student in dict.fromkeys(of)}
-        middles = np.array([by_student[student] for student in of])
+        row = _Rows.of([(recipe, known)], self.features, self.recipes)
+        by_student = {student: float(self._without[student].predict(row)[0]) for student in self.students}
+        middles = np.array([by_student[student] for student in self._of])
         # CV+: quantiles of what each fold predicts, minus and plus the error that it made on its own outcomes.
-        rank = math.ceil((1 - ALPHA) * (len(errors) + 1))
-        low = -_order(-(middles - errors), rank)
-        return Expected(gain=float(np.mean(list(by_student.values()))), low=low, high=_order(middles + errors, rank))
+        rank = math.ceil((1 - ALPHA) * (len(self._errors) + 1))
+        low = -_order(-(middles - self._errors), rank)
+        high = _order(middles + self._errors, rank)
+        return Expected(gain=float(np.mean(list(by_student.values()))), low=low, high=high)
 
 
 def _order(values: Values, rank: int) -> float:
@@ -158,16 +181,18 @@ def fit(outcomes: Sequence[Outcome], features: Sequence[str] = tuple(FEATURES)) 
     shared = tuple(name for name in features if all(name in outcome.known for outcome in outcomes))
     if not shared:
         raise ValueError(f"none of {', '.join(features)} is known of all outcomes")
-    x = np.concatenate([_row(outcome.known, shared) for outcome in outcomes])
+    recipes = tuple(dict.fromkeys(outcome.recipe for outcome in outcomes))
+    x = _Rows.of([(outcome.recipe, outcome.known) for outcome in outcomes], shared, recipes)
     y = np.array([outcome.gain for outcome in outcomes])
     of = np.array([outcome.student for outcome in outcomes])
     tried = [_left_out(x, y, of, strength, degree) for degree in (1, 2) for strength in STRENGTHS]
     without, unseen, strength, degree = min(tried, key=lambda one: float(np.mean((one[1] - y) ** 2)))
-    return Forecaster(shared, students, strength, degree, unseen, without, tuple(of.tolist()), np.abs(unseen - y))
+    errors = np.abs(unseen - y)
+    return Forecaster(shared, recipes, students, strength, degree, unseen, without, tuple(of.tolist()), errors)
 
 
 def _left_out(
-    x: Values, y: Values, of: NDArray[np.str_], strength: float, degree: int
+    x: _Rows, y: Values, of: NDArray[np.str_], strength: float, degree: int
 ) -> tuple[dict[str, _Ridge], Values, float, int]:
     """Fit without each student, and predict its outcomes."""
     unseen, without = np.empty_like(y), {}
@@ -213,7 +238,7 @@ def left_out(outcomes: Sequence[Outcome], features: Sequence[str] = tuple(FEATUR
         ValueError: as for :func:`fit`, of the students that remain.
     """
     return {
-        student: [others.expect(outcome.known) for outcome in own]
+        student: [others.expect(outcome.recipe, outcome.known) for outcome in own]
         for student, own in students_of(outcomes).items()
         for others in [fit([outcome for outcome in outcomes if outcome.student != student], features)]
     }
@@ -227,8 +252,12 @@ def skill(outcomes: Sequence[Outcome], features: Sequence[str] = tuple(FEATURES)
     Raises:
         ValueError: as for :func:`fit`, of the students that remain.
     """
+    return judge(outcomes, left_out(outcomes, features), seed)
+
+
+def judge(outcomes: Sequence[Outcome], expected: Mapping[str, Sequence[Expected]], seed: int = 0) -> Skill:
+    """Compare what was expected of each outcome, by student in the order of :func:`students_of`, with its gain."""
     by_student = students_of(outcomes)
-    expected = left_out(outcomes, features)
     pairs = [(e, o) for student, own in by_student.items() for e, o in zip(expected[student], own, strict=True)]
     correlations = np.array(list(_correlations(by_student, expected)))
     low, high = _bootstrap(correlations, seed)

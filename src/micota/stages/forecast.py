@@ -40,7 +40,7 @@ def forecast(work: Work[ForecastSpec]) -> None:
     # A table may have measures that artifacts of older versions lack.
     features = [name for name in FEATURES if all(name in one for one in known.values())]
     forecaster = fit(outcomes, features)
-    rows = [ForecastRow(recipe=name, **asdict(forecaster.expect(own)), known=own) for name, own in known.items()]
+    rows = [ForecastRow(recipe=name, **asdict(forecaster.expect(name, own)), known=own) for name, own in known.items()]
     write_jsonl(work.build.path / FORECAST, rows)
     write_text(work.build.path / TABLE, as_table(outcomes))
     work.build.counts |= {"outcomes": len(outcomes), "students": len(forecaster.students), "recipes": len(rows)}
