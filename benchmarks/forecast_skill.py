@@ -48,7 +48,7 @@ def main() -> None:
     print_table(console, recipe_table(by_size, left_out(by_size)))
     if options.figure:
         figure = outcome_figure(by_size, left_out(by_size))
-        figure.write_html(options.figure)
+        figure.write_html(options.figure, config={"displayModeBar": False})
         print(f"figure: {options.figure}")
 
 
@@ -145,6 +145,8 @@ def outcome_figure(outcomes: Sequence[Outcome], expected: dict[str, list[Expecte
         )
     figure.update_layout(
         template="plotly_white",
+        width=880,
+        height=600,
         xaxis={"title": "expected gain, points", "range": span},
         yaxis={"title": "gain after training, points", "range": span},
         margin={"t": 20, "r": 20},
