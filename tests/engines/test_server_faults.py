@@ -17,7 +17,7 @@ from micota.config import EngineConfig, SamplingConfig, ServerConfig
 from micota.data.sources import model_folder
 from micota.engines import open_engine
 from micota.engines.base import Output, Request
-from micota.errors import EndpointError
+from micota.errors import EndpointError, UserError
 
 TEACHER = model_folder("bundled:teacher")
 SAMPLING = SamplingConfig(temperature=0.0, max_tokens=100)
@@ -25,6 +25,7 @@ KEY = "sk-secret-of-the-test"
 USAGE = {"completion_tokens": 7}
 NULL = {"choices": [{"text": None, "finish_reason": "stop"}], "usage": USAGE}
 NO_END = {"choices": [{"text": "half", "finish_reason": None}], "usage": USAGE}
+TEXT = {"choices": [{"text": "half", "finish_reason": "stop"}], "usage": USAGE}
 PIECE = b'data: {"choices": [{"text": "half"}]}\n\n'
 # What a request gets at its first try, by name: content type, status, body.
 FAULTS: dict[str, tuple[str, int, bytes]] = {
@@ -35,6 +36,11 @@ FAULTS: dict[str, tuple[str, int, bytes]] = {
     "no_usage": ("application/json", 200, b'{"choices": [{"text": "x", "finish_reason": "stop"}]}'),
     "no_reason": ("application/json", 200, json.dumps(NO_END).encode()),
     "list": ("application/json", 200, b"[]"),
+    "empty": ("application/json", 200, b""),
+    "no_choices": ("application/json", 200, json.dumps({"choices": [], "usage": USAGE}).encode()),
+    "not_utf8": ("application/json", 200, json.dumps(TEXT).encode().replace(b"half", b"caf\xe9")),
+    "deep": ("application/json", 200, b"[" * 100_000),
+    "not_utf8_piece": ("text/event-stream", 200, PIECE.replace(b"half", b"caf\xe9")),
     "gzip": ("application/json", 200, b"not compressed"),
     "gateway": ("text/html", 504, b"<html>\n<h1>504</h1>\n</html>"),
     "cloudflare": ("text/html", 524, b"<html>\n<h1>524</h1>\n</html>"),
@@ -50,6 +56,7 @@ class Faulty(BaseHTTPRequestHandler):
     plan: ClassVar[list[str]] = []
     always: ClassVar[bool] = False
     shape: ClassVar[str] = "text"
+    reply: ClassVar[tuple[str, int, bytes] | None] = None  # to every request
     tries: ClassVar[Counter[int]] = Counter()
     keys: ClassVar[set[str | None]] = set()
     protocol_version = "HTTP/1.1"
@@ -63,7 +70,9 @@ class Faulty(BaseHTTPRequestHandler):
         row = body["prompt"][0]
         self.tries[row] += 1
         fault = self.plan[row]
-        if fault == "refuse":
+        if self.reply is not None:
+            self._send(*self.reply)
+        elif fault == "refuse":
             self._send("application/json", 400, json.dumps({"error": f"too long\n({KEY})"}).encode())
         elif fault and (self.always or self.tries[row] == 1):
             self._send(*FAULTS[fault], encoding="gzip" if fault == "gzip" else None)
@@ -97,6 +106,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineConfig]:
     monkeypatch.setattr("micota.endpoint._wait_s", lambda state: 0.0)
     monkeypatch.setenv("OF_THE_TEST", f"{KEY}\n")
     Faulty.plan, Faulty.always, Faulty.shape, Faulty.tries, Faulty.keys = [], False, "text", Counter(), set()
+    Faulty.reply = None
     server = ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/v1"
@@ -153,6 +163,45 @@ def test_a_fault_that_lasts_is_one_line_and_costs_no_other_row(config: EngineCon
     assert "\n" not in str(error.value) and Faulty.tries[1] == 3
     if fault in ("gateway", "cloudflare"):
         assert "engine.server.stream=true" in str(error.value)
+
+
+def pieces(*choices: dict[str, Any]) -> tuple[str, int, bytes]:
+    """A reply in pieces, whose signs beyond ASCII are not escaped."""
+    every = [{"choices": [choice]} for choice in (*choices, {"text": "", "finish_reason": "stop"})]
+    lines = [json.dumps(piece, ensure_ascii=False) for piece in (*every, {"choices": [], "usage": USAGE})]
+    return "text/event-stream", 200, "".join(f"data: {line}\n\n" for line in (*lines, "[DONE]")).encode()
+
+
+def whole(text: str, kind: str = "application/json", **more: Any) -> tuple[str, int, bytes]:
+    reply = {"choices": [{"text": text, "finish_reason": "stop", **more}], "usage": USAGE}
+    return kind, 200, json.dumps(reply, ensure_ascii=False).encode()
+
+
+HALVES = b'data: {"choices": [{"text": "\\ud83d"}]}\n\ndata: {"choices": [{"text": "\\ude00"}]}\n\n'
+
+
+@pytest.mark.parametrize(("reply", "text"), [
+    (pieces({"text": "a\u2028b\x85c"}), "a\u2028b\x85c"),  # httpx cuts lines there
+    ((*pieces()[:2], HALVES + pieces()[2]), "\U0001f600"),
+    (pieces({"text": "one"}, {"text": "other", "index": 1}, {"text": " and two", "index": 0}), "one and two"),
+    (whole("café", "application/json; charset=iso-8859-1"), "café"),
+    (whole("\ufeff"), "\ufeff"),
+    (whole("x", reasoning=["no text"]), "x"),
+], ids=["line separators", "halves of a letter", "two answers", "charset", "mark", "thought"])  # fmt: skip
+def test_a_text_is_stored_as_it_was_sent(config: EngineConfig, reply: tuple[str, int, bytes], text: str) -> None:
+    Faulty.reply = reply
+    output = answers(config, [""], stream=reply[0] == "text/event-stream")["0"]
+    assert (output.text, output.thought, output.finish_reason) == (text, None, "stop")
+
+
+def test_the_login_of_an_address_is_never_shown(config: EngineConfig) -> None:
+    assert config.server is not None
+    secret = config.server.url.replace("http://", "http://me:word@")
+    with pytest.raises(EndpointError, match="were refused") as refused:
+        answers(config, ["refuse"] * 3, max_errors=3, url=secret)
+    with pytest.raises(UserError, match="does not serve 'other'") as missing:
+        answers(config, [""], url=secret, model="other")
+    assert "word" not in f"{refused.value} {missing.value}"
 
 
 @pytest.mark.parametrize("shape", ["reasoning_content", "reasoning"])

@@ -75,6 +75,7 @@ class Endpoint:
         self.key = key
         self._token = _token_of(config.key_variable)
         self._headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        self.address = f"{key}.url={_without_login(config.url)!r}"  # for errors
         self._timeout = httpx.Timeout(config.timeout_s, connect=min(CONNECT_S, config.timeout_s))
 
     def get(self, route: str) -> httpx.Response:
@@ -170,7 +171,7 @@ class Endpoint:
     def _unusable(self, error: Exception) -> EndpointError:
         why = self._hidden(str(error))
         return EndpointError(
-            f"{self.key}.url={_without_login(self.config.url)!r}: no connection can be made ({why}); "
+            f"{self.address}: no connection can be made ({why}); "
             "accepted: http and https, and a proxy of these in the variables HTTP_PROXY, HTTPS_PROXY and ALL_PROXY"
         )
 
@@ -226,7 +227,7 @@ class Endpoint:
 
     def _text(self, route: str, problem: str, model: str | None = None) -> str:
         source = f"from model {model!r}" if model else f"to {route}"
-        return f"{self.key}.url={_without_login(self.config.url)!r}: no answer {source} ({self._hidden(problem)})"
+        return f"{self.address}: no answer {source} ({self._hidden(problem)})"
 
     def _hidden(self, text: str) -> str:
         """A text in one line without the key, which some APIs repeat where they refuse it."""

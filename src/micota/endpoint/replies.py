@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 
+from micota.artifacts.jsonl import SURROGATE
 from micota.endpoint import LONGEST, Endpoint, UnavailableError
 
 OF_ONE_ROW = (400, 413, 422)  # refusals of what a request says; others are refusals of all requests
 THOUGHTS = ("reasoning_content", "reasoning")  # names of the thought beside the text, by server
-DATA, DONE = "data:", "[DONE]"  # of server-sent events
+DATA, DONE = b"data:", b"[DONE]"  # of server-sent events
 STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 ENDS = ("stop", "length")
+# What a reply raises that has no such fields; RecursionError that of 10^5 brackets.
+UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
 Fields = dict[str, Any]
 
 
@@ -41,35 +44,50 @@ async def fields_of(
     except httpx.RequestError as error:
         raise UnavailableError(f"{type(error).__name__}: {error}") from None
     endpoint.check(reply, route, body.get("model"))
-    return _whole(reply.text, choice_of)
+    return _whole(reply.content, choice_of)
 
 
-def _whole(text: str, choice_of: Callable[[Fields], Fields]) -> Fields:
+def _whole(body: bytes, choice_of: Callable[[Fields], Fields]) -> Fields:
     try:
-        content = json.loads(text)
+        # JSON is UTF-8, whatever charset a header names; the text of httpx has other letters for bytes that are not.
+        content = json.loads(body.decode("utf-8-sig"))
         choice = content["choices"][0]
         fields = {**choice_of(choice), "finish_reason": choice["finish_reason"], "usage": content["usage"]}
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise no_completion(error, text) from None
-    return _checked(fields, text)
+    except UNREADABLE as error:
+        raise no_completion(error, _shown(body)) from None
+    return _checked(fields, _shown(body))
+
+
+def _shown(body: bytes) -> str:
+    return body[: 4 * LONGEST].decode(errors="replace")
 
 
 async def _streamed(reply: httpx.Response, choice_of: Callable[[Fields], Fields]) -> Fields:
     """The fields of a reply that arrives in pieces."""
     fields: Fields = {"finish_reason": None, "usage": None}
-    async for line in reply.aiter_lines():
+    async for line in _lines(reply):
         if not line.startswith(DATA):
             continue
         text = line.removeprefix(DATA).strip()
         if text == DONE:
             break
         try:
-            _add(fields, json.loads(text), choice_of)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise UnavailableError(f"a piece of the reply cannot be read ({error!r}): {text[:LONGEST]}") from None
+            _add(fields, json.loads(text.decode()), choice_of)
+        except UNREADABLE as error:
+            raise UnavailableError(f"a piece of the reply cannot be read ({error!r}): {_shown(text)}") from None
     if fields["finish_reason"] is None:
         raise UnavailableError("the reply ended before it was complete")
     return _checked(fields, json.dumps(fields))
+
+
+async def _lines(reply: httpx.Response) -> AsyncIterator[bytes]:
+    """The lines of a reply. httpx also cuts at signs that may stand within JSON, as U+2028."""
+    rest = b""
+    async for part in reply.aiter_bytes():
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            yield line
+    yield rest
 
 
 def _add(fields: Fields, piece: Fields, choice_of: Callable[[Fields], Fields]) -> None:
@@ -77,6 +95,8 @@ def _add(fields: Fields, piece: Fields, choice_of: Callable[[Fields], Fields]) -
         raise UnavailableError(f"an error within the reply: {json.dumps(piece['error'])[:LONGEST]}")
     fields["usage"] = piece.get("usage") or fields["usage"]
     for choice in piece.get("choices") or []:
+        if choice.get("index"):  # another answer to the same prompt
+            continue
         for name, text in choice_of(choice).items():
             if isinstance(text, str):
                 fields[name] = (fields.get(name) or "") + text
@@ -93,7 +113,14 @@ def _checked(fields: Fields, text: str) -> Fields:
     has_text = isinstance(fields.get("text", fields.get("content")), str)
     if fields["finish_reason"] in ENDS and not has_text and not {*THOUGHTS} & {*said}:
         raise no_completion(KeyError("text"), text)
-    return fields
+    return {name: _joined(value) if isinstance(value, str) else value for name, value in fields.items()}
+
+
+def _joined(text: str) -> str:
+    """A text in which two halves of a letter, as of two pieces, are one letter; a half alone becomes U+FFFD."""
+    return (
+        text if SURROGATE.search(text) is None else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    )
 
 
 def no_completion(error: Exception, text: str) -> UnavailableError:
@@ -103,4 +130,4 @@ def no_completion(error: Exception, text: str) -> UnavailableError:
 
 def thought_of(fields: Fields) -> str | None:
     """The thought beside the text of a reply."""
-    return next((fields[name] for name in THOUGHTS if fields.get(name)), None)
+    return next((fields[name] for name in THOUGHTS if isinstance(fields.get(name), str) and fields[name]), None)

@@ -59,7 +59,7 @@ class ChatEngine:
 
     def _all_refused(self, error: str, number: int) -> str:
         return (
-            f"{KEY}.url={self.chat.url!r}: the last {number} requests were refused ({error}); check {KEY}.model and "
+            f"{self.endpoint.address}: the last {number} requests were refused ({error}); check {KEY}.model and "
             f"the fields (+{KEY}.extra_body.FIELD=null takes one out), or raise {KEY}.max_errors"
         )
 

@@ -43,14 +43,15 @@ class ServerEngine:
         try:
             served = {card["id"]: card for card in reply.json()["data"]}
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise ConfigError(f"{KEY}.url={self.server.url!r} does not list its models at /models") from None
+            raise ConfigError(f"{self._endpoint.address} does not list its models at /models") from None
         if self.model not in served:
+            names = ", ".join(sorted(map(str, served)))
             raise ConfigError(
-                f"{KEY}.url={self.server.url!r} does not serve {self.model!r}; it serves {', '.join(sorted(served))}. "
+                f"{self._endpoint.address} does not serve {self.model!r}; it serves {names}. "
                 f"Start it with that model, or set the name that it has there: {KEY}.model=NAME"
             )
         longest = served[self.model].get("max_model_len")
-        return None if longest is None else int(longest)
+        return longest if type(longest) is int and longest > 0 else None
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Output]:
         """See the protocol. The server forms the batches. A request without a reply that is a completion is
@@ -68,7 +69,7 @@ class ServerEngine:
 
     def _all_refused(self, error: str, number: int) -> str:
         return (
-            f"{KEY}.url={self.server.url!r}: the last {number} requests were refused ({error}); check {KEY}.model and "
+            f"{self._endpoint.address}: the last {number} requests were refused ({error}); check {KEY}.model and "
             f"{KEY}.extra_body, or raise {KEY}.max_errors"
         )
 
