@@ -100,7 +100,7 @@ def generate(settings: Settings = (), config_dir: str | Path | None = None) -> P
         True
     """
     config = _config(settings, "generate", config_dir)
-    return _made(config, "generate", graph.data(config, config.data))
+    return _made(config, "generate", graph.student_data(config))
 
 
 def train(settings: Settings = (), config_dir: str | Path | None = None) -> Path:

@@ -86,6 +86,7 @@ WITH = {
     "validation_fraction": {"validation_fraction": 0.25, "validation": RowsConfig()},
     "keep_models": {"keep_models": 3, "save_model_every": 7},
     "points": {"points": [{"at": 0, "a": 1}], "order": "mixture"},
+    "rounds": {"rounds": 4, "order": "steered"},
     "keep_length": {"keep_length": 3, "keep_sample": "nearest"},
     "freeze": {"freeze": ["more"], "lora": None},
     "warmup_steps": {"warmup_steps": 3, "warmup_ratio": 0.0},
@@ -103,7 +104,8 @@ NOWHERE = (
     "merge.others.NAME.thinking.",
     "ta_data.merge_weight",
     "ta_data.parts.NAME.merge_weight",
-)  # no data of the TA are of the merged TA
+    "ta.sft.curriculum.rounds",
+)  # no data of the TA are of the merged TA, and it is not trained in rounds
 VALUES: dict[str, list[Any]] = {  # where a type does not say what else is accepted
     "accelerator": ["cpu", "gpu"],
     "additional_parameters": [{"constraint": "a100"}],

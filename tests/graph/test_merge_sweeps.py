@@ -15,7 +15,7 @@ from micota.artifacts.inventory import points_of
 from micota.artifacts.store import Store
 from micota.errors import ConfigError
 from micota.graph.merge_points import merge_point, point_data, point_likelihood, point_scores
-from micota.graph.nodes import generators_of
+from micota.graph.trainings import generators_of
 from micota.runtime.plan import show_plan
 
 Composed = Callable[..., Any]

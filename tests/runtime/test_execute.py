@@ -12,7 +12,7 @@ from conftest import SMALL, case_of
 from micota import graph
 from micota.artifacts.manifest import Manifest
 from micota.artifacts.store import Store
-from micota.errors import ArtifactError
+from micota.errors import ArtifactError, ConfigError
 from micota.graph.node import AnyNode
 from micota.runtime.execute import execute
 from micota.runtime.plan import pending, tasks_of, why
@@ -104,3 +104,15 @@ def made(node: AnyNode, metrics: dict[str, float]) -> Manifest:
     empty: dict[str, Any] = {"config": {}, "inputs": {}, "counts": {}, "versions": {}, "hardware": {}, "files": {}}
     words = {"stage": node.stage, "name": node.name, "key": node.key, "commit": None, "finished_at": ""}
     return Manifest(schema_version=3, metrics=metrics, seed=0, seconds=1.0, **words, **empty)
+
+
+def test_rounds_of_training_are_refused_where_a_launcher_started_the_ranks(
+    composed: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = composed("train", "experiment=tiny", "data=annealed", "curriculum=steered_annealing")
+    config.artifacts = str(tmp_path)
+    for rank in ("0", "1"):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(ConfigError, match=r"under torchrun or srun: .* accepted: one process on one node"):
+            execute(config, "train", [graph.trained(config, "student")])

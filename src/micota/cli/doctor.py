@@ -68,7 +68,7 @@ def examine(config: DoctorConfig, report: Any) -> tuple[Any, Any]:
     from micota.sft.preflight import Run, find_data, find_model, find_tokens
     from micota.sft.shape import Shape
 
-    node = graph.trained(config, config.role)
+    node = graph.rounds_of(graph.trained(config, config.role))[0]
     student = config.ta if config.role == "ta" else config.student
     trainer = config.trainer_of(student)
     store, source = Store(config.artifacts), node.inputs["model"]

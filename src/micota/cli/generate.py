@@ -15,7 +15,7 @@ from micota.console import WideTable, new_table, open_console, print_table
 from micota.data.datacard import CARD
 from micota.data.hub import check_hub, push
 from micota.graph.node import AnyNode
-from micota.graph.specs import DataSpec, RowsSpec
+from micota.graph.specs import RowsSpec
 from micota.runtime.execute import execute
 
 
@@ -25,7 +25,7 @@ def make_recipe(config: GenerateConfig) -> None:
     if config.show_prompts and not config.plan:
         show_prompts(config, console)
         return
-    node = graph.data(config, config.data)
+    node = graph.student_data(config)
     account = check_hub(config.push_to_hub) if config.push_to_hub and not config.plan else None
     execute(config, "generate", [node], console)
     if config.plan:
@@ -40,9 +40,7 @@ def make_recipe(config: GenerateConfig) -> None:
 def accounts(store: Store, node: AnyNode) -> Iterator[WideTable]:
     """Tables of kept and dropped rows: one by generator, and one by recipe where recipes are matched."""
     match = json.loads((store.verified(node) / CARD).read_text(encoding="utf-8")).get("match")
-    pools = {label: child for label, child in node.inputs.items() if isinstance(child.spec, DataSpec)} or {
-        node.name: node
-    }
+    pools = graph.parts_of(node) or {node.name: node}
     yield generators_table(store, pools, match["generators"] if match and match["by"] == "problems" else {})
     if match:
         yield recipes_table(match, node.name)

@@ -16,7 +16,7 @@ def train(config: TrainConfig) -> float | None:
     if config.show_samples and not config.plan:
         from micota.cli.show_samples import show_samples  # which imports torch
 
-        show_samples(config, node)
+        show_samples(config, graph.rounds_of(node)[0])
         return None
 
     def objective(store: Store) -> float | None:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from micota.config.fields import choice, where
+from micota.config.fields import choice, positive, where
 
 RANDOM, SHORT_TO_LONG, LONG_TO_SHORT, MIXTURE = "random", "short_to_long", "long_to_short", "mixture"
+STEERED = "steered"
+ROUNDS = 3
 AT = "at"  # the share of training at which the shares of a point hold
 POINTS = (
     "a list of points, as [{at: 0, short: 0.8, strong: 0.2}, {at: 1, short: 0.2, strong: 0.8}]: at rises from 0 to at "
@@ -39,9 +41,11 @@ class CurriculumConfig:
         SHORT_TO_LONG,
         LONG_TO_SHORT,
         MIXTURE,
+        STEERED,
         default=RANDOM,
         about="random: each epoch in another order; short_to_long, long_to_short: each epoch by the length of its "
-        "examples; mixture: by the shares of points.",
+        "examples; mixture: by the shares of points; steered: in rounds, each on the completions of the parts of the "
+        "data that the student at that point is expected to learn best from.",
         results=True,
         added=True,
     )
@@ -55,7 +59,18 @@ class CurriculumConfig:
         added=True,
     )
 
+    rounds: int = positive(
+        ROUNDS,
+        about="With order=steered the number of rounds, which share the training equally. Each is a training with a "
+        "warm-up and fall of the learning rate and an optimizer that starts anew.",
+        unit="rounds",
+        results=True,
+        added=True,
+    )
+
     def conflicts(self) -> Iterator[str]:
+        if self.order != STEERED and self.rounds != ROUNDS:
+            yield f"rounds={self.rounds} with order={self.order}; accepted: order={STEERED} with it"
         if (self.order == MIXTURE) != bool(self.points):
             have = f"{len(self.points)} points"
             yield f"order={self.order} with {have}; accepted: order={MIXTURE} with points, or others without"

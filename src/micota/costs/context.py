@@ -18,7 +18,7 @@ from micota.costs.sizes import known_shapes, shape_of
 from micota.costs.speeds import fewest_parts
 from micota.engines.auto import as_engine
 from micota.errors import ArtifactError
-from micota.graph import MatchedSpec, MixtureSpec, MostLikelySpec, RowsSpec
+from micota.graph import MatchedSpec, MixtureSpec, MostLikelySpec, RowsSpec, parts_of
 from micota.graph.node import AnyNode
 from micota.graph.stage import stage_of
 from micota.sft.fitting import fewest_devices
@@ -202,7 +202,7 @@ class Context:
 
     def _expected(self, node: AnyNode) -> Amount:
         spec = node.spec
-        parts = {label: self.examples(child) for label, child in node.inputs.items() if child.stage == "select"}
+        parts = {label: self.examples(child) for label, child in parts_of(node).items()}
         if isinstance(spec, RowsSpec):
             rows = _lines(spec.rows.path or "") or self.cost.num_problems
             return Amount(min(rows, spec.rows.limit or rows), self.cost.long_tokens)

@@ -23,6 +23,11 @@ TAGS = ("micota", "reasoning", "distillation")
 SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")  # the hub's names
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/(?!.*\.jsonl?$)[\w.-]+")
 PERCENTILES = (0, 10, 25, 50, 75, 90, 100)
+# By ``select_by``, what is least under the model that measured the candidates.
+LEAST = {
+    "student_bpc": "fewest bits per byte under the student",
+    "student_rsr": "lowest rank-surprisal ratio under the student",
+}
 ROWS = f"""
 ## Rows
 
@@ -103,10 +108,7 @@ def markdown(card: Mapping[str, Any]) -> str:
         mixed = ", ".join(f"{label} {weight:g}" for label, weight in card["weights"].items())
         lines += ["", f"Mixed by weight: {mixed}."]
     if card["select_by"]:
-        lines += [
-            "",
-            "One completion per problem: the one with the fewest bits per byte under the student before SFT.",
-        ]
+        lines += ["", f"One completion per problem: the one with the {LEAST[card['select_by']]}."]
     if "match" in card:
         lines += _matched(card["match"])
     if card["completions"] is not None:

@@ -14,7 +14,8 @@ from micota.graph.comparison import (
 from micota.graph.evaluations import bpc, determinism, evaluation, forecast, rank_shifts, scores
 from micota.graph.merge_points import merge_point
 from micota.graph.models import likelihood_of, questions, select_of, source
-from micota.graph.nodes import data, merge_sweep, merged, model, trained
+from micota.graph.nodes import data, merge_sweep, merged, model, student_data, trained
+from micota.graph.rounds import rounds_of
 from micota.graph.specs import (
     CompletionsSpec,
     DataSpec,
@@ -36,6 +37,7 @@ from micota.graph.specs import (
     SourceSpec,
     TrainSpec,
     needs_no_model,
+    parts_of,
     weights_of,
 )
 
@@ -78,11 +80,14 @@ __all__ = [
     "merged",
     "model",
     "needs_no_model",
+    "parts_of",
     "questions",
     "rank_shifts",
+    "rounds_of",
     "scores",
     "select_of",
     "source",
+    "student_data",
     "trained",
     "unique",
     "weights_of",

@@ -104,6 +104,7 @@ def experiment(cases: Sequence[CaseConfig]) -> Experiment:
     plain = [comparison(case) for case in cases]
     agreed: dict[tuple[str, frozenset[tuple[str, str]]], Chosen] = {}
     configs: dict[str, Config] = {}
+    settled: dict[int, AnyNode] = {}  # by the object, which ``plain`` keeps alive
 
     def key(node: AnyNode) -> tuple[str, frozenset[tuple[str, str]]]:
         return node.folder, frozenset(node.choose.items())
@@ -117,8 +118,12 @@ def experiment(cases: Sequence[CaseConfig]) -> Experiment:
         return target
 
     def settle(node: AnyNode, subject: CaseConfig | RecipeConfig) -> AnyNode:
-        inputs = {label: settle(child, subject) for label, child in node.inputs.items()}
-        return node if node.is_source else replace(node, inputs=inputs, choose={**node.choose, **agreed[key(node)]})
+        if node.is_source:
+            return node
+        if id(node) not in settled:
+            inputs = {label: settle(child, subject) for label, child in node.inputs.items()}
+            settled[id(node)] = replace(node, inputs=inputs, choose={**node.choose, **agreed[key(node)]})
+        return settled[id(node)]
 
     for case, made in zip(cases, plain, strict=True):
         _each(made, case, agree)

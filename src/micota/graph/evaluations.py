@@ -17,7 +17,7 @@ from micota.graph.models import (
     source,
 )
 from micota.graph.node import AnyNode, Node
-from micota.graph.nodes import data, model, released
+from micota.graph.nodes import model, released, student_data
 from micota.graph.specs import DeterminismSpec, ForecastSpec, LikelihoodSpec, RankShiftSpec, ScoresSpec
 
 REPEATING = ("hf", "vllm")  # engines of this machine, of which each can repeat what the other did
@@ -71,10 +71,11 @@ def evaluation(config: EvaluateConfig) -> list[AnyNode]:
 
 
 def bpc(config: Config) -> Node[LikelihoodSpec] | None:
-    """Bits per character of the recipe's data under the student before SFT; None for the recipe without data."""
+    """Bits per character of the recipe's data (of a training in rounds those of the first) under the student before
+    SFT; None for the recipe without data."""
     if config.data.is_untuned:
         return None
-    return likelihood(config, data(config, config.data), "evaluate", {"data": config.data.chosen})
+    return likelihood(config, student_data(config), "evaluate", {"data": config.data.chosen})
 
 
 def rank_shifts(config: Config) -> dict[str, Node[RankShiftSpec]]:

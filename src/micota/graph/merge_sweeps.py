@@ -9,6 +9,7 @@ from os.path import normpath
 from typing import Any
 
 from micota.config import ENGINES, MERGE_METHODS, BestConfig, Config, MergeMethod, SourceConfig
+from micota.config.curriculum import STEERED, CurriculumConfig
 from micota.config.mergekit import MERGEKIT
 from micota.config.merging import MergeConfig
 from micota.config.rows import RowsConfig
@@ -157,6 +158,8 @@ def _student(config: Config, problems: SourceConfig, tuned: AnyNode) -> StudentS
         validation_fraction=0.0,
         validation=RowsConfig(),
         best=BestConfig(),
+        # One training on one set: there are no rounds to steer.
+        curriculum=CurriculumConfig() if student.sft.curriculum.order == STEERED else student.sft.curriculum,
     )
     prompt = Prompt(template=config.prompt.evaluation_template or config.prompt.template, system=config.prompt.system)
     held_out = replace(problems, skip=problems.skip + sweep.num_problems, limit=sweep.num_held_out)

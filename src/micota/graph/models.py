@@ -174,12 +174,15 @@ def likelihood_of(label: str) -> str:
     return f"likelihood_of_{label}"
 
 
-def likelihood(config: Config, examples: AnyNode, command: str, choose: dict[str, str]) -> Node[LikelihoodSpec]:
-    """The likelihood of ``examples`` under the student before SFT."""
+def likelihood(
+    config: Config, examples: AnyNode, command: str, choose: dict[str, str], student: AnyNode | None = None
+) -> Node[LikelihoodSpec]:
+    """The likelihood of ``examples`` under ``student``, by default the student before SFT."""
+    student = student or source(config.student)
     return Node(
-        name=f"{examples.name}@{config.student.name}",
+        name=f"{examples.name}@{student.name}",
         spec=LikelihoodSpec(precision=config.trainer_of(config.student).precision, rank_clip=RANK_CLIP),
-        inputs={"model": source(config.student), "data": examples},
+        inputs={"model": student, "data": examples},
         command=command,
         choose=choose,
         runs=config.student,

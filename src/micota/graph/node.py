@@ -85,9 +85,16 @@ class Node(Generic[SpecT]):
         return self.kind == "source"
 
     def walk(self) -> Iterator[Node[Any]]:
-        """This node and all it is made from, inputs first; a node reached twice comes twice."""
+        """This node and all it is made from, inputs first. An object that is reached twice comes once: with rounds of
+        training, the number of paths grows by a power."""
+        yield from self._walk(set())
+
+    def _walk(self, seen: set[int]) -> Iterator[Node[Any]]:
+        if id(self) in seen:
+            return
+        seen.add(id(self))
         for node in self.inputs.values():
-            yield from node.walk()
+            yield from node._walk(seen)
         yield self
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from micota.config import (
@@ -14,9 +14,8 @@ from micota.config import (
     SelectConfig,
 )
 from micota.config.models import name_of
-from micota.config.rows import RowsConfig
 from micota.errors import ConfigError
-from micota.graph import merge_sweeps, merges
+from micota.graph import merge_sweeps, merges, trainings
 from micota.graph.models import (
     completions,
     generation_prompt,
@@ -24,21 +23,16 @@ from micota.graph.models import (
     generator_of,
     likelihood,
     likelihood_of,
-    named,
     rows,
     select_of,
     source,
-    sources_of,
-    train_spec,
     training_prompt,
     training_rows,
 )
 from micota.graph.node import AnyNode, Node
-from micota.graph.objectives import distillation
 from micota.graph.specs import (
     DataSpec,
     FilteredSpec,
-    LikelihoodSpec,
     MatchedSpec,
     MergekitSpec,
     MergeSpec,
@@ -68,14 +62,33 @@ def data(config: Config, recipe: DataConfig, *, matched: bool = True) -> Node[Da
     select = select_of(replace(config.select, match="none"), recipe)
     if not recipe.parts:
         return _generated(config, recipe, select, choose)
-    # The number of examples limits only the mixture as a whole: its parts are sampled from all kept examples.
-    pool = replace(select, num_examples=None)
-    parts = {label: _generated(config, part, select_of(pool, part), choose) for label, part in recipe.parts.items()}
+    parts = _parts(config, recipe, choose)
     shared = _shared(config, recipe, select, parts.values())
     if recipe.select_by is None:
         return _data_node(recipe, MixtureSpec(**shared, weights=dict(recipe.weights)), parts, choose)
     inputs = parts | _likelihoods(config, parts, choose)
     return _data_node(recipe, MostLikelySpec(**shared, select_by=recipe.select_by), inputs, choose)
+
+
+def _parts(config: Config, recipe: DataConfig, choose: dict[str, str]) -> dict[str, AnyNode]:
+    """The data of each part of a recipe, by label. The number of examples limits only the recipe as a whole: its parts
+    are sampled from all kept examples."""
+    pool = replace(select_of(replace(config.select, match="none"), recipe), num_examples=None)
+    return {label: _generated(config, part, select_of(pool, part), choose) for label, part in recipe.parts.items()}
+
+
+def candidates(config: Config) -> dict[str, AnyNode]:
+    """The data of each part of the student's recipe, by label, where each round chooses among them."""
+    alone = {} if config.select.match == "none" else {"select.match": "none", "select.num_examples": "null"}
+    return _parts(config, config.data, {"data": config.data.chosen} | alone)
+
+
+def _shared_by_candidates(config: Config, parts: Mapping[str, AnyNode]) -> dict[str, Any]:
+    """The fields of the data that each round chooses. Matched recipes have their number of examples already."""
+    select = select_of(replace(config.select, match="none"), config.data)
+    if config.select.match != "none":
+        select = replace(select, num_examples=None)
+    return _shared(config, config.data, select, parts.values())
 
 
 def _likelihoods(config: Config, parts: Mapping[str, AnyNode], choose: dict[str, str]) -> dict[str, AnyNode]:
@@ -151,6 +164,8 @@ def _generated(config: Config, recipe: PartConfig, select: SelectConfig, choose:
         )
         return _data_node(recipe, read, {}, choose)
     generator = generator_of(config, recipe)
+    # Recipes share the answers of a part that is a recipe itself. One at a merge weight is none: no option names it.
+    own = recipe.chosen if isinstance(recipe, DataConfig) else recipe.name
     answers = completions(
         config,
         source(generator) if recipe.generator == "model" else _generator(config, recipe),
@@ -160,7 +175,7 @@ def _generated(config: Config, recipe: PartConfig, select: SelectConfig, choose:
         generator.sampling,
         generation_prompt(config.prompt),
         command="generate",
-        choose={**choose, "data": recipe.chosen if isinstance(recipe, DataConfig) else recipe.name},
+        choose=choose if recipe.merge_weight is not None else {**choose, "data": own},
     )
     spec = FilteredSpec(**_shared(config, recipe, select), decontaminate_against=benches, thinking=generator.thinking)
     return _data_node(recipe, spec, {"completions": answers}, choose)
@@ -234,66 +249,13 @@ def released(config: Config) -> ModelConfig:
 
 
 def trained(config: Config, role: str) -> Node[TrainSpec]:
-    """The TA tuned on ``ta_data`` (``role="ta"``), or the student tuned on ``data``.
-
-    Raises:
-        ConfigError: the recipe has no data, or the model no training settings.
-    """
-    base, recipe = (config.ta, config.ta_data) if role == "ta" else (config.student, config.data)
-    if base.sft is None:
-        raise ConfigError(f"{role}={base.name} has no training settings; add {role}.sft to its YAML")
-    objective = distillation(config.objective) if role != "ta" else None
-    examples = data(config, recipe, matched=role != "ta")
-    choose = {"role": role} if role == "ta" else {"data": recipe.chosen}
-    inputs: dict[str, AnyNode] = {"model": source(base), "data": examples}
-    if base.sft.validation.path is not None:
-        inputs["validation"] = _validation(config, base.sft.validation, choose)
-    if objective is not None:
-        inputs["teacher"] = _teacher(config)
-    suffix = "" if objective is None else f".{objective.name}"
-    return Node(
-        name=f"{base.name}+{recipe.name}{suffix}",
-        spec=replace(train_spec(config, base, base.sft.settled(generators_of(examples))), objective=objective),
-        inputs=inputs,
-        command="train",
-        choose=choose,
-        runs=base,
-    )
+    """The TA tuned on ``ta_data`` (``role="ta"``), or the student tuned on ``data``."""
+    return trainings.trained(config, role, MAKERS)
 
 
-def _teacher(config: Config) -> AnyNode:
-    """The model whose probabilities the student learns.
-
-    Raises:
-        ConfigError: the objective names no model.
-    """
-    objective = config.objective
-    if objective.teacher != "model":
-        return model(config, objective.teacher)
-    if objective.model.path is None:
-        raise ConfigError(
-            "objective.teacher=model, and objective.model.path is null; accepted: objective.teacher=PATH, or an "
-            "option, as model@objective.model=qwen7b"
-        )
-    return source(named(objective.model))
-
-
-def _validation(config: Config, read: RowsConfig, choose: dict[str, str]) -> Node[DataSpec]:
-    """Rows for validation: filtered as training rows are, all of them, and compared with no benchmark."""
-    assert read.path is not None
-    recipe = PartConfig(name=name_of(read.path), **{item.name: getattr(read, item.name) for item in fields(RowsConfig)})
-    select = replace(config.select, match="none", num_examples=None, decontaminate="none")
-    return replace(_generated(config, recipe, select, choose), command="train")
-
-
-def generators_of(examples: Node[DataSpec]) -> set[str]:
-    """The paths of the models that generated training data, and of those that a generator was tuned on or merged
-    from."""
-    inputs = examples.inputs
-    if isinstance(examples.spec, MatchedSpec):  # it has the inputs of all recipes that are matched with it
-        inputs = {label: inputs[label] for label in examples.spec.compared[examples.spec.compared_as]}
-    generated = [child for child in inputs.values() if not isinstance(child.spec, LikelihoodSpec)]
-    return {path for child in generated for path in sources_of(child)}
+def student_data(config: Config) -> Node[DataSpec]:
+    """The data of the student's recipe; of a training in rounds those of the first."""
+    return trainings.student_data(config, MAKERS)
 
 
 def merged(config: Config) -> Node[MergeSpec] | Node[MergekitSpec]:
@@ -308,3 +270,8 @@ def merge_sweep(config: Config) -> Node[MergeSweepSpec]:
         ConfigError: mergekit is to merge, which cannot merge in memory, or the engine cannot take weights.
     """
     return merge_sweeps.merge_sweep(config, lambda: model(config, "ta_sft"))
+
+
+MAKERS = trainings.Makers(
+    data=data, candidates=candidates, shared=_shared_by_candidates, model=model, generated=_generated
+)

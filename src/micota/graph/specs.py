@@ -152,6 +152,12 @@ class RowsSpec(DataSpec):
 
 
 DATA_SPECS = (FilteredSpec, MixtureSpec, MostLikelySpec, MatchedSpec, RowsSpec)
+MATCHED = "matched"  # the input of a round's data that has its problems, where recipes are matched
+
+
+def parts_of(node: Node[Any]) -> dict[str, Node[Any]]:
+    """The data that a data node is mixed or chosen from, by label."""
+    return {label: child for label, child in node.inputs.items() if child.stage == "select" and label != MATCHED}
 
 
 def needs_no_model(node: Node[Any]) -> bool:

@@ -17,6 +17,7 @@ from micota.artifacts.manifest import Manifest
 from micota.artifacts.store import Store
 from micota.config.stopping import StopConfig
 from micota.graph import Comparison, Experiment, Recipe
+from micota.graph.models import source_of
 from micota.graph.node import AnyNode
 from micota.graph.specs import MatchedSpec, ScoresSpec, weights_of
 from micota.records import MergePoint, TokenShift
@@ -232,9 +233,7 @@ def _student_path(comparison: Comparison) -> str:
     """Return the path of the student before SFT; empty if no recipe has scores with it."""
     for recipe in sorted(comparison.recipes, key=lambda recipe: recipe.name != BASELINE):
         for node in recipe.scores.values():
-            model = node.inputs["completions"].inputs["model"]
-            before = model if model.is_source else model.inputs["model"]
-            return str(before.spec.path)
+            return str(source_of(node.inputs["completions"].inputs["model"]).spec.path)
     return ""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from micota.artifacts.store import Store
-from micota.graph import Recipe
+from micota.graph import Recipe, likelihood_of, rounds_of
 from micota.graph.node import AnyNode
 from micota.graph.specs import MatchedSpec, TrainSpec
 from micota.report.read import manifest_of
@@ -18,8 +18,9 @@ FLOPS = "flops_"  # of metrics in manifests: what a stage counted
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """Floating-point operations of a recipe, means over seeds: of training its student (with a teacher, and with
-    answers that the student samples), and of all that was made before (answers of generators, the TA)."""
+    """Floating-point operations of a recipe, means over seeds: of training its student (with a teacher, with answers
+    that the student samples, in all rounds), and of all that was made before (answers of generators, the TA, the
+    likelihoods by which data are chosen)."""
 
     training: float
     before: float
@@ -49,17 +50,27 @@ def _model(recipe: Recipe) -> AnyNode | None:
 
 
 def _spent(store: Store, model: AnyNode) -> Spent:
-    earlier = {node.key: node for child in model.inputs.values() for node in _own(child)}
-    return Spent(training=_flops(store, model), before=sum(_flops(store, node) for node in earlier.values()))
+    trainings = {node.key: node for node in rounds_of(model)}
+    needed: dict[str, AnyNode] = {}
+    _add_own(model, needed)
+    return Spent(
+        training=sum(_flops(store, node) for node in trainings.values()),
+        before=sum(_flops(store, node) for key, node in needed.items() if key not in trainings),
+    )
 
 
-def _own(node: AnyNode) -> list[AnyNode]:
-    """Return a node and all that it needed. Recipes that are matched have the inputs of all, and each needs its own."""
+def _add_own(node: AnyNode, needed: dict[str, AnyNode]) -> None:
+    """Add a node and all that it needed. Recipes that are matched have the inputs of all, and each needs its own."""
+    if node.key in needed:
+        return
+    needed[node.key] = node
     inputs = node.inputs
     if isinstance(node.spec, MatchedSpec):
         shares = node.spec.compared[node.spec.compared_as]
-        inputs = {label: inputs[label] for label, share in shares.items() if share or not any(shares.values())}
-    return [node, *(inner for child in inputs.values() for inner in _own(child))]
+        labels = {label for label, share in shares.items() if share or not any(shares.values())}
+        inputs = {label: child for label, child in inputs.items() if label in labels | set(map(likelihood_of, labels))}
+    for child in inputs.values():
+        _add_own(child, needed)
 
 
 def _flops(store: Store, node: AnyNode) -> float:

@@ -15,7 +15,7 @@ from micota.artifacts.store import Build, Store
 from micota.config import Config, command_line
 from micota.config.models import models_of
 from micota.console import open_console
-from micota.errors import ArtifactError, ModelError, SourceError
+from micota.errors import ArtifactError, ConfigError, ModelError, SourceError
 from micota.graph import needs_no_model, unique
 from micota.graph.node import AnyNode
 from micota.graph.stage import function, stage_of
@@ -47,10 +47,15 @@ def execute(
     if config.plan:
         show_plan(config, store, targets, console)
         return
+    todo = pending(store, targets)
+    if outer_rank() is not None and sum(stage_of(node).has_ranks for node in todo) > 1:
+        raise ConfigError(
+            "student.sft.curriculum.order=steered under torchrun or srun: between rounds one process measures the data "
+            "while the others would wait; accepted: one process on one node, which starts a rank for each device itself"
+        )
     if outer_rank():
         follow(config, store, targets)
         return
-    todo = pending(store, targets)
     [task_of_targets] = tasks_of(targets)
     assert task_of_targets.command == command, "the targets of a command are made by one command"
     foreign = [task for task in tasks_of(todo) if task.id != task_of_targets.id and not _can_make(task)]

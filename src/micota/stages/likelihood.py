@@ -15,6 +15,7 @@ from micota.runtime.forward import open_model, open_tokenizer, read_sequences
 from micota.runtime.inputs import input_path
 from micota.runtime.work import Work
 from micota.sft.packing import tokenise
+from micota.sft.shape import Shape
 
 
 def likelihood(work: Work[LikelihoodSpec]) -> None:
@@ -49,4 +50,7 @@ def likelihood(work: Work[LikelihoodSpec]) -> None:
     rows = read_sequences(work, BPC, ExampleScore, tokens, rows_of, rope_border(model.config))
     work.build.counts |= {"examples": len(rows), "num_parameters": model.num_parameters()}
     work.build.metrics |= asdict(bits_of(rows))
-    work.run.log({"data/bits_per_byte": work.build.metrics["bits_per_byte"]})
+    lengths = [len(one.ids) for one in tokens]
+    work.build.metrics["flops_forward"] = Shape.of(model).forward_flops(lengths, sum(row.num_tokens for row in rows))
+    if work.node.inputs["model"].is_source:  # between rounds, the steps of the run are those of training
+        work.run.log({"data/bits_per_byte": work.build.metrics["bits_per_byte"]})

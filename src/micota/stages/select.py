@@ -22,7 +22,17 @@ from micota.data.prompts import messages, split, target
 from micota.data.sources import load_problems
 from micota.errors import SourceError
 from micota.grading.graders import graders_of, prediction, submission
-from micota.graph import DataSpec, FilteredSpec, MatchedSpec, MixtureSpec, MostLikelySpec, RowsSpec, likelihood_of
+from micota.graph import (
+    DataSpec,
+    FilteredSpec,
+    MatchedSpec,
+    MixtureSpec,
+    MostLikelySpec,
+    RowsSpec,
+    likelihood_of,
+    parts_of,
+)
+from micota.graph.specs import MATCHED
 from micota.records import BPC, COMPLETIONS, DATA, Completion, Example, ExampleScore, Problem, Verdict
 from micota.runtime.inputs import input_path
 from micota.runtime.work import Work
@@ -100,10 +110,14 @@ def mixed(work: Work[MixtureSpec], problems: list[Problem], files: RowFiles) -> 
 
 
 def most_likely_of(work: Work[MostLikelySpec], problems: list[Problem], files: RowFiles) -> Chosen:
-    """For each problem the completion that is first by ``select_by`` under the student before SFT."""
+    """For each problem the completion that is first by ``select_by`` under the student before SFT, or after a round."""
     spec, parts = work.node.spec, read_parts(work, files)
     work.build.counts["candidates"] = sum(len(rows) for rows in parts.values())
-    examples = choose(candidates(work, parts, parts, spec.select_by), spec.select.num_examples, spec.seed)
+    ranked = candidates(work, parts, parts, spec.select_by)
+    if (others := work.node.inputs.get(MATCHED)) is not None:
+        wanted = {example.problem_id for example in _stored(files, input_path(work.store, others) / DATA)}
+        ranked = [example for example in ranked if example.problem_id in wanted]
+    examples = choose(ranked, spec.select.num_examples, spec.seed)
     _count_parts(work, examples, parts, parts)
     return Chosen(examples=examples, read=whole_of(files))
 
@@ -154,7 +168,7 @@ def whole_of(files: RowFiles) -> Callable[[StoredExample], Example]:
 
 def read_parts(work: Work[Any], files: RowFiles) -> dict[str, list[StoredExample]]:
     """The examples of all parts of a recipe."""
-    nodes = {label: node for label, node in work.node.inputs.items() if isinstance(node.spec, DataSpec)}
+    nodes = parts_of(work.node)
     return {label: _stored(files, input_path(work.store, node) / DATA) for label, node in nodes.items()}
 
 

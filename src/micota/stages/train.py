@@ -17,7 +17,7 @@ from micota.config import Config, SftConfig
 from micota.console import progress_bar
 from micota.data.round_trip import check_round_trip
 from micota.errors import ConfigError
-from micota.graph import TrainSpec
+from micota.graph import TrainSpec, rounds_of
 from micota.graph.node import AnyNode, Node
 from micota.pretrained import context_of, load_config, rope_border
 from micota.records import DATA, Example
@@ -85,6 +85,7 @@ class Reporter:
         self._bar = bar
         self._task = bar.add_task(work.node.name, total=None, note="")
         self._total = 0
+        self._before = _steps_of_earlier_rounds(work)  # the steps of a tracked run only rise
         self._accuracies = ""  # of the last evaluation during training
 
     def begin(self, total: int) -> None:
@@ -99,9 +100,14 @@ class Reporter:
             self._bar.update(self._task, completed=step, note=note)
         elif accuracies := [f"{name} {value:.3f}" for name, value in metrics.items() if name.endswith("/accuracy")]:
             self._accuracies = ", " + ", ".join(accuracies)
-        self._run.log(metrics, step=step)
+        self._run.log(metrics, step=self._before + step)
         if step % 10 == 0 or step == self._total or "train/loss" not in metrics:
             logger.info("step %d of %d: %s", step, self._total, dict(metrics))
+
+
+def _steps_of_earlier_rounds(work: Work[TrainSpec]) -> int:
+    manifests = [work.store.manifest(node) for node in rounds_of(work.node)[:-1]]
+    return sum(manifest.counts["steps"] for manifest in manifests if manifest is not None)
 
 
 def read_inputs(store: Store, train_node: AnyNode) -> Inputs:

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from micota.graph.models import source_of
 from micota.graph.node import AnyNode, Node, SpecT
-from micota.graph.specs import DataSpec, MergekitSpec, MergeSpec, ScoresSpec, TrainSpec
+from micota.graph.specs import DataSpec, MergekitSpec, MergeSpec, ScoresSpec, TrainSpec, parts_of
 from micota.graph.stage import stage_of
 
 MAX_TAG = 64  # characters; W&B refuses longer ones
@@ -36,7 +37,7 @@ def describe(nodes: Sequence[AnyNode]) -> dict[str, Any]:
     if "role" in node.choose:
         config["role"] = node.choose["role"]
     elif "data" in node.choose and node.command in ("train", "evaluate"):
-        config |= {"role": "student", "student": made.inputs.get("model", made).name}
+        config |= {"role": "student", "student": source_of(made).name}
     data = nearest(made, DataSpec)
     generators = list(_generators(data)) if data is not None else []
     if generators:
@@ -71,22 +72,23 @@ def tags(described: dict[str, Any], seed: int) -> list[str]:
 
 def nearest(node: AnyNode, spec: type[SpecT]) -> Node[SpecT] | None:
     """Return the node with such a spec that is the fewest steps upstream, ``node`` itself included, or None."""
-    level = [node]
+    level, seen = [node], {node.key}
     while level:
         for candidate in level:
             if isinstance(candidate.spec, spec):
                 return candidate
-        level = [child for candidate in level for child in candidate.inputs.values()]
+        children = {child.key: child for candidate in level for child in candidate.inputs.values()}
+        level = [child for key, child in children.items() if key not in seen]
+        seen |= children.keys()
     return None
 
 
 def _generators(data: AnyNode) -> Iterator[AnyNode]:
     """Yield the models that generated a recipe's data."""
-    for label, child in data.inputs.items():
-        if label == "completions":
-            yield child.inputs["model"]
-        elif isinstance(child.spec, DataSpec):
-            yield from _generators(child)
+    if "completions" in data.inputs:
+        yield data.inputs["completions"].inputs["model"]
+    for part in parts_of(data).values():
+        yield from _generators(part)
 
 
 def _teachers(generator: AnyNode) -> Iterator[str]:
