@@ -49,6 +49,12 @@ SMALL = [
 ]
 
 
+def thorough_after(count: int, cases: list[Any]) -> list[Any]:
+    """Parameters of a test: the first ``count`` are of the fast tests, and the rest are thorough."""
+    rest = [pytest.param(*case if isinstance(case, tuple) else [case], marks=pytest.mark.thorough) for case in cases]
+    return [*cases[:count], *rest[count:]]
+
+
 def case_of(recipes: list[Any]) -> CaseConfig:
     """One case without axes, of configs that differ in ``data`` alone."""
     return CaseConfig(
@@ -90,6 +96,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish() -> None:
     gc.freeze()  # what is imported stays: each full collection would walk over it for half a second
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()  # of the objects of this file alone
+        gc.freeze()  # as above: libraries that this file was the first to import
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -11,6 +11,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
+from conftest import thorough_after
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "micota"
 # Each layer may import from those above it in this list, and packages of one layer not from each other.
@@ -106,13 +107,16 @@ def test_engines_know_only_their_protocol() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    [
-        "micota.cli.app",
-        "micota.stages.registry",
-        "micota.runtime.execute",
-        "micota.runtime.runners",
-        "micota.cli.pipeline",
-    ],
+    thorough_after(
+        1,
+        [
+            "micota.cli.pipeline",
+            "micota.cli.app",
+            "micota.stages.registry",
+            "micota.runtime.execute",
+            "micota.runtime.runners",
+        ],
+    ),
 )
 def test_commands_start_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit(', '.join({HEAVY | LAZY!r} & set(sys.modules)) or 0)"

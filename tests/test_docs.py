@@ -12,6 +12,7 @@ import pytest
 from fork_server import ROOT
 
 pytest.importorskip("mkdocs", reason="needs the docs extra: pip install 'micota[docs]'")
+pytestmark = pytest.mark.thorough  # the site takes long to build; test_keys.py has the reference of all keys
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ class Server(BaseHTTPRequestHandler):
 def url() -> Iterator[str]:
     Server.failures, Server.count = [], 0
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
     server.shutdown()
     server.server_close()

@@ -14,7 +14,7 @@ from typing import Any
 
 import fork_server
 import pytest
-from conftest import SMALL
+from conftest import SMALL, thorough_after
 from fork_server import ROOT
 from hurt_runs import results
 from nbclient import NotebookClient
@@ -177,7 +177,9 @@ def explored(undisturbed: tuple[Path, Any]) -> Path:
     return artifacts
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", thorough_after(1, sorted((ROOT / "notebooks").glob("*.ipynb"))), ids=lambda path: path.stem
+)
 def test_notebooks_read_what_a_pipeline_made(explored: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MICOTA_ARTIFACTS", str(explored))
     parameters = f"overrides = {[*SMALL, FEW, ALL_MEASURES, *GRID]}\nbenchmark = 'easy'"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+from conftest import thorough_after
 from fork_server import ROOT
 from test_contributing import tutorial, write
 from wrong_commands import refusal
@@ -70,7 +71,7 @@ def composes(line: str) -> bool:
 
 
 MICOTA = commands("micota ")
-FIRST = {kind(line): line for line in reversed(MICOTA)}.values()
+FIRST = {*{kind(line): line for line in reversed(MICOTA)}.values()}
 IN_A_PROCESS = [line for line in MICOTA if line in FIRST or not composes(line)]
 
 
@@ -87,7 +88,7 @@ def first_of_a_command(line: str) -> tuple[str, ...]:
     return (line.split()[1], *(word for word in SPECIAL if word in line))
 
 
-PLANNED_FAST = {first_of_a_command(line): line for line in reversed(IN_A_PROCESS)}.values()
+PLANNED_FAST = {*{first_of_a_command(line): line for line in reversed(IN_A_PROCESS)}.values()}
 
 
 def marks(line: str) -> list[pytest.MarkDecorator]:
@@ -96,7 +97,11 @@ def marks(line: str) -> list[pytest.MarkDecorator]:
     return [] if line in PLANNED_FAST else [pytest.mark.thorough]
 
 
-@pytest.mark.parametrize("line", [line for line in MICOTA if composes(line) and line not in PLANNED_FAST])
+ACCEPTED = [line for line in MICOTA if composes(line) and line not in PLANNED_FAST]
+ACCEPTED.sort(key=lambda line: line not in FIRST)
+
+
+@pytest.mark.parametrize("line", thorough_after(sum(line in FIRST for line in ACCEPTED), ACCEPTED))
 def test_commands_in_the_docs_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     monkeypatch.chdir(tmp_path)
     for name in re.findall(r"path=([\w-]+\.[a-z]+)(?: |$)", line):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import thorough_after
 from fork_server import ROOT
 
 from micota.cli.app import main
@@ -35,19 +36,21 @@ def test_a_command_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None
     assert said.startswith("error: trian: no such command; did you mean 'train'?") and said.count("\n") == 1
 
 
-def test_help_and_plan_import_no_torch() -> None:
+@pytest.mark.parametrize(
+    "words", thorough_after(1, [["train", "experiment=tiny", "plan=true"], ["--help"], ["train", "--help"]])
+)
+def test_help_and_plan_import_no_torch(words: list[str]) -> None:
     code = (
         "import sys; from micota.cli.app import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit as stop: assert not stop.code\n"
         "sys.exit('torch' if 'torch' in sys.modules else 0)"
     )
-    for words in (["--help"], ["train", "--help"], ["train", "experiment=tiny", "plan=true"]):
-        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
+@pytest.mark.parametrize("words", thorough_after(1, [["--help"], ["train", "--help"]]))
 def test_a_reader_that_closes_the_pipe_ends_a_command_quietly(words: list[str]) -> None:
     """As ``micota ... | head`` does."""
     reading, writing = os.pipe()
@@ -127,14 +130,14 @@ def test_an_option_that_is_not_there_is_answered_with_those_of_the_user(own_conf
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "nowhere" in done.stderr
 
 
-@pytest.mark.parametrize(("content", "expected"), [
+@pytest.mark.parametrize(("content", "expected"), thorough_after(2, [
     (b"path: a\n\tname: b\n", ":2: not valid YAML (found character '\\t'"),
     (b"path: a\npath: b\n", ":2: not valid YAML (found duplicate key path)"),
     (b"path: [a\n", ":2: not valid YAML (expected ',' or ']'"),
     (b"path: \xff\n", ": not valid YAML ('utf-8' codec can't decode byte 0xff"),
     (b"path: \x00\n", ": not valid YAML (special characters are not allowed)"),
     (b"defaults: 5\n", "Invalid defaults list in 'student/broken', defaults must be a list"),
-])  # fmt: skip
+]))  # fmt: skip
 def test_a_file_of_the_users_own_that_is_no_config_is_named(
     own_configs: Path, capsys: pytest.CaptureFixture[str], content: bytes, expected: str
 ) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import thorough_after
 
 from micota.data.sources import model_folder
 
@@ -53,7 +54,7 @@ def test_any_model_is_evaluated_and_graded_again_without_it(run_command: RunComm
 ROW = '{"id": "1", "problem": "p", "answer": "ANSWER"}' + "\n"
 
 
-@pytest.mark.parametrize(("rows", "overrides", "message"), [
+@pytest.mark.parametrize(("rows", "overrides", "message"), thorough_after(2, [
     (ROW.replace("ANSWER", "no idea"), ["answer_type=number", "id_column=id"], "problem 1: answer 'no idea'"),
     (ROW.replace("ANSWER", "1.5"), ["answer_type=integer"], "expected an integer"),
     (ROW.replace("ANSWER", "\\\\frac{1}{"), ["answer_type=expression"], "its braces do not match"),
@@ -61,7 +62,7 @@ ROW = '{"id": "1", "problem": "p", "answer": "ANSWER"}' + "\n"
     (ROW.replace("answer", "mark"), [], ":1: answer_column=answer: there is no such column; it has id, mark"),
     (ROW + '{"id"\n', [], "mine.jsonl:2: not valid JSON"),
     (ROW, ["type_column=problem", "+types.Even=number"], ":1: problem='p'; accepted: a word of types"),
-])  # fmt: skip
+]))  # fmt: skip
 def test_a_bad_benchmark_is_one_error_before_any_model_is_loaded(
     run_command: RunCommand, tmp_path: Path, rows: str, overrides: list[str], message: str
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import thorough_after
 
 from micota.cli.grade_file import grade_file
 from micota.errors import SourceError
@@ -46,7 +47,7 @@ def test_a_file_is_graded_beside_itself(run_command: RunCommand, tmp_path: Path)
     assert not (tmp_path / "artifacts").exists()
 
 
-@pytest.mark.parametrize(("rows", "message"), [
+@pytest.mark.parametrize(("rows", "message"), thorough_after(2, [
     ([{"id": 1, "completion": "x", "answer": "1"}, "{"], "outputs.jsonl:2: not valid JSON"),
     ([{"id": 1, "completion": "x"}], "outputs.jsonl:1: no 'answer'"),
     ([{"id": 1, "completion": 5, "answer": "1"}], "outputs.jsonl:1: completion is int; accepted: a string"),
@@ -63,7 +64,7 @@ def test_a_file_is_graded_beside_itself(run_command: RunCommand, tmp_path: Path)
       {"id": 3, "completion": "x", "answer": "1.5", "answer_type": "integer"}],
      "2 bad rows: {folder}/outputs.jsonl:1: answer '' is empty; accepted: a gold answer; "
      "{folder}/outputs.jsonl:3: answer '1.5' is not of type"),
-])  # fmt: skip
+]))  # fmt: skip
 def test_a_bad_file_is_one_clear_error(run_command: RunCommand, tmp_path: Path, rows: list[Any], message: str) -> None:
     path = write(tmp_path / "outputs.jsonl", rows)
     done = run_command("evaluate", f"grade={path}")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import thorough_after
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
@@ -71,11 +72,11 @@ def path(tmp_path: Path) -> str:
 START = "import sys; sys.argv[0] = 'micota'; from micota.cli.app import main; main()"
 
 
-@pytest.mark.parametrize(("line", "expected"), [
+@pytest.mark.parametrize(("line", "expected"), thorough_after(1, [
     ("micota tr", ["train"]),
     ("micota train student=qwen7", ["student=qwen7b", "student=qwen7b_base"]),
     ("micota train experiment=tiny student.sft.lear", ["student.sft.learning_rate="]),
-])  # fmt: skip
+]))  # fmt: skip
 def test_bash_completes_commands_options_and_keys(path: str, line: str, expected: list[str]) -> None:
     env = os.environ | {"PATH": path}
     done = subprocess.run(["bash", "-c", SHELL, "bash", line], env=env, capture_output=True, text=True, check=False)

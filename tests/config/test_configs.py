@@ -10,6 +10,7 @@ from typing import Any
 
 import hydra
 import pytest
+from conftest import thorough_after
 from omegaconf.errors import OmegaConfBaseException
 
 from micota import graph
@@ -36,7 +37,7 @@ def test_commands_compose(composed: Callable[..., Any], command: str) -> None:
     assert composed(command).teacher.name == "r1_qwen32b"
 
 
-@pytest.mark.parametrize("number", range(max(map(len, OPTIONS.values()))))
+@pytest.mark.parametrize("number", thorough_after(8, [*range(max(map(len, OPTIONS.values())))]))
 def test_every_option_composes_and_parses(composed: Callable[..., Any], number: int) -> None:
     """One option of each group at a time, since a composition takes Hydra a fifth of a second."""
     chosen = {group: options[number % len(options)] for group, options in OPTIONS.items()}

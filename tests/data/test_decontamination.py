@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from conftest import thorough_after
 from fork_server import ROOT
 
 from micota.artifacts.jsonl import write_jsonl
@@ -163,7 +164,7 @@ def test_benchmark_runs_on_a_small_folder(measured: ModuleType, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("text", ["[asy]", " ", "^ ", "^{ ", "\n", "{ ", ". write the ", ", "])
-@pytest.mark.parametrize("tail", ["", ",", "x"])
+@pytest.mark.parametrize("tail", thorough_after(1, [",", "", "x"]))
 def test_work_is_linear_in_the_length(text: str, tail: str) -> None:
     def seconds(count: int) -> float:
         problem = "^" + text * (count // len(text)) + tail

@@ -105,7 +105,7 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Api.received, Api.faults, Api.tries, Api.shape = [], {}, Counter(), "reasoning_content"
     monkeypatch.setenv("OF_THE_TEST", KEY)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
     server.shutdown()
     server.server_close()

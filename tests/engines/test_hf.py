@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import thorough_after
 from engine_requests import by_id, requests_of
 
 from micota.config import EngineConfig, SamplingConfig
@@ -75,7 +76,7 @@ def test_slots_of_finished_rows_are_refilled(
     assert max(steps) == 4 and len(steps) < padded and sum(steps) < 1.1 * sum(lengths)
 
 
-@pytest.mark.parametrize("rounds", [1, 2, 8])
+@pytest.mark.parametrize("rounds", thorough_after(1, [2, 1, 8]))
 def test_a_resumed_run_gives_the_same_samples(
     engine: HFEngine, requests: list[Request], monkeypatch: pytest.MonkeyPatch, rounds: int
 ) -> None:

@@ -87,7 +87,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineConfig]:
     Server.received.clear()
     Server.at_once.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/v1"
     yield EngineConfig(
         name="server", batch_size=8, server=ServerConfig(url=url, model="teacher", timeout_s=0.15, retries=30)

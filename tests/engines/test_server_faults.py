@@ -108,7 +108,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineConfig]:
     Faulty.plan, Faulty.always, Faulty.shape, Faulty.tries, Faulty.keys = [], False, "text", Counter(), set()
     Faulty.reply = None
     server = ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/v1"
     yield EngineConfig(
         name="server",

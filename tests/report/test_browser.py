@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from conftest import thorough_after
 
 from micota.analysis.lengths import reflections
 from micota.artifacts.jsonl import read_jsonl
@@ -52,7 +53,7 @@ def files(html: str, finished: Finished, tmp_path_factory: pytest.TempPathFactor
     return {name: folder / f"{name}.html" for name in ("one", "four")}
 
 
-@pytest.fixture(scope="module", params=SIZES)
+@pytest.fixture(scope="module", params=thorough_after(1, [*SIZES]))
 def size(request: pytest.FixtureRequest) -> str:
     chosen: str = request.param
     return chosen
@@ -106,6 +107,15 @@ def test_page_fits_its_window(opened: Page, size: str) -> None:
     beyond = "svgs => svgs.filter(svg => svg.getBoundingClientRect().right > innerWidth)"
     wide = opened.eval_on_selector_all(".plot svg", beyond)
     assert wide == []
+
+
+def test_page_fits_another_window(opened: Page, size: str) -> None:
+    [other] = SIZES.keys() - {size}
+    opened.set_viewport_size(SIZES[other])
+    opened.wait_for_function(
+        f"innerWidth == {SIZES[other]['width']} && document.documentElement.scrollWidth == innerWidth"
+    )
+    opened.set_viewport_size(SIZES[size])
 
 
 def test_pointing_at_a_figure_tells_its_number(opened: Page, finished: Finished) -> None:

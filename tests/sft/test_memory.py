@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import thorough_after
 from fake_memory import peak_bytes
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, Qwen2Config
@@ -290,11 +291,11 @@ def counted_and_estimated(
     return peak_bytes(config, trainer, kind, tokens, patch), sum(parts.values()) - parts["process"]
 
 
-@pytest.mark.parametrize(("kind", "precision", "devices", "reduction"), [
+@pytest.mark.parametrize(("kind", "precision", "devices", "reduction"), thorough_after(2, [
     ("none", "bf16-mixed", 1, "step"), ("selective", "bf16-mixed", 8, "micro_batch"),
     ("selective", "bf16-mixed", 8, "step"), ("full", "bf16-true", 1, "micro_batch"),
     ("1/2 none 1/2 selective", "bf16-mixed", 1, "step"), ("1/4 selective 3/4 full", "bf16-mixed", 8, "micro_batch"),
-])  # fmt: skip
+]))  # fmt: skip
 def test_the_estimate_is_what_the_operations_need(
     kind: str, precision: str, devices: int, reduction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import fork_server
 import pytest
 import torch
+from conftest import thorough_after
 from fork_server import ROOT, Command
 from rich.console import Console
 from safetensors.torch import load_file
@@ -137,6 +138,7 @@ def stopped(process: Command) -> None:
     process.communicate(timeout=60)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("devices", "tolerance"), [(1, 0.0), pytest.param(2, 1e-6, marks=pytest.mark.slow)])
 def test_checkpoints_of_adapters_hold_them_alone_and_go_on(
     prepared: Prepared, elsewhere: Callable[[Config, str], Config], devices: int, tolerance: float
@@ -279,7 +281,7 @@ def test_adapters_are_saved_and_merged(prepared: Prepared, kind: dict[str, Any])
     assert (plain(ids).logits - merged(ids).logits).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("adapters", [[], ["student.sft.lora.r=2"]], ids=["full", "adapters"])
+@pytest.mark.parametrize("adapters", thorough_after(1, [[], ["student.sft.lora.r=2"]]), ids=["full", "adapters"])
 def test_a_model_is_written_in_the_dtype_of_its_source(prepared: Prepared, tmp_path: Path, adapters: list[str]) -> None:
     """Trained in float32, a bfloat16 model would be written at twice its size."""
     source = tmp_path / "source"
@@ -303,7 +305,7 @@ def test_an_unknown_layer_for_adapters_is_named(prepared: Prepared) -> None:
 
 
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("adapters", [[], ["student=tiny_lora"]], ids=["full", "adapters"])
+@pytest.mark.parametrize("adapters", thorough_after(1, [[], ["student=tiny_lora"]]), ids=["full", "adapters"])
 def test_the_best_weights_are_written_and_models_of_steps_beside_them(
     prepared: Prepared, elsewhere: Callable[[Config, str], Config], devices: int, adapters: list[str]
 ) -> None:
@@ -558,6 +560,7 @@ def test_moments_of_8_bits_stay_with_their_number_of_processes(sharded: bool, tm
         Checkpoints(tmp_path, 1, "key", sharded=sharded, converts=False).latest()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dora", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_adapters_over_two_processes_equal_those_of_one(
     prepared: Prepared, elsewhere: Callable[[Config, str], Config], dora: bool
