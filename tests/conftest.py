@@ -74,9 +74,9 @@ def obstacle(marker: str, chosen: str) -> str | None:
     return f"needs the package {absent[0]}, which is not installed here" if absent else None
 
 
-# Files that take longest, in seconds. They go first, so that two workers end at nearly the same time.
+# Files that take longest, longest first. They go first, so that two workers end at nearly the same time.
 LONGEST = [f"test_{name}.py" for name in (
-    "train", "pipeline", "readme", "experiments", "bad_inputs", "keys", "configs", "graph", "browser",
+    "pipeline", "train", "keys", "readme", "experiments", "graph", "configs", "browser", "merge_sweep", "mergekit",
 )]  # fmt: skip
 
 

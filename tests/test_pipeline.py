@@ -157,6 +157,7 @@ def test_manifests_name_the_source_of_models(undisturbed: tuple[Path, Any]) -> N
     assert (model["name"], model["path"]) == ("tiny_ta", "bundled:ta") and len(model["revision"]) == 12
 
 
+@pytest.mark.thorough
 def test_a_stage_that_fails_in_its_own_process_is_reported_on_one_line(
     undisturbed: tuple[Path, Any], run_command: Command
 ) -> None:

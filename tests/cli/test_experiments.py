@@ -196,7 +196,7 @@ def test_every_experiment_is_counted_and_has_a_toy_version() -> None:
     assert {f"tiny/{name}" for name in of_papers} == set(TWINS)
 
 
-FAST = ("tiny", "micota", "replication")
+FAST = ("tiny", "replication")
 # Of experiments that differ in their models alone one is thorough; of those with most cases none is.
 SLOW = ["corrections", *(f"mix_distillation/{name}" for name in (
     "mix_curve", "large_vs_small", "base_vs_instruct", "expert_vs_general", "teacher_families",
@@ -256,7 +256,7 @@ QUICK = ("tiny/bpc", "tiny/replication")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in TWINS]
+    "name", [pytest.param(name, marks=pytest.mark.thorough if name in QUICK else pytest.mark.slow) for name in TWINS]
 )
 def test_every_toy_version_runs(composed: Composed, artifacts: Path, name: str) -> None:
     overrides = [f"experiment={name}", *SMALLEST, "tracker=none", "runner=inprocess", f"artifacts={artifacts}"]

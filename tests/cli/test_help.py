@@ -25,7 +25,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", thorough_after(3, [*COMMANDS]))
 def test_help_shows_the_first_keys_with_their_meaning_and_nothing_internal(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

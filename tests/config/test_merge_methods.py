@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from conftest import thorough_after
 
 import micota.merging.methods  # noqa: F401  (which looks for the functions that entries name)
 from micota import graph
@@ -17,7 +18,7 @@ METHOD = MergeMethod(name="keep_largest", summary="the largest changes kept", pr
 KIND = PruningKind(name="halves", mask="micota.merging.pruning:at_random")
 
 
-@pytest.mark.parametrize("name", MERGE_METHODS)
+@pytest.mark.parametrize("name", thorough_after(4, [*MERGE_METHODS]))
 def test_every_method_is_an_option_with_its_settings(composed: Callable[..., Any], name: str) -> None:
     merge = composed("merge", f"merge={name}").merge
     assert merge.method == name

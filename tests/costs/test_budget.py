@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import thorough_after
 from rich.console import Console
 
 from micota.analysis.statistics import minimum_detectable_effect, paired_error
@@ -52,7 +53,7 @@ def test_the_detectable_difference_is_that_of_the_paired_test(budget: Budget) ->
     assert budget.choice(2, 3, 4).detectable == pytest.approx(minimum_detectable_effect(more))
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", thorough_after(1, [80, 120]))
 def test_it_says_what_fits(budget: Budget, width: int) -> None:
     out = StringIO()
     show_budget(budget, 40, Console(file=out, width=width, highlight=False, soft_wrap=True))

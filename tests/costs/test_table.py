@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import thorough_after
 from rich.console import Console
 
 from micota import graph
@@ -50,7 +51,7 @@ def printed(costs: Any, width: int) -> str:
 
 
 @pytest.mark.parametrize("name", ["h100x8", "h100x1", "rtx4090x1"])
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", thorough_after(1, [80, 120]))
 def test_it_is_one_table_that_fits_the_terminal(planned: dict[str, Any], name: str, width: int) -> None:
     text = printed(planned[name], width)
     assert all(len(line) <= width for line in text.splitlines()), text

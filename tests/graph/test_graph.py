@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import case_of
+from conftest import case_of, thorough_after
 
 from micota import graph
 from micota.config import arguments_for
@@ -106,23 +106,23 @@ def test_candidates_are_measured_under_the_student_that_is_trained_on_them(compo
     assert generator.key == graph.model(config, "ta_sft").key, "the TA is tuned on as much data as ever"
 
 
-def test_commands_make_what_they_name(composed: Composed) -> None:
+@pytest.mark.parametrize("calibrated", thorough_after(1, [["merge.target_length_ratio=0.5"], []]))
+def test_commands_make_what_they_name(composed: Composed, calibrated: list[str]) -> None:
     """Each node's own command leads to the same key: missing inputs and pipelines in processes rely on it."""
     tried = set()
-    for calibrated in ([], ["merge.target_length_ratio=0.5"]):
-        base = ["experiment=tiny", "seed=3", "merge.density=0.4", *calibrated]
-        recipes = [
-            composed("generate", *base, f"data={recipe}")
-            for recipe in ("instruct", "strong", "mix_long", "most_likely", "micota")
-        ]
-        for node in graph.unique(graph.comparison(case_of(recipes)).targets()):
-            # Nodes of one stage differ in the values that choose them: one of each is enough.
-            kind = (*calibrated, node.stage, type(node.spec), *node.choose, node.choose.get("role"), node.benchmark)
-            if not {kind, node.key} & tried:
-                tried |= {kind, node.key}
-                overrides = arguments_for(base, node.choose)
-                folders = {made.folder for made in graph.unique(targets_of(composed(node.command, *overrides), node))}
-                assert node.folder in folders, (node.name, node.command, overrides)
+    base = ["experiment=tiny", "seed=3", "merge.density=0.4", *calibrated]
+    recipes = [
+        composed("generate", *base, f"data={recipe}")
+        for recipe in ("instruct", "strong", "mix_long", "most_likely", "micota")
+    ]
+    for node in graph.unique(graph.comparison(case_of(recipes)).targets()):
+        # Nodes of one stage differ in the values that choose them: one of each is enough.
+        kind = (node.stage, type(node.spec), *node.choose, node.choose.get("role"), node.benchmark)
+        if not {kind, node.key} & tried:
+            tried |= {kind, node.key}
+            overrides = arguments_for(base, node.choose)
+            folders = {made.folder for made in graph.unique(targets_of(composed(node.command, *overrides), node))}
+            assert node.folder in folders, (node.name, node.command, overrides)
 
 
 def targets_of(config: Any, node: AnyNode) -> list[AnyNode]:
@@ -139,12 +139,15 @@ def targets_of(config: Any, node: AnyNode) -> list[AnyNode]:
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        ["num_samples=4", "temperature=0.6"],
-        ["num_samples=4", "temperature=0.6", "evaluation.sampling.num_samples=2"],
-        ["evaluation=sampled", "+evaluation.num_samples_of.hard=3"],
-        ["evaluation=sampled", "+evaluation.num_samples_of.hard=3", "num_samples=2"],
-    ],
+    thorough_after(
+        1,
+        [
+            ["evaluation=sampled", "+evaluation.num_samples_of.hard=3", "num_samples=2"],
+            ["evaluation=sampled", "+evaluation.num_samples_of.hard=3"],
+            ["num_samples=4", "temperature=0.6"],
+            ["num_samples=4", "temperature=0.6", "evaluation.sampling.num_samples=2"],
+        ],
+    ),
 )
 def test_commands_of_an_evaluation_keep_its_sampling(composed: Composed, settings: list[str]) -> None:
     """``num_samples`` and ``temperature`` are keys of evaluate alone, and still part of the key of what it makes."""

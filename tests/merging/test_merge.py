@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import thorough_after
 from toy_models import ASK, family, model_of, save, spec, tensors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -34,7 +35,7 @@ def run(models: list[Path], folder: Path, recipe: Any = None, **options: Any) ->
     return merge_models(recipe or spec(), base, tuned, folder, ASK, **options)
 
 
-@pytest.mark.parametrize("method", MERGE_METHODS)
+@pytest.mark.parametrize("method", thorough_after(4, [*MERGE_METHODS]))
 def test_threads_do_not_change_a_bit(pair: list[Path], tmp_path: Path, method: str) -> None:
     recipe = spec(method, rescale="norm")
     contents = []

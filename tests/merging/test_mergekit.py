@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import thorough_after
 from toy_models import ASK, family, spec, tensors
 
 from micota.config import MERGE_METHODS
@@ -73,7 +74,11 @@ def test_every_method_is_compared() -> None:
 
 
 @pytest.mark.parametrize("method", SETTINGS)
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: f"{model[0]}-{'tied' if model[1] else 'untied'}")
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(model, marks=[] if model[0] == "qwen2" else pytest.mark.thorough) for model in MODELS],
+    ids=lambda model: f"{model[0]}-{'tied' if model[1] else 'untied'}",
+)
 def test_one_fine_tuned_model(
     families: dict[tuple[str, bool], list[Path]], tmp_path: Path, method: str, model: tuple[str, bool]
 ) -> None:
@@ -129,7 +134,9 @@ def test_gradients_mean_what_they_mean_in_mergekit(
 
 @pytest.mark.parametrize("method", ["task_arithmetic", "ties", "dare_ties", "breadcrumbs_ties", "della_linear"])
 @pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize(("weight", "instruct_weight", "scale"), [(1.4, -0.3, 1.0), (0.6, 0.3, 0.7), (-0.5, 1.2, -2.0)])
+@pytest.mark.parametrize(
+    ("weight", "instruct_weight", "scale"), thorough_after(1, [(1.4, -0.3, 0.7), (0.6, 0.3, 1.0), (-0.5, 1.2, -2.0)])
+)
 def test_weights_beyond_0_and_1_and_the_scale_of_the_sum(
     families: dict[tuple[str, bool], list[Path]],
     tmp_path: Path,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import thorough_after
 from fork_server import ROOT
 from omegaconf import OmegaConf
 
@@ -39,7 +40,7 @@ def test_tables_are_consistent(table: PublishedTable) -> None:
     assert len({(tuple(row.labels.items()), row.recipe) for row in table.rows}) == len(table.rows)
 
 
-@pytest.mark.parametrize("table", tables(), ids=lambda table: table.experiment)
+@pytest.mark.parametrize("table", thorough_after(2, [*tables()]), ids=lambda table: table.experiment)
 def test_experiments_have_the_cases_and_recipes_that_are_published(
     composed: Callable[..., Any], table: PublishedTable
 ) -> None:
