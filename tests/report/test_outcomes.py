@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from micota.graph.node import AnyNode, Node
 from micota.graph.specs import ForecastSpec
 from micota.records import FORECAST, ForecastRow
 from micota.report.collect import CaseReport
+from micota.report.forecast_figure import forecast_figure
 from micota.report.forecasts import checked, forecast_words
 from micota.report.outcomes import all_outcomes, as_table, finished_trainings, read_table, sum_of
 from micota.report.page import render_page
@@ -131,4 +133,10 @@ def test_the_page_has_forecasts_beside_outcomes(finished: Finished, tmp_path: Pa
     )
     assert "micota, which was forecast as the best, loses 0.0; always micota loses 0.0; always short loses " in words
     shown = replace(case, summary=replace(case.summary, forecasts=found))
+    figure = forecast_figure(shown.summary)
+    bars = {trace.x[0]: trace.error_x.array for trace in figure.data if trace.error_x.array}
+    assert bars == {100 * one.forecast.gain: (100 * (one.forecast.high - one.forecast.gain),) for one in found}
+    endless = [replace(one, forecast=replace(one.forecast, low=-inf)) for one in found]
+    figure = forecast_figure(replace(shown.summary, forecasts=endless))
+    assert not any(trace.error_x.array for trace in figure.data)
     assert "before training" in render_page("tiny", [shown], made, seed=0, call=Call())

@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 from micota.analysis.metrics import crossings
 from micota.report.collect import BASELINE, Summary
 from micota.report.data_figures import gain_figure, gain_in_words, mix_figure, shift_figure
+from micota.report.forecast_figure import forecast_figure
 from micota.report.merge_sweep import sweep_figures
 from micota.report.rows import MERGED_TITLE, Row, ta_title
 from micota.report.style import (
@@ -45,6 +46,11 @@ CAPTIONS = {
         "The filled circle is the unweighted average over benchmarks, open symbols are the single benchmarks; bars are "
         "95 % intervals over problems. The dashed line is the student before SFT. Click an entry of the legend to hide "
         "it. Click a symbol to see how its number was made.",
+    ),
+    "forecast": (
+        "Forecast and outcome",
+        "Open: the gain that was expected of each recipe, with the interval that should hold it in 95 % of cases. "
+        "Filled: the gain of the trained student.",
     ),
     "lengths": (
         "Length of answers",
@@ -95,6 +101,8 @@ def figures(summary: Summary) -> dict[str, go.Figure]:
     by_name: dict[str, go.Figure] = {"ways": ways_figure(summary)} if summary.spent else {}
     if summary.recipes:
         by_name |= {"accuracy": accuracy_figure(summary), "lengths": length_figure(summary)}
+    if summary.forecasts and summary.recipes:
+        by_name["forecast"] = forecast_figure(summary)
     if any(recipe.by_budget.get("average") for recipe in summary.recipes):
         by_name["budget"] = budget_figure(summary)
     if summary.curve:
