@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -13,16 +12,13 @@ from pathlib import Path
 from typing import IO, Any, TextIO, TypeVar
 
 from micota.errors import DISK_IS_FULL, ArtifactError
+from micota.visible import SURROGATE
 
 OF_WRITES = (*DISK_IS_FULL, errno.EFBIG, errno.EIO)  # errors without the name of a file
 BLOCK = 2**20  # bytes that are read at once
 DRAFT = ".tmp"  # suffix of a file that is being written
 
-
 Row = TypeVar("Row")
-
-
-SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def write_text(path: Path, text: str) -> None:

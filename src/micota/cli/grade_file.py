@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from micota.artifacts.jsonl import SURROGATE, json_line, write_text
+from micota.artifacts.jsonl import json_line, write_text
 from micota.artifacts.row_files import MAX_ROWS
 from micota.config import ANSWER_TYPES, PAPER_RULES, EvaluateConfig, EvaluationConfig
 from micota.config.models import local_path
@@ -24,6 +24,7 @@ from micota.grading.groups import grouped
 from micota.grading.judge import add_judged
 from micota.grading.scores import summarise
 from micota.records import Problem, Score, Verdict
+from micota.visible import SURROGATE
 
 FORM = (
     '{"id", "completion", "answer"} and, if wanted, "problem_id", "sample" (several answers to one problem), '

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from micota.artifacts.jsonl import SURROGATE
 from micota.config import QuestionsConfig, SourceConfig
 from micota.config.models import is_row_file
 from micota.data.files import BUNDLED, bundled, file_rows, json_lines, numbered_rows
@@ -17,7 +16,7 @@ from micota.errors import SourceError
 from micota.grading import paper_rule
 from micota.grading.extraction.boxes import boxed
 from micota.records import Problem, Question
-from micota.visible import NOT_SHOWN
+from micota.visible import NOT_SHOWN, SURROGATE
 
 # The columns that public sets use, tried in this order where the setting has its default, which is the first.
 Item = TypeVar("Item")

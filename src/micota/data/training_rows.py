@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from micota.artifacts.jsonl import SURROGATE
 from micota.artifacts.strict_json import strict_json
 from micota.config import ThinkingConfig
 from micota.config.fields import LARGEST
 from micota.data.prompts import Prompt
 from micota.errors import SourceError
 from micota.records import Problem
+from micota.visible import SURROGATE
 
 GOLD_MARK = "####"  # worked answers of GSM8K have the gold answer after it
 TEXT = "a text of at least one character"

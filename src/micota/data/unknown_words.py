@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from micota.artifacts.jsonl import SURROGATE
+from micota.visible import SURROGATE
 
 _PIECE = re.compile(r"\w+|\S|\s")
 NAMED = 4  # unknown words in an error

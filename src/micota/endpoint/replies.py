@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from micota.artifacts.jsonl import SURROGATE
 from micota.endpoint import LONGEST, Endpoint, UnavailableError
+from micota.visible import SURROGATE
 
 OF_ONE_ROW = (400, 413, 422)  # refusals of what a request says; others are refusals of all requests
 THOUGHTS = ("reasoning_content", "reasoning")  # names of the thought beside the text, by server
