@@ -42,7 +42,7 @@ coverage: $(READY) ## the fast tests, and the lines of src that none of them run
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov
 
 test-thorough: $(READY) ## for every case what the fast tests do for some: every command of the docs, every experiment
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m thorough
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m thorough
 
 test-slow: $(READY) ## the tests that take minutes: results of the toy setting, kill -9 at random moments
 	@$(BIN)/python -m pytest -m slow
