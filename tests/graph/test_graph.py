@@ -335,7 +335,7 @@ def test_the_order_of_a_grid_does_not_enter_its_key(composed: Composed) -> None:
         return graph.merge_sweep(composed("merge", *overrides)).key
 
     grid = ["merge_sweep.densities=[0.3,0.7]", "merge_sweep.weights=[0.2,0.4,0.6]"]
-    again = ["merge_sweep.densities=[0.7,0.3,0.7]", "merge_sweep.weights=[0.6,0.2,0.4]"]
+    again = ["merge_sweep.densities=[0.7,0.3]", "merge_sweep.weights=[0.6,0.2,0.4]"]
     assert key(*grid) == key(*again) != key(grid[0], "merge_sweep.weights=[0.2,0.4]")
 
 
