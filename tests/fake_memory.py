@@ -28,8 +28,8 @@ from micota.sft import losses
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.activations import CHUNK_LOGITS
 from micota.sft.attention import implementation
-from micota.sft.loading import DTYPES
 from micota.sft.sharding import reduce_gradients, shard
+from micota.sft.skeletons import DTYPES
 
 
 class Counter(TorchDispatchMode):

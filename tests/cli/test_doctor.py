@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from micota.cli.doctor import doctor
+from micota import graph
+from micota.cli.doctor import doctor, placed
 from micota.data.sources import model_folder
 
 Shown = Callable[..., tuple[dict[str, Any], dict[str, Any]]]
@@ -72,6 +73,8 @@ def test_what_is_learnt_and_needed(shown: Shown) -> None:
     assert findings["model"]["values"] == {"type": "llama", "context": 60, "longrope_border": None}
     assert findings["loss"]["values"]["loss"] == pytest.approx(findings["loss"]["values"]["expected"], abs=1e-4)
     assert findings["memory"]["values"]["total_bytes"] < findings["memory"]["values"]["available_bytes"]
+    assert findings["kernels"]["values"] == {"loss": "chunked", "layers": "of torch"}
+    assert findings["devices"]["values"] == {"devices": 1, "accelerator": "cpu"}
     assert findings["disk"]["values"]["needed_bytes"] < findings["disk"]["values"]["free_bytes"]
     assert findings["steps"]["values"]["validation_examples"] in (2, 3)
 
@@ -103,3 +106,37 @@ def test_without_data_or_model_the_rest_is_shown(
     assert any(line.startswith("data         unknown  model tiny_student+strong needs data strong") for line in lines)
     assert any(line.startswith("end of turn  ok       '<eos>' (id 1), of the chat template") for line in lines)
     assert lines[-1].endswith("2<eos>⟧") and not any(tmp_path.iterdir())
+
+
+def test_it_refuses_what_training_refuses(shown: Shown, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """By the same list of checks, each a finding of its own."""
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(SystemExit):
+        shown(
+            "trainer.compile=true", "student.sft.optimizer=paged_adamw", "student.sft.lora.r=4",
+            "student.sft.lora.targets=[q_prj]",
+        )  # fmt: skip
+    findings = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    refused = {name: finding["text"] for name, finding in findings.items() if finding["status"] == "refused"}
+    assert [*refused] == ["settings", "kernels", "ids"]
+    assert "sft.optimizer=paged_adamw" in refused["settings"] and "'q_prj' is no linear layer" in refused["ids"]
+    assert "trainer.compile=true needs a C++ compiler" in refused["kernels"]
+
+
+def test_an_open_number_of_gpus_is_that_of_training(composed: Callable[..., Any], tmp_path: Path) -> None:
+    words = ["doctor", "student=qwen7b", "data=micota", "trainer=gpu", f"artifacts={tmp_path}"]
+    config = composed(*words, "hardware=h100x8")
+    assert config.trainer.devices is None
+    assert placed(config, graph.trained(config, "student")).trainer.devices == 2
+
+
+def test_a_teacher_is_counted(composed: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = []
+    for words in ([], ["objective=logit_kd"]):
+        config = composed("doctor", "experiment=tiny", "data=strong", f"artifacts={tmp_path}", "json=true", *words)
+        capsys.readouterr()
+        doctor(config)
+        findings = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+        found.append(findings)
+    assert "teacher" not in found[0] and found[1]["teacher"]["status"] == "ok"
+    assert found[1]["memory"]["values"]["parts"]["teacher"] > 0

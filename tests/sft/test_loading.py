@@ -15,8 +15,9 @@ from transformers import AutoConfig
 from transformers.models.auto import AutoModelForCausalLM
 
 from micota.config import TrainerConfig
-from micota.sft.loading import fill, rows_of, skeleton
+from micota.sft.loading import fill, rows_of
 from micota.sft.sharding import shard
+from micota.sft.skeletons import skeleton
 
 TRAINER = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", devices=2)
 

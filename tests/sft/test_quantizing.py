@@ -13,9 +13,10 @@ from transformers.models.auto import AutoModelForCausalLM
 from micota.config import LoraConfig, SftConfig, ShapeConfig, TrainerConfig
 from micota.errors import ConfigError
 from micota.sft import lora, quantizing
-from micota.sft.loading import rows_of, skeleton
+from micota.sft.loading import rows_of
 from micota.sft.memory import memory_bytes
 from micota.sft.shape import Shape
+from micota.sft.skeletons import skeleton
 
 IDS = torch.arange(2, 20)[None]
 CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", quantize="nf4")

@@ -40,7 +40,7 @@ from micota.graph.node import AnyNode
 from micota.records import Example
 from micota.runtime.execute import perform
 from micota.runtime.plan import tasks_of
-from micota.sft import data, device, loading, losses
+from micota.sft import data, device, losses
 from micota.sft.checkpoints import Checkpoints
 from micota.sft.packing import tokenise
 from micota.stages import train
@@ -489,15 +489,13 @@ def test_too_little_memory_or_disk_is_an_error_before_the_weights_are_read(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepared()
-    monkeypatch.setattr(
-        loading.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("weights were read")
-    )
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("weights were read"))
     with monkeypatch.context() as patch:
         patch.setattr(device, "device_bytes", lambda _: 2**20)
         with pytest.raises(ConfigError, match=r"training needs about .* GiB on each process .*check_memory=false"):
             fitted(config)
     with monkeypatch.context() as patch:
-        patch.setattr(loading.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
+        patch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
         with pytest.raises(ConfigError, match=r"checkpoints and export need .* GiB and .* are free"):
             fitted(config)
 

@@ -51,3 +51,12 @@ def test_it_is_another_key_and_needs_adapters(prepared: Prepared) -> None:
     config = prepared("trainer.quantize=nf4")
     with pytest.raises(ConfigError, match=r"trainer.quantize=nf4 without adapters"):
         check_placement(config, graph.trained(config, "student"))
+
+
+@pytest.mark.slow
+def test_compiled_layers_equal_others(prepared: Prepared, elsewhere: Callable[[Config, str], Config]) -> None:
+    steps = "student.sft.max_steps=4"
+    plain, compiled = prepared(*NF4, steps), elsewhere(prepared(*NF4, steps, "trainer.compile=true"), "compiled")
+    (one, first), (other, second) = fitted(plain), fitted(compiled)
+    assert second.losses == pytest.approx(first.losses, abs=1e-4)
+    assert_same(other, one, tolerance=2e-4)

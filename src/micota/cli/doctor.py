@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +17,7 @@ from micota.artifacts.store import Store
 from micota.cli.determinism import determinism as repeat
 from micota.config import DoctorConfig, TrainerConfig
 from micota.console import open_console
-from micota.errors import USER_ERROR
+from micota.errors import USER_ERROR, UserError
 from micota.graph.node import AnyNode
 from micota.graph.specs import DataSpec
 from micota.runtime.execute import execute, naming_keys, perform
@@ -65,19 +66,23 @@ def show(report: Any, console: Console) -> None:
 def examine(config: DoctorConfig, report: Any) -> tuple[Any, Any]:
     """Fill the report; returns the tokenizer and the tokens of an example, None where they cannot be had."""
     from micota.runtime.inputs import model_location, tokenizer_for
-    from micota.sft.preflight import Run, find_data, find_model, find_tokens
-    from micota.sft.shape import Shape
+    from micota.sft.preflight import find_data, find_tokens
+    from micota.stages import teachers
 
     node = graph.rounds_of(graph.trained(config, config.role))[0]
-    student = config.ta if config.role == "ta" else config.student
-    trainer = config.trainer_of(student)
+    config = placed(config, node)
     store, source = Store(config.artifacts), node.inputs["model"]
     tokenizer = tokens = location = None
+    find_devices(config, report)
     with report.finding("tokenizer") as found:
         location = model_location(store, source)
         tokenizer = tokenizer_for(store, source)
         found.text = f"{type(tokenizer).__name__} of {location[0]}, {len(tokenizer)} tokens"
         found.values = {"class": type(tokenizer).__name__, "tokens": len(tokenizer)}
+    if "teacher" in node.inputs:
+        with report.finding("teacher's tokens") as found:
+            teachers.check(config, node)
+            found.text = f"those of {node.inputs['teacher'].name} are the student's"
     inputs = read(config, store, node, report)
     if tokenizer is not None:
         with report.finding("sample") as found:
@@ -86,14 +91,68 @@ def examine(config: DoctorConfig, report: Any) -> tuple[Any, Any]:
         if found.status == "ok":
             tokens = find_tokens(report, tokenizer, example)
     if inputs is not None:
-        find_data(report, inputs, node.spec, trainer)
+        find_data(report, inputs, node.spec, config.trainer)
     if location is not None:
-        longest = node.spec.sft.max_tokens if inputs is None else inputs.longest
-        sizes = None if student.shape is None else Shape.to_train(student.shape, node.spec.sft)
-        there = capacity(config, trainer)
-        folder = Path(config.artifacts)
-        find_model(report, Run(location, node.spec, trainer, tokenizer, longest, folder, there, sizes))
+        find_run(config, report, node, location, tokenizer, inputs)
     return tokenizer, tokens
+
+
+def placed(config: DoctorConfig, node: AnyNode) -> DoctorConfig:
+    """The config with the trainer that training takes, on as few devices as the model needs where their number is open:
+    of those here, or of ``hardware`` on a machine without GPUs."""
+    from micota.machine import gpus
+    from micota.runtime.placing import sizes_to_train, with_devices
+    from micota.sft.fitting import fewest_devices
+
+    open_config, hardware = config.placed(node.runs), config.hardware
+    trainer = open_config.trainer
+    known = capacity(config, trainer) if trainer.accelerator == hardware.accelerator == "gpu" else None
+    if trainer.devices is not None or gpus() or known is None:
+        return replace(config, trainer=with_devices(open_config, node).trainer)
+    count = 1
+    if (sizes := sizes_to_train(node)) is not None:
+        count = fewest_devices(sizes, trainer, node.spec.sft.max_tokens, known, hardware.num_devices or 1)
+    return replace(config, trainer=replace(trainer, devices=count))
+
+
+def find_devices(config: DoctorConfig, report: Any) -> None:
+    """Find out whether this machine could train. Another machine may be meant, so that nothing is refused."""
+    from micota.stages.train import check_devices
+
+    with report.finding("devices") as found:
+        trainer = config.trainer
+        found.text = f"{trainer.world_size} x {trainer.accelerator}"
+        found.values = {"devices": trainer.world_size, "accelerator": trainer.accelerator}
+        try:
+            check_devices(config)
+        except UserError as error:
+            found.status, found.text = "unknown", f"{found.text}; not on this machine: {error}"
+
+
+def find_run(config: DoctorConfig, report: Any, node: AnyNode, location: Any, tokenizer: Any, inputs: Any) -> None:
+    """Find out about the model, its memory, its disk and its export, by the checks of training."""
+    from micota.runtime.inputs import model_location
+    from micota.sft.checks import Run
+    from micota.sft.preflight import find_model
+    from micota.sft.shape import Shape
+    from micota.stages.teachers import source_of
+
+    student, trainer = config.ta if config.role == "ta" else config.student, config.trainer
+    longest = node.spec.sft.max_tokens if inputs is None else inputs.longest
+    sizes = None if student.shape is None else Shape.to_train(student.shape, node.spec.sft)
+    folder, store, teacher = Path(config.artifacts), Store(config.artifacts), None
+    if (source := node.inputs.get("teacher")) is not None:
+        with report.finding("teacher's files") as found:
+            is_made = source.is_source or store.manifest(source) is not None
+            teacher = model_location(store, source if is_made else source_of(source))
+            found.text = (
+                teacher[0] if is_made else f"{source.name} is not made yet; by {teacher[0]}, which it is made of"
+            )
+    with TemporaryDirectory() as scratch:
+        find_model(report, Run(
+            location, node.spec, trainer, longest, folder, capacity(config, trainer), tokenizer,
+            Path(scratch) / "rehearsal", teacher, inputs, sizes,
+        ))  # fmt: skip
 
 
 def read(config: DoctorConfig, store: Store, node: AnyNode, report: Any) -> Any:

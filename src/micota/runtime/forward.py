@@ -13,8 +13,8 @@ from micota.graph.node import AnyNode
 from micota.pretrained import load_model
 from micota.runtime.inputs import check_device, close_engine, model_location, tokenizer_for
 from micota.runtime.work import Work
-from micota.sft.loading import computing_dtype
 from micota.sft.packing import Tokens
+from micota.sft.skeletons import computing_dtype
 
 CPU_TOKENS = 2048  # at most in a batch: intermediate results of larger ones exceed the caches
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 
 from micota.artifacts.store import ENGINE, Build
-from micota.config import Config, EngineConfig
+from micota.config import Config, EngineConfig, ShapeConfig
 from micota.config.running import AUTO
 from micota.costs.sizes import known_shapes, shape_of
 from micota.costs.speeds import fewest_parts
@@ -31,7 +31,7 @@ def placed(config: Config, node: AnyNode, build: Build | None = None) -> Config:
     Raises:
         StageError: the engine that began the artifact is not to be had on this machine.
     """
-    config = _with_devices(config.placed(node.runs), node)
+    config = with_devices(config.placed(node.runs), node)
     if config.engine.name != AUTO or build is None or not stage_of(node).runs_engine:
         return replace(config, engine=_with_parts(resolved(config.engine), node))
     note = build.path / ENGINE
@@ -47,7 +47,7 @@ def placed(config: Config, node: AnyNode, build: Build | None = None) -> Config:
     return replace(config, engine=_with_parts(as_engine(config.engine, begun), node))
 
 
-def _with_devices(config: Config, node: AnyNode) -> Config:
+def with_devices(config: Config, node: AnyNode) -> Config:
     """The config with a number of GPUs for training: of a launcher that started this process, or as few as fit."""
     trainer = config.trainer
     if trainer.devices is not None or not stage_of(node).has_ranks:
@@ -55,12 +55,26 @@ def _with_devices(config: Config, node: AnyNode) -> Config:
     if "WORLD_SIZE" in os.environ or "SLURM_STEP_ID" in os.environ:
         started = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS", "1"))
         return replace(config, trainer=replace(trainer, devices=max(1, started // trainer.num_nodes)))
-    devices, shape = gpus(), shape_of(node, known_shapes([] if node.runs is None else [node.runs]))
-    if trainer.accelerator == "cpu" or not devices or shape is None:
+    devices, sizes = gpus(), sizes_to_train(node)
+    if trainer.accelerator == "cpu" or not devices or sizes is None:
         return replace(config, trainer=replace(trainer, devices=1))
-    sizes = Shape.to_train(shape, node.spec.sft)
     count = fewest_devices(sizes, trainer, node.spec.sft.max_tokens, devices[0].memory_bytes, len(devices))
     return replace(config, trainer=replace(trainer, devices=count))
+
+
+def sizes_to_train(node: AnyNode) -> Shape | None:
+    """The sizes of a model that is trained, beside its teacher; None if they are not known by config."""
+    sizes = _known_shape(node)
+    if sizes is None:
+        return None
+    shape, teacher = Shape.to_train(sizes, node.spec.sft), node.inputs.get("teacher")
+    known = None if teacher is None else _known_shape(teacher)
+    stored = 4 if node.spec.precision == "32-true" else 2
+    return shape if known is None else replace(shape, beside=stored * Shape.from_config(known).weights)
+
+
+def _known_shape(node: AnyNode) -> ShapeConfig | None:
+    return shape_of(node, known_shapes([] if node.runs is None else [node.runs]))
 
 
 def _with_parts(engine: EngineConfig, node: AnyNode) -> EngineConfig:

@@ -47,7 +47,7 @@ from micota.artifacts.store import discard
 from micota.config import Config, TrainerConfig
 from micota.config.optimizers import OPTIMIZERS
 from micota.errors import ConfigError
-from micota.export import export, export_streamed, rehearse, whole_weights
+from micota.export import export, export_streamed, whole_weights
 from micota.graph import TrainSpec
 from micota.graph.node import Node
 from micota.sft import fused, lora, losses
@@ -61,11 +61,12 @@ from micota.sft.device import peak_flops
 from micota.sft.eval_during_training import EvalDuringTraining
 from micota.sft.failures import RecordFailure
 from micota.sft.kept_models import KeptModels
-from micota.sft.loading import Loaded, device_of, load, shape_at
+from micota.sft.loading import Loaded, load
 from micota.sft.module import NonFiniteError, SftModule
 from micota.sft.progress import Progress
 from micota.sft.rollouts import RolloutDataModule, Rollouts
 from micota.sft.sharding import devices, whole
+from micota.sft.skeletons import device_of, shape_at
 from micota.sft.spending import Spending, expected_steps, most_steps
 from micota.sft.teacher import DistillationObjective, Teacher
 from micota.sft.writing import Writing
@@ -114,10 +115,9 @@ def fit(
 
     # Checks of data, memory and disk come before the weights are read, and the export is rehearsed before step 1.
     data = data_of(config, node, inputs, folder, writes=writes)
-    loaded = load(inputs, spec, trainer_config, folder)
+    loaded = load(inputs, spec, trainer_config, folder, writes=writes)
     fused.set_up(loaded.model, trainer_config)
     if writes:
-        rehearse(loaded.model, inputs.tokenizer, folder / "rehearsal", loaded.source, loaded.export_dtype)
         (folder / NON_FINITE).unlink(missing_ok=True)
 
     objective = objective_of(spec, trainer_config, loaded, inputs)

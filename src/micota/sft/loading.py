@@ -7,10 +7,8 @@ tensor, and no rank ever holds the whole model. safetensors maps files into memo
 from __future__ import annotations
 
 import logging
-import shutil
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,20 +16,20 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch.distributed.tensor import DTensor
-from transformers import AutoModelForCausalLM, GenerationConfig
 
 from micota.config import TrainerConfig
 from micota.export import named_weights
 from micota.graph import TrainSpec
 from micota.model_files import Location
-from micota.pretrained import load_config, load_model, reading
-from micota.sft import agreement, attention, context_parallel, fitting, fused, lora, memory, quantizing
-from micota.sft.data import Inputs, check
+from micota.pretrained import load_model, reading
+from micota.sft import attention, device, lora, memory, quantizing
+from micota.sft.checks import CHECKS, Run
+from micota.sft.data import Inputs
 from micota.sft.freezing import freeze
 from micota.sft.shape import Shape
+from micota.sft.skeletons import device_of
 from micota.weight_files import check_finite, files_of
 
-DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.float32, "bf16-true": torch.bfloat16}
 logger = logging.getLogger(__name__)
 Rows = Callable[[str, int, int], torch.Tensor]  # name, first row, row after the last -> these rows of the tensor
 
@@ -57,95 +55,53 @@ class Loaded:
     base: Rows | None = None
 
 
-def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path) -> Loaded:
-    """The model, after checks that need no weights.
+def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path, *, writes: bool) -> Loaded:
+    """The model, after checks that need no weights (:mod:`micota.sft.checks`).
+
+    Args:
+        writes: whether this rank rehearses the export.
 
     Raises:
         ConfigError: it does not fit the memory or the disk, or data, kernel and model do not fit each other.
     """
-    path, revision = inputs.location
-    settings: Any = load_config(path, revision)
-    written = export_dtype(spec, path, revision, settings)  # before a model changes the dtype of its config
-    kernel = attention.choose(config.attention, device_of(config), settings, spec.precision)
-    context_parallel.check(settings, kernel, config)
-    fused.check(settings, config)
-    agreement.check(settings, kernel)
-    # On the meta device first: the checks need only sizes.
-    dtype, implementation = DTYPES[spec.precision], attention.implementation(kernel)
-    model = skeleton(path, revision, settings, dtype, implementation)
-    chosen = [inputs.examples[index] for index in inputs.chosen]
-    check([inputs.tokens[i] for i in inputs.chosen], chosen, len(model.get_input_embeddings().weight))
-    adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
-    freeze(model, spec.sft.freeze)
-    shape = Shape.of(model).trained_by(spec.sft)
-    if inputs.teacher is not None:
-        stored = computing_dtype(spec.precision).itemsize
-        shape = replace(shape, beside=stored * shape_at(inputs.teacher).weights)
-    most_tokens = memory.most_tokens(shape, config, inputs.longest)
-    reduction = memory.gradient_reduction(shape, config, inputs.longest, most_tokens)
-    config = replace(config, gradient_reduction=reduction)
-    fitting.check_memory(shape, spec.sft, config, inputs.longest, most_tokens)
-    free, keeps_best = shutil.disk_usage(folder).free, spec.sft.best.by != "none"
-    fitting.check_disk(folder, shape, config, free, written.itemsize, keeps_best=keeps_best)
+    run = Run(
+        inputs.location, spec, config, inputs.longest, folder, device.device_bytes(config), inputs.tokenizer,
+        folder / "rehearsal" if writes else None, inputs.teacher, inputs,
+    )  # fmt: skip
+    for check in CHECKS:
+        if check.applies(run):
+            check.answer(run)
+    model, written = run.model, run.written
     logger.info(
         "attention: %s; activation checkpointing: %s; gradients summed over devices each %s; memory, estimated: %s",
-        kernel, ", ".join(f"{kind} to {count} tokens" for kind, count in most_tokens.items()), reduction,
-        memory.memory_bytes(shape, config, inputs.longest, most_tokens),
+        run.kernel, ", ".join(f"{kind} to {count} tokens" for kind, count in run.limits.items()),
+        run.reducing.gradient_reduction,
+        memory.memory_bytes(run.shape, run.reducing, run.longest, run.limits),
+    )  # fmt: skip
+    made = partial(
+        Loaded, most_tokens=run.limits, reduction=run.reducing.gradient_reduction, source=inputs.location,
+        export_dtype=written, shape=run.shape,
     )  # fmt: skip
     # No rank reads the whole of a sharded model.
     if config.is_sharded:
-        fill_later = partial(_fill, model, inputs.location, dtype, spec.seed)
-        return Loaded(model, adapted, most_tokens, reduction, fill_later, inputs.location, written, shape)
-    base: Rows | None = None
-    if config.quantize != "none":
-        model = skeleton(path, revision, settings, dtype, implementation)
-        base = rows_of(path, revision, [name for name, _ in named_weights(model)], dtype)
-        quantizing.fill_quantised(model, base, config, torch.device(device_of(config)))
-        logger.info("the base is in %s; the export adds the adapters to its unquantised weights", config.quantize)
-    else:
-        model = load_model(path, revision, dtype=dtype, attn_implementation=implementation)
+        return made(model, run.adapted, fill=partial(_fill, model, inputs.location, run.dtype, spec.seed))
+    model, base = _whole(run)
     adapted = None if spec.sft.lora is None else lora.adapt(model, spec.sft.lora, spec.seed)
     freeze(model, spec.sft.freeze)
-    return Loaded(model, adapted, most_tokens, reduction, None, inputs.location, written, shape, base)
+    return made(model, adapted, fill=None, base=base)
 
 
-def export_dtype(spec: TrainSpec, path: str, revision: str | None, settings: Any) -> torch.dtype:
-    """The dtype in which the trained weights are written: as chosen, or that of the model before fine-tuning. A model
-    that was trained in a smaller type holds no more than that type.
-
-    Args:
-        settings: the config of the model at ``path``, as transformers has it.
-    """
-    if spec.sft.export_dtype != "auto":
-        chosen: torch.dtype = getattr(torch, spec.sft.export_dtype)
-        return chosen
-    held, stored = DTYPES[spec.precision], settings.get_text_config().dtype or settings.dtype
-    if stored is None:  # configs need not state it
-        with reading(path, revision, "weights"):
-            stored = _stored_dtype(files_of(path, revision)) or held
-    return held if held.itemsize < stored.itemsize else stored
-
-
-def _stored_dtype(files: Mapping[str, str]) -> torch.dtype | None:
-    """The dtype of the first tensor of floats in safetensors files; None without such files."""
-    for name, path in files.items():
-        with safe_open(path, framework="pt") as file:
-            values: torch.Tensor = file.get_slice(name)[:0]
-        if values.is_floating_point():
-            return values.dtype
-    return None
-
-
-def shape_at(location: Location) -> Shape:
-    """The sizes of a model, by its config alone."""
-    with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(load_config(*location))
-    return Shape.of(model)
-
-
-def computing_dtype(precision: str) -> torch.dtype:
-    """The type of a model that only computes, by ``trainer.precision``."""
-    return torch.float32 if precision == "32-true" else torch.bfloat16
+def _whole(run: Run) -> tuple[Any, Rows | None]:
+    """The whole model on one device, and what reads rows of its weights where they are in 4 bits here."""
+    path, revision = run.location
+    if run.trainer.quantize == "none":
+        implementation = attention.implementation(run.kernel)
+        return load_model(path, revision, dtype=run.dtype, attn_implementation=implementation), None
+    model = run.plain_model()
+    base = rows_of(path, revision, [name for name, _ in named_weights(model)], run.dtype)
+    quantizing.fill_quantised(model, base, run.trainer, torch.device(device_of(run.trainer)))
+    logger.info("the base is in %s; the export adds the adapters to its unquantised weights", run.trainer.quantize)
+    return model, base
 
 
 def _fill(model: Any, location: tuple[str, str | None], dtype: torch.dtype, seed: int, device: torch.device) -> None:
@@ -161,35 +117,6 @@ def _fill(model: Any, location: tuple[str, str | None], dtype: torch.dtype, seed
         return read_base(name.replace(lora.BASE, ""), start, stop)
 
     fill(model, read, device)
-
-
-def device_of(config: TrainerConfig) -> str:
-    """The type of the device that computes, as torch names it."""
-    return "cuda" if config.accelerator == "gpu" else "cpu"
-
-
-def skeleton(path: str, revision: str | None, settings: Any, dtype: torch.dtype, implementation: str) -> Any:
-    """A causal LM whose weights are on the meta device, and whose buffers (rotary frequencies) are real.
-
-    Args:
-        settings: the config of the model at ``path``, as transformers has it.
-        implementation: transformers' name of the attention kernel.
-    """
-    with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation=implementation)
-    with suppress(OSError):  # a model need not have such a file
-        model.generation_config = GenerationConfig.from_pretrained(path, revision=revision)
-    unsaved = {name for name, _ in model.named_non_persistent_buffers()}
-    for prefix, module in model.named_modules():
-        # Buffers that no file has (rotary frequencies) must be computed; NaN marks one that was not.
-        unsaved_here = [name for name, _ in module.named_buffers(prefix, recurse=False) if name in unsaved]
-        for name in unsaved_here:
-            leaf = name.rpartition(".")[2]
-            module._buffers[leaf] = torch.full_like(module._buffers[leaf], torch.nan, device="cpu")
-        if unsaved_here:
-            model._init_weights(module)  # as from_pretrained computes them
-            assert not any(buffer.isnan().any() for buffer in module.buffers(recurse=False)), unsaved_here
-    return model
 
 
 def rows_of(path: str, revision: str | None, names: Iterable[str], dtype: torch.dtype) -> Rows:

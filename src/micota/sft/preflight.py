@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from micota.config import TrainerConfig
@@ -15,20 +13,13 @@ from micota.data.prompts import prefilled, render
 from micota.data.round_trip import check_round_trip
 from micota.data.turns import end_of_turn
 from micota.errors import UserError
-from micota.export import settle
 from micota.graph import TrainSpec
-from micota.model_files import Location
-from micota.pretrained import context_of, load_config, rope_border
 from micota.records import Example
-from micota.sft import agreement, attention, context_parallel, fitting, lora, memory, optimizers, quantizing
+from micota.sft.checks import CHECKS, Run
 from micota.sft.data import Inputs, SftDataModule
-from micota.sft.freezing import freeze
-from micota.sft.loading import DTYPES, device_of, export_dtype, skeleton
 from micota.sft.packing import Tokens, tokenise
-from micota.sft.shape import Shape
 
 OK, UNKNOWN, REFUSED = "ok", "unknown", "refused"
-UNLIMITED = 2**62  # bytes of a device of unknown size: no kind of checkpointing is needed
 
 
 @dataclass
@@ -126,107 +117,18 @@ def find_data(report: Preflight, inputs: Inputs, spec: TrainSpec, trainer: Train
             found.text += f"; {len(validation)} examples of {problems} problems validate"
 
 
-@dataclass
-class Run:
-    """What the findings about a run's model and machine depend on.
-
-    ``longest`` is the number of tokens of the longest example, ``folder`` that of the artifacts, ``capacity`` the bytes
-    of a device (None where they are not known). ``sizes`` is the shape of the model by its config here, for a model
-    whose files cannot be read.
-    """
-
-    location: Location
-    spec: TrainSpec
-    trainer: TrainerConfig
-    tokenizer: Any
-    longest: int
-    folder: Path
-    capacity: int | None
-    sizes: Shape | None = None
-
-
 def find_model(report: Preflight, run: Run) -> None:
-    """Find out about the loss, the memory, the disk and the export."""
-    settings: Any = None
-    written = DTYPES[run.spec.precision]
-    with report.finding("model") as found:
-        settings = load_config(*run.location)
-        written = export_dtype(run.spec, *run.location, settings)
-        context, border = context_of(settings), rope_border(settings)
-        found.values = {"type": settings.model_type, "context": context, "longrope_border": border}
-        found.text = f"{settings.model_type}, context of {context} tokens"
-        found.text += f"; lengths up to {border} and above are not mixed in a batch (longrope)" if border else ""
-    shape = run.sizes
-    if settings is not None:
-        kernel = find_loss(report, run, settings)
-        with report.finding("export") as found:
-            model = skeleton(*run.location, settings, DTYPES[run.spec.precision], attention.implementation(kernel))
-            if run.tokenizer is not None:
-                settle(settings, model.generation_config, run.tokenizer)
-                eos = model.generation_config.eos_token_id
-                found.values = {"eos_token_id": eos if isinstance(eos, list) else [eos]}
-                words = run.tokenizer.convert_ids_to_tokens(found.values["eos_token_id"])
-                found.text = f"{written}; generation ends at {', '.join(map(repr, words))}".removeprefix("torch.")
-            if run.spec.sft.lora is not None:
-                lora.adapt(model, run.spec.sft.lora, run.spec.seed)
-            if run.trainer.quantize != "none":
-                found.text += f"; adapters are added to the weights of the files, not to {run.trainer.quantize}"
-            freeze(model, run.spec.sft.freeze)
-            shape = Shape.of(model).trained_by(run.spec.sft)
-    if shape is not None:
-        with report.finding("memory") as found:
-            optimizers.check(run.spec.sft, run.trainer)
-            quantizing.check(run.spec.sft, run.trainer)
-            find_memory(found, shape, run)
-        with report.finding("disk") as found:
-            free = shutil.disk_usage(_existing(run.folder)).free
-            keeps_best = run.spec.sft.best.by != "none"
-            needed = fitting.disk_bytes(shape, run.trainer, written.itemsize, keeps_best=keeps_best)
-            found.values = {"needed_bytes": needed, "free_bytes": free}
-            found.text = f"checkpoints and export need {fitting.gib(needed)} GiB, {fitting.gib(free)} GiB are free"
-            fitting.check_disk(run.folder, shape, run.trainer, free, written.itemsize, keeps_best=keeps_best)
-
-
-def find_loss(report: Preflight, run: Run, settings: Any) -> str:
-    """Find out whether the loss is that of transformers' logits; returns the attention kernel."""
-    kernel = "eager"
-    with report.finding("loss") as found:
-        kernel = attention.choose(run.trainer.attention, device_of(run.trainer), settings, run.spec.precision)
-        context_parallel.check(settings, kernel, run.trainer)
-        compared = agreement.compare(settings, kernel)
-        found.values = {"attention": kernel, "loss": compared.loss, "expected": compared.expected}
-        found.text = f"equals that of transformers' logits on a small model; attention {kernel}"
-        if compared.expected is None:
-            found.status = UNKNOWN
-            found.text = f"not compared with transformers' logits ({compared.failure}); attention {kernel}"
-        elif compared.problem is not None:
-            agreement.check(settings, kernel)
-    return kernel
-
-
-def find_memory(found: Finding, shape: Shape, run: Run) -> None:
-    """Estimate the memory of a device.
-
-    Raises:
-        ConfigError: it is more than there is.
-    """
-    limits = memory.most_tokens(shape, run.trainer, run.longest, run.capacity or UNLIMITED)
-    trainer = run.trainer
-    if run.capacity is not None:
-        reduction = memory.gradient_reduction(shape, trainer, run.longest, limits, run.capacity)
-        trainer = replace(trainer, gradient_reduction=reduction)
-    parts = memory.memory_bytes(shape, trainer, run.longest, limits)
-    total = sum(parts.values())
-    found.values = {"parts": parts, "total_bytes": total, "available_bytes": run.capacity, "trained": shape.trained}
-    listing = ", ".join(f"{name} {fitting.gib(count)}" for name, count in parts.items() if count)
-    there = "unknown" if run.capacity is None else f"{fitting.gib(run.capacity)} GiB"
-    found.text = f"{fitting.gib(total)} GiB a device ({listing}); available: {there}"
-    if run.capacity is None:
-        found.status = UNKNOWN
-    else:
-        fitting.check_memory(shape, run.spec.sft, run.trainer, run.longest, limits, run.capacity)
-
-
-def _existing(folder: Path) -> Path:
-    """The first of a folder and those above it that exists."""
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    """Find out about all else by the checks of training, without those that read a model whose files cannot be read."""
+    for check in CHECKS:
+        if not check.applies(run) or (check.reads and not run.is_readable):
+            continue
+        if not run.is_readable and run.sizes is None and check.name != "settings":
+            continue
+        with report.finding(check.name) as found:
+            answer = check.answer(run)
+            found.text, found.values = answer.text, answer.values
+            found.status = OK if answer.is_known else UNKNOWN
+        if check.name == "model":
+            run.is_readable = found.status != REFUSED
+        if found.status == REFUSED and found.text in [other.text for other in report.findings[:-1]]:
+            report.findings.pop()  # what several checks meet is one finding

@@ -18,9 +18,9 @@ from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.chunked import chunk_rows, chunked_loss
 from micota.sft.cpu_kernels import use_cpu_kernels
 from micota.sft.divergences import Events, divergence, events_of
-from micota.sft.loading import computing_dtype, device_of
 from micota.sft.losses import Objective, nll_of_chunk, softcap, supervised
 from micota.sft.packing import Batch
+from micota.sft.skeletons import computing_dtype, device_of
 
 TENSORS = 4  # of the size of a chunk of logits that exist at once, beside those of the plain loss
 EventsOf = Callable[[int, int], Events]  # of the labelled tokens from one position to another

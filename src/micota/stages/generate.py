@@ -16,7 +16,7 @@ from micota.records import COMPLETIONS, Completion
 from micota.runtime.inputs import engine_for, model_location
 from micota.runtime.progress import show_progress
 from micota.runtime.work import Work
-from micota.sft.loading import shape_at
+from micota.sft.skeletons import shape_at
 
 logger = logging.getLogger(__name__)
 

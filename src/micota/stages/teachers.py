@@ -39,10 +39,16 @@ def check(config: Config, node: Node[TrainSpec]) -> None:
         )
 
 
-def _tokenizer(config: Config, node: AnyNode) -> Any:
-    """The tokenizer of a model that exists, or of that which a model is to be made from."""
+def source_of(node: AnyNode) -> AnyNode:
+    """The model that another is made from; both have the same tokenizer and sizes."""
     while not node.is_source:
         node = node.inputs["tuned"] if "tuned" in node.inputs else node.inputs["model"]
+    return node
+
+
+def _tokenizer(config: Config, node: AnyNode) -> Any:
+    """The tokenizer of a model that exists, or of that which a model is to be made from."""
+    node = source_of(node)
     revision = None if node.spec.path.startswith("bundled:") else node.spec.revision
     with naming_keys(config):
         return load_tokenizer(model_folder(node.spec.path), revision)

@@ -44,6 +44,14 @@ def check_placement(config: Config, node: Node[TrainSpec]) -> None:
     Raises:
         ConfigError: the text names the key.
     """
+    check_devices(config)
+    optimizers.check(node.spec.sft, config.trainer)
+    quantizing.check(node.spec.sft, config.trainer)
+    teachers.check(config, node)
+
+
+def check_devices(config: Config) -> None:
+    """Refuse devices that this machine lacks."""
     trainer = config.trainer
     check_device(trainer.accelerator, "trainer")
     visible = torch.cuda.device_count() if trainer.accelerator == "gpu" else 0
@@ -54,9 +62,6 @@ def check_placement(config: Config, node: Node[TrainSpec]) -> None:
             "number, or under srun and torchrun one for each process"
         )
     check_launch(config)
-    optimizers.check(node.spec.sft, trainer)
-    quantizing.check(node.spec.sft, trainer)
-    teachers.check(config, node)
 
 
 def train(work: Work[TrainSpec]) -> None:
