@@ -6,7 +6,8 @@ from pathlib import Path
 from micota.config import SftConfig, ShapeConfig, TrainerConfig
 from micota.errors import ConfigError
 from micota.graph import TrainSpec
-from micota.sft.preflight import Preflight, Run, find_model
+from micota.sft.checks import Run
+from micota.sft.preflight import Preflight, find_model
 from micota.sft.shape import Shape
 
 SIZES = ShapeConfig(layers=28, hidden=1536, intermediate=8960, heads=12, kv_heads=2, vocab=151936, tied=True)
@@ -22,7 +23,7 @@ def run_with(capacity: int | None, tmp_path: Path) -> Run:
         loss="auto",
     )
     sizes = Shape.from_config(SIZES)
-    return Run((str(tmp_path / "nowhere"), None), spec, TRAINER, None, 4096, tmp_path / "art", capacity, sizes)
+    return Run((str(tmp_path / "nowhere"), None), spec, TRAINER, 4096, tmp_path / "art", capacity, sizes=sizes)
 
 
 def test_without_the_files_of_a_model_its_sizes_tell_the_memory(tmp_path: Path) -> None:
