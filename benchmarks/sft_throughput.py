@@ -34,12 +34,13 @@ from micota.records import Example
 from micota.sft import attention
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.cpu_kernels import use_cpu_kernels
-from micota.sft.data import SftDataModule, schedule
+from micota.sft.data import SftDataModule
 from micota.sft.losses import Objective
 from micota.sft.memory import most_tokens
 from micota.sft.module import SftModule
 from micota.sft.packing import Tokens, tokenise
 from micota.sft.shape import Shape
+from micota.sft.splits import schedule
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CONTENDERS = [

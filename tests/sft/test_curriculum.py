@@ -12,7 +12,7 @@ from micota.config.curriculum import CurriculumConfig, are_points
 from micota.errors import ConfigError
 from micota.graph.node import AnyNode
 from micota.sft.curriculum import ordered
-from micota.sft.data import schedule
+from micota.sft.splits import schedule
 
 LENGTHS = [7, 3, 9, 1, 5, 8, 2, 6, 4, 10]
 SOURCES = ["long" if length > 5 else "short" for length in LENGTHS]

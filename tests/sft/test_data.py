@@ -15,8 +15,10 @@ from micota.config import SftConfig, TrainerConfig
 from micota.data.sources import model_folder
 from micota.errors import ConfigError
 from micota.records import Example
-from micota.sft.data import SftDataModule, Steps, TokenTable, check, split, tokenise_once
+from micota.sft.data import SftDataModule, Steps, check
 from micota.sft.packing import IGNORED, Tokens, borders
+from micota.sft.splits import problems_of, split
+from micota.sft.token_table import TokenTable, tokenise_once
 
 CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_length=20)
 
@@ -120,6 +122,23 @@ def test_no_sample_of_a_problem_that_validates_is_trained_on() -> None:
                           for steps in (module.steps, module.validation_steps))  # fmt: skip
     assert len(validated) == 2 and len(trained) == 6 and not trained & validated
     assert sum(map(len, [*module.steps, *module.validation_steps])) == 39
+
+
+def test_samples_of_one_question_are_of_one_problem_whatever_their_ids() -> None:
+    def asked(identity: str, question: str, system: str = "Think.") -> Example:
+        turns = [{"role": "system", "content": system}, {"role": "user", "content": question}]
+        return Example(problem_id=identity, messages=turns, completion="2", num_tokens=0, source="x")
+
+    examples = [
+        asked("a", "1 + 1?"), asked("b", "2 + 2?"), asked("a-1", "1 +  1? "), asked("c", "1 + 1?", "Be short."),
+        asked("b", "2 + 2, in words?"), asked("d", "2 + 2, in words?"), asked("e", "3 + 3?"),
+    ]  # fmt: skip
+    problems = problems_of(examples)
+    assert problems == [0, 1, 0, 0, 1, 1, 6]
+    for seed in range(5):
+        kept, validation = split(problems, 0.34, seed)
+        assert len({problems[index] for index in validation}) == 1
+        assert not {problems[index] for index in kept} & {problems[index] for index in validation}
 
 
 def test_examples_are_cut_where_the_published_code_cuts_them() -> None:

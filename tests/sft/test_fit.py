@@ -13,12 +13,13 @@ from transformers.models.auto import AutoModelForCausalLM
 from micota.config import SftConfig, TrainerConfig
 from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.callbacks import StepMetrics
-from micota.sft.data import SftDataModule, schedule
+from micota.sft.data import SftDataModule
 from micota.sft.learning_rate import learning_rate_factor
 from micota.sft.losses import Objective
 from micota.sft.module import SftModule
 from micota.sft.packing import Tokens
 from micota.sft.shape import Shape
+from micota.sft.splits import schedule
 
 SFT = SftConfig(learning_rate=1e-2, batch_size=8, epochs=2, warmup_ratio=0.2)
 CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_length=40, micro_batch_rows=100)

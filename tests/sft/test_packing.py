@@ -10,8 +10,8 @@ from transformers import AutoTokenizer
 from micota.data.sources import model_folder
 from micota.errors import ConfigError
 from micota.records import Example
-from micota.sft.data import TokenTable
 from micota.sft.packing import IGNORED, Tokens, borders, collate, fits, lay_out, pack, tokenise
+from micota.sft.token_table import TokenTable
 
 
 def sequences(count: int = 9) -> list[Tokens]:

@@ -40,7 +40,7 @@ from micota.graph.node import AnyNode
 from micota.records import Example
 from micota.runtime.execute import perform
 from micota.runtime.plan import tasks_of
-from micota.sft import data, device, losses
+from micota.sft import device, losses, token_table
 from micota.sft.checkpoints import Checkpoints
 from micota.sft.packing import tokenise
 from micota.stages import train
@@ -421,13 +421,13 @@ def test_tokens_are_cached_by_content(prepared: Prepared, monkeypatch: pytest.Mo
     config = prepared()
     node = graph.trained(config, "student")
     first = train.read_inputs(Store(config.artifacts), node)
-    monkeypatch.setattr(data, "tokenise", lambda *_: pytest.fail("it was tokenised again"))
+    monkeypatch.setattr(token_table, "tokenise", lambda *_: pytest.fail("it was tokenised again"))
     again = train.read_inputs(Store(config.artifacts), node)
     assert list(again.tokens) == list(first.tokens) and len(again.tokens) == 40
     tokenizer: Any = AutoTokenizer.from_pretrained(first.location[0])
-    before = data.tokenizer_content(tokenizer)
+    before = token_table.tokenizer_content(tokenizer)
     tokenizer.chat_template += " "
-    assert data.tokenizer_content(tokenizer) != before
+    assert token_table.tokenizer_content(tokenizer) != before
 
 
 def test_what_the_model_has_no_positions_for_is_dropped_and_counted(

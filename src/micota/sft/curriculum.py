@@ -21,7 +21,7 @@ def ordered(
     """The same number of steps of the same sizes in the order of a curriculum.
 
     Args:
-        steps: indices of units (examples, or packs of them) at random, as of ``data.schedule``.
+        steps: indices of units (examples, or packs of them) at random, as of ``splits.schedule``.
         lengths: tokens of each unit. ``sources``: the part of the data that each is from.
         expected: the steps that a budget is expected to pay for, where it ends the run before its last step.
 

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import math
-import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from micota.artifacts.jsonl import sync_folder
-from micota.artifacts.provenance import versions
-from micota.artifacts.quick_sums import sum_of_parts
 from micota.config import SftConfig, TrainerConfig
 from micota.config.curriculum import RANDOM
 from micota.errors import ConfigError
@@ -29,148 +19,9 @@ from micota.model_files import Location
 from micota.records import Example
 from micota.sft.balancing import balance
 from micota.sft.curriculum import ordered
-from micota.sft.packing import IGNORED, Batch, Tokens, lay_out, pack, tokenise
-
-LAYOUT = "gaps, ends of turns, sum"  # of cached tokens; another name where the arrays or the tokens change
-
-SUM = "xxh3_128"  # in the header of cached tokens
-logger = logging.getLogger(__name__)
-
-
-class TokenTable(Sequence[Tokens]):
-    """Tokenised examples as flat arrays: ``ids`` (int32, concatenated), ``ends``, ``num_prompt`` and ``gaps``
-    (rows of example, start, end)."""
-
-    def __init__(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
-        self.arrays = arrays
-
-    @classmethod
-    def of(cls, examples: Iterable[Tokens]) -> TokenTable:
-        ids: list[np.ndarray[Any, Any]] = []  # of each example an array: a list of ints is nine times as large
-        num_prompt: list[int] = []
-        gaps: list[tuple[int, int, int]] = []
-        for index, tokens in enumerate(examples):
-            ids.append(np.asarray(tokens.ids, dtype=np.int32))
-            num_prompt.append(tokens.num_prompt)
-            gaps += [(index, *gap) for gap in tokens.gaps]
-        return cls(
-            {
-                "ids": np.concatenate(ids) if ids else np.zeros(0, np.int32),
-                "ends": np.cumsum([len(row) for row in ids], dtype=np.int64),
-                "num_prompt": np.asarray(num_prompt, dtype=np.int32),
-                "gaps": np.asarray(gaps, dtype=np.int64).reshape(-1, 3),
-            }
-        )
-
-    def with_rows_of(self, other: TokenTable) -> TokenTable:
-        """The examples of this table, and then those of the other."""
-        arrays = {name: np.concatenate([values, other.arrays[name]]) for name, values in self.arrays.items()}
-        arrays["ends"][len(self) :] += len(self.arrays["ids"])
-        arrays["gaps"][len(self.arrays["gaps"]) :, 0] += len(self)
-        return TokenTable(arrays)
-
-    @property
-    def lengths(self) -> list[int]:
-        lengths: list[int] = np.diff(self.arrays["ends"], prepend=0).tolist()
-        return lengths
-
-    def cut(self, max_tokens: int) -> TokenTable:
-        """The examples cut to ``max_tokens``. One whose prompt alone is that long stays whole."""
-        ids, ends, num_prompt = (self.arrays[name] for name in ("ids", "ends", "num_prompt"))
-        lengths = np.diff(ends, prepend=0)
-        kept = np.where(num_prompt < max_tokens, np.minimum(lengths, max_tokens), lengths)
-        positions = np.arange(len(ids)) - np.repeat(ends - lengths, lengths)
-        chosen = ids[positions < np.repeat(kept, lengths)]
-        gaps = self.arrays["gaps"].copy()
-        gaps[:, 2] = np.minimum(gaps[:, 2], kept[gaps[:, 0]])
-        gaps = gaps[gaps[:, 1] < gaps[:, 2]]
-        arrays = {"ids": chosen, "ends": np.cumsum(kept, dtype=np.int64), "num_prompt": num_prompt, "gaps": gaps}
-        return TokenTable(arrays)
-
-    def __len__(self) -> int:
-        return len(self.arrays["ends"])
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        start = int(self.arrays["ends"][index - 1]) if index else 0
-        ids = self.arrays["ids"][start : int(self.arrays["ends"][index])].tolist()
-        gaps = self.arrays["gaps"]
-        first, last = np.searchsorted(gaps[:, 0], [index, index + 1])
-        return Tokens(
-            ids=ids,
-            num_prompt=int(self.arrays["num_prompt"][index]),
-            gaps=tuple((start, end) for _, start, end in gaps[first:last].tolist()),
-        )
-
-
-def tokenise_once(
-    tokenizer: Any,
-    examples: Sequence[Example],
-    content: str,
-    cache: Path,
-    accept: Callable[[TokenTable], object] = lambda table: None,
-) -> TokenTable:
-    """Tokenise, or read the tokens from the cache.
-
-    Args:
-        content: identifies the examples; the name of the file in ``cache`` is a hash of it and the tokenizer.
-        accept: raises for tokens that are of no use; they are not written.
-
-    Raises:
-        ConfigError: the chat template cannot render the messages of an example.
-    """
-    parts = [content, tokenizer_content(tokenizer), versions().get("tokenizers", ""), LAYOUT]
-    path = cache / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]}.safetensors"
-    if (cached := _cached(path)) is not None:
-        return cached
-    table = TokenTable.of(tokenise(tokenizer, example) for example in examples)
-    accept(table)
-    cache.mkdir(parents=True, exist_ok=True)
-    # Renamed when complete; concurrent runs write the same content, and the last replaces the others.
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    draft.touch()
-    mode = draft.stat().st_mode  # of the umask; safetensors replaces the file by one for its owner alone
-    save_file(table.arrays, draft, {SUM: _sum(table.arrays)})
-    draft.chmod(mode)
-    with open(draft, "rb") as handle:
-        os.fsync(handle.fileno())
-    draft.replace(path)
-    sync_folder(cache)
-    return table
-
-
-def _cached(path: Path) -> TokenTable | None:
-    """The tokens in a file of the cache; None if it is missing or damaged, so that it is made again."""
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, "numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-            stated = (file.metadata() or {}).get(SUM)
-        if stated == _sum(arrays):
-            return TokenTable(arrays)
-        problem = "its sum is not that of its content"
-    except (SafetensorError, OSError) as error:
-        problem = str(error)
-    logger.warning("%s is damaged (%s): tokenised again", path, problem)
-    return None
-
-
-def _sum(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
-    """The sum of named arrays, of their types and shapes."""
-    parts = (
-        (f"{name} {values.dtype} {values.shape} ".encode(), np.ascontiguousarray(values).data)
-        for name, values in sorted(arrays.items())
-    )
-    return sum_of_parts(part for pair in parts for part in pair)
-
-
-def tokenizer_content(tokenizer: Any) -> str:
-    """All settings of a tokenizer on which token ids depend."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    return json.dumps([vocabulary, tokenizer.chat_template, tokenizer.eos_token_id])
+from micota.sft.packing import IGNORED, Batch, Tokens, lay_out, pack
+from micota.sft.splits import problems_of, schedule, split
+from micota.sft.token_table import TokenTable
 
 
 def check(tokens: Sequence[Tokens], examples: Sequence[Example], vocabulary: int) -> None:
@@ -193,53 +44,6 @@ def check(tokens: Sequence[Tokens], examples: Sequence[Example], vocabulary: int
                 f"the tokenizer produces id {max(row.ids)} (problem {example.problem_id!r}), but the model embeds ids "
                 f"below {vocabulary}; use the tokenizer that belongs to the model, or a model with a larger embedding"
             )
-
-
-def split(problems: Sequence[Hashable], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices of the training and of the validation examples.
-
-    Problems are divided, not examples: other samples of a problem that is trained on would not show whether the model
-    generalises.
-
-    Args:
-        problems: the problem of each example.
-        fraction: the share of problems for validation.
-
-    Raises:
-        ConfigError: one of them would be empty.
-    """
-    if fraction == 0:
-        return list(range(len(problems))), []
-    distinct = list(dict.fromkeys(problems))
-    count = round(len(distinct) * fraction)
-    if not 0 < count < len(distinct):
-        raise ConfigError(
-            f"sft.validation_fraction={fraction:g} keeps {count} of {len(distinct)} problems for validation; "
-            "accepted: a share that keeps at least one problem on either side"
-        )
-    # A separate random stream, so that the split and the order of training do not depend on each other.
-    order = np.random.default_rng([seed, 1]).permutation(len(distinct)).tolist()
-    held = {distinct[index] for index in order[:count]}
-    return (
-        [index for index, problem in enumerate(problems) if problem not in held],
-        [index for index, problem in enumerate(problems) if problem in held],
-    )
-
-
-def schedule(
-    num_examples: int, batch_size: int, epochs: float, seed: int, max_steps: int | None = None
-) -> list[list[int]]:
-    """The indices of the examples of every optimiser step. Each epoch is a permutation, and ends with a short step if
-    the batch size does not divide it. ``max_steps``, or a part of an epoch rounded up to steps, ends the last one."""
-    starts = range(0, num_examples, batch_size)
-    total = math.ceil(epochs * len(starts)) if max_steps is None else max_steps
-    # One generator over all epochs: each epoch has another order, and the seed fixes all of them.
-    generator = np.random.default_rng(seed)
-    steps: list[list[int]] = []
-    while len(steps) < total:
-        order = generator.permutation(num_examples).tolist()
-        steps += [order[start : start + batch_size] for start in starts]
-    return steps[:total]
 
 
 @dataclass(frozen=True)
@@ -271,6 +75,11 @@ class Inputs:
     def problems(self) -> list[str]:
         """The problem of each example."""
         return [example.problem_id for example in self.examples]
+
+    @cached_property
+    def divided_by(self) -> list[int]:
+        """The problem of each example by id and by question, for the division into training and validation."""
+        return problems_of(self.examples)
 
     @property
     def longest(self) -> int:

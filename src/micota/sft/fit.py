@@ -230,7 +230,7 @@ def data_of(config: Config, node: Node[TrainSpec], inputs: Inputs, folder: Path,
         most = most_steps(inputs, spec.sft, sizes)
         expected = expected_steps(inputs, spec.sft, sizes, teacher)
     given: tuple[Any, ...] = (
-        inputs.tokens, spec.sft, config.trainer, spec.seed, inputs.chosen, inputs.problems, inputs.border,
+        inputs.tokens, spec.sft, config.trainer, spec.seed, inputs.chosen, inputs.divided_by, inputs.border,
         inputs.validation, most, [example.source for example in inputs.examples], expected,
     )  # fmt: skip
     if inputs.answer_tokens is None:

@@ -94,7 +94,7 @@ def find_data(report: Preflight, inputs: Inputs, spec: TrainSpec, trainer: Train
         used = [lengths[index] for index in inputs.chosen]
         too_long = len(lengths) - len(used) - inputs.num_beyond_context
         found.values = {
-            "examples": len(lengths), "used": len(used), "problems": len(set(inputs.problems[:trained])),
+            "examples": len(lengths), "used": len(used), "problems": len(set(inputs.divided_by[:trained])),
             "dropped_too_long": too_long, "dropped_beyond_context": inputs.num_beyond_context, "cut": inputs.num_cut,
             "tokens": sum(used), "median_tokens": int(statistics.median(used)), "longest_tokens": max(used),
             "supervised_tokens": sum(inputs.tokens[index].num_supervised for index in inputs.chosen),
@@ -106,11 +106,11 @@ def find_data(report: Preflight, inputs: Inputs, spec: TrainSpec, trainer: Train
         )
     with report.finding("steps") as found:
         data = SftDataModule(
-            inputs.tokens, spec.sft, trainer, spec.seed, inputs.chosen, inputs.problems, inputs.border,
+            inputs.tokens, spec.sft, trainer, spec.seed, inputs.chosen, inputs.divided_by, inputs.border,
             inputs.validation,
         )  # fmt: skip
         validation = [index for step in data.validation_steps for index in step]
-        problems = len({inputs.problems[index] for index in validation})
+        problems = len({inputs.divided_by[index] for index in validation})
         found.values = {"steps": len(data.steps), "validation_examples": len(validation)}
         found.text = f"{len(data.steps)} optimiser steps of {spec.sft.batch_size}"
         if validation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -27,11 +26,13 @@ from micota.runtime.launch import launch, run_rank
 from micota.runtime.work import Work
 from micota.sft import optimizers, quantizing
 from micota.sft.callbacks import StoppedError
-from micota.sft.data import Inputs, TokenTable, tokenise_once
+from micota.sft.data import Inputs
 from micota.sft.fit import fit
 from micota.sft.packing import fits
 from micota.sft.progress import Progress
 from micota.sft.sharding import in_this_process
+from micota.sft.splits import question_of
+from micota.sft.token_table import TokenTable, tokenise_once
 from micota.stages import teachers
 
 CHECKED = 32  # first examples whose texts the tokenizer must give back
@@ -178,8 +179,8 @@ def _cut(table: TokenTable, sft: SftConfig, longest: int) -> TokenTable:
 def _with_validation(inputs: Inputs, examples: list[Example], tokens: TokenTable, fitting: list[int]) -> Inputs:
     """The inputs with examples for validation after those to train on. None of them is cut, but those that do not fit
     are left out: the loss of a text without its end would not compare."""
-    trained = {json.dumps(inputs.examples[index].messages) for index in inputs.chosen}
-    known = sum(json.dumps(examples[index].messages) in trained for index in fitting)
+    trained = {question_of(inputs.examples[index]) for index in inputs.chosen}
+    known = sum(question_of(examples[index]) in trained for index in fitting)
     if known:
         logger.warning("%d of %d validation examples have a prompt that is trained on", known, len(fitting))
     return replace(
