@@ -176,7 +176,7 @@ COUNTS = {  # of an experiment: cases, models trained, models merged, sets of an
     "corrections": (7, 16, 4, 6),
     "tiny": (1, 7, 5, 5),
     "student_sizes": (6, 37, 1, 5),
-    "ways": (3, 25, 4, 7),
+    "ways": (3, 34, 4, 7),
     "mix_distillation/long_vs_short": (10, 20, 0, 2),
     "mix_distillation/large_vs_small": (10, 20, 0, 2),
     "mix_distillation/teacher_families": (6, 12, 0, 6),

@@ -20,6 +20,7 @@ from micota.console import open_console, print_table
 from micota.errors import ArtifactError
 from micota.graph import CaseConfig, Experiment, experiment
 from micota.report.collect import Summary, case_reports
+from micota.report.rounds import rounds_table
 from micota.report.stopping import stop_sentence
 from micota.report.table import comparison_table, judge_table, part_table, published_table, sampled_table, top_sentence
 from micota.runtime.plan import pending
@@ -78,6 +79,8 @@ def _print_tables(console: Console, summaries: Sequence[Summary]) -> None:
         for table in (sampled_table(summary), part_table(summary, "level"), part_table(summary, "subject")):
             if table is not None:
                 print_table(console, table)
+        for recipe, rounds in summary.rounds.items():
+            print_table(console, rounds_table(recipe, rounds))
         if summary.judged:
             print_table(console, judge_table(summary))
     if any(summary.cells for summary in summaries):

@@ -19,6 +19,7 @@ from hydra.core.config_store import ConfigStore
 from micota.config.quoting import plain_value
 from micota.config.schemas import Config
 
+AXIS = re.compile(r"\+{0,2}compare\.axes\.([\w@]+\.[\w.@]+)=(.*)")
 _typed: dict[str, str] = {}  # by the override that Hydra gets, the one that the user typed
 
 
@@ -27,7 +28,10 @@ def with_entries(overrides: Iterable[str]) -> list[str]:
     values, paths = _patterns()
     changed = []
     for override in overrides:
-        if (entry := paths.fullmatch(override)) and entry[3] not in ("", "null"):
+        if axis := AXIS.fullmatch(override):  # its name has dots, which Hydra would follow
+            changed.append(f"++compare.axes={{{axis[1]}: {axis[2]}}}")
+            _typed[changed[-1]] = override
+        elif (entry := paths.fullmatch(override)) and entry[3] not in ("", "null"):
             changed.append(_stored(entry[1], entry[2], plain_value(entry[3])))
             _typed[changed[-1]] = override
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -327,6 +328,12 @@ def _is_point(item: Any) -> bool:
     return is_label and isinstance(overrides, list) and all("=" in str(override) for override in overrides)
 
 
+def _label(value: Any) -> Any:
+    """A value of an axis as a label: 1e10, where Python writes 10000000000.0."""
+    short = re.sub(r"e\+0*", "e", f"{value:g}") if isinstance(value, float) else value
+    return short if isinstance(value, float) and float(short) == value else value
+
+
 # Keys that hold for a whole run, so that no case has one of its own, with what to do instead.
 OF_A_RUN = {
     "seed": "seed=0,1 on the command line with -m, after which the report has the seeds together",
@@ -406,7 +413,8 @@ class CompareConfig:
         """The points of an axis, or the recipes (``axis="data"``)."""
         points = []
         for item in self.recipes if axis == "data" else self.axes[axis]:
-            label, overrides = next(iter(item.items())) if isinstance(item, dict) else (item, [f"{axis}={item}"])
+            plain = _label(item)
+            label, overrides = next(iter(item.items())) if isinstance(item, dict) else (plain, [f"{axis}={plain}"])
             if axis == "data" and "data" not in {override.split("=")[0] for override in overrides}:
                 overrides = [f"data={label}", *overrides]
             points.append(Point(label=str(label), overrides=list(overrides)))

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from micota.analysis.gaps import LARGE_SMALL, LONG_SHORT, Gap, GapDifference, distilled, gap_differences, gaps
 from micota.report.collect import Summary
+from micota.report.cost_curves import CURVE_CAPTIONS, curve_figures
 from micota.report.size_figures import SIZE_CAPTIONS, about, published_gap, size_figures, size_remark
 from micota.report.sizes import family_of, size_of
 from micota.report.style import COLOURS, REFERENCE, SPARE, error_bars, published_mark, styled
@@ -20,14 +21,14 @@ GAP_CAPTION = (
     "Difference between two recipes of one student in points of average accuracy, paired by problem, with 95 % "
     "interval. Below 0 the first recipe is worse for that student.",
 )
-CASE_CAPTIONS = {"gap": GAP_CAPTION} | SIZE_CAPTIONS
+CASE_CAPTIONS = CURVE_CAPTIONS | {"gap": GAP_CAPTION} | SIZE_CAPTIONS
 
 
 def case_figures(summaries: Sequence[Summary]) -> dict[str, go.Figure]:
     """Return all figures over cases by name; empty for a single case."""
     gaps_by_name = case_gaps(summaries) if len(summaries) > 1 else {}
     figures = {"gap": gap_figure(summaries, gaps_by_name)} if gaps_by_name else {}
-    return figures | size_figures(summaries, gaps_by_name)
+    return curve_figures(summaries) | figures | size_figures(summaries, gaps_by_name)
 
 
 def case_captions(summaries: Sequence[Summary]) -> dict[str, tuple[str, str]]:

@@ -26,8 +26,9 @@ from micota.report.forecasts import Checked, checked
 from micota.report.published import tables_of
 from micota.report.read import lengths_of, load, manifest_of, sweep_points, token_shifts_of
 from micota.report.replication import Judged, cells, judged, published_names
+from micota.report.rounds import Rounds, rounds_by
 from micota.report.rows import MERGED_TITLE, Row, adjusted, mean_by_problem, mean_metric, row, ta_title
-from micota.report.spent import Spent, spent_by
+from micota.report.spent import Spent, max_flops_of, spent_by
 from micota.report.stopping import looks_of
 
 BASELINE = "instruct"
@@ -46,7 +47,8 @@ class Summary:
     ones, ``judged`` the steps of the judge pipeline at the first seed (empty without a judge),
     ``student_path`` where the student before SFT is, ``audits`` the repeated evaluations of its models, ``looks`` what
     a stopping rule saw of each recipe (empty without), ``forecasts`` what was expected of each beside its gain,
-    ``spent`` what each recipe cost where ways to train differ.
+    ``spent`` what each recipe cost where ways to train differ, ``max_flops`` the budget that all share, ``rounds`` what
+    the rounds of a recipe chose.
     """
 
     name: str
@@ -73,6 +75,8 @@ class Summary:
     looks: Mapping[str, Sequence[Look]] = field(default_factory=dict)
     forecasts: list[Checked] = field(default_factory=list)
     spent: dict[str, Spent] = field(default_factory=dict)
+    max_flops: float | None = None
+    rounds: Rounds = field(default_factory=dict)
 
     @property
     def ta_rows(self) -> list[tuple[str, Row]]:
@@ -82,8 +86,10 @@ class Summary:
 
     @property
     def case_label(self) -> str:
-        """The label of the case in its experiment, as ``QwQ-32B, qwen3b``; a bare number gets the name of its axis."""
-        labels = [label if label[:1].isalpha() else f"{axis} {label}" for axis, label in self.labels.items()]
+        """The label of the case in its experiment, as ``QwQ-32B, qwen3b``; a bare number gets the name of its axis, as
+        ``max_flops 1e10``."""
+        names = {axis: axis.rpartition(".")[2] for axis in self.labels}
+        labels = [label if label[:1].isalpha() else f"{names[axis]} {label}" for axis, label in self.labels.items()]
         return ", ".join(labels) or self.student
 
     @property
@@ -178,6 +184,8 @@ def summarise(
         looks=looks,
         forecasts=checked(store, by_seed, trials),
         spent=spent_by(store, by_name(by_seed)),
+        max_flops=max_flops_of(by_name(by_seed)),
+        rounds=rounds_by(store, by_name(by_seed)),
     )
 
 

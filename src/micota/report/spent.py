@@ -36,17 +36,28 @@ def spent_by(store: Store, recipes: Mapping[str, Mapping[int, Recipe]]) -> dict[
     Args:
         recipes: by name and seed.
     """
-    models = {name: [model for recipe in each.values() if (model := _model(recipe))] for name, each in recipes.items()}
+    models = {
+        name: [model for recipe in each.values() if (model := model_of(recipe))] for name, each in recipes.items()
+    }
     specs = [model.spec for each in models.values() for model in each]
     if not any(spec.objective is not None or spec.sft.max_flops is not None for spec in specs):
         return {}
     return {name: _mean([_spent(store, model) for model in each]) for name, each in models.items() if each}
 
 
-def _model(recipe: Recipe) -> AnyNode | None:
+def model_of(recipe: Recipe) -> AnyNode | None:
     """Return the student that was trained on a recipe; None for one that was not trained."""
     models = [node.inputs["completions"].inputs["model"] for node in recipe.scores.values()]
     return next((model for model in models if isinstance(model.spec, TrainSpec)), None)
+
+
+def max_flops_of(recipes: Mapping[str, Mapping[int, Recipe]]) -> float | None:
+    """Return the budget of arithmetic (``sft.max_flops``) that all trained recipes share, over all rounds; None where
+    there is none, or several."""
+    models = [model for each in recipes.values() for recipe in each.values() if (model := model_of(recipe))]
+    budgets = {sum(node.spec.sft.max_flops or 0 for node in rounds_of(model)) for model in models}
+    rounded = {float(f"{budget:.9g}") for budget in budgets}  # a third of a budget, three times, may differ in a bit
+    return next(iter(rounded)) or None if len(rounded) == 1 else None
 
 
 def _spent(store: Store, model: AnyNode) -> Spent:
