@@ -18,6 +18,7 @@ from micota.data.chat_template import use_template, with_variables
 from micota.data.prompts import prefilled, prompt_hash, render
 from micota.data.sources import model_folder
 from micota.errors import ConfigError
+from micota.model_files import write_tokenizer
 from micota.records import COMPLETIONS, Completion
 
 QUESTION = [{"role": "user", "content": "What is 2 + 2?"}]
@@ -81,10 +82,23 @@ def test_a_prompt_does_not_depend_on_the_day(template: str, date: str | None, fi
     assert render(tokenizer, QUESTION).splitlines()[0] == first, "a written model keeps its date"
 
 
+def test_a_date_in_one_of_several_templates_is_fixed(tmp_path: Path) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+    tokenizer.chat_template = {"default": LLAMA, "tool_use": TODAY}
+    use_template(tokenizer, SimpleNamespace(template=None, template_args={}, date_string=None))
+    assert render(tokenizer, QUESTION).splitlines()[0] == "Today Date: 26 Jul 2024"
+    write_tokenizer(tokenizer, None, tmp_path)
+    again: Any = AutoTokenizer.from_pretrained(tmp_path)
+    assert render(again, QUESTION) == render(tokenizer, QUESTION)
+
+
 def test_a_date_that_cannot_be_fixed_is_refused(composed: Callable[..., Any]) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
     tokenizer.chat_template = "{{ strftime_now(messages[0].role) }}"
     with pytest.raises(ConfigError, match=r"reads the clock by strftime_now with a format that is no text in quotes"):
+        use_template(tokenizer, SimpleNamespace(template=None, template_args={}))
+    tokenizer.chat_template = "{%- set now = strftime_now %}{{ now('%d') }}"
+    with pytest.raises(ConfigError, match=r"reads the clock by strftime_now"):
         use_template(tokenizer, SimpleNamespace(template=None, template_args={}))
     tokenizer.chat_template = OPEN
     with pytest.raises(ConfigError, match=r"date_string='1 Jan 2025': the chat template of .* has no date"):

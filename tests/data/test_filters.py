@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -106,6 +107,19 @@ def test_loops_that_words_do_not_show_are_dropped(text: str) -> None:
     assert filters.reason_to_drop(completion("7, \ud800"), RIGHT) is None, "half a character"
 
 
+@pytest.mark.parametrize("counter", [
+    "Attempt {}: this value does not work, so I try the next value. ", "第{}次尝试：这个值不行，所以我们再试下一个。",
+])  # fmt: skip
+def test_a_loop_with_a_counter_after_ordinary_text_is_dropped(counter: str) -> None:
+    """The whole is compressed less than one in 8 bytes."""
+    filters = Filters(SelectConfig(filters=["loops"]))
+    random.seed(0)
+    ordinary = " ".join("".join(random.choices("etaoinshr", k=5)) for _ in range(500))
+    loop = "".join(counter.format(number) for number in range(150))
+    assert filters.reason_to_drop(completion(ordinary + loop), RIGHT) == "loops"
+    assert filters.reason_to_drop(completion(ordinary + loop[:800]), RIGHT) is None, "less than half"
+
+
 def test_the_limit_of_compression_can_be_off() -> None:
     counter = " ".join(f"Wait, let me check that again (attempt {number})." for number in range(40))
     filters = Filters(SelectConfig(filters=["loops"], loop_compression=None))
@@ -150,6 +164,9 @@ def test_tags_that_no_config_names_count_too() -> None:
     assert filters.reason_to_drop(completion("<thought>so it is 7</thought>\n"), RIGHT) == "no_answer"
     assert filters.reason_to_drop(completion("<thought>so</thought>7"), RIGHT) is None
     assert filters.reason_to_drop(completion("The tag <think> is 7"), RIGHT) is None
+    assert filters.reason_to_drop(completion("Well. <think>\nso it is 7"), RIGHT) == "unended_thought"
+    assert filters.reason_to_drop(completion("<think>so</think>no <think> it is 7"), RIGHT) == "unended_thought"
+    assert filters.reason_to_drop(completion("so it is \\boxed{7}\n</think>\n"), RIGHT) == "no_answer"
 
 
 def test_the_sample_nearest_to_a_length_is_kept(composed: Callable[..., Any]) -> None:

@@ -35,11 +35,14 @@ def use_template(tokenizer: Any, settings: Templated) -> None:
         ConfigError: the template cannot render a question, or lacks a variable.
     """
     date = getattr(settings, "date_string", None)
-    reads_clock = isinstance(tokenizer.chat_template, str) and CLOCK in tokenizer.chat_template
+    known = tokenizer.chat_template
+    reads_clock = any(CLOCK in each for each in (known.values() if isinstance(known, Mapping) else [known or ""]))
     if settings.template is None and not settings.template_args and date is None and not reads_clock:
         return
     name = getattr(tokenizer, "name_or_path", "") or "the model"
-    template = tokenizer.chat_template if settings.template is None else settings.template
+    template = known if settings.template is None else settings.template
+    if reads_clock and isinstance(template, Mapping):
+        template = template.get("default")  # the one of several by name that renders prompts
     if not isinstance(template, str):
         raise ConfigError(f"template_args: the tokenizer of {name} has no chat template, or several; set chat_template")
     for variable in settings.template_args:
@@ -76,7 +79,7 @@ def with_date(template: str, date: str | None, name: str) -> str:
         return template
     day = date or DAY
     fixed = CLOCK_READ.sub(lambda call: json.dumps(datetime.strptime(day, DATE_FORMAT).strftime(call[2])), template)
-    if re.search(rf"{CLOCK}\s*\(", fixed):
+    if re.search(rf"{CLOCK}\s*\(|=\s*{CLOCK}\b(?!\s+is\b)", fixed):  # the latter gives it another name
         raise ConfigError(
             f"the chat template of {name} reads the clock by {CLOCK} with a format that is no text in quotes, so that "
             "its prompts would depend on the day; accepted: chat_template=FILE with a fixed date"

@@ -20,6 +20,7 @@ from micota.records import AMBIGUOUS, Completion, Verdict
 Check = Callable[[Completion, Verdict], str | None]
 NOT_CHECKED = Verdict(prediction=None, correct=None, reason="not checked")
 TAG = re.compile(r"</?\w+>")  # English in every language
+PART = 2048  # bytes that are compressed together, besides the whole
 CUT = ("length", "error")  # finish reasons of completions that have no end
 
 
@@ -53,17 +54,28 @@ def loops(select: SelectConfig) -> Check:
 
     The share of its n-grams that occurred before is above ``select.loop_share``: of words, or of characters without
     white space, which find a loop in a text without spaces too. Or the text is compressed too well, as one that repeats
-    but for a counter: UTF-8 bytes / bytes after zlib, which Whisper (arXiv 2212.04356, section 4.5) limits too.
+    but for a counter: UTF-8 bytes / bytes after zlib, which Whisper (arXiv 2212.04356, section 4.5) limits too. So is
+    one of whose parts of 2 KiB more than ``select.loop_share`` are: such a loop often follows on ordinary text.
     """
 
     def check(completion: Completion, verdict: Verdict) -> str | None:
         words, data = tuple(completion.completion.split()), completion.completion.encode(errors="replace")
         repeated = max(_repeated(words, select.loop_words), _repeated("".join(words), select.loop_characters))
         limit = select.loop_compression
-        compresses = limit is not None and len(data) > limit * len(zlib.compress(data))
+        compresses = limit is not None and _compresses(data, limit, select.loop_share)
         return "loops" if compresses or repeated > select.loop_share else None
 
     return check
+
+
+def _compresses(data: bytes, limit: float, share: float) -> bool:
+    """Whether zlib makes a text, or more than ``share`` of it in parts, smaller than one in ``limit`` bytes."""
+
+    def is_above(part: bytes) -> bool:
+        return len(part) > limit * len(zlib.compress(part))
+
+    parts = [data[start : start + PART] for start in range(0, len(data), PART)]
+    return is_above(data) or sum(len(part) for part in parts if is_above(part)) > share * len(data)
 
 
 def _repeated(units: tuple[str, ...] | str, size: int) -> float:

@@ -121,6 +121,14 @@ def prefilled(rendered: str, opening: str | None = None) -> str:
     return tag.group() if tag else ""
 
 
+_LIKELY_TAG = re.compile(rf"^[ \t]*{TAGS.replace('<', '</?', 1)}|{TAGS.replace('<', '</?', 1)}[ \t]*$", re.MULTILINE)
+
+
+class _Tags(NamedTuple):
+    open: str | None
+    close: str | None
+
+
 class Parts(NamedTuple):
     """A completion in two: the chain of thought (``cot``, None if there is none), and the answer (None if the chain of
     thought does not end)."""
@@ -151,16 +159,14 @@ UNENDED = "unended_thought"
 
 def unanswered(completion: str, thinking: Thinking, prefilled: str = "") -> str | None:
     """Return why a completion has no answer after its thought: ``UNENDED``, or ``no_answer`` where nothing
-    follows; None where it has one. Without tags in the config, the usual ones count."""
-    if thinking.open:
-        answer = split(completion, thinking, prefilled).answer
-        return UNENDED if answer is None else None if answer else "no_answer"
+    follows; None where it has one. Without tags in the config, the usual ones count, where a line begins or ends with
+    one: a text may also speak of a tag."""
     text = prefilled + completion
-    opened = re.match(rf"\s*({TAGS})", text)
-    if opened is None:
-        return None
-    _, closed, answer = text.rpartition(opened[1].replace("<", "</"))
-    return None if closed and answer.strip() else "no_answer" if closed else UNENDED
+    if not thinking.open and (tag := _LIKELY_TAG.search(text)) is not None:
+        name = tag.group().strip().strip("</>")
+        thinking = _Tags(f"<{name}>", f"</{name}>")
+    answer = split(completion, thinking, prefilled).answer
+    return UNENDED if answer is None else None if answer or not thinking.open else "no_answer"
 
 
 def check_thought_limit(limit: int | None, thinking: Thinking, engine: str) -> None:
