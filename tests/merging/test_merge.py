@@ -47,6 +47,21 @@ def test_threads_do_not_change_a_bit(pair: list[Path], tmp_path: Path, method: s
     assert contents[0] == contents[1] == contents[2]
 
 
+def test_slices_are_merged_on_the_device_of_the_setting(
+    pair: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices: set[torch.device] = set()
+    values = torch.Tensor.to
+
+    def to(tensor: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        devices.update(torch.device(arg) for arg in args if isinstance(arg, str))
+        return values(tensor, *args, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    run(pair, tmp_path / "merged", device="cpu:0")
+    assert torch.device("cpu:0") in devices
+
+
 def test_shards_do_not_change_a_bit(pair: list[Path], tmp_path: Path) -> None:
     run(pair, tmp_path / "whole")
     whole = tensors(tmp_path / "whole")

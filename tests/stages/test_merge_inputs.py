@@ -48,6 +48,9 @@ def test_each_merge_of_models_that_exist_is_checked(composed: Callable[..., Any]
     for node in (graph.merged(composed("merge", *paths)), graph.merge_sweep(composed("merge", *paths))):
         with pytest.raises(ConfigError, match="hidden_size"):
             function(stage_of(node).check)(composed("merge", *paths), node)
+    with pytest.raises(ConfigError, match=r"merge\.device='cuda', but PyTorch sees no GPU here; .* merge\.device=cpu"):
+        config = composed("merge", *paths, "merge.device=cuda")
+        function(stage_of(graph.merged(config)).check)(config, graph.merged(config))
     padded = folder(tmp_path / "padded", vocab_size=320)
     same = [f"merge.base.path={base}", f"merge.tuned.path={padded}"]
     node = graph.merged(composed("merge", *same))

@@ -129,6 +129,14 @@ class MergeConfig:
         about="The type of the merged weights; auto: that of the fine-tuned model.",
         results=True,
     )
+    device: str = choice(
+        "cpu",
+        "cuda",
+        default="cpu",
+        about="The device that merges, slice by slice. merge=mergekit merges on the CPU, and a sweep where its engine "
+        "runs.",
+        results=False,
+    )
     target_length_ratio: float | None = where(
         "a number above 0 and below 1, or null",
         lambda value: value is None or 0 < value < 1,

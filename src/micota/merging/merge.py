@@ -30,6 +30,7 @@ def merge_models(
     conversation: Conversation,
     shard_bytes: int = SHARD_BYTES,
     prepare: Callable[[Any], None] = lambda tokenizer: None,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Merge ``tuned`` into ``base`` and write a checked model with the tokenizer and settings of ``tuned[0]``.
 
@@ -41,6 +42,7 @@ def merge_models(
         conversation: the prompt for a sample of the merged model.
         prepare: changes the tokenizer of ``tuned[0]`` before it is written, as its chat template.
         shard_bytes: size limit of one weight file; a larger tensor has a file to itself.
+        device: where slices are merged; their values are read from files and written there.
 
     Returns:
         Norms over all weights of the task vector (after - base) and of the merged vector (merged - base), and the
@@ -57,15 +59,15 @@ def merge_models(
         size = size_of(models[0], names, dtype)
         check_disk(folder, size + offloaded_bytes(models[0], size))
         write_settings(models[1], dtype, folder)
-        tallies = _write(spec, models, names, folder, shard_bytes)
+        tallies = _write(spec, models, names, folder, shard_bytes, device)
         sample = verify(folder, models[0], models[1], names, dtype, conversation)
         return write_report(folder, spec, tallies, sample)
 
 
 def _write(
-    spec: MergeSpec, models: Sequence[Model], names: list[str], folder: Path, shard_bytes: int
+    spec: MergeSpec, models: Sequence[Model], names: list[str], folder: Path, shard_bytes: int, device: str
 ) -> dict[str, Tally]:
-    merge = ModelMerge(spec, models[0].checkpoint, [model.checkpoint for model in models[1:]], names)
+    merge = ModelMerge(spec, models[0].checkpoint, [model.checkpoint for model in models[1:]], names, device)
     forms = {name: Form(shape, merge.dtype) for name, shape in merge.shapes.items()}
     with closing(CheckpointWriter(folder, forms, shard_bytes)) as writer:
         return merge.write(writer)

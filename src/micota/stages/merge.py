@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from micota.artifacts.jsonl import read_jsonl
+from micota.config import Config
 from micota.data.chat_template import check_template
 from micota.errors import is_users
 from micota.graph import MergeSpec
@@ -15,12 +16,24 @@ from micota.graph.node import AnyNode
 from micota.merging.merge import merge_models
 from micota.pretrained import load_tokenizer
 from micota.records import DATA, Example
-from micota.runtime.inputs import input_path, model_location, template_of
+from micota.runtime.inputs import check_device, input_path, model_location, template_of
 from micota.runtime.work import Work
+from micota.stages.merge_inputs import check_models
 from micota.stages.merge_sweep import calibrated
 
 QUESTION = "What is 2 + 2?"
 logger = logging.getLogger(__name__)
+
+
+def check(config: Config, node: AnyNode) -> None:
+    """Refuse a device that this machine lacks, and models that exist and do not fit each other.
+
+    Raises:
+        ConfigError: the text names the key, or both models and what differs.
+        SourceError: a model cannot be read.
+    """
+    check_device(config.merge.device, "merge.device")
+    check_models(config, node)
 
 
 def merge(work: Work[MergeSpec]) -> None:
@@ -32,7 +45,9 @@ def merge(work: Work[MergeSpec]) -> None:
     base, *tuned = (model_location(work.store, inputs[label]) for label in merge_order(inputs))
     prepare = partial(template_of, inputs["tuned"])
     try:
-        work.build.metrics |= merge_models(spec, base, tuned, work.build.path, conversation_for(work), prepare=prepare)
+        work.build.metrics |= merge_models(
+            spec, base, tuned, work.build.path, conversation_for(work), prepare=prepare, device=work.config.merge.device
+        )
     except Exception as error:
         if is_users(error):  # a merge begins from the start each time: its files would only take space
             work.build.clear()

@@ -136,7 +136,7 @@ _add(
     specs=(MergeSpec,),
     run="micota.stages.merge:merge",
     estimate="micota.costs.stages:merge",
-    check="micota.stages.merge_inputs:check_models",
+    check="micota.stages.merge:check",
     label="merge",
     section="merge",
     describe=_describe_merge,
