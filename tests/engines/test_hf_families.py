@@ -12,6 +12,7 @@ from micota.config import SamplingConfig
 from micota.data.sources import model_folder
 from micota.engines.base import Request
 from micota.engines.hf import HFEngine
+from micota.errors import ConfigError
 from micota.pretrained import load_tokenizer
 
 GREEDY = SamplingConfig(temperature=0.0, max_tokens=24)
@@ -30,6 +31,23 @@ HYBRIDS: dict[str, dict[str, Any]] = {
     "qwen3_5_text": LINEAR,
     "lfm2": {"layer_types": ["conv", "full_attention"], "full_attn_idxs": [1]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1, **MOE},
+    "mamba": {"state_size": 8},
+    "mamba2": {"state_size": 8, "num_heads": 4, "n_groups": 1},
+    "jamba": {
+        "num_experts": 2,
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "mamba_d_state": 8,
+        "head_dim": None,
+        "use_mamba_kernels": False,
+    },
+    "bamba": {
+        "attn_layer_indices": [1],
+        "mamba_n_heads": 4,
+        "mamba_d_head": 16,
+        "mamba_d_state": 8,
+        "mamba_n_groups": 1,
+    },
     "falcon_h1": {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8},
 }
 WINDOW = {"sliding_window": 8}
@@ -67,7 +85,7 @@ def end_of(answers: list[list[int]]) -> int:
     return max(sorted({token for ids in answers for token in ids}), key=lambda token: len(lengths(token)))
 
 
-FAST = (*HYBRIDS, "qwen2", "gemma3_text")
+FAST = (*(name for name in HYBRIDS if name not in ("jamba", "bamba")), "qwen2", "gemma3_text")
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +139,19 @@ def test_greedy_answers_are_those_of_generate(family: str, tokenizer: Any, monke
         assert (output.num_tokens, output.finish_reason) == (len(ids), "stop" if stops else "length")
         del expected[output.id]
     assert not expected and min(sizes) < max(sizes) == 3, "rows should leave the batch"
+
+
+@pytest.mark.parametrize(("family", "settings"), [
+    ("rwkv", {"attention_hidden_size": 32}),
+    ("recurrent_gemma", {"block_types": ["recurrent", "attention"], "lru_width": 32, "attention_window_size": 8}),
+    ("minimax", {"layer_types": ["linear_attention", "full_attention"], "num_local_experts": 2, "block_size": 4}),
+])  # fmt: skip
+def test_a_model_with_states_in_no_cache_is_refused(family: str, settings: dict[str, Any], tokenizer: Any) -> None:
+    """The states of one row went on in another, without a word."""
+    engine = HFEngine.around(model_of(family, settings, len(tokenizer)), tokenizer, batch_size=2)
+    requests = [Request(id=("0", 0), prompt_ids=[2, 3], seed=0)]
+    with pytest.raises(ConfigError, match=f"engine=hf cannot batch a model of type {family}, which keeps its state"):
+        list(engine.generate(requests, GREEDY))
 
 
 def test_tokens_above_the_number_of_tokens_may_be_sampled(tokenizer: Any) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from micota.config import SamplingConfig
-from micota.errors import EndpointError
+from micota.errors import ConfigError, EndpointError
 from micota.limits import Account
 from micota.pretrained import context_of, load_config
 
@@ -92,9 +92,14 @@ class Priced(Protocol):
 
 
 def context_tokens(folder: str, revision: str | None) -> int:
-    """The longest prompt + completion in tokens, by the config of the model."""
+    """The longest prompt + completion in tokens, by the config of the model.
+
+    Raises:
+        ConfigError: it has no limit, as that of Mamba.
+    """
     longest = context_of(load_config(folder, revision))
-    assert longest is not None, f"{folder}: its config has no max_position_embeddings"
+    if longest is None:
+        raise ConfigError(f"{folder}: its config.json has no max_position_embeddings; set engine.max_model_len=TOKENS")
     return longest
 
 

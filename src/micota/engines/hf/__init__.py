@@ -7,6 +7,7 @@ sample does not depend on samples before a restart.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -17,10 +18,10 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from micota.config import EngineConfig, SamplingConfig
-from micota.engines.base import Output, Request, context_tokens
+from micota.engines.base import Output, Request
 from micota.engines.hf.caches import GrowingLayer as GrowingLayer
-from micota.engines.hf.caches import aligned, can_join, join_rows, new_cache, select_rows
-from micota.pretrained import load_model, load_tokenizer
+from micota.engines.hf.caches import aligned, cache_argument, can_join, join_rows, new_cache, select_rows
+from micota.pretrained import context_of, load_config, load_model, load_tokenizer
 
 COMPACT_BELOW = 0.75  # drop finished rows once fewer than this share of the rows still run and no request waits
 REFILL_AT = 8  # refill free slots once an eighth of the batch is free: a prompt costs more than a token
@@ -63,7 +64,7 @@ class HFEngine:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.batch_size = config.rows
         self.tokenizer: Any = load_tokenizer(folder, revision)
-        self.context_tokens = context_tokens(folder, revision)
+        self.context_tokens = context_of(load_config(folder, revision)) or sys.maxsize  # Mamba has no limit
         self._source: dict[str, Any] = {"revision": revision, "dtype": config.dtype}
         self._folder, self._device = folder, device
 
@@ -72,7 +73,7 @@ class HFEngine:
         """An engine around a model in memory, for evaluation during training. The mode of the model does not change."""
         engine = cls.__new__(cls)
         engine.model, engine.tokenizer, engine.batch_size = model, tokenizer, batch_size
-        engine.context_tokens = int(model.config.get_text_config().max_position_embeddings)
+        engine.context_tokens = context_of(model.config) or sys.maxsize
         return engine
 
     @cached_property
@@ -80,6 +81,10 @@ class HFEngine:
         """The model itself."""
         model: Any = load_model(self._folder, **self._source)
         return model.to(self._device).eval()
+
+    @cached_property
+    def _cache_argument(self) -> str:
+        return cache_argument(self.model)
 
     @cached_property
     def eos_ids(self) -> set[int]:
@@ -133,10 +138,11 @@ class HFEngine:
         batch.mask = torch.cat([batch.mask, batch.mask.new_ones(len(batch.rows), 1)], dim=1)
         logits: torch.Tensor = self.model(
             input_ids=batch.ids,
-            attention_mask=batch.mask,
+            # Models of states alone have read the prompt, of which the mask is; Mamba would multiply each number of it.
+            attention_mask=batch.mask if self._cache_argument == "past_key_values" else None,
             position_ids=batch.positions,
-            past_key_values=batch.cache,
             logits_to_keep=1,
+            **{self._cache_argument: batch.cache},
         ).logits[:, -1]
         batch.positions = batch.positions + 1
         return logits
@@ -200,8 +206,8 @@ class Window:
             input_ids=ids,
             attention_mask=mask,
             position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-            past_key_values=cache,
             logits_to_keep=1,
+            **{self.engine._cache_argument: cache},
         ).logits[:, -1]
         rows = torch.tensor(indices, device=self.device)
         batch = Batch(rows, ids[:, -1:], mask, cache, torch.ones(len(rows), dtype=torch.bool, device=self.device))

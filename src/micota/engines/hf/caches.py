@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from transformers.cache_utils import (
     LinearAttentionLayer,
 )
 
+from micota.errors import ConfigError
+
+OWN_STATES = ("recurrent_states", "conv1d_state")  # attributes of modules, of RecurrentGemma
 CACHE_STEP = 64  # the fewest tokens by which the cache grows
 
 
@@ -71,6 +75,24 @@ def new_cache(config: Any) -> DynamicCache:
     cache = DynamicCache(config=config)
     cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def cache_argument(model: Any) -> str:
+    """The argument by which a model takes a cache of transformers.
+
+    Raises:
+        ConfigError: it keeps what it has read elsewhere, as RWKV and RecurrentGemma, so that rows of a batch cannot
+            leave it and others take their place.
+    """
+    names = inspect.signature(model.forward).parameters
+    known = next((name for name in ("past_key_values", "cache_params") if name in names), None)
+    keeps_states = any(name in vars(module) for module in model.modules() for name in OWN_STATES)
+    if known is None or keeps_states or not model._supports_default_dynamic_cache():
+        raise ConfigError(
+            f"engine=hf cannot batch a model of type {model.config.model_type}, which keeps its state in no cache of "
+            "transformers; accepted: engine=vllm or server, where they know it"
+        )
+    return known
 
 
 def can_join(cache: DynamicCache) -> bool:
