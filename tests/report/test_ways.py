@@ -46,6 +46,27 @@ def test_a_matched_recipe_costs_its_own_generators_alone(composed: Callable[...,
     assert spent_by(store, {"short": {0: Recipe(name="short", scores={"easy": node}, bpc=None)}}) == {}
 
 
+def test_a_student_that_samples_its_answers_does_not_cost_those_of_the_data(
+    composed: Callable[..., Any], tmp_path: Path
+) -> None:
+    store, base = Store(tmp_path), ["experiment=tiny", "bench=[tiny_easy]", "data=micota", "objective=on_policy"]
+    ways = {
+        "merged": ["objective.teacher=ta_merged"],
+        "large": ["objective.teacher=large"],
+        "validated": ["objective.teacher=large", "student.sft.validation_fraction=0.1"],
+    }
+    found = spent_by(
+        store, {name: {0: recipe(composed("evaluate", *base, *more), store)} for name, more in ways.items()}
+    )
+    assert found["merged"] == Spent(training=7, before=10 + 7), (
+        "the teacher's answers and the TA; not those of its merge"
+    )
+    assert found["large"] == Spent(training=7, before=0)
+    assert found["validated"] == Spent(training=7, before=10 + 7 + 10), (
+        "the loss on the answers of the data is measured"
+    )
+
+
 def test_the_figure_of_ways_comes_first_and_has_both_costs() -> None:
     row = Row(
         name="micota", by_benchmark={}, average=Estimate(0.5, 0.4, 0.6), seed_sd=None, num_tokens=1.0,

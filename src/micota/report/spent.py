@@ -71,17 +71,24 @@ def _spent(store: Store, model: AnyNode) -> Spent:
 
 
 def _add_own(node: AnyNode, needed: dict[str, AnyNode]) -> None:
-    """Add a node and all that it needed. Recipes that are matched have the inputs of all, and each needs its own."""
+    """Add a node and all that it needed. Recipes that are matched have the inputs of all, and each needs its own. A
+    student that samples its answers needs only the prompts of its data."""
     if node.key in needed:
         return
     needed[node.key] = node
-    inputs = node.inputs
+    inputs = {label: child for label, child in node.inputs.items() if label != "data" or _learns_answers(node)}
     if isinstance(node.spec, MatchedSpec):
         shares = node.spec.compared[node.spec.compared_as]
         labels = {label for label, share in shares.items() if share or not any(shares.values())}
         inputs = {label: child for label, child in inputs.items() if label in labels | set(map(likelihood_of, labels))}
     for child in inputs.values():
         _add_own(child, needed)
+
+
+def _learns_answers(node: AnyNode) -> bool:
+    """Whether a node uses the answers of its data: a training on samples of the student does for validation alone."""
+    samples = isinstance(node.spec, TrainSpec) and node.spec.objective is not None and node.spec.objective.sampling
+    return not samples or bool(node.spec.sft.validation_fraction)
 
 
 def _flops(store: Store, node: AnyNode) -> float:
