@@ -25,6 +25,12 @@ from micota.errors import USER_ERROR
 PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
 
 
+def is_waited_for(lock: Path) -> bool:
+    """Whether a process waits for the lock of a file, as the kernel's list of locks has it."""
+    inode = f":{lock.stat().st_ino} "
+    return any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
+
+
 def kind_of(process: psutil.Process, command: int) -> str:
     """What a process of a run is: the command itself, a command of its own, a rank, a worker or a tracker."""
     with suppress(psutil.Error):

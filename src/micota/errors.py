@@ -38,7 +38,7 @@ class ConfigError(UserError):
 
 
 class ArtifactError(UserError):
-    """An artifact is missing, damaged, of another schema, or being made by another run; the text names the remedy."""
+    """An artifact is missing, damaged, of another schema, or cannot be written; the text names the remedy."""
 
 
 class SourceError(UserError):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import resource
 import shutil
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kills import is_waited_for
 from safetensors.numpy import save_file
 
 from micota.artifacts.jsonl import JsonlAppender, read_jsonl, write_jsonl, write_text
@@ -25,6 +27,8 @@ from micota.artifacts.store import Store, discard
 from micota.errors import ArtifactError, MachineError, SourceError
 from micota.graph.node import SCHEMA_VERSION, AnyNode, Node, Spec
 from micota.records import Problem
+
+HERE = [str(folder) for folder in list(Path(__file__).parents)[:2]]  # where a process of Python finds this module
 
 BARE_MANIFEST = json.dumps({"schema_version": SCHEMA_VERSION})
 
@@ -90,17 +94,11 @@ def test_a_refused_build_leaves_nothing_unless_there_is_work_to_go_on_from(tmp_p
     assert (store.partial(node()) / "completions.jsonl").read_text() == "{}\n"
 
 
-def is_waited_for(lock: Path) -> bool:
-    """Whether a process waits for the lock of a file, as the kernel's list of locks has it."""
-    inode = f":{lock.stat().st_ino} "
-    return any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
-
-
 def test_who_waited_for_a_refused_build_makes_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
 
     def other() -> None:
-        with store.build(node(), seed=0, wait=True) as build:
+        with store.build(node(), seed=0) as build:
             assert build is not None
             (build.path / "data.jsonl").write_text("other")
 
@@ -207,19 +205,35 @@ def test_a_folder_that_goes_away_while_it_is_locked_is_made_again(
     assert gone and store.verified(item)
 
 
-def test_two_builds_at_once(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    with store.build(node(), seed=0), pytest.raises(ArtifactError, match=f"another run .process {os.getpid()}"):
-        Store(tmp_path).build(node(), seed=0).__enter__()
+def test_who_waited_for_a_killed_build_goes_on_with_what_it_has(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path[:0] = sys.argv[2:]; from test_store import *\n"
+        "with Store(sys.argv[1]).build(node(), seed=0) as build:\n"
+        "    (build.path / 'half').write_text('x'); print('begun', flush=True); sys.stdin.read()"
+    )
+    words, pipe = [sys.executable, "-c", code, str(tmp_path), *HERE], subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "begun\n"
+        store, owners = Store(tmp_path), []
+
+        def killed(owner: str) -> None:
+            owners.append(owner)
+            other.kill()
+
+        with store.build(node(), seed=0, notice=killed) as build:
+            assert build is not None and (build.path / "half").read_text() == "x"
+            (build.path / "data.jsonl").write_text("the rest")
+    assert owners == [f"process {other.pid} on {platform.node()}"]
+    assert sorted(store.manifest(node()).files) == ["data.jsonl", "half"]  # type: ignore[union-attr]
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     code = (
-        "import sys, os, signal; sys.path.insert(0, sys.argv[2]); from test_store import *\n"
+        "import sys, os, signal; sys.path[:0] = sys.argv[2:]; from test_store import *\n"
         "with Store(sys.argv[1]).build(node(), seed=0) as build:\n"
         "    (build.path / 'half').write_text('x'); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    finished = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)], check=False)
+    finished = subprocess.run([sys.executable, "-c", code, str(tmp_path), *HERE], check=False)
     assert finished.returncode == -signal.SIGKILL
     assert not Store(tmp_path).is_done(node())
     made(Store(tmp_path), node())
@@ -235,18 +249,19 @@ def test_a_build_that_another_process_has_finished_yields_none(tmp_path: Path) -
 
 
 def test_waiting_for_a_running_build_yields_none_at_its_end(tmp_path: Path) -> None:
-    store, builds = Store(tmp_path), []
+    store, builds, owners, met = Store(tmp_path), [], [], threading.Event()
 
     def follow() -> None:
-        with Store(tmp_path).build(node(), seed=0, wait=True) as build:
+        with Store(tmp_path).build(node(), seed=0, notice=lambda owner: met.set() or owners.append(owner)) as build:
             builds.append(build)
 
     with store.build(node(), seed=0):
         thread = threading.Thread(target=follow)
         thread.start()
-        assert not builds
+        assert met.wait(60) and not builds
     thread.join(timeout=60)
     assert builds == [None] and store.is_done(node()) and not store.progress(node())
+    assert owners == [f"process {os.getpid()} on {platform.node()}"] and store.builder(node()) is None
 
 
 @pytest.mark.parametrize(("damage", "message"), [

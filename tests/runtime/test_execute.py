@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL, case_of
+from conftest import case_of
 
 from micota import graph
 from micota.artifacts.manifest import Manifest
@@ -66,17 +65,6 @@ def test_a_command_makes_only_the_artifacts_of_its_name(composed: Composed, tmp_
         execute(config, "train", [graph.trained(config, "student")])
     assert "needs data micota" in str(caught.value)
     assert not list(tmp_path.iterdir())
-
-
-def test_two_runs_at_once(
-    composed: Composed, run_command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    config = composed("generate", *SMALL, "data=strong")
-    completions = graph.data(config, config.data).inputs["completions"]
-    with Store(tmp_path / "artifacts").build(completions, seed=0):
-        second = run_command("generate", *SMALL, "data=strong")
-    assert second.returncode == 2 and second.stderr.count("\n") == 1
-    assert "is being made by another run" in second.stderr
 
 
 def test_jobs_by_default(composed: Composed) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import platform
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +87,16 @@ def test_lines_come_once_a_minute_and_none_without_a_stage(composed: Composed, t
         rows.end(task)
         rows.show()
     assert isinstance(console.file, io.StringIO) and console.file.getvalue() == ""
+
+
+def test_a_task_whose_artifact_another_run_makes_names_that_run(composed: Composed, tmp_path: Path) -> None:
+    task, store = a_task(composed), Store(tmp_path)
+    console = Console(file=io.StringIO(), width=120, soft_wrap=True)
+    with store.build(task.nodes[0], seed=0), progress_bar(console) as bar:
+        module.Rows(store, console, bar).begin(task)
+    who = f"process {os.getpid()} on {platform.node()}"
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == f"waiting: another run makes {task.nodes[0].folder} ({who})\n"
 
 
 def test_a_stage_in_a_pipe_prints_a_line_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -16,23 +16,25 @@ from micota.errors import ArtifactError
 LOCK = ".lock"
 SHARED, EXCLUSIVE, AT_ONCE = fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_NB
 TRIES = 100
+Notice = Callable[[str], None]
 
 
 @contextmanager
-def building(folder: Path, wait: bool) -> Iterator[None]:
-    """Hold the build lock of a partial folder.
+def building(folder: Path, notice: Notice) -> Iterator[None]:
+    """Hold the build lock of a partial folder. If another process builds there, ``notice`` gets its id and machine, and
+    this one waits for its end, whatever ends it.
 
     Raises:
-        ArtifactError: the folder cannot be written to, or another process builds there and ``wait`` is false.
+        ArtifactError: the folder cannot be written to.
     """
-    with _opened(folder, wait) as handle:
+    with _opened(folder, notice) as handle:
         handle.truncate(0)
         handle.write(f"process {os.getpid()} on {platform.node()}")
         handle.flush()
         yield
 
 
-def _opened(folder: Path, wait: bool) -> TextIO:
+def _opened(folder: Path, notice: Notice) -> TextIO:
     removed = 0
     while True:
         try:
@@ -46,17 +48,27 @@ def _opened(folder: Path, wait: bool) -> TextIO:
                 f"cannot write to {folder} ({error.strerror}); choose a writable folder with artifacts=FOLDER"
             ) from error
         try:
-            _take(handle, wait)
-        except BlockingIOError:
-            handle.seek(0)
-            owner = handle.read().strip() or "unknown"
+            _take(handle, notice)
+        except BaseException:  # Ctrl-C while it waits
             handle.close()
-            raise ArtifactError(
-                f"{folder} is being made by another run ({owner}); wait for it, or stop it, and run again"
-            ) from None
+            raise
         if _exists(handle):
             return handle
         handle.close()  # its file went away with what the other run did: there is another one now
+
+
+def builder_of(folder: Path) -> str | None:
+    """The process that builds in a partial folder, as ``process ID on MACHINE``; None where no process does."""
+    try:
+        with open(folder / LOCK, encoding="utf-8") as handle:
+            return _owner(handle) if is_locked(handle.fileno()) else None
+    except OSError:
+        return None
+
+
+def _owner(handle: TextIO) -> str:
+    handle.seek(0)
+    return handle.read().strip() or "a process that has just begun"
 
 
 def _make(folder: Path) -> None:
@@ -73,21 +85,15 @@ def _make(folder: Path) -> None:
             raise
 
 
-def _take(handle: TextIO, wait: bool) -> None:
-    """Lock a file for a build.
-
-    Raises:
-        BlockingIOError: another build has it. ``micota artifacts`` has it for microseconds, when it looks for builds
-            that run: this is why there are several tries.
-    """
-    if wait:
-        fcntl.flock(handle, EXCLUSIVE)
-        return
+def _take(handle: TextIO, notice: Notice) -> None:
+    """Lock a file for a build, after another one has ended. ``micota artifacts`` has the lock for microseconds, when it
+    looks for builds that run: this is why there are several tries before ``notice``."""
     for _ in range(TRIES):
         with suppress(BlockingIOError):
             fcntl.flock(handle, EXCLUSIVE | AT_ONCE)
             return
-    fcntl.flock(handle, EXCLUSIVE | AT_ONCE)
+    notice(_owner(handle))
+    fcntl.flock(handle, EXCLUSIVE)
 
 
 def _exists(handle: TextIO) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from micota.artifacts.jsonl import DRAFT, sync_folder, write_text
-from micota.artifacts.locks import LOCK, building
+from micota.artifacts.locks import LOCK, Notice, builder_of, building
 from micota.artifacts.manifest import LOG, MANIFEST, Manifest, changes, damage, read_manifest, remedy, write_manifest
 from micota.artifacts.provenance import commit, hardware, versions
 from micota.artifacts.sums import Sums
@@ -107,6 +107,10 @@ class Store:
         """Return whether there is an unfinished build of this artifact to resume."""
         return self.partial(node).exists()
 
+    def builder(self, node: AnyNode) -> str | None:
+        """The process that builds this artifact now, in words; None where no process does."""
+        return builder_of(self.partial(node))
+
     def run_of(self, node: AnyNode) -> str | None:
         """The id of the run that tracked an unfinished build; None without one."""
         path = self.partial(node) / RUN
@@ -114,21 +118,27 @@ class Store:
 
     @contextmanager
     def build(
-        self, node: AnyNode, seed: int, experiment: str = "", command: str = "", *, wait: bool = False
+        self,
+        node: AnyNode,
+        seed: int,
+        experiment: str = "",
+        command: str = "",
+        *,
+        notice: Notice = lambda owner: None,
     ) -> Iterator[Build | None]:
         """Build the artifact of ``node``: yields the folder to write to, or None if another process has finished it.
 
         At the end of the block, without an exception, the manifest is written and the folder renamed. The manifest
         names the ``experiment`` of the run and the ``command`` that makes the artifact. If another process builds it,
-        ``wait`` waits for its end.
+        ``notice`` gets that process in words, and this one waits for its end. A build that was killed goes on here.
 
         Raises:
-            ArtifactError: the folder cannot be written to, or another process builds the artifact.
+            ArtifactError: the folder cannot be written to.
             MachineError: the disk is full.
         """
         partial = self.partial(node)
         new_folders = [folder for folder in (partial.parent, self.root) if not folder.exists()]
-        with building(partial, wait):
+        with building(partial, notice):
             if self._is_renamed(node):
                 # The process that built the artifact while this one waited has renamed its own partial folder.
                 shutil.rmtree(partial, ignore_errors=True)

@@ -14,9 +14,11 @@ from rich.console import Console
 from micota.artifacts.jsonl import json_line, write_text
 from micota.artifacts.row_files import MAX_ROWS
 from micota.config import ANSWER_TYPES, PAPER_RULES, EvaluateConfig, EvaluationConfig
+from micota.config.fields import LARGEST
 from micota.config.models import local_path
 from micota.console import open_console, progress_bar
-from micota.data.sources import read_rows
+from micota.data.sources import NOTHING, read_rows
+from micota.data.training_rows import ENDS, end_of
 from micota.errors import SourceError
 from micota.grading.gold import GoldError, joined, listed
 from micota.grading.graders import Graders, Submission, gold_for, graders_of
@@ -149,6 +151,11 @@ def _complaint(row: Any) -> str | None:
             return f"answer is {answer}; accepted: a string or a finite number"
         if SURROGATE.search(str(answer)):
             return f"answer={answer!r}; accepted: a text without half of a character (a surrogate)"
+        if str(answer).strip().lower() in NOTHING and row.get("answer_type") != "text":
+            return (
+                f"answer={answer!r}, which programs write where there is no value; accepted: a gold answer, or with "
+                "answer_type=text this word"
+            )
     return _complaint_on_options(row)
 
 
@@ -169,12 +176,20 @@ def _complaint_on_options(row: Mapping[str, Any]) -> str | None:
         if SURROGATE.search(str(row.get(name))):
             return f"{name}={str(row[name])[:80]!r}; accepted: a text without half of a character (a surrogate)"
     for name in ("sample", "num_tokens"):
-        if name in row and (type(row[name]) is not int or row[name] < 0):
-            return f"{name}={row[name]!r}; accepted: a whole number from 0"
+        if name in row and (type(row[name]) is not int or not 0 <= row[name] <= LARGEST):
+            return f"{name}={row[name]!r}; accepted: a whole number from 0 to {LARGEST}"
+    if _end(row) is None:
+        return f"finish_reason={row['finish_reason']!r}; accepted: {ENDS}, error"
     for name, accepted in (("answer_type", ANSWER_TYPES), ("rule", PAPER_RULES)):
         if row.get(name) not in (None, *accepted):
             return f"{name}={row[name]!r}; accepted: {', '.join(accepted)}"
     return None
+
+
+def _end(row: Mapping[str, Any]) -> str | None:
+    """``stop``, ``length`` or ``error``; None for a word that no API has."""
+    word = row.get("finish_reason") or "stop"
+    return word if word == "error" else end_of(word)
 
 
 def _complaint_among(
@@ -226,7 +241,7 @@ def _score(graded: Graded, by: dict[str, Verdict], grader: str) -> Score:
         answer=problem.answer,
         grader=grader,
         graders={name: verdict.correct for name, verdict in by.items()},
-        finish_reason=row.get("finish_reason") or "stop",
+        finish_reason=_end(row) or "stop",
         num_tokens=row.get("num_tokens", 0),
         level=_label(row, "level"),
         subject=_label(row, "subject"),

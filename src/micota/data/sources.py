@@ -20,7 +20,10 @@ from micota.visible import NOT_SHOWN, SURROGATE
 
 # The columns that public sets use, tried in this order where the setting has its default, which is the first.
 Item = TypeVar("Item")
-NOTHING = ("none", "null", "nan", "<na>", "nat")  # the words of Python, SQL and pandas for no value
+# The words of Python, SQL, pandas and spreadsheets for no value, or for an error in its place.
+NOTHING = (
+    "none", "null", "nan", "<na>", "nat", "n/a", "#n/a", "#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!",
+)  # fmt: skip
 WORKED = "solution"  # a worked solution, whose answer is in its last box
 PROBLEM_COLUMNS = ("problem", "question", "prompt")
 ANSWER_COLUMNS = ("answer", "gold", "final_answer", "expected_answer", WORKED)

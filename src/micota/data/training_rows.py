@@ -25,7 +25,13 @@ _ENDS = {  # reasons for the end of an answer, as APIs name them
     "stop": ("stop", "eos", "eos_token", "end_turn", "stop_sequence"),
     "length": ("length", "max_tokens", "max_new_tokens", "max_length", "model_length"),
 }
+ENDS = ", ".join(word for words in _ENDS.values() for word in words)
 Turns = list[dict[str, str]]
+
+
+def end_of(word: str) -> str | None:
+    """``stop`` or ``length``, by the word of an API for the end of an answer; None for another word."""
+    return next((reason for reason, words in _ENDS.items() if word.strip().lower() in words), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,11 +149,9 @@ class Fields:
 
     def finish(self, name: str, value: Any) -> str:
         """Return why an answer ended: ``length`` where it was cut; without a reason it counts as whole."""
-        if is_missing(value) or value == "":
-            return "stop"
-        reason = next((reason for reason, words in _ENDS.items() if str(value).strip().lower() in words), None)
+        reason = "stop" if is_missing(value) or value == "" else end_of(str(value))
         if reason is None:
-            raise self.refuse(name, value, ", ".join(word for words in _ENDS.values() for word in words))
+            raise self.refuse(name, value, ENDS)
         return reason
 
     def count(self) -> int:

@@ -161,6 +161,10 @@ def _complaint(text: str, node: Node | None, kind: str) -> str | None:
             return "expected an integer"
     if kind in ("number", "expression", "interval") and is_words(text) and node is None:
         return "expected mathematics, found words"
+    if kind == "number" and node is not None and node.head == "symbol":
+        return "expected a number, found a letter"
+    if kind == "matrix" and node is not None and exact(bare(node)) is not None:
+        return "expected a matrix, found a number"
     if kind == "tuple" and (node is None or node.head not in ("tuple", "matrix", "relation")):
         return "expected (a, b, ...)"
     if kind == "interval" and not any(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -113,7 +114,8 @@ def perform(
     with ExitStack() as stack:
         for node in task.nodes:
             command = command_line(config.call, node.command, node.choose)
-            with store.build(node, config.seed, config.name, command) as build:
+            notice = partial(show_wait, console, node)
+            with store.build(node, config.seed, config.name, command, notice=notice) as build:
                 if build is not None:
                     if show_log:
                         unfinished = f"in {build.path.name} until it is done"
@@ -128,6 +130,11 @@ def perform(
                 run.made(node, store.path(node), manifest)
             manifests.append(manifest)
     return manifests
+
+
+def show_wait(console: Console, node: AnyNode, owner: str) -> None:
+    """Print for whom a run waits that meets an artifact in the making."""
+    console.print(Text(f"waiting: another run makes {node.folder} ({owner})", "dim"))
 
 
 def in_use(store: Store, targets: list[AnyNode]) -> InUse:

@@ -6,6 +6,7 @@ works alike for workers, new processes and jobs on other machines that share the
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -20,6 +21,7 @@ from rich.text import Text
 from micota.artifacts.manifest import Manifest
 from micota.artifacts.store import Store
 from micota.console import PROGRESS, REPORT_EVERY_S, progress_bar, progress_line
+from micota.runtime.execute import show_wait
 from micota.runtime.plan import Task
 
 READ_EVERY_S = 1.0
@@ -65,6 +67,9 @@ class Rows:
         self._printed: dict[str, float] = {}
 
     def begin(self, task: Task) -> None:
+        met = ((node, owner) for node in task.nodes if (owner := self._store.builder(node)) is not None)
+        for node, owner in itertools.islice(met, 1):  # the process of the task will wait for it, and prints nothing
+            show_wait(self._console, node, owner)
         row = self._bar.add_task(task.id, total=None, note="")
         with self._lock:
             self._running[task.id] = task, row

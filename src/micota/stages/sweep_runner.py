@@ -188,7 +188,7 @@ class SweepRunner:
         self, node: Node[MergePointSpec], weights: Callable[[], Iterable[tuple[str, torch.Tensor]]], **setting: Any
     ) -> MergePoint:
         # Sweeps that run side by side share points: the second to reach a point waits for the first.
-        with self._store.build(node, setting["seed"], self._work.config.name, wait=True) as build:
+        with self._store.build(node, setting["seed"], self._work.config.name) as build:
             if build is not None:
                 build.engine = self._engine_name
                 _, loader, evaluator = self._opened
