@@ -64,6 +64,8 @@ class Checkpoint:
         entries: dict[str, Entry] = {}
         for file in shards(folder, weights):
             entries |= dict(_header(file))
+        if not (folder / weights).exists() and (lacking := _indexed(folder).keys() - entries.keys()):
+            raise ConfigError(f"{folder / INDEX} names {min(lacking)}, which no file has; fetch the model again")
         checkpoint = cls(folder, entries)
         try:
             for file in {entry.file for entry in entries.values()}:
@@ -101,16 +103,22 @@ def shards(folder: Path, weights: str = WEIGHTS) -> list[Path]:
     if (folder / weights).exists():
         names = [weights]
     elif (folder / INDEX).exists():
-        try:
-            names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{folder / INDEX} is not an index of safetensors ({error!r})") from None
+        names = sorted(set(_indexed(folder).values()))
     else:
         raise ConfigError(f"{folder} has neither {weights} nor {INDEX}; accepted: a model saved as safetensors")
     for name in names:
         if not (folder / name).exists():
             raise ConfigError(f"{folder / name} is missing, and {INDEX} names it; fetch the model again")
     return [folder / name for name in names]
+
+
+def _indexed(folder: Path) -> dict[str, str]:
+    """The file of each tensor by the index of a folder."""
+    try:
+        named = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+        return {str(name): str(Path(file)) for name, file in named.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{folder / INDEX} is not an index of safetensors ({error!r})") from None
 
 
 def _header(file: Path) -> Iterator[tuple[str, Entry]]:

@@ -79,6 +79,18 @@ def test_mergekit_reads_a_whole_file_beside_an_index(whole_and_index: Path, unti
     assert all(torch.equal(values, before[name]) for name, values in tensors(tmp_path / "merged").items())
 
 
+def test_a_tensor_that_only_the_index_has_is_refused(untied: Path, tmp_path: Path) -> None:
+    """The merge was written before transformers missed the tensor."""
+    folder = Path(shutil.copytree(untied, tmp_path / "cut"))
+    weights = tensors(untied)
+    (folder / "model.safetensors").unlink()
+    save_file({name: weights[name] for name in weights if name != "model.norm.weight"}, folder / "one.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "one.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ConfigError, match=r"index.json names model.norm.weight, which no file has; fetch the model"):
+        merge([folder, folder], tmp_path / "merged")
+
+
 def with_head(tied: Path, folder: Path, change: float) -> Path:
     """A copy of a tied model whose file has output embeddings too: those of the input plus ``change``."""
     weights = tensors(Path(shutil.copytree(tied, folder)))
