@@ -51,6 +51,7 @@ class Checkpoint:
     def __init__(self, folder: Path, entries: dict[str, Entry]) -> None:
         self.folder = folder
         self.entries = entries
+        self.is_changed = False  # whether its tensors, or their names, are others than those of the folder
         self._handles: dict[Path, int] = {}
 
     @classmethod
@@ -74,6 +75,12 @@ class Checkpoint:
         finally:
             for handle in checkpoint._handles.values():
                 os.close(handle)
+
+    def renamed(self, names: Mapping[str, str]) -> Checkpoint:
+        """The tensors of ``names`` under their new names; it is open as long as this one."""
+        other = Checkpoint(self.folder, {names[name]: entry for name, entry in self.entries.items() if name in names})
+        other._handles, other.is_changed = self._handles, True
+        return other
 
     def tensor(self, name: str) -> torch.Tensor:
         """A whole tensor."""

@@ -91,6 +91,23 @@ def test_a_tensor_that_only_the_index_has_is_refused(untied: Path, tmp_path: Pat
         merge([folder, folder], tmp_path / "merged")
 
 
+@pytest.mark.parametrize(("name", "wrapper"), [("qwen2", "model."), ("gpt2", "transformer.")])
+@pytest.mark.parametrize("bare", [0, 1])
+def test_names_without_the_wrapper_of_a_bare_model_are_those_of_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, wrapper: str, bare: int
+) -> None:
+    """As the published GPT-2 beside a fine-tune; old files also have frequencies, which transformers ignores."""
+    monkeypatch.setitem(toy_models.CONFIGS, "gpt2", GPT2Config)
+    models = family(tmp_path, name, tied=True, count=2)
+    expected = [AutoModelForCausalLM.from_pretrained(path).state_dict() for path in models]
+    weights = {key.removeprefix(wrapper): values for key, values in tensors(models[bare]).items()}
+    weights["layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
+    save_file(weights, models[bare] / "model.safetensors", metadata={"format": "pt"})
+    merge(models, tmp_path / "merged")
+    for key, values in AutoModelForCausalLM.from_pretrained(tmp_path / "merged").state_dict().items():
+        torch.testing.assert_close(values, (expected[0][key] + expected[1][key]) / 2)
+
+
 def with_head(tied: Path, folder: Path, change: float) -> Path:
     """A copy of a tied model whose file has output embeddings too: those of the input plus ``change``."""
     weights = tensors(Path(shutil.copytree(tied, folder)))

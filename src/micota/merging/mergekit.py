@@ -26,7 +26,7 @@ from micota.merging.models import Location, Model, check_disk, open_models, tens
 from micota.merging.report import write_report
 from micota.merging.slices import slices
 from micota.merging.verify import Conversation, check_model
-from micota.merging.vocabulary import AlignedCheckpoint, has_rows_of_tokens
+from micota.merging.vocabulary import has_rows_of_tokens
 from micota.pretrained import load_config
 from micota.weight_files import check_files
 
@@ -187,10 +187,10 @@ def _run(configuration: Any, spec: MergekitSpec, folder: Path) -> None:
 
 
 def _as_folder(model: Model, target: Path) -> Path:
-    """The folder of a model; where its rows of tokens are aligned with another model's, a copy that has them. Where it
+    """The folder of a model; where its rows or names were aligned with another model's, a copy that has them. Where it
     has a whole file beside an index, links to its files without the index, which mergekit would read."""
     aligned = model.checkpoint
-    is_plain = not isinstance(aligned, AlignedCheckpoint)
+    is_plain = not aligned.is_changed
     if is_plain and not ((model.folder / WEIGHTS).exists() and (model.folder / INDEX).exists()):
         return model.folder
     target.mkdir(parents=True)

@@ -14,7 +14,7 @@ from micota.checkpoint import Checkpoint
 from micota.errors import ConfigError, MachineError, ModelError, SourceError
 from micota.merging.adapter import write_adapted
 from micota.merging.adapter_settings import read_settings
-from micota.merging.structure import OUTPUTS, Structure, check_output
+from micota.merging.structure import OUTPUTS, Structure, check_output, with_same_names
 from micota.merging.vocabulary import AlignedCheckpoint, has_rows_of_tokens, other_tokens
 from micota.pretrained import ADAPTER, load_config, load_tokenizer, reading
 
@@ -206,6 +206,8 @@ def aligned(models: Sequence[Model]) -> list[Model]:
     Raises:
         ConfigError: as of ``check_pair``.
     """
+    same = with_same_names([model.checkpoint for model in models])
+    models = [replace(model, checkpoint=one) for model, one in zip(models, same, strict=True)]
     tuned = models[1]
     result = []
     for model in models:

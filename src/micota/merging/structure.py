@@ -3,7 +3,7 @@ weights are read or made."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,15 +96,36 @@ def _are_equal(model: Checkpoint, first: str, second: str) -> bool:
     return all(torch.equal(model.read(first, a, b).float(), model.read(second, a, b).float()) for a, b in cuts)
 
 
+WRAPPERS = ("model", "transformer")  # parts of names that stand anywhere, or are left out of a bare model
+LEFT_OVER = (".rotary_emb.inv_freq", ".masked_bias")  # buffers that old versions of transformers saved
+
+
+def with_same_names(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """The models of a merge with the names of the second one's files: a bare model is saved without ``model.``, and
+    some have buffers that others lack and transformers ignores."""
+
+    def is_left_over(name: str) -> bool:
+        return name.endswith(LEFT_OVER) and any(stored_name(one, name) not in one.entries for one in checkpoints)
+
+    like = {_inner(name): name for name in checkpoints[1].entries}
+    result = []
+    for checkpoint in checkpoints:
+        names = {name: like.get(_inner(name), name) for name in checkpoint.entries if not is_left_over(name)}
+        is_same = len(names) == len(checkpoint.entries) and all(name == new for name, new in names.items())
+        is_clear = len({*names.values()}) == len(names)
+        result.append(checkpoint if is_same or not is_clear else checkpoint.renamed(names))
+    return result
+
+
+def _inner(name: str) -> tuple[str, ...]:
+    return tuple(part for part in name.split(".") if part not in WRAPPERS)
+
+
 def stored_name(model: Checkpoint, name: str) -> str:
     """The tensor of the model's files that one of the loaded model is. transformers loads some models, as Gemma 3,
     with the same parts of names in another order; ``model.`` may stand anywhere."""
     if name in model.entries:
         return name
-
-    def parts(name: str) -> list[str]:
-        return sorted(part for part in name.split(".") if part != "model")
-
-    wanted = parts(name)
-    same = [name for name in model.entries if parts(name) == wanted]
-    return same[0] if len(same) == 1 else name
+    same = [one for one in model.entries if sorted(_inner(one)) == sorted(_inner(name))]
+    in_order = [one for one in same if _inner(one) == _inner(name)]
+    return next((found[0] for found in (in_order, same) if len(found) == 1), name)

@@ -72,6 +72,7 @@ class AlignedCheckpoint(Checkpoint):
         super().__init__(checkpoint.folder, {**checkpoint.entries, **resized})
         self._checkpoint, self._tuned, self._tokens = checkpoint, tuned, tokens
         self._aligned: Mapping[str, Any] = resized
+        self.is_changed = True
 
     def read(self, name: str, start: int, stop: int) -> torch.Tensor:
         """As of a checkpoint; the rows of tokens are in float32, in which both models' values are exact."""
