@@ -122,7 +122,9 @@ def test_a_target_has_each_tag_once(completion: str, opened: str, tagged: str) -
 def test_what_a_template_opens_in_the_prompt_is_seen() -> None:
     assert prefilled("Hi<|Assistant|><think>\n") == "<think>\n"
     assert prefilled("<think> is a tag\n") == prefilled("<|im_start|>assistant\n") == ""
-    assert prefilled("Hi [THINK]", "[THINK]") == "[THINK]"
+    assert prefilled("Hi [THINK]", "[THINK]") == prefilled("Hi [THINK]") == "[THINK]"
+    assert prefilled("<|CHATBOT_TOKEN|><|START_THINKING|>") == "<|START_THINKING|>"
+    assert prefilled("<seed:think>\n") == "<seed:think>\n"
 
 
 def test_a_text_of_words_that_the_toy_models_do_not_know_is_refused() -> None:

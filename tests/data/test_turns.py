@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from micota.data.sources import model_folder
-from micota.data.turns import TurnEnd, end_of_turn, without_end
+from micota.data.turns import TurnEnd, end_of_turn, end_within, without_end
 from micota.errors import ConfigError
 
 # What each family writes around a turn; the rest of their templates plays no part here.
@@ -57,3 +57,11 @@ def test_ends_that_a_text_has_already_are_removed() -> None:
         assert without_end(text, tokenizer, end) == "4"
     for text in ("4\n", "<|im_end|> 4", "4 "):
         assert without_end(text, tokenizer, end) == text
+
+
+def test_an_end_within_a_text_is_seen() -> None:
+    tokenizer = tokenizer_with(CHATML, "<|im_end|>")
+    end = end_of_turn(tokenizer)
+    assert end_within("4 and<|im_end|>\nmore", tokenizer, end) == "<|im_end|>"
+    assert end_within("<eos>4", tokenizer, end) == "<eos>"
+    assert end_within("4 and <|im_start|>", tokenizer, end) is None

@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from transformers import AutoTokenizer
+from tokenizers import Regex, Tokenizer
+from tokenizers.decoders import Fuse
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from micota.config import SftConfig, TrainerConfig
 from micota.data.sources import model_folder
@@ -18,7 +22,7 @@ from micota.records import Example
 from micota.sft.data import SftDataModule, Steps, check
 from micota.sft.packing import IGNORED, Tokens, borders
 from micota.sft.splits import problems_of, split
-from micota.sft.token_table import TokenTable, tokenise_once
+from micota.sft.token_table import TokenTable, check_texts, tokenise_once
 
 CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_length=20)
 
@@ -103,6 +107,38 @@ def test_a_vocabulary_larger_than_the_embedding_is_refused() -> None:
     check(tokens(4), [example()], 6)
     with pytest.raises(ConfigError, match=r"produces id 5 \(problem 'p1'\), but the model embeds ids below 5"):
         check(tokens(4), [example()], 5)
+
+
+def test_a_completion_that_is_an_end_alone_is_refused() -> None:
+    only_its_end = Tokens(ids=[2, 3, 1], num_prompt=2)
+    with pytest.raises(ConfigError, match=r"problem 'p1' has an empty completion"):
+        check([only_its_end], [example("<eos>")], 6)
+
+
+def test_an_unknown_word_is_found_in_any_example() -> None:
+    """A tokenizer with a token for unknown words would teach it; here in one of 1,000 examples."""
+    letters = "0123456789+=. "
+    backend = Tokenizer(WordLevel({letter: index for index, letter in enumerate([*letters, "<unk>"])}, "<unk>"))
+    backend.pre_tokenizer, backend.decoder = Split(Regex("."), "isolated"), Fuse()
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    turns = [{"role": "user", "content": "1"}]
+    examples = [replace(example(f"{number}+1"), messages=turns) for number in range(1000)]
+    examples[777] = replace(examples[777], completion="777+½")
+
+    def table() -> TokenTable:
+        rows = [tokenizer(f"1{one.completion}")["input_ids"] for one in examples]
+        return TokenTable.of(Tokens(ids=ids, num_prompt=1) for ids in rows)
+
+    with pytest.raises(ConfigError, match=r"does not give texts back: '777\+½' becomes '777\+<unk>'"):
+        check_texts(tokenizer, examples, table(), list(range(1000)))
+    examples[777] = example("777+1")
+    check_texts(tokenizer, examples, table(), list(range(1000)))
+
+
+def test_examples_with_a_token_are_found() -> None:
+    table = TokenTable.of([Tokens(ids=ids, num_prompt=1) for ids in ([2, 7], [3, 4, 5], [7, 3, 7], [7, 2])])
+    assert table.with_token(7) == [0, 2, 3] and table.with_token(4) == [1] and table.with_token(9) == []
 
 
 def test_what_validates_is_not_trained_on() -> None:

@@ -75,6 +75,41 @@ def test_turns_end_in_the_token_of_the_template_once(completion: str, learn_all:
     assert learnt == "9+3=2.<end_of_turn>" * (2 if learn_all else 1)
 
 
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{{ opened }}{% endif %}"
+)
+
+
+def with_chatml(opened: str = "") -> Any:
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>", "user", "assistant", "<think>", "</think>"])
+    tokenizer.chat_template = CHATML.replace("{{ opened }}", opened)
+    return tokenizer
+
+
+def of_completion(text: str) -> Example:
+    turns = [{"role": "user", "content": "9"}]
+    return Example(problem_id="p3", messages=turns, completion=text, num_tokens=0, source="x")
+
+
+@pytest.mark.parametrize("opened", ["", "<think>\n"])
+def test_the_header_of_a_turn_that_was_rendered_before_is_not_doubled(opened: str) -> None:
+    tokenizer, thought = with_chatml(opened), "<think>\n9+3=2.\n</think>\n" if opened else ""
+    expected = tokenise(tokenizer, of_completion(f"{thought}9+3=2."))
+    assert tokenizer.decode(expected.ids).count("<|im_start|>") == 2
+    for text in ("<|im_start|>assistant\n{}9+3=2.<|im_end|>\n", "\n<|im_start|>assistant\n{}9+3=2."):
+        assert tokenise(tokenizer, of_completion(text.format(thought))) == expected
+
+
+@pytest.mark.parametrize("text", [
+    "9+3=2.<|im_end|>\n<|im_start|>user\n9", "9<eos>+3=2.", "<|im_end|>9+3=2.", "<|im_start|>assistant\n9<|im_end|>9",
+])  # fmt: skip
+def test_an_end_within_a_completion_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"completion of problem 'p3' goes on after the end of its turn \(<"):
+        tokenise(with_chatml(), of_completion(text))
+
+
 def conversation(*roles: str, learn_all: bool = True) -> Example:
     texts = {"user": "Ana has 9 pens:+3 mod 10?", "assistant": "9+3=2.\n\\boxed{2}"}
     turns = [{"role": role, "content": texts.get(role, "Mia has 3 pens:+4 mod 10?")} for role in roles]

@@ -109,7 +109,14 @@ def token_ids(tokenizer: Any, text: str) -> list[int]:
         raise SourceError(no_tokens(name, unknown_words(encode, text), f"the text {text[:80]!r}")) from error
 
 
-TAGS = r"<(?:think|thinking|thought|thoughts|reason|reasoning)>"  # the tags that published models use
+NAMES = ("think", "thinking", "thought", "thoughts", "reason", "reasoning", "seed:think")
+# The tags of thoughts that published models use, each with the one that ends it.
+PAIRS = {f"<{name}>": f"</{name}>" for name in NAMES} | {
+    "[THINK]": "[/THINK]",
+    "<|START_THINKING|>": "<|END_THINKING|>",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+}
+TAGS = f"(?:{'|'.join(map(re.escape, PAIRS))})"
 
 
 def prefilled(rendered: str, opening: str | None = None) -> str:
@@ -121,7 +128,8 @@ def prefilled(rendered: str, opening: str | None = None) -> str:
     return tag.group() if tag else ""
 
 
-_LIKELY_TAG = re.compile(rf"^[ \t]*{TAGS.replace('<', '</?', 1)}|{TAGS.replace('<', '</?', 1)}[ \t]*$", re.MULTILINE)
+_ANY_TAG = f"(?:{'|'.join(re.escape(tag) for pair in PAIRS.items() for tag in pair)})"
+_LIKELY_TAG = re.compile(rf"^[ \t]*{_ANY_TAG}|{_ANY_TAG}[ \t]*$", re.MULTILINE)
 
 
 class _Tags(NamedTuple):
@@ -163,8 +171,7 @@ def unanswered(completion: str, thinking: Thinking, prefilled: str = "") -> str 
     one: a text may also speak of a tag."""
     text = prefilled + completion
     if not thinking.open and (tag := _LIKELY_TAG.search(text)) is not None:
-        name = tag.group().strip().strip("</>")
-        thinking = _Tags(f"<{name}>", f"</{name}>")
+        thinking = next(_Tags(*pair) for pair in PAIRS.items() if tag.group().strip() in pair)
     answer = split(completion, thinking, prefilled).answer
     return UNENDED if answer is None else None if answer or not thinking.open else "no_answer"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,13 @@ def left_out(rendered: str, conversation: Sequence[Mapping[str, str]]) -> Mappin
         if not short or rendered.count(short) < sum(other.count(short) for other in shortened):
             return turn
     return None
+
+
+def end_within(text: str, tokenizer: Any, end: TurnEnd) -> str | None:
+    """A token in an answer that ends a turn: a model that learns it stops there. None without one."""
+    known: Collection[str] = getattr(tokenizer, "get_added_vocab", dict)()
+    marks = [end.text, getattr(tokenizer, "eos_token", None)]
+    return next((mark for mark in marks if mark and mark in known and mark in text), None)
 
 
 def without_end(text: str, tokenizer: Any, end: TurnEnd) -> str:

@@ -34,7 +34,7 @@ def check(tokens: Sequence[Tokens], examples: Sequence[Example], vocabulary: int
         ConfigError: a completion is empty, or an id is outside of the embedding.
     """
     for example, row in zip(examples, tokens, strict=True):
-        if not example.completion.strip():
+        if not example.completion.strip() or row.num_supervised <= 1:  # an end of its own alone
             raise ConfigError(
                 f"the example of problem {example.problem_id!r} has an empty completion: nothing in it is supervised; "
                 "accepted: a text"

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 
-from micota.data.prompts import prefilled, render, token_ids
-from micota.data.turns import TurnEnd, end_of_turn, left_out, without_end
+from micota.data.prompts import PAIRS, prefilled, render, token_ids
+from micota.data.turns import TurnEnd, end_of_turn, end_within, left_out, without_end
 from micota.errors import ConfigError
 from micota.records import Example
 
@@ -42,18 +42,26 @@ class Tokens:
 def tokenise(tokenizer: Any, example: Example) -> Tokens:
     """The ids of a training example: the prompt as rendered for generation, the completion, and the end of its turn.
 
-    The mask covers a span, not token ids, so that the end is learnt even if it is the padding token. A tag that the
-    template opens in the prompt, and an end that the completion has, are removed from the completion.
+    The mask covers a span, not token ids, so that the end is learnt even if it is the padding token. What a completion
+    has of its own is removed and so not doubled: the header of the turn and a tag that the template opens in the
+    prompt, and the end.
 
     Raises:
-        ConfigError: the template cannot render the messages, leaves one out, or opens a thought that is not closed.
+        ConfigError: the template cannot render the messages, leaves one out, or opens a thought that is not closed; or
+            the completion goes on after the end of its turn.
     """
     end = end_of_turn(tokenizer)
     example = _without_ends(tokenizer, example, end)
     rendered = _rendered(tokenizer, example, example.messages)
     check_turns(rendered, example)
     opened = prefilled(rendered)
-    if opened and opened.strip().replace("<", "</") not in example.completion:
+    example = _without_header(tokenizer, example, rendered, opened)
+    if (mark := end_within(example.completion, tokenizer, end)) is not None:
+        raise ConfigError(
+            f"the completion of problem {example.problem_id!r} goes on after the end of its turn ({mark}), at which "
+            "generation stops; accepted: one answer, without tokens of the chat template"
+        )
+    if opened and PAIRS[opened.strip()] not in example.completion:
         raise ConfigError(
             f"the chat template opens a thought ({opened.strip()}) in the prompt, and the completion of problem "
             f"{example.problem_id!r} does not end one; accepted: data of a generator that thinks, with "
@@ -80,6 +88,18 @@ def _without_ends(tokenizer: Any, example: Example, end: TurnEnd) -> Example:
         for turn in example.messages
     ]
     return replace(example, messages=turns, completion=without_end(example.completion, tokenizer, end))
+
+
+def _without_header(tokenizer: Any, example: Example, rendered: str, opened: str) -> Example:
+    """An example whose completion does not begin with the header of its turn, with which the prompt ends."""
+    text = example.completion.lstrip()
+    if not text.startswith(tuple(getattr(tokenizer, "get_added_vocab", dict)())):
+        return example
+    plain: str = tokenizer.apply_chat_template(example.messages, tokenize=False, add_generation_prompt=False)
+    header = rendered.removeprefix(plain).removesuffix(opened) if rendered.startswith(plain) else ""
+    if not header.strip() or not text.startswith(header.strip()):
+        return example
+    return replace(example, completion=text.removeprefix(header.strip()).removeprefix(header[len(header.rstrip()) :]))
 
 
 def check_turns(rendered: str, example: Example) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from micota.config import TrainerConfig
-from micota.data.prompts import prefilled, render
+from micota.data.prompts import PAIRS, prefilled, render
 from micota.data.round_trip import check_round_trip
 from micota.data.turns import end_of_turn
 from micota.errors import UserError
@@ -61,7 +61,7 @@ class Preflight:
 def sample_of(tokenizer: Any, messages: list[dict[str, str]], question: str) -> Example:
     """A made-up example for a run without data, with a thought where the chat template opens one."""
     tag = prefilled(render(tokenizer, messages)).strip()
-    thought = f"{tag}\n{question}\n{tag.replace('<', '</')}\n\n" if tag else ""
+    thought = f"{tag}\n{question}\n{PAIRS[tag]}\n\n" if tag else ""
     return Example(problem_id="sample", messages=messages, completion=f"{thought}2", num_tokens=0, source="sample")
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from safetensors.numpy import save_file
 from micota.artifacts.jsonl import sync_folder
 from micota.artifacts.provenance import versions
 from micota.artifacts.quick_sums import sum_of_parts
+from micota.data.round_trip import check_round_trip
 from micota.records import Example
 from micota.sft.packing import Tokens, tokenise
 
-LAYOUT = "gaps, ends of turns, sum"  # of cached tokens; another name where the arrays or the tokens change
+LAYOUT = "gaps, ends of turns, sum, headers"  # of cached tokens; another name where the arrays or the tokens change
+CHECKED = 32  # examples whose texts the tokenizer must give back: the first, and as many over all of them
 SUM = "xxh3_128"  # in the header of cached tokens
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,12 @@ class TokenTable(Sequence[Tokens]):
     def lengths(self) -> list[int]:
         lengths: list[int] = np.diff(self.arrays["ends"], prepend=0).tolist()
         return lengths
+
+    def with_token(self, token: int) -> list[int]:
+        """The examples that have a token."""
+        places = np.flatnonzero(self.arrays["ids"] == token)
+        found: list[int] = np.unique(np.searchsorted(self.arrays["ends"], places, side="right")).tolist()
+        return found
 
     def cut(self, max_tokens: int) -> TokenTable:
         """The examples cut to ``max_tokens``. One whose prompt alone is that long stays whole."""
@@ -126,6 +134,21 @@ def tokenise_once(
     draft.replace(path)
     sync_folder(cache)
     return table
+
+
+def check_texts(tokenizer: Any, examples: Sequence[Example], tokens: TokenTable, chosen: Sequence[int]) -> None:
+    """Refuse a tokenizer that does not give back texts of some examples, and of those with its token for unknown
+    words."""
+    checked = {*chosen[:CHECKED], *chosen[:: -(-len(chosen) // CHECKED)]}
+    if (unknown := getattr(tokenizer, "unk_token_id", None)) is not None:
+        checked |= set([*set(chosen) & set(tokens.with_token(unknown))][:CHECKED])
+    check_round_trip(tokenizer, _texts(examples[index] for index in sorted(checked)))
+
+
+def _texts(examples: Iterable[Example]) -> Iterator[str]:
+    for example in examples:
+        yield from (turn["content"] for turn in example.messages)
+        yield example.completion
 
 
 def _cached(path: Path) -> TokenTable | None:

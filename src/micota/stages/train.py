@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,6 @@ from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.store import Store
 from micota.config import Config, SftConfig
 from micota.console import progress_bar
-from micota.data.round_trip import check_round_trip
 from micota.errors import ConfigError
 from micota.graph import TrainSpec, rounds_of
 from micota.graph.node import AnyNode, Node
@@ -32,10 +31,9 @@ from micota.sft.packing import fits
 from micota.sft.progress import Progress
 from micota.sft.sharding import in_this_process
 from micota.sft.splits import question_of
-from micota.sft.token_table import TokenTable, tokenise_once
+from micota.sft.token_table import TokenTable, check_texts, tokenise_once
 from micota.stages import teachers
 
-CHECKED = 32  # first examples whose texts the tokenizer must give back
 logger = logging.getLogger(__name__)
 
 
@@ -135,7 +133,7 @@ def read_inputs(store: Store, train_node: AnyNode) -> Inputs:
     num_beyond = len(fits(tokens.lengths, spec.sft.max_tokens)) - len(chosen)
     if num_beyond:
         logger.warning("%d examples are longer than the model's context of %d tokens: dropped", num_beyond, longest)
-    check_round_trip(tokenizer, _texts(examples[index] for index in chosen[:CHECKED]))
+    check_texts(tokenizer, examples, tokens, chosen)
     inputs = Inputs(tokenizer, location, examples, tokens, chosen, num_cut, num_beyond, rope_border(settings))
     if (teacher := train_node.inputs.get("teacher")) is not None:
         inputs = replace(inputs, teacher=model_location(store, teacher), answer_tokens=answer_tokens(spec))
@@ -148,7 +146,9 @@ def read_inputs(store: Store, train_node: AnyNode) -> Inputs:
     if (node := train_node.inputs.get("validation")) is None:
         return inputs
     examples, tokens = _read(store, node, tokenizer, spec.sft, longest)
-    return _with_validation(inputs, examples, tokens, _fitting(tokens, longest, spec.sft.max_tokens))
+    fitting = _fitting(tokens, longest, spec.sft.max_tokens)
+    check_texts(tokenizer, examples, tokens, fitting)
+    return _with_validation(inputs, examples, tokens, fitting)
 
 
 def answer_tokens(spec: TrainSpec) -> int | None:
@@ -202,12 +202,6 @@ def _fitting(tokens: TokenTable, longest: int, max_tokens: int) -> list[int]:
             )
         raise ConfigError(f"no example fits sft.max_tokens={max_tokens}: {shortest}; accepted: at least that")
     return chosen
-
-
-def _texts(examples: Iterable[Example]) -> Iterator[str]:
-    for example in examples:
-        yield from (turn["content"] for turn in example.messages)
-        yield example.completion
 
 
 def fit_here(work: Work[TrainSpec], progress: Progress) -> None:
