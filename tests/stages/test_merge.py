@@ -44,3 +44,18 @@ def test_a_tuned_model_without_words_is_refused_before_the_merge(
         micota.merge("bundled:ta", folder, method="linear", weight=0.5, artifacts=tmp_path / "artifacts")
     assert named.replace("{folder}", str(folder)) in str(caught.value) and "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_adapter_without_a_tokenizer_is_merged(tmp_path: Path) -> None:
+    """As ``save_pretrained`` of peft writes it: the command read the tokenizer of the adapter's folder."""
+    from peft import LoraConfig, get_peft_model
+
+    model: Any = AutoModelForCausalLM.from_pretrained(model_folder("bundled:ta"))
+    adapted: Any = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "lora")
+    expected = adapted.merge_and_unload().state_dict()
+    settings: dict[str, Any] = {"method": "linear", "weight": 1.0, "dtype": "float32"}
+    folder = micota.merge("bundled:ta", tmp_path / "lora", artifacts=tmp_path / "artifacts", **settings)
+    merged: Any = AutoModelForCausalLM.from_pretrained(folder)
+    for name, values in merged.state_dict().items():
+        torch.testing.assert_close(values.float(), expected[name].float())

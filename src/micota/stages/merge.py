@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from micota.artifacts.jsonl import read_jsonl
@@ -13,8 +14,10 @@ from micota.errors import is_users
 from micota.graph import MergeSpec
 from micota.graph.merge_points import merge_order
 from micota.graph.node import AnyNode
+from micota.merging.adapter_settings import read_settings
 from micota.merging.merge import merge_models
-from micota.pretrained import load_tokenizer
+from micota.model_files import TOKENIZER_CONFIG
+from micota.pretrained import ADAPTER, load_tokenizer
 from micota.records import DATA, Example
 from micota.runtime.inputs import check_device, input_path, model_location, template_of
 from micota.runtime.work import Work
@@ -68,11 +71,14 @@ def conversation_for(work: Work[Any]) -> list[dict[str, str]]:
 
 
 def _words(node: AnyNode, path: str, revision: str | None) -> str:
-    """A question; where the tokenizer lacks a word of it, the first eight tokens of the vocabulary.
+    """A question; where the tokenizer lacks a word of it, the first eight tokens of the vocabulary. Of an adapter
+    without a tokenizer, that of its model counts, as in the merge.
 
     Raises:
         UserError: the tokenizer cannot be read, or its chat template cannot render a question.
     """
+    if (Path(path) / ADAPTER).exists() and not (Path(path) / TOKENIZER_CONFIG).exists():
+        path, revision = read_settings(Path(path)).model
     tokenizer = load_tokenizer(path, revision)
     template_of(node, tokenizer)
     if tokenizer.chat_template is not None:
