@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -20,7 +21,10 @@ from micota.weight_files import check_finite
 
 # What transformers, tokenizers and the hub raise for a file that is missing or damaged, each in another way. A
 # ``reading`` block may hold only their calls. Otherwise a bug of micota would pass for a damaged model.
-FAILURES = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ImportError, SafetensorError)
+FAILURES = (
+    OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ImportError, SafetensorError,
+    UnpicklingError, EOFError,
+)  # fmt: skip
 ACCEPTED = "a folder with config.json, tokenizer and safetensors, or the id of a model on the hub"
 REASON_CHARS = 200
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
@@ -66,6 +70,8 @@ def _no_report() -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """The first words of a library's message, which may go on for paragraphs."""
+    if isinstance(error, UnpicklingError | EOFError):  # torch's text says how to run the code that is in it
+        return "a file of pickles is damaged, or has more in it than weights"
     text = " ".join(str(error).split())
     text = (
         text if isinstance(error, OSError | ValueError | RuntimeError) and text else f"{type(error).__name__}: {text}"

@@ -73,6 +73,7 @@ def test_a_bad_benchmark_is_one_error_before_any_model_is_loaded(
     model = tmp_path / "no-weights-here"
     model.mkdir()
     (model / "config.json").write_text("{}")
+    (model / "model.safetensors").touch()  # which nothing can read
     done = run_command("evaluate", *TINY, *bench, f"model.path={model}")
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     assert folders(tmp_path, "completions") == []

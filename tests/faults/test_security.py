@@ -6,6 +6,8 @@ import ast
 import builtins
 import json
 import logging
+import pickle
+import shutil
 import stat
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ from typing import Any
 
 import pandas
 import pytest
+import torch
 
 import micota
 from micota import pretrained
@@ -21,6 +24,7 @@ from micota.config.addresses import holds_key, is_url
 from micota.config.fields import is_slug
 from micota.console import quieten
 from micota.data.chat_template import use_template
+from micota.data.sources import model_folder
 from micota.errors import ConfigError, ModelError, shown
 from micota.report.frames import as_csv
 from micota.runtime import launch
@@ -58,6 +62,31 @@ def test_code_of_a_model_is_never_run_nor_asked_for(evil: Path, load: Any, monke
     with pytest.raises(ModelError, match="accepted: a folder with config"):
         load(evil)
     assert not asked and not list(evil.rglob("hacked"))
+
+
+class Hostile:
+    """What leaves a file where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("content", ["pickle", "archive", "zeros", "empty"])
+def test_weights_that_are_pickles_run_no_code(content: str, tmp_path: Path) -> None:
+    folder, mark = tmp_path / "student", tmp_path / "hacked"
+    shutil.copytree(model_folder("bundled:student"), folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    file = folder / "pytorch_model.bin"
+    if content == "archive":
+        torch.save({"weight": Hostile(mark)}, file)
+    else:
+        kinds = {"pickle": pickle.dumps({"weight": Hostile(mark)}, protocol=2), "zeros": bytes(100), "empty": b""}
+        file.write_bytes(kinds[content])
+    with pytest.raises(ModelError, match=r"a file of pickles is damaged, or has more in it than weights\); accepted: "):
+        pretrained.load_model(folder)
+    assert not mark.exists()
 
 
 def test_every_call_that_loads_a_model_refuses_its_code() -> None:

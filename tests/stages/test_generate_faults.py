@@ -98,6 +98,7 @@ def test_a_problem_file_with_a_broken_line_is_refused_before_a_model_is_loaded(t
     model = tmp_path / "no-weights-here"
     model.mkdir()
     (model / "config.json").write_text("{}")
+    (model / "model.safetensors").touch()  # which nothing can read
     overrides = [f"problems.path={broken}", f"teacher.path={model}", "problems.id_column=null"]
     with start(tmp_path / "artifacts", overrides) as process:
         _, errors = process.communicate()

@@ -111,3 +111,20 @@ def test_unknown_words_are_named_once_and_not_all() -> None:
     assert unknown_words(encode, "ax b ax xx x1 x2 x3") == ["ax", "xx", "x1", "x2", "x3"]
     assert named(["ax", "x" * 50, "x1", "x2", "x3"]) == f"'ax', '{'x' * 20}...', 'x1', 'x2' and 1 more"
     assert unknown_words(encode, "b") == []
+
+
+def test_a_folder_without_weights_is_found_by_a_plan(refused: Refused, tmp_path: Path) -> None:
+    folder = tmp_path / "student"
+    shutil.copytree(model_folder("bundled:student"), folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    for command in ("evaluate", "train"):
+        line = refused(command, f"student.path={folder}", *(["data=instruct"] if command == "evaluate" else []))
+        assert line.startswith(f"student.path={str(folder)!r}: the folder has no weights; accepted: "), line
+    elsewhere = ["engine=server", "engine.server.url=http://h/v1", "data=instruct"]
+    assert not refused("evaluate", f"student.path={folder}", *elsewhere)
+
+
+def test_a_curriculum_of_parts_that_the_data_lack_is_found_by_a_plan(refused: Refused) -> None:
+    mixture = ["data=mix_long", "student.sft.curriculum.order=mixture"]
+    line = refused("train", *mixture, "student.sft.curriculum.points=[{at: 0, long: 0.5, nope: 0.5}]")
+    assert line == "sft.curriculum.points names 'nope', and data=mix_long has no such part; accepted: long, short"
+    assert not refused("train", *mixture, "student.sft.curriculum.points=[{at: 0, long: 0.5, short: 0.5}]")

@@ -7,11 +7,12 @@ from itertools import islice
 from pathlib import Path
 
 from micota.config import Config, SourceConfig
+from micota.config.curriculum import AT
 from micota.config.models import is_row_file, models_of
 from micota.data.files import BUNDLED, numbered_rows
 from micota.data.only import is_wanted
 from micota.data.shapes import training_rows
-from micota.data.sources import load_problems, located_questions
+from micota.data.sources import load_problems, located_questions, model_folder
 from micota.data.tokenizer_files import Encode, has_chat_template, strict_encoder
 from micota.data.unknown_words import no_tokens, unknown_words
 from micota.errors import ConfigError, SourceError
@@ -20,9 +21,10 @@ from micota.grading.graders import gold_for
 from micota.graph import CompletionsSpec, Prompt, RowsSpec, ScoresSpec, SourceSpec, TrainSpec
 from micota.graph.models import source_of
 from micota.graph.node import AnyNode, Node
-from micota.graph.specs import DeterminismSpec
+from micota.graph.specs import DeterminismSpec, weights_of
 
 ROWS = 1000  # first rows of a file of training data that a plan reads
+WEIGHTS = (".safetensors", ".bin")
 MOST_BYTES = 2**26  # of a file that is read as a whole
 
 
@@ -40,6 +42,8 @@ def prompted(config: Config, model: AnyNode, spec: CompletionsSpec) -> None:
     if spec.engine == "chat":  # an API renders prompts and has its tokenizer
         return
     source: SourceSpec = source_of(model).spec
+    if spec.engine != "server":  # which has the weights, and may be elsewhere
+        _check_weights(config, source)
     if spec.prompt.as_chat:
         _check_template(config, source)
     encode = strict_encoder(source)
@@ -64,7 +68,9 @@ def training(config: Config, node: Node[TrainSpec]) -> None:
         ConfigError, SourceError: the text names the model, or the row and its words.
     """
     source = source_of(node.inputs["model"]).spec
+    _check_weights(config, source)
     _check_template(config, source)
+    _check_parts(node)
     rows, encode = node.inputs["data"].spec, strict_encoder(source)
     if encode is None or not isinstance(rows, RowsSpec) or not _is_here(rows.rows.path):
         return
@@ -136,9 +142,35 @@ def _texts(spec: RowsSpec) -> Iterator[tuple[str, str]]:
             yield where, row.completion
 
 
+def _check_weights(config: Config, source: SourceSpec) -> None:
+    """Refuse a folder of this machine that has a config and no weights."""
+    folder = Path(model_folder(source.path))
+    if folder.is_dir() and not any(path.suffix in WEIGHTS for path in folder.iterdir()):
+        raise ConfigError(
+            f"{_key_of(config, source)}.path={source.path!r}: the folder has no weights; accepted: a folder with "
+            "safetensors, or the id of a model on the hub"
+        )
+
+
+def _check_parts(node: Node[TrainSpec]) -> None:
+    """Refuse a curriculum whose points name parts that the data do not have."""
+    parts = weights_of(node.inputs["data"].spec)
+    named = {name for point in node.spec.sft.curriculum.points for name in point if name != AT}
+    if parts and (unknown := sorted(named - parts.keys())):
+        raise ConfigError(
+            f"sft.curriculum.points names {unknown[0]!r}, and data={node.inputs['data'].name} has no such part; "
+            f"accepted: {', '.join(parts)}"
+        )
+
+
+def _key_of(config: Config, source: SourceSpec) -> str:
+    """The part of the config that names a model."""
+    return next((key for key, model in models_of(config) if model.path == source.path), "student")
+
+
 def _check_template(config: Config, source: SourceSpec) -> None:
     if has_chat_template(source) is False:
-        key = next((key for key, model in models_of(config) if model.path == source.path), "student")
+        key = _key_of(config, source)
         raise ConfigError(
             f"{key}.path={source.path!r}: the tokenizer has no chat template; accepted: a file with one, as "
             f"{key}.chat_template=FILE, or a model that has one"
