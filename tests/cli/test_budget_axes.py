@@ -16,7 +16,7 @@ from micota.graph import Recipe
 from micota.report.rounds import rounds_by
 from micota.report.spent import max_flops_of, spent_by
 
-AXIS = "compare.axes.student.sft.max_flops=[1e9,1e10]"
+AXIS = "compare.axes.student.sft.max_flops=[1e9,2e18]"
 STEERED = "{steered: ['data=annealed', 'curriculum=steered_annealing']}"
 SETTINGS = ["experiment=tiny", "bench=[tiny_easy]", f"compare.recipes=[instruct,short,{STEERED}]"]
 
@@ -25,8 +25,8 @@ def test_a_budget_is_an_axis_and_its_cases_share_all_but_the_trainings(
     composed: Callable[..., Any], tmp_path: Path
 ) -> None:
     every = cases(composed("pipeline", *SETTINGS, AXIS, "compare.measures=[scores]"))
-    assert [case.labels for case in every] == [{"student.sft.max_flops": "1e9"}, {"student.sft.max_flops": "1e10"}]
-    assert [case.config.student.sft.max_flops for case in every] == [1e9, 1e10]
+    assert [case.labels for case in every] == [{"student.sft.max_flops": "1e9"}, {"student.sft.max_flops": "2e18"}]
+    assert [case.config.student.sft.max_flops for case in every] == [1e9, 2e18]
     made = graph.experiment(every)
     nodes = graph.unique(made.targets())
     assert sum(node.stage == "train" for node in nodes) == 1 + 2 * (1 + 3), (
@@ -35,7 +35,7 @@ def test_a_budget_is_an_axis_and_its_cases_share_all_but_the_trainings(
     assert {node.choose.get("student.sft.max_flops") for node in nodes if node.stage == "train"} == {
         None,
         "1e9",
-        "1e10",
+        "2e18",
     }
     store, cost = Store(tmp_path), {"train": 7.0, "generate": 10.0, "likelihood": 1.0}
     recipes: list[dict[str, dict[int, Recipe]]] = [
@@ -47,7 +47,7 @@ def test_a_budget_is_an_axis_and_its_cases_share_all_but_the_trainings(
             build.metrics |= {f"flops_{node.stage}": cost[node.stage]} if node.stage in cost else {}
             parts = {"low": 1, "middle": 2, "high": 1} if node.name.startswith("annealed.round") else {}
             build.counts |= {f"from_{part}": count for part, count in parts.items()}
-    assert [max_flops_of(case) for case in recipes] == [pytest.approx(1e9), pytest.approx(1e10)]
+    assert [max_flops_of(case) for case in recipes] == [pytest.approx(1e9), pytest.approx(2e18)]
     spent = spent_by(store, recipes[0])
     assert spent["short"].training == 7 and spent["steered"].training == 3 * 7
     teacher_ta_and_merges = 10 + 7 + 3 * 10
@@ -58,8 +58,9 @@ def test_a_budget_is_an_axis_and_its_cases_share_all_but_the_trainings(
 
 def test_numbers_on_an_axis_have_short_labels() -> None:
     compare = CompareConfig(
-        axes={"a": [1e10, 0.25, 3, 0.1234567]}, recipes=["short"], measures=["bpc"], merge_weights=[]
+        axes={"a": [2e18, 1e10, 0.25, 3, 0.1234567]}, recipes=["short"], measures=["bpc"], merge_weights=[]
     )
     assert [(point.label, point.overrides) for point in compare.points("a")] == [
-        ("1e10", ["a=1e10"]), ("0.25", ["a=0.25"]), ("3", ["a=3"]), ("0.1234567", ["a=0.1234567"]),
+        ("2e18", ["a=2e18"]), ("1e10", ["a=1e10"]), ("0.25", ["a=0.25"]),
+        ("3", ["a=3"]), ("0.1234567", ["a=0.1234567"]),
     ]  # fmt: skip

@@ -323,7 +323,7 @@ class Point:
 
 
 def _is_point(item: Any) -> bool:
-    label, overrides = next(iter(item.items())) if isinstance(item, dict) and len(item) == 1 else (item, [])
+    label, overrides = next(iter(item.items())) if isinstance(item, dict) and len(item) == 1 else (_label(item), [])
     is_label = all(c.isalnum() or c in "._-" for c in str(label))
     return is_label and isinstance(overrides, list) and all("=" in str(override) for override in overrides)
 
