@@ -98,6 +98,14 @@ def test_without_a_gpu_a_plan_names_what_to_choose(composed: Composed, monkeypat
     ]
 
 
+def test_a_merge_on_a_gpu_needs_one(composed: Composed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "gpus", lambda: ())
+    for words, on in ((["hardware=auto"], 1), (["hardware=h100x1"], 0)):
+        config = composed("merge", "experiment=tiny", "merge.device=cuda", *words)
+        costs = costs_of(config, Store("/nonexistent"), [("merge", [graph.merged(config)])], {})
+        assert sum("merge.device=cuda needs a GPU" in problem for problem in costs.problems) == on
+
+
 def test_a_model_of_unknown_size_says_so(composed: Composed) -> None:
     config = composed("evaluate", "model.path=some/model", "hardware=h100x1", "bench=[gsm8k]")
     costs = costs_of(config, Store("/nonexistent"), [("evaluate", graph.unique(graph.evaluation(config)))], {})

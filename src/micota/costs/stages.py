@@ -161,15 +161,15 @@ def _sampled(context: Context, node: AnyNode, shape: Shape, count: float, tokens
 
 def merge(context: Context, node: AnyNode) -> Estimate:
     """A merge streams tensors: its memory is that of a few slices, in float32. The time is that of a CPU."""
-    shape = context.shape(node)
-    if shape is None:
-        return Estimate(problems=(UNKNOWN,), name=node.name)
-    written = 4 if getattr(node.spec, "dtype", "auto") == "float32" else 2
     needs_gpu = context.config(node).merge.device == "cuda" and context.machine.accelerator == "cpu"
     problems = (NO_GPU.format(needs="merge.device=cuda", machine=context.machine.name),) if needs_gpu else ()
+    shape = context.shape(node)
+    if shape is None:
+        return Estimate(problems=(UNKNOWN, *problems), name=node.name)
+    written = 4 if getattr(node.spec, "dtype", "auto") == "float32" else 2
     return measured(context, node, Estimate(
         seconds=2 * shape.weights * MERGE_S, disk=shape.weights * written, work=1, weights=shape.weights,
-        problems=problems,
+        name=node.name, problems=problems,
     ))  # fmt: skip
 
 
