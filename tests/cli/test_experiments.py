@@ -62,6 +62,7 @@ def two_by_two() -> list[CaseConfig]:
         return cases(commands.prepare(composed, SCHEMAS["pipeline"], call))
 
 
+@pytest.mark.thorough  # of one experiment: test_commands_make_what_they_name in tests/graph
 def test_every_kind_of_command_makes_what_it_is_printed_for(composed: Composed, two_by_two: list[CaseConfig]) -> None:
     made = graph.experiment(two_by_two)
     tried = set()

@@ -47,6 +47,7 @@ def test_the_page_shows_the_sweep_of_the_file() -> None:
     assert shown == {name: value for name, value in SWEEP.items() if name != "project"}
 
 
+@pytest.mark.thorough  # the other tests read the settings of such a search
 def test_a_trial_is_one_run_with_one_summary_made_or_cached(tmp_path: Path) -> None:
     """A minute on a busy machine: the whole method once, from the teacher to the student's scores."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra optuna")
