@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import platform
 import resource
@@ -369,6 +370,26 @@ def test_a_full_disk_is_one_line_that_names_the_folder(
     text = str(caught.value)
     assert text.startswith(f"{store.partial(node())} cannot be written (") and "free some space" in text
     assert "\n" not in text and not list(tmp_path.rglob("*.tmp"))
+
+
+def test_processes_that_write_one_file_do_not_meet_in_its_draft(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    texts = [str(number) * 100_000 for number in range(4)]
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=write_often, args=(path, text)) for text in texts]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert not path.exists() or path.read_text() in texts
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0] * 4
+    assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
+
+
+def write_often(path: Path, text: str) -> None:
+    for _ in range(40):
+        write_text(path, text)
 
 
 def test_a_full_disk_names_the_file(tmp_path: Path) -> None:

@@ -130,7 +130,11 @@ BAD = [
     ("generate", ["data=mix_long", "data.weights.long=-0.2", "data.weights.short=1.2"], ["data", "-0.2", "above 0"]),
     ("generate", ["data=most_likely", "data.select_by=teacher_bpc"], ["data.select_by='teacher_bpc'", "student_bpc"]),
     ("generate", ["data=mix_long", "data.select_by=student_bpc"], ["data", "select_by", "no weights"]),
-    ("generate", ["data=most_likely", "data.select_by=null"], ["data: weights={}", "a number for each of the parts", "half_size"]),
+    (
+        "generate",
+        ["data=most_likely", "data.select_by=null"],
+        ["data: weights={}", "a number for each of the parts", "half_size"],
+    ),
     ("generate", ["data.select_by=student_bpc"], ["data", "select_by=student_bpc", "at least one part"]),
     ("generate", ["data.generator=nobody"], ["data.generator='nobody'", "ta_merged"]),
     ("generate", ["select.filters=[correct,nice]"], ["select.filters", "nice", "finished"]),

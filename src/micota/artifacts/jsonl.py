@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -54,17 +55,29 @@ def _replacing(path: Path) -> Iterator[TextIO]:
     """
     draft = path.with_name(path.name + DRAFT)
     try:
-        with open(draft, "w", encoding="utf-8") as handle:
+        with _own(draft), open(draft, "w", encoding="utf-8") as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(draft, path)
+            os.replace(draft, path)
     except OSError as error:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
         if error.filename is not None or error.errno not in OF_WRITES:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _own(draft: Path) -> TextIO:
+    """The lock of a draft, after other processes that write the same file: each would write into the draft of another.
+    Its closing frees it."""
+    while True:
+        handle = open(draft, "a", encoding="utf-8")
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle.fileno()), draft.stat()):
+                return handle
+        handle.close()  # the draft that was waited for has taken its place
 
 
 def json_line(row: Mapping[str, Any]) -> str:
