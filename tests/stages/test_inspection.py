@@ -128,3 +128,4 @@ def test_a_curriculum_of_parts_that_the_data_lack_is_found_by_a_plan(refused: Re
     line = refused("train", *mixture, "student.sft.curriculum.points=[{at: 0, long: 0.5, nope: 0.5}]")
     assert line == "sft.curriculum.points names 'nope', and data=mix_long has no such part; accepted: long, short"
     assert not refused("train", *mixture, "student.sft.curriculum.points=[{at: 0, long: 0.5, short: 0.5}]")
+    assert not refused("train", "data=annealed", "curriculum=merge_annealing"), "parts by the names of their recipes"

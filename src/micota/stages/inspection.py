@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from micota.config import Config, SourceConfig
@@ -18,10 +18,10 @@ from micota.data.unknown_words import no_tokens, unknown_words
 from micota.errors import ConfigError, SourceError
 from micota.grading.gold import GoldError, listed
 from micota.grading.graders import gold_for
-from micota.graph import CompletionsSpec, Prompt, RowsSpec, ScoresSpec, SourceSpec, TrainSpec
+from micota.graph import CompletionsSpec, Prompt, RowsSpec, ScoresSpec, SourceSpec, TrainSpec, parts_of
 from micota.graph.models import source_of
 from micota.graph.node import AnyNode, Node
-from micota.graph.specs import DeterminismSpec, weights_of
+from micota.graph.specs import DataSpec, DeterminismSpec
 
 ROWS = 1000  # first rows of a file of training data that a plan reads
 WEIGHTS = (".safetensors", ".bin")
@@ -154,13 +154,23 @@ def _check_weights(config: Config, source: SourceSpec) -> None:
 
 def _check_parts(node: Node[TrainSpec]) -> None:
     """Refuse a curriculum whose points name parts that the data do not have."""
-    parts = weights_of(node.inputs["data"].spec)
+    data = node.inputs["data"]
+    leaves = list(_leaves(data))
+    if not parts_of(data) or any(isinstance(leaf.spec, RowsSpec) for leaf in leaves):  # rows may name several
+        return
+    parts = dict.fromkeys(leaf.spec.recipe for leaf in leaves)
     named = {name for point in node.spec.sft.curriculum.points for name in point if name != AT}
-    if parts and (unknown := sorted(named - parts.keys())):
+    if unknown := sorted(named - parts.keys()):
         raise ConfigError(
-            f"sft.curriculum.points names {unknown[0]!r}, and data={node.inputs['data'].name} has no such part; "
+            f"sft.curriculum.points names {unknown[0]!r}, and data={data.name} has no such part; "
             f"accepted: {', '.join(parts)}"
         )
+
+
+def _leaves(data: Node[DataSpec]) -> Iterator[Node[DataSpec]]:
+    """The data that are not mixed or chosen from others: examples have their recipes as names of their parts."""
+    parts = parts_of(data)
+    yield from chain.from_iterable(map(_leaves, parts.values())) if parts else [data]
 
 
 def _key_of(config: Config, source: SourceSpec) -> str:
