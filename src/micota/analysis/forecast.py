@@ -237,11 +237,11 @@ def left_out(outcomes: Sequence[Outcome], features: Sequence[str] = tuple(FEATUR
     Raises:
         ValueError: as for :func:`fit`, of the students that remain.
     """
-    return {
-        student: [others.expect(outcome.recipe, outcome.known) for outcome in own]
-        for student, own in students_of(outcomes).items()
-        for others in [fit([outcome for outcome in outcomes if outcome.student != student], features)]
-    }
+    expected = {}
+    for student, own in students_of(outcomes).items():
+        others = fit([outcome for outcome in outcomes if outcome.student != student], features)
+        expected[student] = [others.expect(outcome.recipe, outcome.known) for outcome in own]
+    return expected
 
 
 def skill(outcomes: Sequence[Outcome], features: Sequence[str] = tuple(FEATURES), seed: int = 0) -> Skill:

@@ -45,12 +45,9 @@ from micota.config.running import (
     EndpointConfig,
     EngineConfig,
     EvaluationConfig,
-    HubConfig,
     JudgeConfig,
     RayConfig,
     ServerConfig,
-    TrackerConfig,
-    TrainerConfig,
 )
 from micota.config.sampling import SamplingConfig
 from micota.config.schemas import (
@@ -67,6 +64,8 @@ from micota.config.schemas import (
 )
 from micota.config.sft import BestConfig, GeneratorSftConfig, LoraConfig, ModelSftConfig, SftConfig
 from micota.config.thinking import ThinkingConfig
+from micota.config.tracking import HubConfig, TrackerConfig
+from micota.config.trainer import TrainerConfig
 
 __all__ = [
     "ANSWER_TYPES",

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from micota.config.fields import SLUG, is_slug, part, plain, positive, slug, where, words
-from micota.config.running import EngineConfig, TrainerConfig
+from micota.config.running import EngineConfig
 from micota.config.sampling import SamplingConfig
 from micota.config.sft import ModelSftConfig
 from micota.config.thinking import ThinkingConfig
+from micota.config.trainer import TrainerConfig
 
 ROW_FILES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")  # each also with .gz after it
 

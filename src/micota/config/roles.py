@@ -21,8 +21,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from micota.config.maps import as_given, with_entries
 from micota.config.models import ModelConfig
 from micota.config.own_bench import with_own_benchmark
-from micota.config.running import EngineConfig, TrainerConfig
+from micota.config.running import EngineConfig
 from micota.config.schemas import Config
+from micota.config.trainer import TrainerConfig
 from micota.errors import ConfigError
 
 BY_ROLE: dict[str, type[Any]] = {"engine": EngineConfig, "trainer": TrainerConfig}  # groups that a role can choose of

@@ -15,8 +15,10 @@ from micota.config.method import ROLES, CompareConfig, DataConfig, SelectConfig
 from micota.config.models import ModelConfig, OtherModelConfig
 from micota.config.objective import ObjectiveConfig
 from micota.config.problems import BenchConfig, ProblemsConfig, PromptConfig
-from micota.config.running import EngineConfig, EvaluationConfig, HubConfig, TrackerConfig, TrainerConfig
+from micota.config.running import EngineConfig, EvaluationConfig
 from micota.config.sampling import TEMPERATURES, is_temperature
+from micota.config.tracking import HubConfig, TrackerConfig
+from micota.config.trainer import TrainerConfig
 
 GENERATES = ("sft",)  # a model that is not fine-tuned
 TUNED = ("sampling",)  # a student: its sampling settings generate nothing

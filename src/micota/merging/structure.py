@@ -19,6 +19,8 @@ from micota.merging.slices import slices
 from micota.pretrained import reading
 
 OUTPUTS = ("lm_head.weight", "embed_out.weight")  # names of output embeddings
+WRAPPERS = ("model", "transformer")  # parts of names that stand anywhere, or are left out of a bare model
+LEFT_OVER = (".rotary_emb.inv_freq", ".masked_bias")  # buffers that old versions of transformers saved
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,6 @@ def _are_equal(model: Checkpoint, first: str, second: str) -> bool:
         return False
     cuts = slices(model.entries[first].shape)
     return all(torch.equal(model.read(first, a, b).float(), model.read(second, a, b).float()) for a, b in cuts)
-
-
-WRAPPERS = ("model", "transformer")  # parts of names that stand anywhere, or are left out of a bare model
-LEFT_OVER = (".rotary_emb.inv_freq", ".masked_bias")  # buffers that old versions of transformers saved
 
 
 def with_same_names(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:

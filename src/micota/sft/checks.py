@@ -96,7 +96,7 @@ class Run:
         assert self.written  # before a model changes the dtype of its config
         try:
             kernel = self.kernel
-        except ConfigError:  # a check has told of it
+        except ConfigError:  # the check "kernels" or "loss" reports it
             kernel = "eager"
         return skeleton(*self.location, self.settings, self.dtype, attention.implementation(kernel))
 
