@@ -10,6 +10,7 @@ ranked first is decided on differences in float32, as in a merge. Adapters are m
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from random_adapters import random_adapter
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
@@ -207,18 +209,9 @@ def family_rows(family: str, folder: Path) -> Found:
 
 def adapter_row(kind: str, folder: Path) -> Found:
     """A LoRA adapter of one kind, merged half with its model; by ``W + scale B A`` in float64."""
-    from peft import LoraConfig, get_peft_model
-
     base, *_ = models("qwen2", folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
-    settings = {"r": 4, "lora_alpha": 10, "target_modules": ["q_proj"]} | ADAPTERS[kind]
-    wrapped: Any = get_peft_model(model, LoraConfig(**settings))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for values in wrapped.parameters():
-            if values.requires_grad:
-                values.add_(0.1 * torch.randn_like(values))
-    wrapped.save_pretrained(folder / "adapter")
+    random_adapter(base, folder / "adapter", **ADAPTERS[kind])
+    settings = json.loads((folder / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
     tuned = read(base)
     for name, values in read(folder / "adapter").items():
         plain = name.removeprefix("base_model.model.")
@@ -227,9 +220,9 @@ def adapter_row(kind: str, folder: Path) -> Found:
         if part == "A.weight":
             up = read(folder / "adapter")[name.replace("lora_A", "lora_B")]
             leaf = module.rpartition(".")[2]
-            rank = settings.get("rank_pattern", {}).get(leaf, settings["r"])
-            alpha = settings.get("alpha_pattern", {}).get(leaf, settings["lora_alpha"])
-            scale = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+            rank = settings["rank_pattern"].get(leaf, settings["r"])
+            alpha = settings["alpha_pattern"].get(leaf, settings["lora_alpha"])
+            scale = alpha / (math.sqrt(rank) if settings["use_rslora"] else rank)
             tuned[f"{module}.weight"] = tuned[f"{module}.weight"] + scale * up @ values
         elif not part and "base_layer" not in plain and plain in tuned:
             tuned[plain] = values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -48,7 +48,26 @@ class SendAt(Callback):
             os.kill(os.getpid(), self.signum)
 
 
-class Training:
+class Fitted:
+    """What a training needs to run, and to go on from its latest checkpoint."""
+
+    module: SftModule
+    data: SftDataModule
+    callbacks: list[Callback]
+    signals: StopOnSignal
+    checkpoints: Checkpoints
+
+    def fit(self) -> Self:
+        trainer = Trainer(
+            accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
+            enable_checkpointing=False, callbacks=self.callbacks,
+        )  # fmt: skip
+        with self.signals.restoring_handlers():
+            trainer.fit(self.module, self.data, ckpt_path=self.checkpoints.latest())
+        return self
+
+
+class Training(Fitted):
     """A small model, its data and callbacks; 16 examples, of which 4 validate, make 6 steps."""
 
     def __init__(self, folder: Path, *more: Callback, every: int | None = None) -> None:
@@ -63,11 +82,3 @@ class Training:
         self.signals = StopOnSignal()
         self.checkpoints = Checkpoints(folder, 1000, "key", sharded=False)
         self.callbacks = [metrics, self.validation, *more, self.signals, self.checkpoints]
-
-    def fit(self) -> None:
-        trainer = Trainer(
-            accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
-            enable_checkpointing=False, callbacks=self.callbacks,
-        )  # fmt: skip
-        with self.signals.restoring_handlers():
-            trainer.fit(self.module, self.data, ckpt_path=self.checkpoints.latest())

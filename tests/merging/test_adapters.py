@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 import toy_models
+from random_adapters import random_adapter
 from safetensors.torch import load_file, save_file
 from toy_models import ASK, model_of, save, spec, tensors
-from transformers import AutoModelForCausalLM, BloomConfig, Gemma3Config, GPT2Config
+from transformers import BloomConfig, Gemma3Config, GPT2Config
 
 from micota import graph
 from micota.checkpoint import Checkpoint
@@ -35,18 +36,7 @@ def merge(models: list[Path], folder: Path) -> dict[str, float]:
 
 def adapted(base: Path, folder: Path, **settings: Any) -> tuple[Path, dict[str, torch.Tensor]]:
     """A random adapter by peft, and the tensors of its model with the adapter merged in by peft."""
-    from peft import LoraConfig, get_peft_model
-
-    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
-    wrapped: Any = get_peft_model(
-        model, LoraConfig(**{"r": 4, "lora_alpha": 10, "target_modules": ["q_proj"]} | settings)
-    )
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for values in wrapped.parameters():
-            if values.requires_grad:
-                values.add_(0.1 * torch.randn_like(values))
-    wrapped.save_pretrained(folder / "lora")
+    wrapped = random_adapter(base, folder / "lora", **settings)
     whole = wrapped if settings.get("alora_invocation_tokens") else wrapped.merge_and_unload()
     return folder / "lora", {name: values.detach().clone() for name, values in whole.state_dict().items()}
 

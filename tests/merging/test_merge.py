@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import thorough_after
+from random_adapters import random_adapter
 from toy_models import ASK, family, model_of, save, spec, tensors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -155,17 +156,7 @@ def test_weights_of_0_leave_modules_as_they_were(pair: list[Path], tmp_path: Pat
 
 def adapted(base: Path, folder: Path, **settings: Any) -> tuple[Path, Path]:
     """Folders of a random adapter, and of its model with the adapter merged in by peft."""
-    from peft import LoraConfig, get_peft_model
-
-    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
-    targets = {"target_modules": ["q_proj", "down_proj"]}
-    wrapped: Any = get_peft_model(model, LoraConfig(**{"r": 4, "lora_alpha": 10} | targets | settings))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for values in wrapped.parameters():
-            if values.requires_grad:
-                values.add_(0.1 * torch.randn_like(values))
-    wrapped.save_pretrained(folder / "lora")
+    wrapped = random_adapter(base, folder / "lora", **{"target_modules": ["q_proj", "down_proj"]} | settings)
     return folder / "lora", save(wrapped.merge_and_unload(), folder / "full")
 
 

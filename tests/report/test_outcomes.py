@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from micota.analysis.forecast import Outcome
+from micota.analysis.forecast import FEATURES, Outcome
 from micota.artifacts.jsonl import write_jsonl
 from micota.artifacts.store import Store
 from micota.config import Call
 from micota.errors import ConfigError
-from micota.graph import Comparison
+from micota.graph import Comparison, source
 from micota.graph.evaluations import data_of_forecast
 from micota.graph.node import AnyNode, Node
 from micota.graph.specs import ForecastSpec
@@ -140,3 +142,12 @@ def test_the_page_has_forecasts_beside_outcomes(finished: Finished, tmp_path: Pa
     figure = forecast_figure(replace(shown.summary, forecasts=endless))
     assert not any(trace.error_x.array for trace in figure.data)
     assert "before training" in render_page("tiny", [shown], made, seed=0, call=Call())
+
+
+def test_the_bundled_table_knows_its_students(composed: Callable[..., Any]) -> None:
+    rows = read_table("bundled:toy_students.csv")
+    assert len(rows) == 216 and len({one.student for one in rows}) == 18
+    student = source(composed("forecast", "experiment=tiny", "student=tiny_66k").student)
+    own = f"{student.name}-{student.key}"
+    assert sum(one.student == own for one in rows) == 12, "six recipes, two seeds"
+    assert all(set(FEATURES) == one.known.keys() for one in rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from short_training import CPU, Fitted, SendAt
 from transformers import LlamaConfig
 from transformers.models.auto import AutoModelForCausalLM
 
@@ -25,7 +25,6 @@ from micota.sft.module import SftModule
 from micota.sft.packing import Tokens
 from micota.sft.shape import Shape
 
-CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_length=40)
 Weights = dict[str, torch.Tensor]
 
 
@@ -51,24 +50,13 @@ class Record(Callback):
         self.metrics[trainer.global_step] = dict(self.validation.metrics)
 
 
-class SendAt(Callback):
-    """Sends SIGTERM to this process within a step."""
-
-    def __init__(self, step: int) -> None:
-        self.at = step
-
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step == self.at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 class Silent:
     def begin(self, total: int) -> None: ...
 
     def step(self, metrics: Mapping[str, float], step: int) -> None: ...
 
 
-class Run:
+class Run(Fitted):
     """16 examples of random tokens, of which 4 validate: 3 steps an epoch. A model that learns them by heart."""
 
     def __init__(self, folder: Path, settings: SftConfig, *more: Callback, every: int | None = None) -> None:
@@ -89,15 +77,6 @@ class Run:
         self.checkpoints = Checkpoints(folder / "checkpoints", 4, "key", sharded=False)
         best = [self.best] if settings.best.by != "none" else []
         self.callbacks = [metrics, self.validation, self.record, *best, *more, self.signals, self.checkpoints]
-
-    def fit(self) -> Run:
-        trainer = Trainer(
-            accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
-            enable_checkpointing=False, callbacks=self.callbacks,
-        )  # fmt: skip
-        with self.signals.restoring_handlers():
-            trainer.fit(self.module, self.data, ckpt_path=self.checkpoints.latest())
-        return self
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +120,7 @@ def test_a_stopped_run_goes_on_to_the_same_best(tmp_path: Path, stop: int) -> No
     settings = sft(by="loss", every=2, patience=4)
     undisturbed = Run(tmp_path / "undisturbed", settings).fit()
     with pytest.raises(StoppedError):
-        Run(tmp_path / "stopped", settings, SendAt(stop)).fit()
+        Run(tmp_path / "stopped", settings, SendAt(signal.SIGTERM, stop)).fit()
     resumed = Run(tmp_path / "stopped", settings).fit()
     assert (resumed.best.step, resumed.best.value) == (undisturbed.best.step, undisturbed.best.value)
     assert max(resumed.record.weights, default=stop + 1) == max(undisturbed.record.weights)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from short_training import SendAt
 from torch import distributed
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.distributed.device_mesh import init_device_mesh
@@ -92,14 +92,6 @@ def test_a_mesh_of_one_has_the_same_weights_and_keeps_its_moments(kind: str, tmp
         distributed.destroy_process_group()
 
 
-class SendAt(Callback):
-    """Sends SIGTERM to this process within the third step."""
-
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 def fit(folder: Path, kind: str, *more: Callback) -> Any:
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -122,7 +114,7 @@ def fit(folder: Path, kind: str, *more: Callback) -> Any:
 def test_a_resumed_run_ends_with_the_same_bits(kind: str, tmp_path: Path) -> None:
     whole = fit(tmp_path / "whole", kind)
     with pytest.raises(StoppedError, match="after step 3"):
-        fit(tmp_path / "stopped", kind, SendAt())
+        fit(tmp_path / "stopped", kind, SendAt(signal.SIGTERM, 2))
     resumed = fit(tmp_path / "stopped", kind)
     for value, expected in zip(resumed.parameters(), whole.parameters(), strict=True):
         assert torch.equal(value, expected)
