@@ -86,6 +86,7 @@ WITH = {
     "validation_fraction": {"validation_fraction": 0.25, "validation": RowsConfig()},
     "keep_models": {"keep_models": 3, "save_model_every": 7},
     "points": {"points": [{"at": 0, "a": 1}], "order": "mixture"},
+    "stored": {"stored": "float16", "top_k": 3},
     "rounds": {"rounds": 4, "order": "steered"},
     "keep_length": {"keep_length": 3, "keep_sample": "nearest"},
     "freeze": {"freeze": ["more"], "lora": None},

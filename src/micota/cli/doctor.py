@@ -20,6 +20,7 @@ from micota.console import open_console
 from micota.errors import USER_ERROR, UserError
 from micota.graph.node import AnyNode
 from micota.graph.specs import DataSpec
+from micota.graph.targets import teacher_of
 from micota.runtime.execute import execute, naming_keys, perform
 from micota.runtime.plan import missing, pending, tasks_of
 
@@ -79,10 +80,10 @@ def examine(config: DoctorConfig, report: Any) -> tuple[Any, Any]:
         tokenizer = tokenizer_for(store, source)
         found.text = f"{type(tokenizer).__name__} of {location[0]}, {len(tokenizer)} tokens"
         found.values = {"class": type(tokenizer).__name__, "tokens": len(tokenizer)}
-    if "teacher" in node.inputs:
+    if (teacher := teacher_of(node)) is not None:
         with report.finding("teacher's tokens") as found:
             teachers.check(config, node)
-            found.text = f"those of {node.inputs['teacher'].name} are the student's"
+            found.text = f"those of {teacher.name} are the student's"
     inputs = read(config, store, node, report)
     if tokenizer is not None:
         with report.finding("sample") as found:

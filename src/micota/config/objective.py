@@ -11,6 +11,7 @@ from micota.config.sampling import SamplingConfig
 
 TEACHERS = ("teacher", "ta", "ta_sft", "ta_merged", "long_generator", "short_generator", "large", "small")
 SFT, LOGIT_KD, ON_POLICY = "sft", "logit_kd", "on_policy"
+NOT_STORED, STORED = "none", ("float32", "float16")
 
 
 @dataclass(kw_only=True)
@@ -75,6 +76,14 @@ class ObjectiveConfig:
         results=True,
     )
 
+    stored: str = choice(
+        NOT_STORED,
+        *STORED,
+        default=NOT_STORED,
+        about="Whether the teacher's top_k log-probabilities at the tokens of the data are computed once and stored, "
+        "as numbers of this type, in place of a teacher in memory; other trainings on the data use them too.",
+        results=True,
+    )
     sampling: SamplingConfig = part(
         SamplingConfig,
         about="How the student samples its answers with name=on_policy.",
@@ -90,9 +99,19 @@ class ObjectiveConfig:
 
     def conflicts(self) -> Iterator[str]:
         known = {item.name: item.default for item in fields(self)}
-        changed = [name for name in ("hard_weight", "top_k") if getattr(self, name) != known[name]]
+        changed = [name for name in ("hard_weight", "top_k", "stored") if getattr(self, name) != known[name]]
         if self.name == SFT and changed:
             yield f"{changed[0]}={getattr(self, changed[0])} with name={SFT}; accepted: objective={LOGIT_KD} with it"
+        if self.stored != NOT_STORED and self.name == ON_POLICY:
+            yield (
+                f"stored={self.stored} with name={ON_POLICY}, whose answers are not known before training; accepted: "
+                f"{NOT_STORED}, or objective={LOGIT_KD}"
+            )
+        if self.stored != NOT_STORED and self.name == LOGIT_KD and self.top_k is None:
+            yield (
+                f"stored={self.stored} with top_k=null, the whole vocabulary at each token; accepted: top_k=64, or "
+                f"another number, or stored={NOT_STORED}"
+            )
         if self.name == ON_POLICY and self.hard_weight:
             yield (
                 f"hard_weight={self.hard_weight:g} with name={ON_POLICY}, where the student's own tokens would be the "

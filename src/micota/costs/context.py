@@ -44,6 +44,7 @@ class Estimate:
     is_measured: bool = False
     name: str = ""  # of the model that runs
     slow: str = ""  # a setting that would make it faster
+    note: str = ""  # what the table does not show
     problems: tuple[str, ...] = ()
 
 

@@ -96,7 +96,7 @@ def work_of(manifest: Mapping[str, Any], data_tokens: float, prompt_tokens: floa
             return float(counts.get("completions", counts.get("examples", 0)))
         case "grade":
             return float(counts.get("scores", 0))
-        case "likelihood":
+        case "likelihood" | "targets":
             return float(counts.get("examples", 0) * (data_tokens + prompt_tokens))
         case "merge":
             return 1.0

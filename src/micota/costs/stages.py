@@ -182,16 +182,17 @@ def grade(context: Context, node: AnyNode) -> Estimate:
 def likelihood(context: Context, node: AnyNode) -> Estimate:
     """One forward pass over the data."""
     made = context.examples(node.inputs["data"])
-    return _forward(context, node, made.count, made.tokens + context.cost.prompt_tokens)
+    return forward(context, node, made.count, made.tokens + context.cost.prompt_tokens)
 
 
 def rank_shift(context: Context, node: AnyNode) -> Estimate:
     """One forward pass over the answers."""
     made = context.completions(node.inputs["completions"])
-    return _forward(context, node, made.count, made.tokens + context.cost.prompt_tokens)
+    return forward(context, node, made.count, made.tokens + context.cost.prompt_tokens)
 
 
-def _forward(context: Context, node: AnyNode, count: float, tokens: float) -> Estimate:
+def forward(context: Context, node: AnyNode, count: float, tokens: float) -> Estimate:
+    """A forward pass of the model of a node over ``count`` sequences of ``tokens`` each."""
     machine, model, trainer = context.machine, node.inputs["model"], context.config(node).trainer
     shape = context.shape(model)
     if shape is None:

@@ -192,6 +192,7 @@ def notes(costs: Costs) -> list[str]:
         lines[0] += f" Disk of all is with the checkpoints of the largest training ({number(checkpoints)}B)."
     if costs.problems:
         lines[0] += " The last line of the table is the sum of what fits."
+    lines += dict.fromkeys(one.note for row in costs.rows for one in row.estimates if one.note)
     if price := sum(one.price for one in total.estimates):
         lines.append(f"Completions of APIs cost {price:.3g} in all, by engine.chat.prompt_price and completion_price.")
     if costs.num_measured:

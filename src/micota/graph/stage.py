@@ -35,6 +35,7 @@ class Stage:
         describe: of a node and its results (empty where they are no longer stored), what it did, in one line.
         has_ranks: it runs in several processes at once, where the trainer has several devices.
         runs_engine: it generates with ``engine``.
+        runs_forward: a model computes in one process, on the device of the trainer.
         module: what a worker process imports to know this stage.
     """
 
@@ -51,6 +52,7 @@ class Stage:
     estimate: str = ""
     has_ranks: bool = False
     runs_engine: bool = False
+    runs_forward: bool = False
     module: str
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from micota.config import Config, PartConfig, SelectConfig
 from micota.config.curriculum import STEERED
 from micota.config.models import name_of
+from micota.config.objective import NOT_STORED
 from micota.config.rows import RowsConfig
 from micota.errors import ConfigError
 from micota.graph.models import named, source, sources_of, train_spec
@@ -24,6 +25,7 @@ from micota.graph.rounds import (
     sft_of_round,
 )
 from micota.graph.specs import DataSpec, LikelihoodSpec, MatchedSpec, TrainSpec, parts_of
+from micota.graph.targets import TARGETS, targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +99,8 @@ def _training(config: Config, role: str, make: Makers, model: AnyNode, examples:
     inputs: dict[str, AnyNode] = {"model": model, "data": examples}
     if base.sft.validation.path is not None:
         inputs["validation"] = _validation(config, base.sft.validation, choose, make)
-    if objective is not None:
-        inputs["teacher"] = _teacher(config, make)
     suffix = "" if objective is None else f".{objective.name}"
-    return Node(
+    node = Node(
         name=f"{base.name}+{recipe.name}{suffix}",
         spec=replace(train_spec(config, base, base.sft.settled(generators_of(examples))), objective=objective),
         inputs=inputs,
@@ -108,6 +108,15 @@ def _training(config: Config, role: str, make: Makers, model: AnyNode, examples:
         choose=choose,
         runs=base,
     )
+    return node if objective is None else replace(node, inputs=inputs | _taught(config, node, make))
+
+
+def _taught(config: Config, node: Node[TrainSpec], make: Makers) -> dict[str, AnyNode]:
+    """The input from which the student of ``node`` learns probabilities: the teacher, or what is stored of it."""
+    teacher = _teacher(config, make)
+    if config.objective.stored == NOT_STORED:
+        return {"teacher": teacher}
+    return {TARGETS: targets(config.objective, teacher, node)}
 
 
 def _teacher(config: Config, make: Makers) -> AnyNode:

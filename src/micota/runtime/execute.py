@@ -20,6 +20,7 @@ from micota.errors import ArtifactError, ConfigError, ModelError, SourceError
 from micota.graph import needs_no_model, unique
 from micota.graph.node import AnyNode
 from micota.graph.stage import function, stage_of
+from micota.graph.targets import TargetsSpec
 from micota.runtime.distributed import outer_rank
 from micota.runtime.full_memory import explained
 from micota.runtime.placing import engine_note, placed
@@ -53,6 +54,13 @@ def execute(
         raise ConfigError(
             "student.sft.curriculum.order=steered under torchrun or srun: between rounds one process measures the data "
             "while the others would wait; accepted: one process on one node, which starts a rank for each device itself"
+        )
+    alone = next((node for node in todo if isinstance(node.spec, TargetsSpec)), None)
+    if outer_rank() is not None and alone is not None:
+        raise ConfigError(
+            f"objective.stored={alone.spec.dtype} under torchrun or srun: one process stores the probabilities of "
+            f"{alone.inputs['model'].name}, and they are not there yet; accepted: first the same command in one "
+            "process with student.sft.max_steps=1, whose stored probabilities are the same"
         )
     if outer_rank():
         follow(config, store, targets)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from micota.artifacts.jsonl import JsonlAppender, read_jsonl, write_jsonl
+from micota.config import TrainerConfig
 from micota.console import progress_bar
 from micota.forward.batches import batches
 from micota.graph.node import AnyNode
@@ -48,6 +49,12 @@ def open_model(work: Work[Any], node: AnyNode) -> Any:
     return model.to("cuda" if work.config.trainer.accelerator == "gpu" else "cpu").eval()
 
 
+def batch_tokens(trainer: TrainerConfig) -> int:
+    """The most tokens of a batch: those of a micro-batch of training, and fewer on a CPU."""
+    most = trainer.pack_length * trainer.micro_batch_rows
+    return most if trainer.accelerator == "gpu" else min(most, CPU_TOKENS)
+
+
 def read_sequences(
     work: Work[Any],
     file: str,
@@ -66,13 +73,12 @@ def read_sequences(
         rows_of: returns the rows of one batch for the indices of its sequences.
         border: of :func:`micota.pretrained.rope_border`, for the model of the forward passes.
     """
-    path, trainer = work.build.path / file, work.config.trainer
+    path = work.build.path / file
     appender = JsonlAppender(path)
     rows = {row.index: row for row in read_jsonl(path, row_type)}
     work.build.counts["resumed"] = len(rows)
     lengths = [len(tokens.ids) for tokens in sequences]
-    max_tokens = trainer.pack_length * trainer.micro_batch_rows
-    max_tokens = max_tokens if trainer.accelerator == "gpu" else min(max_tokens, CPU_TOKENS)
+    max_tokens = batch_tokens(work.config.trainer)
     began, tokens = time.perf_counter(), 0
     with progress_bar(work.console, work.build.path) as bar:
         task = bar.add_task(work.node.name, total=len(sequences), completed=len(rows), note="")

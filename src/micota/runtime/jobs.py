@@ -54,7 +54,7 @@ def _needs(config: Config, node: AnyNode) -> dict[str, int]:
         on_gpu = engine.device == "cuda" or (engine.device == "auto" and trainer.accelerator == "gpu")
         copies = engine.ray.workers if engine.ray is not None else 1
         return {"gpus_per_node": engine.parts * copies} if on_gpu and not engine.is_elsewhere else {}
-    if stage.name in ("likelihood", "rank_shift") and trainer.accelerator == "gpu":
+    if stage.runs_forward and trainer.accelerator == "gpu":
         return {"gpus_per_node": 1}
     return {}
 

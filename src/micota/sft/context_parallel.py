@@ -23,6 +23,7 @@ from torch.distributed import ProcessGroup
 from micota.config import TrainerConfig
 from micota.errors import ConfigError
 from micota.sft.packing import IGNORED, Batch
+from micota.sft.targets import NUMBERS
 
 GROUP = "context_group"  # the argument of attention kernels that holds the group
 BY_TOKENS = ("full_attention", "sliding_attention")  # layers in which tokens meet in attention alone
@@ -78,7 +79,7 @@ def group_of(trainer: TrainerConfig) -> ProcessGroup | None:
 def padded(batch: Batch, parts: int) -> Batch:
     """The rows with as many columns as ``parts`` divides; each token that is added is a sequence without a label."""
     missing = -batch["input_ids"].shape[1] % parts
-    fill = {"input_ids": 0, "position_ids": 0, "labels": IGNORED}
+    fill = {"input_ids": 0, "position_ids": 0, "labels": IGNORED, NUMBERS: -1}
     return {name: torch.nn.functional.pad(values, (0, missing), value=fill[name]) for name, values in batch.items()}
 
 

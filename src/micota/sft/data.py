@@ -21,6 +21,7 @@ from micota.sft.balancing import balance
 from micota.sft.curriculum import ordered
 from micota.sft.packing import IGNORED, Batch, Tokens, lay_out, pack
 from micota.sft.splits import problems_of, schedule, split
+from micota.sft.targets import StoredTargets, numbered
 from micota.sft.token_table import TokenTable
 
 
@@ -55,7 +56,7 @@ class Inputs:
     for fewer tokens, although ``max_tokens`` admits them. ``border`` is that of :func:`micota.pretrained.rope_border`.
     The last ``num_validation`` examples are for validation alone, and ``validation`` has the indices of those that are
     not too long; None: a share of ``chosen`` is. ``teacher`` is the model whose probabilities are learnt, and with
-    ``answer_tokens`` on answers of at most so many tokens that the student samples.
+    ``answer_tokens`` on answers of at most so many tokens that the student samples; ``targets`` has stored ones.
     """
 
     tokenizer: Any
@@ -70,6 +71,7 @@ class Inputs:
     validation: list[int] | None = None
     teacher: Location | None = None
     answer_tokens: int | None = None
+    targets: StoredTargets | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -116,15 +118,21 @@ class Steps(Dataset[Step]):
         seed: int,
         ranks: tuple[int, int] = (0, 1),
         border: int | None = None,
+        targets: Sequence[int] | None = None,
     ) -> None:
-        """``ranks``: the index of this rank and the number of ranks. ``border``: of ``pretrained.rope_border``; no
-        micro-batch has lengths on both sides of it."""
+        """
+        Args:
+            ranks: the index of this rank and the number of ranks.
+            border: of ``pretrained.rope_border``; no micro-batch has lengths on both sides of it.
+            targets: for each sequence, the row of the stored log-probabilities of its first label.
+        """
         self.sequences = sequences
         self.steps = steps
         self.trainer = trainer
         self.seed = seed
         self.rank, self.world_size = ranks
         self.border = border
+        self.targets = targets
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -137,11 +145,17 @@ class Steps(Dataset[Step]):
         lengths = [len(tokens.ids) for tokens in chosen]
         rounds = self._rounds(lengths)
         # A rank for which a round has no sequence takes part with an empty micro-batch.
-        mine = [lay_out(chosen, ranks[self.rank]) if ranks[self.rank] else empty_batch() for ranks in rounds]
+        mine = [self._batch(index, chosen, ranks[self.rank]) if ranks[self.rank] else empty_batch() for ranks in rounds]
         # The number of labels divides the loss of the step.
         supervised = sum(tokens.num_supervised for tokens in chosen)
         [seed] = np.random.SeedSequence([self.seed, index, self.rank]).generate_state(1).tolist()
         return Step(self.steps[index], mine, supervised, lengths, seed)
+
+    def _batch(self, index: int, chosen: Sequence[Tokens], rows: list[list[int]]) -> Batch:
+        batch = lay_out(chosen, rows)
+        if self.targets is None:
+            return batch
+        return numbered(batch, rows, chosen, [self.targets[example] for example in self.steps[index]])
 
     def _rounds(self, lengths: list[int]) -> list[list[list[list[int]]]]:
         """The rows of every round and rank, as indices of sequences."""
@@ -209,6 +223,7 @@ class SftDataModule(LightningDataModule):
             sources: the part of the data that each sequence is from.
         """
         super().__init__()
+        self.targets: Sequence[int] | None = None  # as of Steps
         self.sequences = sequences
         chosen = range(len(sequences)) if chosen is None else chosen
         self.config = trainer
@@ -234,7 +249,7 @@ class SftDataModule(LightningDataModule):
         assert self.trainer is not None
         sampler = StepSampler(self.trainer.global_step, len(self.steps))
         # batch_size=None: an item is a whole step already.
-        return DataLoader(self.of_this_rank(self.steps), batch_size=None, sampler=sampler)
+        return DataLoader(self.of_this_rank(self.steps, self.targets), batch_size=None, sampler=sampler)
 
     def validation(self) -> Iterator[Step]:
         """The validation examples, a batch at a time."""
@@ -244,9 +259,9 @@ class SftDataModule(LightningDataModule):
     def transfer_batch_to_device(self, batch: Step, device: torch.device, dataloader_idx: int) -> Step:
         return batch  # micro-batches move one at a time, and their borders are read on the CPU
 
-    def of_this_rank(self, steps: list[list[int]]) -> Steps:
-        """The steps as this rank computes them."""
+    def of_this_rank(self, steps: list[list[int]], targets: Sequence[int] | None = None) -> Steps:
+        """The steps as this rank computes them; ``targets`` as of :class:`Steps`."""
         assert self.trainer is not None
         each = self.config.context_parallel  # ranks with the same rows, of which each computes a part
         ranks = self.trainer.global_rank // each, self.trainer.world_size // each
-        return Steps(self.sequences, steps, self.config, self.seed, ranks, self.border)
+        return Steps(self.sequences, steps, self.config, self.seed, ranks, self.border, targets)

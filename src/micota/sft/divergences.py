@@ -32,12 +32,16 @@ class Events:
     ids: torch.Tensor | None = None
 
 
-def events_of(logits: torch.Tensor, top_k: int | None) -> Events:
-    """The events of a teacher from its logits (positions x vocabulary, float32, over the temperature)."""
+def events_of(logits: torch.Tensor, top_k: int | None, candidates: int | None = None) -> Events:
+    """The events of a teacher from its logits (positions x vocabulary, float32, over the temperature).
+
+    Args:
+        candidates: the most likely tokens are among the first so many; the rest of the head is padding.
+    """
     log_p, vocabulary = logits.log_softmax(dim=-1), logits.shape[1]
     if top_k is None or top_k >= vocabulary:
         return Events(log_p, vocabulary)
-    picked, ids = log_p.topk(top_k, dim=-1)
+    picked, ids = log_p[:, :candidates].topk(top_k, dim=-1)
     return Events(torch.cat([picked, _others(log_p, ids)], dim=1), vocabulary, ids)
 
 

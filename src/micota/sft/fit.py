@@ -234,7 +234,9 @@ def data_of(config: Config, node: Node[TrainSpec], inputs: Inputs, folder: Path,
         inputs.validation, most, [example.source for example in inputs.examples], expected,
     )  # fmt: skip
     if inputs.answer_tokens is None:
-        return SftDataModule(*given)
+        module = SftDataModule(*given)
+        module.targets = None if inputs.targets is None else inputs.targets.first_rows
+        return module
     assert spec.objective is not None
     data, rows = RolloutDataModule(*given), config.engine.rows
     data.rollouts = Rollouts(
@@ -250,6 +252,8 @@ def objective_of(spec: TrainSpec, config: TrainerConfig, loaded: Loaded, inputs:
     model = loaded.model.train()
     if spec.objective is None:
         return losses.Objective(model, loss, checkpointing)
+    if inputs.targets is not None:
+        return DistillationObjective(model, spec.objective, inputs.targets, checkpointing)
     assert inputs.teacher is not None
     teacher = Teacher.load(inputs.teacher, spec.precision, config)
     return DistillationObjective(model, spec.objective, teacher, checkpointing)

@@ -195,6 +195,10 @@ class Objective(torch.nn.Module):
             options["into"] = head.weight.grad
         return function(hidden, head.weight, labels, divisor, **options)
 
+    def prepared(self, batch: Batch) -> Batch:
+        """A micro-batch of this rank, before it moves to the device, with what the loss needs beside the tokens."""
+        return with_positions(batch)
+
     def loss_of(self, batch: Batch, edges: Mapping[str, Any]) -> Callable[..., torch.Tensor]:
         """The loss of a micro-batch as a function of hidden states, output head, labels and divisor."""
         return self.function

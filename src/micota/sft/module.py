@@ -132,7 +132,7 @@ class SftModule(LightningModule):
             edges[context_parallel.GROUP] = self._context
             micro_batch = context_parallel.part(micro_batch, self._context)
         device = self._compute_device
-        inputs = {name: moved(values, device) for name, values in losses.with_positions(micro_batch).items()}
+        inputs = {name: moved(values, device) for name, values in self.objective.prepared(micro_batch).items()}
         edges |= {name: moved(edges[name], device) for name in ("cu_seq_lens_q", "cu_seq_lens_k")}
         dtype, enabled = torch.get_autocast_dtype(device.type), torch.is_autocast_enabled(device.type)
         with torch.autocast(device.type, dtype, enabled=enabled, cache_enabled=False):

@@ -1,4 +1,5 @@
-"""The teacher of a distillation: a second model that only computes, beside the student, and the loss against it."""
+"""The teacher of a distillation, a second model that only computes beside the student or what is stored of it, and the
+loss against it."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ from micota.sft.divergences import Events, divergence, events_of
 from micota.sft.losses import Objective, nll_of_chunk, softcap, supervised
 from micota.sft.packing import Batch
 from micota.sft.skeletons import computing_dtype, device_of
+from micota.sft.targets import NUMBERS, StoredTargets
 
 TENSORS = 4  # of the size of a chunk of logits that exist at once, beside those of the plain loss
 EventsOf = Callable[[int, int], Events]  # of the labelled tokens from one position to another
@@ -76,23 +78,50 @@ class Teacher:
 
 
 class DistillationObjective(Objective):
-    """A student and its loss against a teacher. Without gradients (validation) the loss is that of SFT, so that
-    objectives compare."""
+    """A student and its loss against a teacher, or against stored log-probabilities. Without gradients (validation) the
+    loss is that of SFT, so that objectives compare."""
 
     def __init__(
-        self, model: Any, settings: Distillation, teacher: Teacher, checkpointing: ActivationCheckpointing | None = None
+        self,
+        model: Any,
+        settings: Distillation,
+        teacher: Teacher | StoredTargets,
+        checkpointing: ActivationCheckpointing | None = None,
     ) -> None:
         super().__init__(model, checkpointing=checkpointing)
         self.samples = settings.sampling is not None
         self._settings = settings
         self._teacher = teacher
 
+    @property
+    def _vocabulary(self) -> int:
+        return len(self.model.get_output_embeddings().weight)
+
+    def prepared(self, batch: Batch) -> Batch:
+        """The micro-batch, with the stored log-probabilities of its labels (``log_p``, ``ids``)."""
+        numbers = batch.get(NUMBERS)
+        batch = super().prepared({name: values for name, values in batch.items() if name != NUMBERS})
+        if not isinstance(self._teacher, StoredTargets) or not torch.is_grad_enabled():
+            return batch
+        rows = torch.zeros(0, dtype=torch.long) if numbers is None else numbers.flatten()[batch["labelled"]]
+        events = self._teacher.events(rows, self._vocabulary)
+        assert events.ids is not None
+        return batch | {"log_p": events.log_p, "ids": events.ids}
+
     def loss_of(self, batch: Batch, edges: Mapping[str, Any]) -> Callable[..., torch.Tensor]:
         if not torch.is_grad_enabled():
             return super().loss_of(batch, edges)
-        settings, vocabulary = self._settings, len(self.model.get_output_embeddings().weight)
-        events = self._teacher.events(batch, edges, vocabulary, settings.temperature, settings.top_k)
+        settings, vocabulary = self._settings, self._vocabulary
+        if isinstance(self._teacher, StoredTargets):
+            events: EventsOf = partial(_rows_of, Events(batch["log_p"], vocabulary, batch["ids"]))
+        else:
+            events = self._teacher.events(batch, edges, vocabulary, settings.temperature, settings.top_k)
         return partial(summed_divergence, events=events, settings=settings)
+
+
+def _rows_of(events: Events, start: int, stop: int) -> Events:
+    assert events.ids is not None
+    return Events(events.log_p[start:stop], events.vocabulary, events.ids[start:stop])
 
 
 def summed_divergence(

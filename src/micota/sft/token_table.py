@@ -177,6 +177,11 @@ def _sum(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
     return sum_of_parts(part for pair in parts for part in pair)
 
 
+def sum_of_tokens(table: TokenTable) -> str:
+    """The sum of all tokens and of what of them is learnt."""
+    return _sum(table.arrays)
+
+
 def tokenizer_content(tokenizer: Any) -> str:
     """All settings of a tokenizer on which token ids depend."""
     backend = getattr(tokenizer, "backend_tokenizer", None)

@@ -20,6 +20,7 @@ from micota.graph import (
 from micota.graph.node import AnyNode, Node
 from micota.graph.specs import DATA_SPECS
 from micota.graph.stage import Counts, Stage, register
+from micota.graph.targets import TargetsSpec
 
 
 def _describe_source(node: Node[SourceSpec], counts: Counts) -> str:
@@ -74,6 +75,10 @@ def _describe_scores(node: Node[ScoresSpec], counts: Counts) -> str:
 def _describe_likelihood(node: Node[LikelihoodSpec], counts: Counts) -> str:
     bits = f": {counts['bits_per_byte']:.3f} bits per byte" if "bits_per_byte" in counts else ""
     return f"likelihood of the data{bits}"
+
+
+def _describe_targets(node: Node[TargetsSpec], counts: Counts) -> str:
+    return f"log-probabilities of {node.inputs['model'].name} at the data, of its {node.spec.top_k} most likely tokens"
 
 
 def _headline_merge(node: AnyNode, counts: Counts) -> str:
@@ -183,16 +188,29 @@ _add(
     specs=(LikelihoodSpec,),
     run="micota.stages.likelihood:likelihood",
     estimate="micota.costs.stages:likelihood",
+    runs_forward=True,
     label="BPC",
     section="bpc",
     describe=_describe_likelihood,
     headline=lambda node, counts: f"BPC {counts['bits_per_byte']:.3f}",
 )
 _add(
+    name="targets",
+    specs=(TargetsSpec,),
+    run="micota.stages.targets:targets",
+    estimate="micota.costs.targets:targets",
+    runs_forward=True,
+    label="teacher's probabilities",
+    section="targets",
+    describe=_describe_targets,
+    headline=lambda node, counts: f"{counts['tokens']} tokens, the {counts['top_k']} most likely at each",
+)
+_add(
     name="rank_shift",
     specs=(RankShiftSpec,),
     run="micota.stages.rank_shift:rank_shift",
     estimate="micota.costs.stages:rank_shift",
+    runs_forward=True,
     label="rank shift",
     section="rank_shift",
     describe=lambda node, counts: "token ranks of the answers before tuning",

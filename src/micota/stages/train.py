@@ -5,22 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from rich.progress import Progress as Progressbar
 
-from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.store import Store
-from micota.config import Config, SftConfig
+from micota.config import Config
 from micota.console import progress_bar
 from micota.errors import ConfigError
 from micota.graph import TrainSpec, rounds_of
 from micota.graph.node import AnyNode, Node
+from micota.graph.targets import TARGETS
 from micota.pretrained import context_of, load_config, rope_border
-from micota.records import DATA, Example
+from micota.records import Example
 from micota.runtime.distributed import check_launch, outer_rank, stop
-from micota.runtime.inputs import check_device, close_engine, input_path, model_location, tokenizer_for
+from micota.runtime.inputs import check_device, close_engine, model_location, tokenizer_for
 from micota.runtime.launch import launch, run_rank
 from micota.runtime.work import Work
 from micota.sft import optimizers, quantizing
@@ -31,8 +30,9 @@ from micota.sft.packing import fits
 from micota.sft.progress import Progress
 from micota.sft.sharding import in_this_process
 from micota.sft.splits import question_of
-from micota.sft.token_table import TokenTable, check_texts, tokenise_once
+from micota.sft.token_table import TokenTable, check_texts
 from micota.stages import teachers
+from micota.stages.examples import cut, fitting, read_examples
 
 logger = logging.getLogger(__name__)
 
@@ -126,10 +126,10 @@ def read_inputs(store: Store, train_node: AnyNode) -> Inputs:
     settings = load_config(*location)
     # A model has no positions beyond its context, or such that it was never trained on.
     longest = min(spec.sft.max_tokens, context_of(settings) or spec.sft.max_tokens)
-    examples, uncut = _read(store, train_node.inputs["data"], tokenizer, spec.sft, longest)
-    tokens = _cut(uncut, spec.sft, longest)
+    examples, uncut = read_examples(store, train_node.inputs["data"], tokenizer, spec.sft, longest)
+    tokens = cut(uncut, spec.sft, longest)
     num_cut = sum(before > after for before, after in zip(uncut.lengths, tokens.lengths, strict=True))
-    chosen = _fitting(tokens, longest, spec.sft.max_tokens)
+    chosen = fitting(tokens, longest, spec.sft.max_tokens)
     num_beyond = len(fits(tokens.lengths, spec.sft.max_tokens)) - len(chosen)
     if num_beyond:
         logger.warning("%d examples are longer than the model's context of %d tokens: dropped", num_beyond, longest)
@@ -143,37 +143,19 @@ def read_inputs(store: Store, train_node: AnyNode) -> Inputs:
                 f"objective.sampling.max_tokens={inputs.answer_tokens} and the longest prompt exceed the {context} "
                 f"tokens of the model's context; accepted: at most {inputs.answer_tokens - inputs.longest + context}"
             )
+    if (stored := train_node.inputs.get(TARGETS)) is not None:
+        inputs = replace(inputs, targets=teachers.stored(store, stored, cut(uncut, spec.sft, spec.sft.max_tokens)))
     if (node := train_node.inputs.get("validation")) is None:
         return inputs
-    examples, tokens = _read(store, node, tokenizer, spec.sft, longest)
-    fitting = _fitting(tokens, longest, spec.sft.max_tokens)
-    check_texts(tokenizer, examples, tokens, fitting)
-    return _with_validation(inputs, examples, tokens, fitting)
+    examples, tokens = read_examples(store, node, tokenizer, spec.sft, longest)
+    validating = fitting(tokens, longest, spec.sft.max_tokens)
+    check_texts(tokenizer, examples, tokens, validating)
+    return _with_validation(inputs, examples, tokens, validating)
 
 
 def answer_tokens(spec: TrainSpec) -> int | None:
     """The most tokens of an answer that the student samples; None where it learns on answers of the data."""
     return spec.objective.sampling.max_tokens if spec.objective and spec.objective.sampling else None
-
-
-def _read(
-    store: Store, node: AnyNode, tokenizer: Any, sft: SftConfig, longest: int
-) -> tuple[list[Example], TokenTable]:
-    """The examples of a data artifact, and their tokens before any is cut."""
-    path = input_path(store, node) / DATA
-    manifest = store.manifest(node)
-    assert manifest is not None
-    examples = read_jsonl(path, Example)
-
-    def accept(table: TokenTable) -> object:
-        return _fitting(_cut(table, sft, longest), longest, sft.max_tokens)
-
-    cache = store.root / "cache" / "tokens"
-    return examples, tokenise_once(tokenizer, examples, manifest.files[DATA]["sha256"], cache, accept)
-
-
-def _cut(table: TokenTable, sft: SftConfig, longest: int) -> TokenTable:
-    return table.cut(longest) if sft.overlong == "cut" else table
 
 
 def _with_validation(inputs: Inputs, examples: list[Example], tokens: TokenTable, fitting: list[int]) -> Inputs:
@@ -190,18 +172,6 @@ def _with_validation(inputs: Inputs, examples: list[Example], tokens: TokenTable
         num_validation=len(examples),
         validation=[len(inputs.examples) + index for index in fitting],
     )
-
-
-def _fitting(tokens: TokenTable, longest: int, max_tokens: int) -> list[int]:
-    """The examples of at most ``longest`` tokens. One that is cut has more where its prompt alone is too long."""
-    if not (chosen := fits(tokens.lengths, longest)):
-        shortest = f"the shortest has {min(tokens.lengths)} tokens"
-        if longest < max_tokens:
-            raise ConfigError(
-                f"no example fits the {longest} tokens of the model's context: {shortest}; accepted: shorter examples"
-            )
-        raise ConfigError(f"no example fits sft.max_tokens={max_tokens}: {shortest}; accepted: at least that")
-    return chosen
 
 
 def fit_here(work: Work[TrainSpec], progress: Progress) -> None:
