@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from micota.artifacts.jsonl import JsonlAppender
+from micota.artifacts.appending import JsonlAppender
 from micota.config import EngineConfig, SamplingConfig, SourceConfig
 from micota.data.prompts import prompt_text
 from micota.data.sources import load_problems, model_folder

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from micota.artifacts import jsonl, row_files
+from micota.artifacts import appending, row_files
 from micota.artifacts.jsonl import write_jsonl
 from micota.artifacts.row_files import RowFiles, chunks
 from micota.errors import ArtifactError
@@ -60,11 +60,11 @@ def test_chunks_have_few_rows_and_few_characters(monkeypatch: pytest.MonkeyPatch
 def test_a_torn_last_line_is_cut_off_without_reading_the_whole_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jsonl, "BLOCK", 8)
+    monkeypatch.setattr(appending, "BLOCK", 8)
     for kept, torn in ((b"", b""), (b"", b"x" * 30), (b"a\nbc\n", b""), (b"ab" * 20 + b"\n", b"torn" * 9)):
         path = tmp_path / "rows.jsonl"
         path.write_bytes(kept + torn)
-        appender = jsonl.JsonlAppender(path)
+        appender = appending.JsonlAppender(path)
         appender.append([ROWS[0]])
         appender.close()
         assert path.read_bytes() == kept + b'{"id": "0", "problem": "a"}\n'

@@ -21,7 +21,8 @@ import torch
 from kills import is_waited_for
 from safetensors.numpy import save_file
 
-from micota.artifacts.jsonl import JsonlAppender, read_jsonl, write_jsonl, write_text
+from micota.artifacts.appending import JsonlAppender
+from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
 from micota.artifacts.manifest import read_manifest
 from micota.artifacts.provenance import files_below
 from micota.artifacts.store import Store, discard

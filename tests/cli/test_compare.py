@@ -118,6 +118,23 @@ def test_seeds_are_averaged_within_a_problem(make: Make, capsys: pytest.CaptureF
     assert pair["benchmarks"]["easy"]["problems"] == 40
 
 
+def test_damaged_scores_are_named_and_those_of_another_version_left_out(
+    make: Make, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Otherwise the benchmarks or seeds that remain would pass for all of them."""
+    make("student+short", "easy", 0.6)
+    folders = [tmp_path / "artifacts" / make("student+micota", bench, 0.7).folder for bench in ("easy", "hard")]
+    for hurt in (
+        lambda path: (path / "scores.jsonl").write_text(""),
+        lambda path: (path / "manifest.json").write_text("{"),
+    ):
+        hurt(folders[1])
+        text = error(capsys, "micota", "short")
+        assert str(folders[1]) in text and f"Make it again:  rm -r {folders[1]}" in text
+    (folders[1] / "manifest.json").write_text('{"schema_version": 2}')
+    assert "student+micota" in output(capsys, "student+micota", "short")
+
+
 def test_several_are_corrected_together(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     for index, name in enumerate(("micota", "short", "strong")):
         make(f"student+{name}", "easy", 0.9 - 0.2 * index)

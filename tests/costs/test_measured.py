@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,6 +65,11 @@ def test_runs_of_other_machines_and_resumed_ones_do_not_count(composed: Composed
 def test_a_damaged_manifest_is_left_to_the_command_that_needs_it(composed: Composed, tmp_path: Path) -> None:
     (tmp_path / "scores" / "a-1234567890").mkdir(parents=True)
     (tmp_path / "scores" / "a-1234567890" / MANIFEST).write_text("[]")
+    made = completions(composed("generate", "experiment=tiny", "data=strong"))
+    with Store(tmp_path).build(made, 0):
+        pass
+    changed = json.loads((file := tmp_path / made.folder / MANIFEST).read_text()) | {"metrics": None}
+    file.write_text(json.dumps(changed))
     config = composed("generate", "experiment=tiny", "data=strong")
     assert estimate(Context(machine_of(config), Store(tmp_path), config, {}), completions(config)).seconds > 0
 

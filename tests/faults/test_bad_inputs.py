@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from rich.console import Console
 from wrong_commands import refusal
 
+from micota import graph
+from micota.artifacts.store import Store
 from micota.cli.composing import composing, prepared
 from micota.cli.experiments import cases
 from micota.cli.grade_file import graded_rows
@@ -26,6 +29,7 @@ from micota.data.sources import load_problems, read_rows
 from micota.errors import is_users, shown
 from micota.grading.graders import gold_for
 from micota.report.outcomes import read_table
+from micota.runtime.plan import show_plan
 
 TABLE = Path(__file__).with_name("bad_inputs.txt")
 
@@ -69,6 +73,11 @@ def own_config(file: Path) -> None:
         cases(prepared(["experiment=own"], "pipeline", folder))
 
 
+def planned(config: Any) -> None:
+    """Plan the training of a config, with what its files show; nothing is printed."""
+    show_plan(config, Store(config.artifacts), [graph.trained(config, config.role)], Console(quiet=True))
+
+
 def outcomes(file: Path) -> None:
     read_table(str(file))
 
@@ -81,6 +90,8 @@ READERS: dict[str, Callable[[Path], None]] = {
 
 def line_of(kind: str, given: str) -> str:
     """The line that an entry gives, with the exit code 2; empty where the input is accepted."""
+    if kind == "plan":
+        return refusal(f"{given} plan=true", planned)
     if kind == "command":
         return refusal(given.replace("⏎", "\n"), lambda config: cases(config) if hasattr(config, "jobs") else None)
     name, _, text = given.partition(" ")
@@ -95,7 +106,7 @@ def line_of(kind: str, given: str) -> str:
 
 
 @pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.thorough), 8])
-@pytest.mark.parametrize("kind", ["command", *READERS])
+@pytest.mark.parametrize("kind", ["command", "plan", *READERS])
 def test_a_wrong_input_is_one_line_with_the_accepted_form(
     kind: str, every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,7 +135,19 @@ def test_a_wrong_input_is_one_line_with_the_accepted_form(
     assert not GlobalHydra.instance().is_initialized()
 
 
+@pytest.mark.parametrize("given", [
+    "student.sft.lora.r=48 student.sft.lora.targets=[q_proj,mlp.up_proj,all-linear]",
+    "student.sft.lora.r=8 student.sft.lora.alpha=1 'student.sft.lora.targets=[\".*[.]0[.].*_proj\"]'",
+    "student.sft.freeze=[model.embed_tokens,lm_head,'.*norm.*']",
+])  # fmt: skip
+def test_right_settings_of_what_is_trained_pass_a_plan(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert line_of("plan", f"train experiment=tiny {given}") == ""
+
+
 def test_the_table_has_enough_of_every_kind() -> None:
     table = list(entries())
     assert len(table) >= 300 and len(set(table)) == len(table)
-    assert {kind for kind, _, _ in table} == {"command", *READERS}
+    assert {kind for kind, _, _ in table} == {"command", "plan", *READERS}

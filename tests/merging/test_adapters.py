@@ -180,6 +180,9 @@ def plain(untied: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (lambda lora: (lora / SETTINGS).write_text("[]"), r"adapter_config.json cannot be read \(it is a list"),
     (lambda lora: change(lora, peft_type="FANCY"), "the adapter is of type FANCY; accepted"),
     (lambda lora: change(lora, lora_alpha="x"), "has lora_alpha='x'; accepted: a number above 0"),
+    (lambda lora: change(lora, lora_alpha=0), "has lora_alpha=0; accepted: a number above 0"),
+    (lambda lora: change(lora, lora_alpha=-16.5), "has lora_alpha=-16.5; accepted: a number above 0"),
+    (lambda lora: change(lora, alpha_pattern={"q_proj": -1}), "has alpha_pattern.q_proj=-1; accepted"),
     (lambda lora: change(lora, r=0), "has r=0; accepted: a number above 0"),
     (lambda lora: change(lora, alpha_pattern=[1]), r"has alpha_pattern=\[1\]; accepted"),
     (lambda lora: change(lora, r=8), "has 4 rows, and adapter_config.json has rank 8; accepted: the files of one"),
@@ -189,7 +192,8 @@ def plain(untied: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (without("layers.0.self_attn.q_proj.lora_B"), "has base_model.*lora_A.weight and no .*lora_B.weight; copy it"),
     (without(""), "adapter_model.safetensors has no tensors; accepted"),
     (with_nan, "adapter_model.safetensors: base_model.*lora_A.weight has 1 values that are not finite"),
-], ids=["later setting", "no type", "a list", "other type", "alpha", "rank zero", "pattern", "rank", "no model",
+], ids=["later setting", "no type", "a list", "other type", "alpha", "alpha 0", "negative alpha", "alpha of one",
+        "rank zero", "pattern", "rank", "no model",
         "adapter of an adapter", "no A", "no B", "empty", "NaN"])  # fmt: skip
 def test_a_damaged_adapter_is_one_line(
     untied: Path, plain: Path, tmp_path: Path, damage: Callable[[Path], Any], words: str

@@ -64,11 +64,21 @@ def test_trainings_are_found_with_what_was_known_before(finished: Finished, tmp_
     assert all_outcomes(store, None, without=student) == [], "its own trainings tell its own gains"
 
 
-def test_a_damaged_artifact_is_left_out(finished: Finished, tmp_path: Path) -> None:
+def test_a_damaged_artifact_is_left_out_and_named_once(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = Store(tmp_path)
     fill(store, finished[1].by_seed[0])
-    next(tmp_path.glob("models/*micota*/manifest.json")).write_text("{")
-    assert [one.recipe for one in finished_trainings(store)] == ["strong"]
+    assert len(finished_trainings(store)) == 2 and not capsys.readouterr().err
+    damaged = next(tmp_path.glob("models/*micota*"))
+    (damaged / "manifest.json").write_text("{")
+    for _ in range(2):
+        assert [one.recipe for one in finished_trainings(store)] == ["strong"]
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"left out: {damaged}/manifest.json is not valid JSON") and printed.count("\n") == 1
+    assert f"Make it again:  rm -r {damaged}" in printed
+    (next(tmp_path.glob("models/*strong*")) / "manifest.json").unlink()
+    assert finished_trainings(store) == [] and not capsys.readouterr().err, "what is not there is not damaged"
 
 
 def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -61,10 +61,22 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def of_other_data(folder: Path) -> bytes:
+    """The cached tokens of other data, as they are."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))
+    before = {*folder.iterdir()}
+    tokenise_once(tokenizer, [example(), example()], "other content", folder)
+    [made] = {*folder.iterdir()} - before
+    content = made.read_bytes()
+    made.unlink()
+    return content
+
+
 @pytest.mark.parametrize("damage", [
     flip, lambda path: path.write_bytes(path.read_bytes()[:-1]), lambda path: path.write_bytes(b""),
     lambda path: path.write_bytes(bytes(path.stat().st_size)),
     lambda path: save_file({"ids": np.zeros(3, np.int32)}, path),
+    lambda path: path.write_bytes(of_other_data(path.parent)),
 ])  # fmt: skip
 def test_damaged_tokens_are_made_again(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(model_folder("bundled:ta"))

@@ -185,7 +185,7 @@ def test_layers_get_weights_by_what_sft_changed_and_the_written_merge_has_them(
     chosen = curve(sweep)["chosen"]
     by_layer = {item.get("filter"): item["value"] for item in chosen["by_layer"]}
     assert by_layer.pop(None) == 0.3 and sum(by_layer.values()) / len(by_layer) == pytest.approx(0.3, abs=1e-4)
-    shared = json.loads((sweep / "activations.json").read_text())
+    shared = json.loads((sweep / "activations.json").read_text())["values"]
     assert sorted(by_layer, key=by_layer.__getitem__) == sorted(shared, key=shared.__getitem__, reverse=True)
     [model] = artifacts.glob("models/*-activations-accuracy-*")
     assert json.loads((model / "merge.json").read_text())["recipe"]["weight"] == chosen["by_layer"]

@@ -64,14 +64,14 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_files(
     whole, again = stored(config), elsewhere(config, "again")
     made: list[Path] = []
 
-    def save(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str] | None = None) -> None:
+    def save(path: Path, key: str, tensors: Mapping[str, torch.Tensor]) -> None:
         if len(made) == 2:
             raise KeyboardInterrupt
         made.append(path)
-        files.save(path, tensors, header)
+        files.save_rows(path, key, tensors)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(stage, "save", save)
+        patch.setattr(stage, "save_rows", save)
         stored(again)
     resumed = stored(again)
     assert json.loads((resumed / "manifest.json").read_text())["counts"]["resumed"] == 2

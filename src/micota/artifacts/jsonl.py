@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from micota.errors import DISK_IS_FULL, ArtifactError
 from micota.visible import SURROGATE
 
 OF_WRITES = (*DISK_IS_FULL, errno.EFBIG, errno.EIO)  # errors without the name of a file
-BLOCK = 2**20  # bytes that are read at once
 DRAFT = ".tmp"  # suffix of a file that is being written
 
 Row = TypeVar("Row")
@@ -116,49 +115,3 @@ def parsed(line: bytes, where: str, row: Callable[..., Row]) -> Row:
         return row(**json.loads(line))
     except (ValueError, TypeError, RecursionError) as error:  # not JSON, no object, or fields of another schema
         raise ArtifactError(f"{where}: not a row of {getattr(row, '__name__', row)} ({error})") from error
-
-
-def _end_of_lines(handle: IO[bytes]) -> int:
-    """Return the position after the last line break of a file, 0 without one. It is read from its end, in blocks."""
-    end = handle.seek(0, os.SEEK_END)
-    while end > 0:
-        start = max(0, end - BLOCK)
-        handle.seek(start)
-        found = handle.read(end - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return 0
-
-
-class JsonlAppender:
-    """Append dataclass rows to a JSONL file that survives ``kill -9``: a torn last line is cut off when reopened."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._handle = open(path, "ab+", buffering=0)  # no buffer: after a failed write nothing is flushed later
-        self._size = _end_of_lines(self._handle)
-        self._handle.truncate(self._size)
-
-    def append(self, rows: Iterable[Any]) -> None:
-        """Append rows without buffering: all of them, or none.
-
-        Raises:
-            ArtifactError: the write failed, for example on a full disk.
-        """
-        content = "".join(json_line(asdict(row)) for row in rows).encode()
-        try:
-            num_bytes = 0
-            while num_bytes < len(content):
-                num_bytes += self._handle.write(content[num_bytes:])
-        except OSError as error:
-            self._handle.truncate(self._size)
-            raise ArtifactError(
-                f"cannot append to {self._path} ({error.strerror}); earlier rows are kept: free some space and run the "
-                "same command again"
-            ) from error
-        self._size += len(content)
-
-    def close(self) -> None:
-        os.fsync(self._handle.fileno())
-        self._handle.close()

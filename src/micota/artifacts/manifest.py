@@ -22,6 +22,10 @@ KEY = re.compile(r".+-[0-9a-f]{10}")  # the name of an artifact's folder
 SHOWN = 12  # digits of a sum
 
 
+class OtherSchemaError(ArtifactError):
+    """An artifact of another version of micota, which is not damaged."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What an artifact is and how it was made. ``files`` maps paths to size in bytes and SHA-256."""
@@ -75,7 +79,7 @@ def read_manifest(path: Path) -> Manifest:
         raise ArtifactError(f"{file} is not valid JSON ({error}){remedy(path)}") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
-        raise ArtifactError(
+        raise OtherSchemaError(
             f"{path} has artifact schema {version}, this version of micota reads schema {SCHEMA_VERSION}: "
             "delete the folder and run again, or use the version of micota that made it"
         )

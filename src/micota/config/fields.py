@@ -46,6 +46,8 @@ class Declaration:
         short_sets: what it sets besides, as overrides of keys of all commands.
         same_as: for a part of the config, the part whose keys it repeats, so that the reference lists them once.
         added: whether it is younger than artifacts: with its default it enters no key, so that they keep theirs.
+        counts_with: what must hold of the fields beside it, or else it has no effect, as ``method=a, b`` (one of them;
+            of a list, one is in it) or ``method!=a``.
     """
 
     about: str
@@ -61,6 +63,7 @@ class Declaration:
     same_as: str = ""
     short_sets: tuple[str, ...] = ()
     added: bool = False
+    counts_with: tuple[str, ...] = ()
 
 
 class Facts(TypedDict, total=False):
@@ -74,6 +77,7 @@ class Facts(TypedDict, total=False):
     short_for: str
     short_sets: tuple[str, ...]
     added: bool
+    counts_with: tuple[str, ...]
 
 
 def is_added(item: Field[Any], value: Any) -> bool:
@@ -131,6 +135,7 @@ def part(
     internal: bool = False,
     same_as: str = "",
     added: bool = False,
+    counts_with: tuple[str, ...] = (),
 ) -> Any:
     """A field that is a dataclass or a map of dataclasses, whose fields have declarations too."""
     declared = Declaration(
@@ -142,6 +147,7 @@ def part(
         internal=internal,
         same_as=same_as,
         added=added,
+        counts_with=counts_with,
     )
     return _declared(default, default_factory, declared)
 

@@ -12,6 +12,7 @@ from micota.config.sampling import SamplingConfig
 TEACHERS = ("teacher", "ta", "ta_sft", "ta_merged", "long_generator", "short_generator", "large", "small")
 SFT, LOGIT_KD, ON_POLICY = "sft", "logit_kd", "on_policy"
 NOT_STORED, STORED = "none", ("float32", "float16")
+WITH_TEACHER = (f"name={LOGIT_KD}, {ON_POLICY}",)
 
 
 @dataclass(kw_only=True)
@@ -37,11 +38,13 @@ class ObjectiveConfig:
         about="The model whose probabilities are learnt, by its role or by its path, which sets model.path. Its "
         "tokenizer must be that of the student.",
         results=True,
+        counts_with=WITH_TEACHER,
     )
     model: OtherModelConfig = part(
         OtherModelConfig,
         about="The model of teacher=model: any option of the group model, or a folder or hub id.",
         unused=("sampling", "thinking", "sft"),
+        counts_with=(*WITH_TEACHER, "teacher=model"),
     )
     divergence: str = choice(
         "forward_kl",
@@ -52,6 +55,7 @@ class ObjectiveConfig:
         "(forward), that of the teacher from the student (reverse), or the generalized Jensen-Shannon divergence, "
         "between both.",
         results=True,
+        counts_with=WITH_TEACHER,
     )
     beta: float = where(
         "a number above 0 and below 1",
@@ -59,9 +63,13 @@ class ObjectiveConfig:
         0.5,
         about="The share of the teacher in the mixture that jsd compares both models with.",
         results=True,
+        counts_with=(*WITH_TEACHER, "divergence=jsd"),
     )
     temperature: float = positive(
-        1.0, about="The logits of both models are divided by it before they are compared.", results=True
+        1.0,
+        about="The logits of both models are divided by it before they are compared.",
+        results=True,
+        counts_with=WITH_TEACHER,
     )
     hard_weight: float = fraction(
         0.0,
@@ -88,6 +96,7 @@ class ObjectiveConfig:
         SamplingConfig,
         about="How the student samples its answers with name=on_policy.",
         unused=("num_samples", "max_thought_tokens"),
+        counts_with=(f"name={ON_POLICY}",),
     )
     round_steps: int = positive(
         8,
@@ -95,6 +104,7 @@ class ObjectiveConfig:
         "them.",
         unit="steps",
         results=True,
+        counts_with=(f"name={ON_POLICY}",),
     )
 
     def conflicts(self) -> Iterator[str]:

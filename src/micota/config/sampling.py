@@ -33,6 +33,7 @@ class SamplingConfig:
         1.0,
         about="Tokens are sampled from the smallest set with this share of the probability.",
         results=True,
+        counts_with=("temperature!=0",),
     )
     max_tokens: int = positive(16384, about="The most new tokens of a completion.", unit="tokens", results=True)
     max_thought_tokens: int | None = positive(

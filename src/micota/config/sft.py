@@ -15,6 +15,7 @@ from micota.config.schedules import SCHEDULES
 
 OTHER = "other"  # the entry of by_generator for all generators that have none
 EPOCHS = "Passes over the examples, also a part of one, as 0.5."
+WITH_EPOCHS = ("max_steps=null", "max_flops=null")
 ALL_LINEAR = "all-linear"
 BETA = "a number from 0 to below 1"
 
@@ -137,7 +138,7 @@ class SftConfig:
 
     learning_rate: float = positive(about="The learning rate after warm-up, where it is highest.", results=True)
     batch_size: int = positive(about="Examples of one optimiser step, over all devices.", unit="examples", results=True)
-    epochs: float = positive(about=EPOCHS, results=True)
+    epochs: float = positive(about=EPOCHS, results=True, counts_with=WITH_EPOCHS)
     max_steps: int | None = positive(
         None,
         about="The number of optimiser steps, in place of epochs: an epoch may end early, and more may begin; null: as "
@@ -338,7 +339,10 @@ class ModelSftConfig(SftConfig):
         results=True,
     )
     epochs: float | None = positive(  # type: ignore[assignment]
-        None, about="Passes over the examples, also a part of one; null: as in by_generator.", results=True
+        None,
+        about="Passes over the examples, also a part of one; null: as in by_generator.",
+        results=True,
+        counts_with=WITH_EPOCHS,
     )
     by_generator: dict[str, GeneratorSftConfig] = part(
         default_factory=dict,

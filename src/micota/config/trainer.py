@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from micota.config.fields import choice, plain, positive, slug
+from micota.config.fields import choice, plain, positive, slug, words
 
 
 @dataclass(kw_only=True)
@@ -98,7 +98,7 @@ class TrainerConfig:
     keep_checkpoint: bool = plain(
         False, about="true: the last checkpoint stays in the artifact, for a longer run (continue_from).", results=False
     )
-    continue_from: str | None = plain(
+    continue_from: str | None = words(
         None,
         about="The folder of a model that train made with keep_checkpoint=true: this run, which differs in epochs or "
         "max_steps alone, begins where it ended.",
@@ -124,6 +124,7 @@ class TrainerConfig:
         about="These evaluations use only this many of the first problems of each benchmark.",
         unit="problems",
         results=False,
+        counts_with=("evaluate_every!=null",),
     )
     activation_checkpointing: str = choice(
         "auto",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from micota.artifacts.manifest import MANIFEST
+from micota.artifacts.manifest import MANIFEST, sum_of
 from micota.artifacts.provenance import hardware
 from micota.config import CostConfig, ModelConfig, ShapeConfig
 from micota.costs.sizes import config_of_files, shape_in
@@ -114,8 +114,9 @@ def _read(root: Path) -> list[dict[str, Any]]:
     for path in sorted(root.glob(f"*/*/{MANIFEST}")):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            manifests.append({name: content[name] for name in KEYS})
-        except (OSError, ValueError, KeyError, TypeError):
+            if content.get("sum", "") in ("", sum_of(content)):
+                manifests.append({name: content[name] for name in KEYS})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return manifests
 

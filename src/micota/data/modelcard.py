@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from micota.artifacts.manifest import MANIFEST, Manifest, read_manifest
+from micota.artifacts.left_out import each_manifest
 from micota.artifacts.provenance import versions
 from micota.artifacts.store import Store
 from micota.config import Call, command_line
 from micota.data.datacard import HUB_ID, TAGS
-from micota.errors import ArtifactError
 from micota.graph import unique
 from micota.graph.node import AnyNode
 from micota.graph.stage import stage_of
@@ -112,8 +111,9 @@ def _of_making(store: Store, node: AnyNode, call: Call) -> Iterator[Number]:
 
 def _of_evaluations(store: Store, node: AnyNode) -> Iterator[Number]:
     """The scores of a model on every benchmark that graded it, from the store."""
-    answers = {m.key: m for m in _manifests(store, "completions") if m.inputs.get("model", {}).get("key") == node.key}
-    for scores in _manifests(store, "scores"):
+    every = each_manifest(store.root, "completions")
+    answers = {m.key: m for m in every if m.inputs.get("model", {}).get("key") == node.key}
+    for scores in each_manifest(store.root, "scores"):
         if scores.inputs["completions"]["key"] in answers and all(name in scores.metrics for name in SHARES):
             share, low, high = (f"{100 * scores.metrics[name]:.1f}" for name in SHARES)
             sampling = answers[scores.inputs["completions"]["key"]].config["sampling"]
@@ -125,15 +125,6 @@ def _of_evaluations(store: Store, node: AnyNode) -> Iterator[Number]:
                 what=f"{what} (95 % interval)", value=f"{share} ({low} to {high})",
                 artifact=f"scores/{scores.name}-{scores.key}", command=scores.command or "-",
             )  # fmt: skip
-
-
-def _manifests(store: Store, kind: str) -> Iterator[Manifest]:
-    """Manifests of finished artifacts of one kind; those of other versions of micota are left out."""
-    for path in sorted((store.root / kind).glob(f"*/{MANIFEST}")):
-        try:
-            yield read_manifest(path.parent)
-        except ArtifactError:
-            continue
 
 
 def _lineage(store: Store, node: AnyNode, call: Call) -> Iterator[str]:

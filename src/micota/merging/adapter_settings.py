@@ -115,5 +115,5 @@ def _named(key: str, patterns: Any) -> dict[str, Any]:
 def _check_numbers(folder: Path, values: Mapping[str, Any], kinds: Sequence[type]) -> None:
     for name, value in values.items():
         is_number = isinstance(value, tuple(kinds)) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or (name.startswith("r") and value < 1):
+        if not is_number or not math.isfinite(value) or value <= 0:
             raise ConfigError(f"{folder / ADAPTER} has {name}={value!r}; accepted: a number above 0")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
 from micota.artifacts.jsonl import read_jsonl
+from micota.artifacts.left_out import leaving_out
 from micota.artifacts.manifest import MANIFEST, Manifest, read_manifest
 from micota.artifacts.store import Store, verified_folder
-from micota.errors import ArtifactError
 from micota.graph import Comparison
 from micota.graph.node import AnyNode
 from micota.graph.specs import DeterminismSpec
@@ -26,16 +25,17 @@ class Audit:
 
 
 def audits_of(store: Store, comparisons: Iterable[Comparison]) -> list[Audit]:
-    """Return the audits of all models of finished comparisons, by name. Damaged ones are left out: the report does not
-    need them."""
+    """Return the audits of all models of finished comparisons, by name. Damaged ones are left out, and named on
+    the console: the report does not need them."""
     models = {node.inputs["completions"].inputs["model"].key for made in comparisons for node in _graded(made)}
-    audits = []
-    for path in sorted((store.root / DeterminismSpec.kind).glob(f"*/{MANIFEST}")):
-        with suppress(ArtifactError):
-            manifest = read_manifest(path.parent)
-            if manifest.inputs["model"]["key"] in models:
-                rows = read_jsonl(verified_folder(path.parent) / REPETITIONS, Repetition)
-                audits.append(Audit(name=manifest.name, hardware=_machine(manifest), rows=rows))
+    audits, folder = [], store.root / DeterminismSpec.kind
+    with leaving_out(folder) as attempt:
+        for path in sorted(folder.glob(f"*/{MANIFEST}")):
+            with attempt():
+                manifest = read_manifest(path.parent)
+                if manifest.inputs["model"]["key"] in models:
+                    rows = read_jsonl(verified_folder(path.parent) / REPETITIONS, Repetition)
+                    audits.append(Audit(name=manifest.name, hardware=_machine(manifest), rows=rows))
     return audits
 
 

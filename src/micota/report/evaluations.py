@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -22,7 +23,7 @@ from micota.analysis.statistics import (
     simultaneous,
 )
 from micota.artifacts.inventory import Inventory, Item
-from micota.artifacts.manifest import read_manifest
+from micota.artifacts.manifest import OtherSchemaError, read_manifest
 from micota.artifacts.scores import read_scores
 from micota.artifacts.store import verified_folder
 from micota.data.sources import read_rows
@@ -93,7 +94,7 @@ def evaluation(inventory: Inventory | None, word: str) -> Evaluation:
             f"{word!r}: no such file or folder, and there is no artifacts folder to look it up in; accepted: "
             "artifacts=FOLDER, or the file or folder of an evaluation"
         )
-    items = [item for item in inventory.items if item.kind == KIND and item.state == "complete"]
+    items = [item for item in inventory.items if item.kind == KIND and item.state in ("complete", "damaged")]
     exact = [item for item in items if word in (item.key, f"{item.name}-{item.key}", item.folder)]
     if exact:
         return _of_items(word, exact)
@@ -145,7 +146,7 @@ def _never() -> Any:
 def _of_items(name: str, items: Sequence[Item]) -> Evaluation:
     """Scores of one model; several artifacts of a benchmark must be of different seeds."""
     by_bench: dict[str, list[Item]] = defaultdict(list)
-    for item in items:
+    for item in _readable(items):
         by_bench[bench_of(item)].append(item)
     for bench, same in by_bench.items():
         seeds = [item.manifest.seed for item in same if item.manifest]
@@ -162,6 +163,20 @@ def _of_items(name: str, items: Sequence[Item]) -> Evaluation:
         tokens += [score.num_tokens for seed in graded for score in seed[bench]]
     mean = sum(tokens) / len(tokens) if tokens else None
     return Evaluation(name=name, samples=samples, num_tokens=mean, items=dict(by_bench))
+
+
+def _readable(items: Iterable[Item]) -> Iterator[Item]:
+    """The items without those of another version of micota.
+
+    Raises:
+        ArtifactError: one is damaged. Without it, the others would pass for the whole evaluation.
+    """
+    for item in items:
+        if item.state == "complete":
+            yield item
+        else:
+            with suppress(OtherSchemaError):
+                verified_folder(item.path)
 
 
 def _of_file(path: Path) -> Evaluation:

@@ -12,6 +12,7 @@ import numpy as np
 
 from micota.analysis.learnability import MIN_RECIPES, Trial, spearman
 from micota.artifacts.jsonl import read_jsonl
+from micota.artifacts.left_out import leaving_out
 from micota.artifacts.manifest import MANIFEST, Manifest, read_manifest
 from micota.artifacts.store import Store, verified_folder
 from micota.errors import ArtifactError
@@ -42,7 +43,7 @@ class Checked:
 def checked(store: Store, by_seed: Mapping[int, Comparison], trials: Sequence[Trial]) -> list[Checked]:
     """Return the forecast of every recipe with its gain: of several, the last before training, else the first after.
 
-    Damaged forecasts are left out: the report does not need them.
+    Damaged forecasts are left out, and named on the console: the report does not need them.
     """
     forecasts = list(_forecasts(store))
     gains = {(trial.seed, trial.recipe): trial.gain for trial in trials}
@@ -74,9 +75,11 @@ def _of_recipe(
 
 
 def _forecasts(store: Store) -> Iterator[tuple[Manifest, list[ForecastRow]]]:
-    for path in sorted((store.root / ForecastSpec.kind).glob(f"*/{MANIFEST}")):
-        with suppress(ArtifactError):
-            yield read_manifest(path.parent), read_jsonl(verified_folder(path.parent) / FORECAST, ForecastRow)
+    folder = store.root / ForecastSpec.kind
+    with leaving_out(folder) as attempt:
+        for path in sorted(folder.glob(f"*/{MANIFEST}")):
+            with attempt():
+                yield read_manifest(path.parent), read_jsonl(verified_folder(path.parent) / FORECAST, ForecastRow)
 
 
 def _start(store: Store, recipe: Recipe) -> datetime | None:

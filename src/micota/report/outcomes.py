@@ -7,19 +7,19 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from micota.analysis.forecast import FEATURES, Outcome
-from micota.artifacts.manifest import MANIFEST, Manifest, read_manifest
+from micota.artifacts.left_out import each_manifest
+from micota.artifacts.manifest import Manifest
 from micota.artifacts.store import Store
 from micota.config.local_files import text_of_file
 from micota.data.files import BUNDLED, bundled
-from micota.errors import ArtifactError, ConfigError
+from micota.errors import ConfigError
 
 COLUMNS = ("student", "recipe", "seed", "gain")
 Accuracies = Mapping[str, Mapping[str, float]]  # by key of the model and by evaluation
@@ -29,15 +29,16 @@ def finished_trainings(store: Store) -> list[Outcome]:
     """Return every training of a store whose student was scored before and after on the same problems in the same way,
     and whose data were measured under the student before SFT.
 
-    The gain is the mean over the benchmarks that both have. Damaged artifacts are left out: none is needed.
+    The gain is the mean over the benchmarks that both have. Damaged artifacts are left out, and named on the console: a
+    forecast from the others is one.
     """
     accuracies = _accuracies(store)
     measured = {
         (manifest.inputs["model"]["key"], manifest.inputs["data"]["key"]): manifest
-        for manifest in _manifests(store, "bpc")
+        for manifest in each_manifest(store.root, "bpc")
     }
     found = []
-    for trained in _manifests(store, "models"):
+    for trained in each_manifest(store.root, "models"):
         if not {"model", "data"} <= trained.inputs.keys():
             continue
         student, data = trained.inputs["model"], trained.inputs["data"]
@@ -65,22 +66,15 @@ def measures_of(measured: Manifest) -> dict[str, float]:
 
 
 def _accuracies(store: Store) -> Accuracies:
-    answered = {manifest.key: manifest for manifest in _manifests(store, "completions")}
+    answered = {manifest.key: manifest for manifest in each_manifest(store.root, "completions")}
     found: dict[str, dict[str, float]] = {}
-    for graded in _manifests(store, "scores"):
+    for graded in each_manifest(store.root, "scores"):
         answers = answered.get(graded.inputs["completions"]["key"])
         if answers is not None and "accuracy" in graded.metrics:
             # The same problems, prompt, sampling and grader, whatever the model.
             evaluation = json.dumps([graded.config, answers.config], sort_keys=True)
             found.setdefault(answers.inputs["model"]["key"], {})[evaluation] = graded.metrics["accuracy"]
     return found
-
-
-def _manifests(store: Store, kind: str) -> Iterator[Manifest]:
-    for path in sorted((store.root / kind).glob(f"*/{MANIFEST}")):
-        if path.parent.suffix == "":
-            with suppress(ArtifactError):
-                yield read_manifest(path.parent)
 
 
 def all_outcomes(store: Store, table: str | None, without: str) -> list[Outcome]:

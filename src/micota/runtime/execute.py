@@ -14,6 +14,7 @@ from micota.artifacts.in_use import InUse
 from micota.artifacts.manifest import LOG, Manifest
 from micota.artifacts.store import Build, Store
 from micota.config import Config, command_line
+from micota.config.effect import keys_without_effect
 from micota.config.models import models_of
 from micota.console import open_console
 from micota.errors import ArtifactError, ConfigError, ModelError, SourceError
@@ -72,7 +73,8 @@ def execute(
         raise ArtifactError(missing(config, foreign, targets))
     if todo or tracks_command(config.tracker):
         check_tracker(config.tracker)
-    for note in dict.fromkeys(filter(None, (engine_note(config, node) for node in todo))):
+    notes = filter(None, (engine_note(config, node) for node in todo))
+    for note in dict.fromkeys([*(keys_without_effect(config) if todo else []), *notes]):
         console.print(Text(note, "dim"))
     done = finished(store, targets)
     own = next(task for task in tasks_of(unique(targets)) if task.id == task_of_targets.id)
@@ -123,6 +125,7 @@ def perform(
         for node in task.nodes:
             command = command_line(config.call, node.command, node.choose)
             notice = partial(show_wait, console, node)
+            verify_inputs(store, node)
             with store.build(node, config.seed, config.name, command, notice=notice) as build:
                 if build is not None:
                     if show_log:
@@ -140,6 +143,19 @@ def perform(
     return manifests
 
 
+def verify_inputs(store: Store, node: AnyNode) -> None:
+    """Compare all files that a node is to be made from, and that exist, with their manifests. A stage has no part in
+    it, so that a new one cannot leave it out.
+
+    Raises:
+        ArtifactError: one is damaged.
+    """
+    if not store.is_done(node):
+        for child in node.inputs.values():
+            if not child.is_source and store.is_done(child):
+                store.verified(child)
+
+
 def show_wait(console: Console, node: AnyNode, owner: str) -> None:
     """Print for whom a run waits that meets an artifact in the making."""
     console.print(Text(f"waiting: another run makes {node.folder} ({owner})", "dim"))
@@ -151,7 +167,9 @@ def in_use(store: Store, targets: list[AnyNode]) -> InUse:
 
 
 def check_all(config: Config, store: Store, nodes: Sequence[AnyNode]) -> None:
-    """Run the checks of all nodes that are not done, before the first of them is made."""
+    """Verify the inputs and run the checks of all nodes that are not done, before the first of them is made."""
+    for node in nodes:
+        verify_inputs(store, node)
     inspect_all(store, [(config, node) for node in nodes])
     for node in nodes:
         stage = stage_of(node)
@@ -166,6 +184,8 @@ def check_first(configs: Mapping[str, Config], store: Store, nodes: Sequence[Any
     Args:
         configs: the config for each node, by folder.
     """
+    for node in nodes:
+        verify_inputs(store, node)
     one_of_each = {(node.stage, repr(node.spec)): node for node in nodes}
     for node in one_of_each.values():
         check_all(configs[node.folder], store, [node])

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from micota.artifacts.jsonl import JsonlAppender, read_jsonl, write_jsonl
+from micota.artifacts.appending import JsonlAppender
+from micota.artifacts.jsonl import read_jsonl, write_jsonl
 from micota.config import TrainerConfig
 from micota.console import progress_bar
 from micota.forward.batches import batches

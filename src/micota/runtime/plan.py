@@ -12,6 +12,7 @@ from rich.text import Text
 
 from micota.artifacts.store import Store
 from micota.config import Config, command_line
+from micota.config.effect import keys_without_effect
 from micota.costs.table import costs_of, show_costs
 from micota.data.sources import model_folder
 from micota.graph import unique
@@ -149,7 +150,8 @@ def show_plan(
             wanted = ", ".join(f"{name}={value}" for name, value in job(task).items())
             console.print(Text(f"  job     {wanted or 'no parameters'}", "dim"))
     console.print(f"{len(todo)} to make")
-    for note in dict.fromkeys(filter(None, (engine_note(config, node) for node in unique(targets)))):
+    notes = filter(None, (engine_note(config, node) for node in unique(targets)))
+    for note in dict.fromkeys([*keys_without_effect(config), *notes]):
         console.print(Text(note, "dim"))
     costs = costs_of(config, store, _unmade(targets, todo), configs or {})
     if costs.rows:

@@ -55,7 +55,7 @@ from micota.sft.activation_checkpointing import ActivationCheckpointing
 from micota.sft.best import BestWeights
 from micota.sft.callbacks import StepMetrics, StopOnSignal, Validation
 from micota.sft.checkpoints import Checkpoints
-from micota.sft.continuing import check_shorter
+from micota.sft.continuing import CHECKPOINTS, check_shorter
 from micota.sft.data import Inputs, SftDataModule
 from micota.sft.device import peak_flops
 from micota.sft.eval_during_training import EvalDuringTraining
@@ -71,7 +71,6 @@ from micota.sft.spending import Spending, expected_steps, most_steps
 from micota.sft.teacher import DistillationObjective, Teacher
 from micota.sft.writing import Writing
 
-CHECKPOINTS = "checkpoints"
 BEST = "best"  # weights
 ROLLOUTS = "rollouts"  # answers of the student, by round
 MODELS = "models"  # of single steps

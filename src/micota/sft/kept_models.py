@@ -10,6 +10,11 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from micota.artifacts.quick_sums import changed, write_sums
+from micota.errors import ConfigError
+
+SUMS = ".sums.json"  # in the folder of a model
+
 
 class KeptModels(Callback):
     """Writes the model as it is every ``every`` steps, as ``step=N`` below ``folder``, and keeps the newest ``keep``.
@@ -25,6 +30,16 @@ class KeptModels(Callback):
         self._keep = keep
         self._write = write
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Compare the models of a killed run with their sums, each rank a part of them.
+
+        Raises:
+            ConfigError: one is damaged.
+        """
+        for path in self._written()[trainer.global_rank :: trainer.world_size]:
+            if (path / SUMS).exists() and (problem := changed(path / SUMS)) is not None:
+                raise ConfigError(f"{problem}; delete {self._folder.parent} and run again, which starts over")
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         step = trainer.global_step
         if step % self._every:
@@ -37,6 +52,7 @@ class KeptModels(Callback):
         trainer.strategy.barrier()
         self._write(draft)
         if trainer.is_global_zero:
+            write_sums(draft / SUMS, [file for file in sorted(draft.rglob("*")) if file.is_file()])
             shutil.rmtree(final, ignore_errors=True)  # of the same step, before the run was killed
             os.replace(draft, final)
             for path in self._written()[: -self._keep] if self._keep is not None else []:

@@ -19,6 +19,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
 
 from micota.artifacts.jsonl import read_jsonl, write_jsonl
+from micota.artifacts.quick_sums import changed, write_sums
 from micota.data.turns import end_of_turn
 from micota.engines.base import Output, Request
 from micota.engines.hf import HFEngine
@@ -30,7 +31,7 @@ from micota.sft.data import SftDataModule, Step, Steps, StepSampler, empty_batch
 from micota.sft.packing import Tokens
 from micota.sft.sharding import gathered
 
-ROUND = re.compile(r"round=(\d+)\.jsonl")
+ROUND = re.compile(r"round=(\d+)\.(jsonl|sums\.json)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,7 @@ class Rollouts:
         if self._writes:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_jsonl(self._path(number), answers.values())
+            self.note(number)
         return answers
 
     def _rollout(self, step: int, example: int, output: Output) -> Rollout:
@@ -150,7 +152,11 @@ class Rollouts:
             objective.train()
 
     def _read(self, number: int, *, is_first: bool) -> dict[tuple[int, int], Rollout]:
-        """The answers of a round that a killed run left. Later rounds are sampled again, as the run is before them."""
+        """The answers of a round that a killed run left. Later rounds are sampled again, as the run is before them.
+
+        Raises:
+            ConfigError: they are damaged; the weights of the round that sampled them may be gone.
+        """
         path = self._path(number)
         if not is_first:
             return {}
@@ -158,6 +164,9 @@ class Rollouts:
             for file in self._folder.iterdir():
                 if (match := ROUND.fullmatch(file.name)) and int(match[1]) > number:
                     file.unlink()
+        sums = self._sums(number)
+        if sums.exists() and (problem := changed(sums)) is not None:
+            raise ConfigError(f"{problem}; delete {self._folder.parent} and run again, which starts over")
         rows = read_jsonl(path, Rollout) if path.exists() else []
         places: dict[int, int] = {}
         answers = {}
@@ -166,8 +175,15 @@ class Rollouts:
             answers[row.step, place] = row
         return answers
 
+    def note(self, number: int) -> None:
+        """Write the sum of a round's file."""
+        write_sums(self._sums(number), [self._path(number)])
+
     def _path(self, number: int) -> Path:
         return self._folder / f"round={number}.jsonl"
+
+    def _sums(self, number: int) -> Path:
+        return self._folder / f"round={number}.sums.json"
 
 
 class RolloutSteps(Steps):

@@ -8,6 +8,7 @@ before each file (``starts``).
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from micota.artifacts.jsonl import sync_folder
+from micota.artifacts.quick_sums import sum_of_parts
 from micota.sft.divergences import Events
 from micota.sft.packing import IGNORED, Batch, Tokens
 
@@ -27,6 +29,8 @@ INDEX = "index.safetensors"
 NUMBERS = "targets"  # in a batch: the row of each label, aligned with it
 TYPES = {"float32": torch.float32, "float16": torch.float16}
 SUM = "tokens"  # in the header of the index: the sum of the tokens of all examples
+CONTENT = "xxh3_128"  # in the header of a file of rows
+logger = logging.getLogger(__name__)
 
 
 def file_of(folder: Path, number: int) -> Path:
@@ -63,6 +67,32 @@ def save(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, s
         os.fsync(handle.fileno())
     draft.replace(path)
     sync_folder(path.parent)
+
+
+def save_rows(path: Path, key: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write a file of rows of the artifact with this key, with its sum."""
+    save(path, tensors, {CONTENT: _sum(path, key, tensors)})
+
+
+def has_rows(path: Path, key: str) -> bool:
+    """Whether a killed run has left the file of rows, whole. One that is damaged is named in the log."""
+    if not path.exists():
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            if (file.metadata() or {}).get(CONTENT) == _sum(path, key, tensors):
+                return True
+    except (SafetensorError, OSError):
+        pass
+    logger.warning("%s is damaged: computed again", path)
+    return False
+
+
+def _sum(path: Path, key: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """The sum of the tensors of a file and of whose they are."""
+    parts = [(f"{name} {one.dtype} {tuple(one.shape)} ".encode(), one.numpy().data) for name, one in tensors.items()]
+    return sum_of_parts([f"{key} {path.name} ".encode(), *(part for pair in sorted(parts) for part in pair)])
 
 
 class StoredTargets:

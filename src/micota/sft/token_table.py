@@ -21,7 +21,7 @@ from micota.data.round_trip import check_round_trip
 from micota.records import Example
 from micota.sft.packing import Tokens, tokenise
 
-LAYOUT = "gaps, ends of turns, sum, headers"  # of cached tokens; another name where the arrays or the tokens change
+LAYOUT = "gaps, ends of turns, sum with name, headers"  # of cached tokens; another name where these change
 CHECKED = 32  # examples whose texts the tokenizer must give back: the first, and as many over all of them
 SUM = "xxh3_128"  # in the header of cached tokens
 logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def tokenise_once(
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     draft.touch()
     mode = draft.stat().st_mode  # of the umask; safetensors replaces the file by one for its owner alone
-    save_file(table.arrays, draft, {SUM: _sum(table.arrays)})
+    save_file(table.arrays, draft, {SUM: _sum(path.stem, table.arrays)})
     draft.chmod(mode)
     with open(draft, "rb") as handle:
         os.fsync(handle.fileno())
@@ -159,27 +159,28 @@ def _cached(path: Path) -> TokenTable | None:
         with safe_open(path, "numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
             stated = (file.metadata() or {}).get(SUM)
-        if stated == _sum(arrays):
+        if stated == _sum(path.stem, arrays):
             return TokenTable(arrays)
-        problem = "its sum is not that of its content"
+        problem = "its sum is not that of its name and content"
     except (SafetensorError, OSError) as error:
         problem = str(error)
     logger.warning("%s is damaged (%s): tokenised again", path, problem)
     return None
 
 
-def _sum(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
-    """The sum of named arrays, of their types and shapes."""
+def _sum(file: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """The sum of the name of a file and its named arrays, of their types and shapes: the tokens of other data, whole as
+    they are, do not fit it."""
     parts = (
         (f"{name} {values.dtype} {values.shape} ".encode(), np.ascontiguousarray(values).data)
         for name, values in sorted(arrays.items())
     )
-    return sum_of_parts(part for pair in parts for part in pair)
+    return sum_of_parts([file.encode(), *(part for pair in parts for part in pair)])
 
 
 def sum_of_tokens(table: TokenTable) -> str:
     """The sum of all tokens and of what of them is learnt."""
-    return _sum(table.arrays)
+    return _sum("", table.arrays)
 
 
 def tokenizer_content(tokenizer: Any) -> str:

@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from micota.artifacts.jsonl import JsonlAppender, each_jsonl
+from micota.artifacts.appending import JsonlAppender
+from micota.artifacts.jsonl import each_jsonl
 from micota.data.sources import load_questions
 from micota.engines.base import Priced, Request
 from micota.engines.evaluator import answers, requests_for

@@ -22,6 +22,8 @@ from micota.graph import CompletionsSpec, Prompt, RowsSpec, ScoresSpec, SourceSp
 from micota.graph.models import source_of
 from micota.graph.node import AnyNode, Node
 from micota.graph.specs import DataSpec, DeterminismSpec
+from micota.sft.continuing import check_settings
+from micota.stages import tuned_weights
 
 ROWS = 1000  # first rows of a file of training data that a plan reads
 WEIGHTS = (".safetensors", ".bin")
@@ -62,15 +64,20 @@ def prompted(config: Config, model: AnyNode, spec: CompletionsSpec) -> None:
 
 
 def training(config: Config, node: Node[TrainSpec]) -> None:
-    """Refuse a model without a chat template, and first rows of a file with words that its tokenizer has no tokens for.
+    """Refuse a model without a chat template, weights to train that it does not have, a run to continue that is not
+    there, and first rows of a file with words that its tokenizer has no tokens for.
 
     Raises:
         ConfigError, SourceError: the text names the model, or the row and its words.
+        ArtifactError: the run to continue is damaged.
     """
     source = source_of(node.inputs["model"]).spec
     _check_weights(config, source)
     _check_template(config, source)
     _check_parts(node)
+    tuned_weights.check(config, node, source, _key_of(config, source))
+    if (shorter := config.placed(node.runs).trainer.continue_from) is not None:
+        check_settings(Path(shorter), node)
     rows, encode = node.inputs["data"].spec, strict_encoder(source)
     if encode is None or not isinstance(rows, RowsSpec) or not _is_here(rows.rows.path):
         return

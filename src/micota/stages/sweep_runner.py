@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -16,7 +15,8 @@ import numpy as np
 import torch
 
 from micota.analysis.intervals import bounded_mean
-from micota.artifacts.jsonl import read_jsonl, write_jsonl, write_text
+from micota.artifacts.jsonl import read_jsonl, write_jsonl
+from micota.artifacts.quick_sums import read_summed, write_summed
 from micota.checkpoint import Checkpoint
 from micota.data.prompts import prompt_text, token_ids
 from micota.data.sources import load_problems
@@ -150,9 +150,10 @@ class SweepRunner:
     @cached_property
     def _shared(self) -> dict[str, float]:
         """By layer, the information that activations before and after SFT share, on answers of the TA after SFT. It is
-        written, so that a run that goes on has the same bits."""
+        written, so that a run that goes on has the same bits; computed again where the file is damaged."""
         path = self._work.build.path / ACTIVATIONS
-        if not path.exists():
+        content = read_summed(path)
+        if content is None:
             self.close()
             node = merge_point(self._node, "after", None, None, self._spec.merge.seed)
             rows = read_jsonl(self._store.verified(node) / COMPLETIONS, Completion)
@@ -167,8 +168,8 @@ class SweepRunner:
             shared = [information(*pair) for pair in zip(before, after, strict=True)]
             by_depth = layers(self.names)
             ranks = {depth: rank for rank, depth in enumerate(sorted(set(by_depth.values())))}
-            write_text(path, json.dumps({name: shared[ranks[depth]] for name, depth in by_depth.items()}, indent=2))
-        content: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+            content = {name: shared[ranks[depth]] for name, depth in by_depth.items()}
+            write_summed(path, content)
         return content
 
     def _activations(self, form: str, sequences: Sequence[Sequence[int]]) -> list[torch.Tensor]:

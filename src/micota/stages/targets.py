@@ -19,7 +19,7 @@ from micota.runtime.inputs import model_location
 from micota.runtime.work import Work
 from micota.sft.packing import Tokens
 from micota.sft.skeletons import shape_at
-from micota.sft.targets import INDEX, SUM, TYPES, ends_of, file_of, files_of, save
+from micota.sft.targets import INDEX, SUM, TYPES, ends_of, file_of, files_of, has_rows, save, save_rows
 from micota.sft.token_table import TokenTable, sum_of_tokens
 from micota.stages.examples import cut, fitting, read_examples
 
@@ -41,13 +41,14 @@ def targets(work: Work[TargetsSpec]) -> None:
     top_k = min(spec.top_k, len(tokenizer) - 1)  # all others are at least one token
     ranges = list(files_of(ends, spec.row_bytes(top_k)))
     made = [file_of(folder, number) for number in range(len(ranges))]
-    work.build.counts["resumed"] = sum(path.exists() for path in made)
-    if not all(path.exists() for path in made):
+    done = {path for path in made if has_rows(path, work.node.key)}
+    work.build.counts["resumed"] = len(done)
+    if len(done) < len(made):
         writer = _Writer(work, tokens, counts, top_k, len(tokenizer))
         with progress_bar(work.console, folder) as bar:
             task = bar.add_task(work.node.name, total=len(made), completed=work.build.counts["resumed"], note="")
             for path, examples in zip(made, ranges, strict=True):
-                if not path.exists():
+                if path not in done:
                     writer.write(path, examples)
                     bar.update(task, advance=1, note=f"{writer.tokens_per_s:.0f} tokens/s")
         work.build.metrics["tokens_per_s"] = writer.tokens_per_s
@@ -70,7 +71,7 @@ class _Writer:
     def __init__(
         self, work: Work[TargetsSpec], tokens: TokenTable, counts: list[int], top_k: int, vocabulary: int
     ) -> None:
-        self._vocabulary = vocabulary
+        self._vocabulary, self._key = vocabulary, work.node.key
         self._spec, self._tokens, self._counts, self._top_k = work.node.spec, tokens, counts, top_k
         self._model: Any = open_model(work, work.node.inputs["model"])
         self._border = rope_border(self._model.config)
@@ -97,4 +98,4 @@ class _Writer:
             for at, (values, tokens) in zip(batch, found, strict=True):
                 log_p[firsts[at] : firsts[at + 1]], ids[firsts[at] : firsts[at + 1]] = values, tokens
             self._read += sum(lengths[at] for at in batch)
-        save(path, {"log_p": log_p, "ids": ids})
+        save_rows(path, self._key, {"log_p": log_p, "ids": ids})
