@@ -74,6 +74,20 @@ def fitted(config: Config) -> tuple[Path, Curve]:
     return store.path(node), curve
 
 
+def fitted_until(config: Config, step: int) -> None:
+    """Interrupt training after a step."""
+
+    class Interrupts(Curve):
+        def step(self, metrics: Mapping[str, float], step_done: int) -> None:
+            if step_done == step:
+                raise KeyboardInterrupt
+
+    node, store = graph.trained(config, "student"), Store(config.artifacts)
+    with store.build(node, config.seed) as build:
+        assert build is not None
+        train.fit_here(Work(config, store, node, build, NoRun(), Console(quiet=True)), Interrupts())
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     model: Any = AutoModelForCausalLM.from_pretrained(folder)
     state: dict[str, torch.Tensor] = model.state_dict()

@@ -138,6 +138,7 @@ VALUES: dict[str, list[Any]] = {  # where a type does not say what else is accep
     "overrides": [["seed=1"]],
     "columns": [{"problem": "text"}],
     "points": [[{"at": 0, "a": 1}]],
+    "merge_weights": [[0.25]],
     "only": [{"domain": "math"}],
 }
 

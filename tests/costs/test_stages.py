@@ -14,7 +14,7 @@ from micota.costs import stages
 from micota.costs.context import Context, Estimate
 from micota.costs.machine import machine_of
 from micota.costs.targets import targets
-from micota.graph.targets import TARGETS
+from micota.graph.teachers import TARGETS
 
 CUT = ["trainer.activation_checkpointing=full", "trainer.check_memory=false"]
 

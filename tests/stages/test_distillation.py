@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fork_server
 import pytest
 import torch
-from rich.console import Console
 from toy_models import model_of
-from training import Curve, Prepared, assert_same, fitted
+from training import Prepared, assert_same, fitted, fitted_until
 from transformers import AutoTokenizer
 
 from micota import graph
@@ -22,10 +21,8 @@ from micota.config import Config
 from micota.data.sources import model_folder
 from micota.errors import ConfigError
 from micota.export import export
-from micota.runtime.work import Work
 from micota.sft.rollouts import Rollout
 from micota.stages import train
-from micota.tracking import NoRun
 
 KD = ["objective=logit_kd", "objective.teacher=bundled:ta", "student.sft.epochs=1"]
 
@@ -84,20 +81,6 @@ def test_the_student_learns_on_its_answers_and_goes_on_with_them_after_a_stop(
     assert rest.losses == pytest.approx(curve.losses[-len(rest.losses) :], abs=1e-6) and len(rest.losses) < 4
     assert_same(resumed, whole)
     assert (resumed / "rollouts/round=1.jsonl").read_bytes() == (whole / "rollouts/round=1.jsonl").read_bytes()
-
-
-def fitted_until(config: Config, step: int) -> None:
-    """Interrupt training after a step."""
-
-    class Interrupts(Curve):
-        def step(self, metrics: Mapping[str, float], step_done: int) -> None:
-            if step_done == step:
-                raise KeyboardInterrupt
-
-    node, store = graph.trained(config, "student"), Store(config.artifacts)
-    with store.build(node, config.seed) as build:
-        assert build is not None
-        train.fit_here(Work(config, store, node, build, NoRun(), Console(quiet=True)), Interrupts())
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from micota.data.sources import model_folder
 from micota.errors import ConfigError
 from micota.export import export
 from micota.graph.node import AnyNode
-from micota.graph.targets import TARGETS
+from micota.graph.teachers import TARGETS
 from micota.pretrained import load_model, load_tokenizer
 from micota.runtime.execute import perform
 from micota.runtime.plan import tasks_of

@@ -20,7 +20,7 @@ from micota.console import open_console
 from micota.errors import USER_ERROR, UserError
 from micota.graph.node import AnyNode
 from micota.graph.specs import DataSpec
-from micota.graph.targets import teacher_of
+from micota.graph.teachers import teacher_of
 from micota.runtime.execute import execute, naming_keys, perform
 from micota.runtime.plan import missing, pending, tasks_of
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Any
 
 from micota.config.fields import choice, fraction, part, positive, where
 from micota.config.models import OtherModelConfig, is_model_path
@@ -45,6 +46,14 @@ class ObjectiveConfig:
         about="The model of teacher=model: any option of the group model, or a folder or hub id.",
         unused=("sampling", "thinking", "sft"),
         counts_with=(*WITH_TEACHER, "teacher=model"),
+    )
+    merge_weights: list[float] = where(
+        "a list of numbers above 0 and at most 1",
+        lambda value: all(0 < weight <= 1 for weight in value),
+        default_factory=list,
+        about="With teacher=ta_merged, the weights of merged TAs that are the teacher one after the other, each for an "
+        "equal part of the training; empty: the merge of merge.",
+        results=True,
     )
     divergence: str = choice(
         "forward_kl",
@@ -108,10 +117,16 @@ class ObjectiveConfig:
     )
 
     def conflicts(self) -> Iterator[str]:
-        known = {item.name: item.default for item in fields(self)}
-        changed = [name for name in ("hard_weight", "top_k", "stored") if getattr(self, name) != known[name]]
+        known: dict[str, Any] = {
+            item.name: [] if item.name == "merge_weights" else item.default for item in fields(self)
+        }
+        changed = [
+            name for name in ("hard_weight", "top_k", "stored", "merge_weights") if getattr(self, name) != known[name]
+        ]
         if self.name == SFT and changed:
             yield f"{changed[0]}={getattr(self, changed[0])} with name={SFT}; accepted: objective={LOGIT_KD} with it"
+        if self.merge_weights and self.teacher != "ta_merged":
+            yield f"merge_weights={self.merge_weights} with teacher={self.teacher}; accepted: teacher=ta_merged"
         if self.stored != NOT_STORED and self.name == ON_POLICY:
             yield (
                 f"stored={self.stored} with name={ON_POLICY}, whose answers are not known before training; accepted: "

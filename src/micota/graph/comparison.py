@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from micota.config import MERGE_METHODS, Config
 from micota.config.mergekit import MERGEKIT
 from micota.graph.evaluations import bpc, rank_shifts, scores
+from micota.graph.merges import at_weight
 from micota.graph.node import AnyNode
 from micota.graph.nodes import merge_sweep
 
@@ -193,12 +194,8 @@ def _curve(config: Config) -> dict[float, dict[str, AnyNode]]:
     """Scores of the TA by merge weight."""
     curve = {0.0: scores(config, "ta")}
     for weight in _curve_weights(config):
-        at_weight = replace(config, merge=config.merge.fixed_at(weight))
-        merged = scores(at_weight, "ta_merged")
-        chosen = {"merge.weight": f"{weight:g}"}
-        for name in ("target_length_ratio", "target", "search"):
-            if getattr(config.merge, name) != (known := getattr(at_weight.merge, name)):
-                chosen[f"merge.{name}"] = known or "null"
+        fixed, chosen = at_weight(config, weight)
+        merged = scores(fixed, "ta_merged")
         curve[weight] = {name: _chosen(node, chosen) for name, node in merged.items()}
     curve[1.0] = scores(config, "ta_sft")
     return curve

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from micota.config import MERGE_METHODS, Config
 from micota.config.mergekit import AFTER, MERGEKIT, NAMES, PRETRAINED, kept, models_in, reference, with_models
 from micota.config.models import name_of
@@ -10,6 +12,16 @@ from micota.graph.merge_sweeps import Tuned, label_of, merge_inputs, merge_spec,
 from micota.graph.models import named, source
 from micota.graph.node import AnyNode, Node
 from micota.graph.specs import MergekitSpec, MergeSpec
+
+
+def at_weight(config: Config, weight: float) -> tuple[Config, dict[str, str]]:
+    """The config with the TA merged at a known weight, and the overrides that choose it."""
+    fixed = replace(config, merge=config.merge.fixed_at(weight))
+    chosen = {"merge.weight": f"{weight:g}"}
+    for name in ("target_length_ratio", "target", "search"):
+        if getattr(config.merge, name) != (known := getattr(fixed.merge, name)):
+            chosen[f"merge.{name}"] = known or "null"
+    return fixed, chosen
 
 
 def merged(config: Config, tuned: Tuned) -> Node[MergeSpec] | Node[MergekitSpec]:

@@ -183,11 +183,14 @@ def _generated(config: Config, recipe: PartConfig, select: SelectConfig, choose:
 
 def _generator(config: Config, recipe: PartConfig) -> AnyNode:
     """The model in a role that generates the data; the merged TA at the weight of the recipe, if it has one."""
-    if recipe.merge_weight is None:
-        return model(config, recipe.generator)
-    merge = replace(config.merge, weight=recipe.merge_weight, target_length_ratio=None)
-    made = model(replace(config, merge=merge), recipe.generator)
-    return replace(made, choose={**made.choose, "merge.weight": f"{recipe.merge_weight:g}"})
+    return model(config, recipe.generator) if recipe.merge_weight is None else merged_at(config, recipe.merge_weight)
+
+
+def merged_at(config: Config, weight: float) -> AnyNode:
+    """The TA merged at a weight, whatever that of the merge is."""
+    fixed, chosen = merges.at_weight(config, weight)
+    made = merged(fixed)
+    return replace(made, choose={**made.choose, **chosen})
 
 
 def _shared(
@@ -273,5 +276,10 @@ def merge_sweep(config: Config) -> Node[MergeSweepSpec]:
 
 
 MAKERS = trainings.Makers(
-    data=data, candidates=candidates, shared=_shared_by_candidates, model=model, generated=_generated
+    data=data,
+    candidates=candidates,
+    shared=_shared_by_candidates,
+    model=model,
+    merged_at=merged_at,
+    generated=_generated,
 )

@@ -25,7 +25,7 @@ from micota.graph.rounds import (
     sft_of_round,
 )
 from micota.graph.specs import DataSpec, LikelihoodSpec, MatchedSpec, TrainSpec, parts_of
-from micota.graph.targets import TARGETS, targets
+from micota.graph.teachers import TARGETS, TEACHER, check_sequence, in_order, targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,15 @@ class Makers:
     """The functions for other nodes that a training needs.
 
     ``data`` is of a recipe, ``candidates`` the data of each part of the student's recipe, ``shared`` the fields that
-    all specs of the data of these candidates have, ``model`` of a role, ``generated`` of rows or one generator.
+    all specs of the data of these candidates have, ``model`` of a role, ``merged_at`` the TA merged at a weight,
+    ``generated`` of rows or one generator.
     """
 
     data: Callable[..., Node[DataSpec]]
     candidates: Callable[[Config], dict[str, AnyNode]]
     shared: Callable[[Config, dict[str, AnyNode]], dict[str, Any]]
     model: Callable[[Config, str], AnyNode]
+    merged_at: Callable[[Config, float], AnyNode]
     generated: Callable[[Config, PartConfig, SelectConfig, dict[str, str]], Node[DataSpec]]
 
 
@@ -112,11 +114,16 @@ def _training(config: Config, role: str, make: Makers, model: AnyNode, examples:
 
 
 def _taught(config: Config, node: Node[TrainSpec], make: Makers) -> dict[str, AnyNode]:
-    """The input from which the student of ``node`` learns probabilities: the teacher, or what is stored of it."""
-    teacher = _teacher(config, make)
-    if config.objective.stored == NOT_STORED:
-        return {"teacher": teacher}
-    return {TARGETS: targets(config.objective, teacher, node)}
+    """The inputs from which the student of ``node`` learns probabilities, in order: teachers, or what is stored of
+    them."""
+    objective = config.objective
+    weights = objective.merge_weights
+    if weights:
+        check_sequence(config)
+    models = [make.merged_at(config, weight) for weight in weights] or [_teacher(config, make)]
+    if objective.stored == NOT_STORED:
+        return in_order(TEACHER, models)
+    return in_order(TARGETS, [targets(objective, model, node) for model in models])
 
 
 def _teacher(config: Config, make: Makers) -> AnyNode:

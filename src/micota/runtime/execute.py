@@ -21,7 +21,7 @@ from micota.errors import ArtifactError, ConfigError, ModelError, SourceError
 from micota.graph import needs_no_model, unique
 from micota.graph.node import AnyNode
 from micota.graph.stage import function, stage_of
-from micota.graph.targets import TargetsSpec
+from micota.graph.teachers import TargetsSpec
 from micota.runtime.distributed import outer_rank
 from micota.runtime.full_memory import explained
 from micota.runtime.placing import engine_note, placed

@@ -55,8 +55,9 @@ class Inputs:
     are not too long. ``num_cut`` examples were cut; ``num_beyond_context`` were dropped since the model has positions
     for fewer tokens, although ``max_tokens`` admits them. ``border`` is that of :func:`micota.pretrained.rope_border`.
     The last ``num_validation`` examples are for validation alone, and ``validation`` has the indices of those that are
-    not too long; None: a share of ``chosen`` is. ``teacher`` is the model whose probabilities are learnt, and with
-    ``answer_tokens`` on answers of at most so many tokens that the student samples; ``targets`` has stored ones.
+    not too long; None: a share of ``chosen`` is. ``teachers`` are the models whose probabilities are learnt, one
+    after the other, or their stored probabilities; with ``answer_tokens`` on answers of at most so many tokens that the
+    student samples.
     """
 
     tokenizer: Any
@@ -69,9 +70,14 @@ class Inputs:
     border: int | None = None
     num_validation: int = 0
     validation: list[int] | None = None
-    teacher: Location | None = None
+    teachers: Sequence[Location | StoredTargets] = ()
     answer_tokens: int | None = None
-    targets: StoredTargets | None = None
+
+    @property
+    def teacher(self) -> Location | None:
+        """The first teacher that computes beside the student; all have its sizes."""
+        first = self.teachers[0] if self.teachers else None
+        return None if isinstance(first, StoredTargets) else first
 
     @property
     def problems(self) -> list[str]:

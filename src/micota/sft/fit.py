@@ -68,7 +68,8 @@ from micota.sft.rollouts import RolloutDataModule, Rollouts
 from micota.sft.sharding import devices, whole
 from micota.sft.skeletons import device_of, shape_at
 from micota.sft.spending import Spending, expected_steps, most_steps
-from micota.sft.teacher import DistillationObjective, Teacher
+from micota.sft.targets import StoredTargets
+from micota.sft.teacher import DistillationObjective, opened
 from micota.sft.writing import Writing
 
 BEST = "best"  # weights
@@ -234,7 +235,8 @@ def data_of(config: Config, node: Node[TrainSpec], inputs: Inputs, folder: Path,
     )  # fmt: skip
     if inputs.answer_tokens is None:
         module = SftDataModule(*given)
-        module.targets = None if inputs.targets is None else inputs.targets.first_rows
+        stored = [one for one in inputs.teachers if isinstance(one, StoredTargets)]
+        module.targets = stored[0].first_rows if stored else None  # those of others on the same data are the same
         return module
     assert spec.objective is not None
     data, rows = RolloutDataModule(*given), config.engine.rows
@@ -251,11 +253,8 @@ def objective_of(spec: TrainSpec, config: TrainerConfig, loaded: Loaded, inputs:
     model = loaded.model.train()
     if spec.objective is None:
         return losses.Objective(model, loss, checkpointing)
-    if inputs.targets is not None:
-        return DistillationObjective(model, spec.objective, inputs.targets, checkpointing)
-    assert inputs.teacher is not None
-    teacher = Teacher.load(inputs.teacher, spec.precision, config)
-    return DistillationObjective(model, spec.objective, teacher, checkpointing)
+    openers = [partial(opened, one, spec.precision, config) for one in inputs.teachers]
+    return DistillationObjective(model, spec.objective, openers, checkpointing)
 
 
 def _end_of_shorter(

@@ -195,6 +195,9 @@ class Objective(torch.nn.Module):
             options["into"] = head.weight.grad
         return function(hidden, head.weight, labels, divisor, **options)
 
+    def begin_step(self, done: float, total: float) -> None:
+        """Make ready for a step of a training of which ``done`` of ``total`` steps, or operations, are done."""
+
     def prepared(self, batch: Batch) -> Batch:
         """A micro-batch of this rank, before it moves to the device, with what the loss needs beside the tokens."""
         return with_positions(batch)

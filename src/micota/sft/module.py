@@ -87,12 +87,22 @@ class SftModule(LightningModule):
             return learning_rate_factor(step, self.num_steps, self.sft)
         return learning_rate_factor(min(PARTS_OF_BUDGET - 1, int(share * PARTS_OF_BUDGET)), PARTS_OF_BUDGET, self.sft)
 
+    def on_train_start(self) -> None:
+        self._begin_step()  # what cannot be opened is an error before the first batch
+
+    def _begin_step(self) -> None:
+        """Tell the objective how much of the run is done: steps, or a budget."""
+        share = None if self._spending is None else self._spending.share
+        done, total = (self.trainer.global_step, self.num_steps) if share is None else (share, 1.0)
+        self.objective.begin_step(done, total)
+
     def training_step(self, batch: Step, batch_idx: int) -> dict[str, float]:
         """Accumulate the gradient of all micro-batches, clip it, and update the weights.
 
         Raises:
             NonFiniteError: the loss or the gradient norm is not finite; the weights are not updated.
         """
+        self._begin_step()
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
         optimizer.zero_grad()

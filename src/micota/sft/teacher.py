@@ -3,7 +3,8 @@ loss against it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from micota.sft.packing import Batch
 from micota.sft.skeletons import computing_dtype, device_of
 from micota.sft.targets import NUMBERS, StoredTargets
 
+logger = logging.getLogger(__name__)
 TENSORS = 4  # of the size of a chunk of logits that exist at once, beside those of the plain loss
 EventsOf = Callable[[int, int], Events]  # of the labelled tokens from one position to another
 
@@ -85,13 +87,27 @@ class DistillationObjective(Objective):
         self,
         model: Any,
         settings: Distillation,
-        teacher: Teacher | StoredTargets,
+        teachers: Sequence[Callable[[], Teacher | StoredTargets]],
         checkpointing: ActivationCheckpointing | None = None,
     ) -> None:
+        """``teachers`` open each teacher, for an equal part of the training one after the other."""
         super().__init__(model, checkpointing=checkpointing)
         self.samples = settings.sampling is not None
         self._settings = settings
-        self._teacher = teacher
+        self._openers = teachers
+        self._number = -1
+        self._teacher: Teacher | StoredTargets | None = None
+
+    def begin_step(self, done: float, total: float) -> None:
+        """Open the teacher of this part of the training, where it is another."""
+        last = len(self._openers) - 1
+        number = min(last, int(done * len(self._openers) // total))
+        if number == self._number:
+            return
+        self._teacher = None  # frees its memory before the next is read
+        self._teacher, self._number = self._openers[number](), number
+        if last:
+            logger.info("teacher %d of %d from %g of %g on", number + 1, last + 1, done, total)
 
     @property
     def _vocabulary(self) -> int:
@@ -115,8 +131,18 @@ class DistillationObjective(Objective):
         if isinstance(self._teacher, StoredTargets):
             events: EventsOf = partial(_rows_of, Events(batch["log_p"], vocabulary, batch["ids"]))
         else:
+            assert self._teacher is not None, "begin_step opens it"
             events = self._teacher.events(batch, edges, vocabulary, settings.temperature, settings.top_k)
         return partial(summed_divergence, events=events, settings=settings)
+
+
+def opened(teacher: Location | StoredTargets, precision: str, config: TrainerConfig) -> Teacher | StoredTargets:
+    """A teacher in memory, or what is stored of one.
+
+    Raises:
+        ConfigError: as of :meth:`Teacher.load`.
+    """
+    return teacher if isinstance(teacher, StoredTargets) else Teacher.load(teacher, precision, config)
 
 
 def _rows_of(events: Events, start: int, stop: int) -> Events:

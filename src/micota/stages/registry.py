@@ -20,7 +20,7 @@ from micota.graph import (
 from micota.graph.node import AnyNode, Node
 from micota.graph.specs import DATA_SPECS
 from micota.graph.stage import Counts, Stage, register
-from micota.graph.targets import TargetsSpec
+from micota.graph.teachers import TargetsSpec
 
 
 def _describe_source(node: Node[SourceSpec], counts: Counts) -> str:

@@ -12,7 +12,7 @@ import torch
 from micota.console import progress_bar
 from micota.forward.batches import batches
 from micota.forward.top_k import most_likely
-from micota.graph.targets import TargetsSpec
+from micota.graph.teachers import TargetsSpec
 from micota.pretrained import rope_border
 from micota.runtime.forward import batch_tokens, open_model, open_tokenizer
 from micota.runtime.inputs import model_location

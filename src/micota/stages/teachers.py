@@ -14,7 +14,7 @@ from micota.data.vocabulary import first_difference
 from micota.errors import ConfigError
 from micota.graph import TrainSpec
 from micota.graph.node import AnyNode, Node
-from micota.graph.targets import TARGETS, TargetsSpec, teacher_of
+from micota.graph.teachers import TARGETS, TargetsSpec, teacher_of
 from micota.pretrained import load_tokenizer
 from micota.runtime.execute import naming_keys
 from micota.runtime.inputs import input_path, template_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from rich.progress import Progress as Progressbar
@@ -15,7 +16,7 @@ from micota.console import progress_bar
 from micota.errors import ConfigError
 from micota.graph import TrainSpec, rounds_of
 from micota.graph.node import AnyNode, Node
-from micota.graph.targets import TARGETS
+from micota.graph.teachers import TARGETS, TEACHER, inputs_of
 from micota.pretrained import context_of, load_config, rope_border
 from micota.records import Example
 from micota.runtime.distributed import check_launch, outer_rank, stop
@@ -135,16 +136,17 @@ def read_inputs(store: Store, train_node: AnyNode) -> Inputs:
         logger.warning("%d examples are longer than the model's context of %d tokens: dropped", num_beyond, longest)
     check_texts(tokenizer, examples, tokens, chosen)
     inputs = Inputs(tokenizer, location, examples, tokens, chosen, num_cut, num_beyond, rope_border(settings))
-    if (teacher := train_node.inputs.get("teacher")) is not None:
-        inputs = replace(inputs, teacher=model_location(store, teacher), answer_tokens=answer_tokens(spec))
+    if spec.objective is not None:
+        known = cut(uncut, spec.sft, spec.sft.max_tokens)
+        every: list[Any] = [model_location(store, teacher) for teacher in inputs_of(train_node, TEACHER)]
+        every += [teachers.stored(store, node, known) for node in inputs_of(train_node, TARGETS)]
+        inputs = replace(inputs, teachers=every, answer_tokens=answer_tokens(spec))
         context = context_of(settings)
         if inputs.answer_tokens is not None and context is not None and inputs.longest > context:
             raise ConfigError(
                 f"objective.sampling.max_tokens={inputs.answer_tokens} and the longest prompt exceed the {context} "
                 f"tokens of the model's context; accepted: at most {inputs.answer_tokens - inputs.longest + context}"
             )
-    if (stored := train_node.inputs.get(TARGETS)) is not None:
-        inputs = replace(inputs, targets=teachers.stored(store, stored, cut(uncut, spec.sft, spec.sft.max_tokens)))
     if (node := train_node.inputs.get("validation")) is None:
         return inputs
     examples, tokens = read_examples(store, node, tokenizer, spec.sft, longest)
