@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 VLLM := .venv-vllm
+# Two workers, a file of tests to each at a time. A test that hangs prints where, and ends the run.
+TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,13 +38,13 @@ demo: $(READY) ## the whole method in the toy setting: a table here and a page f
 	@$(BIN)/python pipeline.py experiment=tiny
 
 test: $(READY) ## the fast tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(TESTS)
 
 coverage: $(READY) ## the fast tests, and the lines of src that none of them runs
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov
+	@$(TESTS) --cov
 
 test-thorough: $(READY) ## for every case what the fast tests do for some: every command of the docs, every experiment
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m thorough
+	@$(TESTS) -m thorough
 
 test-slow: $(READY) ## the tests that take minutes: results of the toy setting, kill -9 at random moments
 	@$(BIN)/python -m pytest -m slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -89,9 +90,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
     if hasattr(config.option, "loadscopereorder"):
         # Else pytest-xdist puts the files with most tests first, which are not the longest.
         config.option.loadscopereorder = False
+        # A run whose worker dies ends there, with the name of the test: pytest-xdist 3.8 starts another worker, hands
+        # finished files to it and then waits for ever (its remove_node keeps them in the queue).
+        config.option.maxworkerrestart = 0
 
 
 def pytest_collection_finish() -> None:

@@ -39,6 +39,7 @@ class Server(BaseHTTPRequestHandler):
     at_once: ClassVar[Counter[str]] = Counter()
     dice: ClassVar[random.Random] = random.Random(0)
     lock: ClassVar[threading.Lock] = threading.Lock()
+    end_of_test: ClassVar[threading.Event] = threading.Event()
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -63,7 +64,7 @@ class Server(BaseHTTPRequestHandler):
         elif fails and how == "hang up":
             self.close_connection = True
         elif fails:
-            time.sleep(0.2)
+            self.end_of_test.wait()
             self.close_connection = True
         else:
             choice = {"text": f"{body['seed']}", "finish_reason": "stop" if body["seed"] % 2 else "length"}
@@ -86,12 +87,14 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineConfig]:
     Server.failures, Server.status = 0.0, 200
     Server.received.clear()
     Server.at_once.clear()
+    Server.end_of_test.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/v1"
     yield EngineConfig(
-        name="server", batch_size=8, server=ServerConfig(url=url, model="teacher", timeout_s=0.15, retries=30)
+        name="server", batch_size=8, server=ServerConfig(url=url, model="teacher", timeout_s=1.0, retries=30)
     )
+    Server.end_of_test.set()
     server.shutdown()
     server.server_close()
 
