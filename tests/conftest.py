@@ -50,6 +50,10 @@ SMALL = [
 ]
 
 
+# torch.compile in this process: else it starts a process for each core of the machine beside every worker of the tests.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
+
 def thorough_after(count: int, cases: list[Any]) -> list[Any]:
     """Parameters of a test: the first ``count`` are of the fast tests, and the rest are thorough."""
     rest = [pytest.param(*case if isinstance(case, tuple) else [case], marks=pytest.mark.thorough) for case in cases]
