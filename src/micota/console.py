@@ -59,10 +59,12 @@ def quieten() -> None:
 
 def open_console() -> Console:
     """A console as wide as the terminal. A file or a pipe gets whole tables, unless COLUMNS sets its width."""
-    console = PlainConsole(highlight=False, soft_wrap=True)
+    # Markup would take [red] and :smile: in a name for commands, and a name with [/x] for a mistake.
+    style: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
+    console = PlainConsole(**style)
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
-    return PlainConsole(highlight=False, soft_wrap=True, width=UNLIMITED)
+    return PlainConsole(**style, width=UNLIMITED)
 
 
 class PlainConsole(Console):
@@ -197,7 +199,7 @@ def progress_bar(console: Console, folder: Path | None = None) -> Progress:
     """A progress bar that disappears at its end. With the ``folder`` of an artifact, other processes can read it."""
     is_wide = console.width >= WIDE
     return StageProgress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         *([BarColumn()] if is_wide else []),
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         *([TimeElapsedColumn(), TimeRemainingColumn()] if is_wide else []),

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+from collections.abc import Iterator
 from urllib.parse import quote
 
 SHORTEST = 8  # characters of the value of a variable that counts as a key
@@ -19,8 +20,8 @@ SECRET = re.compile(
 # Names of environment variables that hold one: there, no other tokens are to be expected.
 VARIABLE = re.compile(r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)$", re.IGNORECASE)
 FORMS = re.compile(  # of keys of known services, which have digits, and of signed tokens (JWT)
-    r"(?<![A-Za-z0-9])(?:(?:sk|hf|rk|gsk|xai|nvapi|glpat|pplx|gh[opsu]|github_pat|xox[abprs])[-_](?=\S*\d)[A-Za-z0-9_-]{16,}"
-    r"|AIza[A-Za-z0-9_-]{30,}|AKIA[A-Z0-9]{16}|eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"
+    r"(?<![A-Za-z0-9])(?:(?:sk|hf|rk|gsk|csk|xai|nvapi|glpat|pplx|gh[oprsu]|github_pat|xox[abeoprs]|npm|r8|fw|tgp_v1|lsv2|wandb_v1)[-_](?=\S*\d)[A-Za-z0-9_-]{16,}"
+    r"|AIza[A-Za-z0-9_-]{30,}|A[KS]IA[A-Z0-9]{16}|ya29\.[A-Za-z0-9_-]{16,}|eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"
 )
 _HIDDEN = (  # before the @ of an address, or after a name
     re.compile(r"(?<=://)[^/\s'\"@]+(?=@)"),
@@ -36,12 +37,18 @@ _HIDDEN = (  # before the @ of an address, or after a name
 def redacted(text: str) -> str:
     """A text without keys: those of the environment, in any form that a URL or JSON gives them, and what is named as a
     key or has the form of one."""
-    for name, value in os.environ.items():
-        if len(value.strip()) >= SHORTEST and VARIABLE.search(name):
-            text = without(text, value.strip())
+    for key in keys_of_environment():
+        text = without(text, key)
     for pattern in _HIDDEN:
         text = pattern.sub(lambda found: f"{found[1] if found.lastindex else ''}***", text)
     return FORMS.sub("***", text)
+
+
+def keys_of_environment() -> Iterator[str]:
+    """The values of the variables that are named as a key is."""
+    for name, value in os.environ.items():
+        if len(value.strip()) >= SHORTEST and VARIABLE.search(name):
+            yield value.strip()
 
 
 def without(text: str, key: str) -> str:

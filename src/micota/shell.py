@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable
 
+# One word as this module writes it. Each alternative begins with another sign, so that a match takes linear time.
+_WORD = r"""(?:[\w@%+=:,./-]|'[^']*'|"'"|\$'(?:[^'\\]|\\.)*')+"""
+_OWN_LINE = re.compile(rf"(?:micota|python) {_WORD}(?: {_WORD})*", re.ASCII)
 _NAMED = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\\": r"\\", "'": r"\'"}
 
 
@@ -15,6 +19,12 @@ def shell_line(words: Iterable[str]) -> str:
     ``$'...'``, where they are escapes.
     """
     return " ".join(map(quoted, words))
+
+
+def is_own_line(line: str) -> bool:
+    """Whether a line is one command of micota in the form of :func:`shell_line`, so that pasting it starts nothing
+    else."""
+    return line.isprintable() and _OWN_LINE.fullmatch(line) is not None
 
 
 def quoted(word: str) -> str:

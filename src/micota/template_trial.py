@@ -18,13 +18,14 @@ from typing import Any
 
 SECONDS, BYTES = 2, 2**30
 TOO_MUCH = 3  # the exit code of a child that needs more memory; the kernel ends one that needs more time
-_MAY_GROW = re.compile(r"\*|\brange\b|\bmacro\b|\brecursive\b|\bformat\b|\bset\b|\binclude\b|\bjoin\b|\bindent\b")
+_MAY_GROW = re.compile(r"\*|\b(?:range|macro|recursive|format|set|include|join|indent|replace)\b")
 _TURNS = [{"role": role, "content": "What is 2 + 2?"} for role in ("user", "assistant") * 6][:-1]
+_LONG = [{"role": "user", "content": "What is 2 + 2? " * 100}]  # of loops over letters, each takes 1,500 times as long
 
 
 @lru_cache(maxsize=64)
 def is_bounded(template: str) -> bool:
-    """Whether a template renders a short chat within ``SECONDS`` of processor time and ``BYTES`` of memory.
+    """Whether a template renders short chats within ``SECONDS`` of processor time and ``BYTES`` of memory.
 
     A template that fails in another way is bounded: its error comes where it is used.
     """
@@ -72,7 +73,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
     try:
         template = _environment().from_string(json.loads(sys.stdin.read()))
-        for turns in (_TURNS[:1], _TURNS):
+        for turns in (_TURNS[:1], _TURNS, _LONG):
             template.render(messages=turns, add_generation_prompt=True, bos_token="<s>", eos_token="</s>", tools=None)
     except (MemoryError, OverflowError):
         sys.exit(TOO_MUCH)

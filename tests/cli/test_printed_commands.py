@@ -20,10 +20,10 @@ from micota.cli.arguments import read
 from micota.config import SCHEMAS, Call, command_line
 from micota.config.quoting import quoted_value
 from micota.config.roles import as_typed
-from micota.data.modelcard import inline_code
 from micota.graph.node import AnyNode
 from micota.runtime.plan import tasks_of
 from micota.shell import shell_line
+from micota.visible import inline_code
 
 Composed = Callable[..., Any]
 ODD = "a  b{c},d=e'f\"é$x`y`\\~#&;|*"

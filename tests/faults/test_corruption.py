@@ -326,7 +326,7 @@ def test_the_sum_of_a_manifest_holds_for_odd_values(tmp_path: Path) -> None:
     fields = {"schema_version": SCHEMA_VERSION, "stage": "s", "name": "é\ud800", "key": "k"}
     fields["config"] = {1: None, 2: [1e-320, 10**30]}
     counted = {"counts": {}, "metrics": {"loss": float("nan"), "best": float("-inf")}, "seed": 0, "seconds": 0.1}
-    rest = {"versions": {}, "commit": None, "hardware": {}, "finished_at": "", "files": {}, "inputs": {}}
+    rest = {"versions": {}, "commit": None, "hardware": {}, "finished_at": "2026-01-01", "files": {}, "inputs": {}}
     (tmp_path / "wherever").mkdir()
     write_manifest(tmp_path / "wherever", Manifest(**fields, **counted, **rest))  # type: ignore[arg-type]
     assert read_manifest(tmp_path / "wherever").sum

@@ -55,6 +55,8 @@ def test_a_key_of_the_environment_is_hidden_in_every_form(form: str) -> None:
         "Cookie: sid=0a1b2c3d", "https://h/v1?auth=0a1b2c3d", "hf_token='0a1b2c3d'", '{"private_key": "0a1b2c3d"}',
         "AIza" + "0a1b2c3d" * 5, "ghp_0a1b2c3d0a1b2c3d", "AKIA0A1B2C3D0A1B2C3D", "eyJhbGciOi.0a1b2c3d0.0a1b2c3d",
         "http://me:0a1b2c3d@h/v1",
+        "ghr_0a1b2c3d0a1b2c3d", "npm_0a1b2c3d0a1b2c3d", "r8_0a1b2c3d0a1b2c3d", "ya29.0a1b2c3d0a1b2c3d",
+        "ASIA0A1B2C3D0A1B2C3D", "wandb_v1_0a1b2c3d0a1b2c3d",
     ],
 )  # fmt: skip
 def test_a_key_is_known_by_its_name_or_form(text: str) -> None:
@@ -76,7 +78,7 @@ def test_what_is_no_key_stays() -> None:
 
 @pytest.mark.parametrize("fields", [
     {"client_secret": "x"}, {"extra": [{"Cookie": "x"}]}, {"session-token": "x"}, {"private_key": "x"}, {"passwd": "x"},
-    {"user": "sk-0123456789abcdef0123"}, {"list": ["hf_0123456789abcdef0123"]},
+    {"user": "sk-0123456789abcdef0123"}, {"list": ["hf_0123456789abcdef0123"]}, {"note": f"echo {KEY}"},
 ])  # fmt: skip
 def test_a_request_has_no_key_in_fields_or_texts(fields: dict[str, Any]) -> None:
     assert holds_key(fields)

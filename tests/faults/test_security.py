@@ -157,6 +157,11 @@ def test_a_terminal_obeys_no_printed_name() -> None:
         ("{{ 'x' * 10**10 }}", False),
         ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", False),
         ("{% set n = namespace(x='x') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}", False),
+        (
+            "{% for a in messages[0].content %}{% for b in messages[0].content %}{% for c in messages[0].content %}"
+            "{% endfor %}{% endfor %}{% endfor %}",
+            False,
+        ),
         ("{% set a = 1 %}{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}", True),
         ("{% for m in messages %}{{ m.role }}{{ m.content }}{% endfor %}", True),
     ],

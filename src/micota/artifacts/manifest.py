@@ -7,14 +7,15 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from datetime import datetime
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from micota.artifacts.jsonl import write_text
 from micota.artifacts.provenance import files_below
 from micota.errors import ArtifactError
 from micota.graph.node import SCHEMA_VERSION
-from micota.shell import quoted
+from micota.shell import is_own_line, quoted
 
 MANIFEST = "manifest.json"
 LOG = "log.txt"
@@ -87,11 +88,35 @@ def read_manifest(path: Path) -> Manifest:
         raise ArtifactError(f"{file} was changed: its fields do not have the sum that it states{remedy(path)}")
     try:
         manifest = Manifest(**content)
-    except TypeError as error:
+        _check(manifest)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise ArtifactError(f"{file} does not fit its schema ({error}){remedy(path)}") from error
     if KEY.fullmatch(path.name) and path.name != f"{manifest.name}-{manifest.key}":
         raise ArtifactError(f"{file} is that of {manifest.name}-{manifest.key}, another artifact{remedy(path)}")
     return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    """Refuse a manifest that no version of micota writes. Whoever can write to a folder that users share can make one
+    with a right sum: with files elsewhere, which an upload would publish, or a command to paste.
+
+    Raises:
+        ValueError, TypeError, AttributeError, KeyError: a field has another form.
+    """
+    for name, entry in manifest.files.items():
+        parts = PurePosixPath(name).parts
+        if not parts or parts[0] == "/" or ".." in parts or not isinstance(entry["sha256"], str):
+            raise ValueError(f"it lists the file {name!r}; accepted: files of the folder, each with its SHA-256")
+        entry["bytes"] + 0
+    for label, child in manifest.inputs.items():
+        if not isinstance(child["name"], str) or not isinstance(child["key"], str):
+            raise ValueError(f"the input {label!r} has no name or no key")
+    for name, value in {**manifest.counts, **manifest.metrics}.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{name} is {value!r}; accepted: a number")
+    datetime.fromisoformat(manifest.finished_at)
+    if manifest.command and not is_own_line(manifest.command):
+        raise ValueError(f"its command is {manifest.command!r}; accepted: a line of micota")
 
 
 def remedy(path: Path, manifest: Manifest | None = None) -> str:
@@ -128,9 +153,10 @@ def changes(
     for name, entry in manifest.files.items():
         if (seen := sum_of_file(path / name)) != entry["sha256"]:
             yield f"{path / name} has the SHA-256 {seen[:SHOWN]}..., its manifest has {entry['sha256'][:SHOWN]}..."
+    known = {MANIFEST, LOG, *manifest.files}
     for file in files_below(path):
         below = file.relative_to(path)
-        is_known = below.as_posix() in {MANIFEST, LOG, *manifest.files} or below.parts[0] in besides
+        is_known = below.as_posix() in known or below.parts[0] in besides
         if not is_known and not is_hidden(below):
             yield f"{file} is not in the manifest of the artifact"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,13 @@ def strict_json(text: str) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"it names the key {next(name for name in names if names.count(name) > 1)!r} twice")
+        raise ValueError(f"it names the key {repeated(name for name, _ in pairs)!r} twice")
     return content
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """The first of the names that stands there more than once; None where each is there once."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def mistake_in_object(file: Path) -> str | None:

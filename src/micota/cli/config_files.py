@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import errno
+import itertools
+import re
 import traceback
+from pathlib import Path
+from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from micota.config.local_files import text_of_file
+from micota.errors import ConfigError
+
+MOST_VALUES = 100_000  # of one file
+_ALIAS = re.compile(r"(?:^|[\s\[{,:-])\*\w", re.MULTILINE)
 FILES = "hydra._internal.core_plugins.file_config_source"
 DEFAULTS = "hydra._internal.defaults_list"
 HYDRA_MESSAGES = {  # of a plain ValueError: the beginning of its text, and the accepted form
@@ -15,6 +24,30 @@ HYDRA_MESSAGES = {  # of a plain ValueError: the beginning of its text, and the 
     "Unsupported item value in defaults": "defaults: [OPTION, GROUP: OPTION, _self_]",
     "Config group override must be a string or a list": "GROUP=OPTION, and PART.KEY=VALUE below it",
 }
+
+
+def check_aliases(path: str) -> None:
+    """Refuse a file whose aliases repeat each other: of nine lines, nine to the power of nine values.
+
+    Raises:
+        ConfigError: it stands for more values than any config has.
+    """
+    try:
+        text = text_of_file(Path(path))
+        size = _size(yaml.compose(text, Loader=yaml.SafeLoader), {}) if _ALIAS.search(text) else 0
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return  # which who reads the file refuses
+    if size > MOST_VALUES:
+        raise ConfigError(f"{path}: its aliases repeat {size} values; accepted: YAML of at most {MOST_VALUES}")
+
+
+def _size(node: Any, known: dict[int, int]) -> int:
+    """The number of values below a node of YAML, with those of aliases each time."""
+    if id(node) not in known:
+        below = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = itertools.chain.from_iterable(below) if isinstance(node, yaml.MappingNode) else below
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(node)]
 
 
 def mistake_in(error: BaseException) -> str | None:

@@ -25,6 +25,8 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig
 from omegaconf.base import Container, Metadata
 
+from micota.cli.config_files import check_aliases
+
 _load = ConfigRepository.load_config
 _interpolation_map = defaults_list._create_interpolation_map
 _merge_defaults = ConfigLoaderImpl._compose_config_from_defaults_list
@@ -50,6 +52,7 @@ def _load_file_once(repository: ConfigRepository, config_path: str) -> ConfigRes
         return _load(repository, config_path)
     state, key = (stat.st_mtime_ns, stat.st_size, stat.st_ino), (path, source.path, source.provider)
     if key not in _files or _files[key][0] != state:
+        check_aliases(path)
         _files[key] = state, _load(repository, config_path)
     return copy.deepcopy(_files[key][1])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from micota.secrets import FORMS, SECRET
+from micota.secrets import FORMS, SECRET, keys_of_environment
 
 URL = "the base URL of an OpenAI-compatible API, as http://localhost:8000/v1, without a key"
 
@@ -23,9 +23,10 @@ def is_url(text: str) -> bool:
 
 
 def holds_key(node: Any) -> bool:
-    """Whether a map, or one below it, has an entry that is named as a key is, or a text that has the form of one."""
+    """Whether a map, or one below it, has an entry that is named as a key is, or a text that has the form of one or is
+    that of the environment, which ``${oc.env:NAME}`` puts there."""
     if isinstance(node, str):
-        return FORMS.search(node) is not None
+        return FORMS.search(node) is not None or any(key in node for key in keys_of_environment())
     if isinstance(node, list):
         return any(map(holds_key, node))
     return isinstance(node, dict) and any(

@@ -47,7 +47,8 @@ def as_given(override: str) -> str:
 
 def _stored(parent: str, name: str, path: str) -> str:
     """Store an option that sets the path of an entry, and return the override that appends it."""
-    group = f"_path_of_{parent.replace('.', '_')}_{name}"
+    # Hydra's names of groups have letters of ASCII alone.
+    group = f"_path_of_{parent.replace('.', '_')}_{name if name.isascii() else name.encode().hex()}"
     ConfigStore.instance().store(group=group, name="given", package=parent, node={name: {"path": path}})
     return f"+{group}=given"
 

@@ -17,6 +17,7 @@ from micota.data.mixtures import AnyExample
 from micota.graph import CompletionsSpec, DataSpec, FilteredSpec, MostLikelySpec, RowsSpec, weights_of
 from micota.graph.node import AnyNode
 from micota.records import DATA
+from micota.visible import inline_code, plain_markdown
 
 CARD, CARD_PAGE = "card.json", "README.md"  # the hub shows a README as the card of a data set
 TAGS = ("micota", "reasoning", "distillation")
@@ -137,7 +138,7 @@ def markdown(card: Mapping[str, Any]) -> str:
 
 def _of(location: Mapping[str, Any] | None) -> str:
     """`` of `PATH` (SPLIT)``; empty where there is no location."""
-    return f" of `{location['path']}` ({location['split']})" if location else ""
+    return f" of {inline_code(location['path'])} ({plain_markdown(location['split'])})" if location else ""
 
 
 def _front_matter(card: Mapping[str, Any]) -> str:
@@ -191,4 +192,5 @@ def _origin_line(origin: Mapping[str, Any]) -> str:
         f"temperature {sampling['temperature']:g}, top-p {sampling['top_p']:g}, "
         f"at most {sampling['max_tokens']} tokens, {sampling['num_samples']} sample(s) a problem"
     )
-    return f"- `{generator.get('path') or generator['name']}`: {sampled}, by {origin['engine']} in {origin['dtype']}"
+    model = inline_code(generator.get("path") or generator["name"])
+    return f"- {model}: {sampled}, by {origin['engine']} in {origin['dtype']}"

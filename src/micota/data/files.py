@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from micota.artifacts.provenance import files_below
-from micota.artifacts.strict_json import strict_json
+from micota.artifacts.strict_json import repeated, strict_json
 from micota.config.local_files import special
 from micota.config.models import ROW_FILES, is_row_file
+from micota.data.bounds import MAX_ROW, Lines, parquet_rows, whole
 from micota.errors import SourceError
 
 BUNDLED, HUB = "bundled:", "hub:"
@@ -34,7 +35,6 @@ _LISTED = re.compile(rb'\{\s*"(?:%s)"\s*:' % "|".join(LISTS).encode())
 Numbered = tuple[str, dict[str, Any]]  # where a row is, and the row
 _SPLIT = re.compile(rf"(?:^|[-_./])({'|'.join(SPLITS)})(?=[-_./]|$)")
 _HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
-_MAX_FIELD = 2**31 - 1  # characters of a CSV cell; the default of 131,072 is too few for a chain of thought
 logger = logging.getLogger(__name__)
 
 
@@ -148,7 +148,9 @@ def json_lines(path: Path) -> Iterator[Numbered]:
         SourceError: a line is no JSON object.
     """
     with _open(path) as handle:  # bytes: text mode would raise outside the loop for a line that is not UTF-8
-        for number, line in enumerate(handle, start=1):
+        lines = Lines(handle, path)
+        for number, line in enumerate(lines, start=1):
+            lines.num_bytes = 0
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of Windows programs
             if line.strip():
@@ -158,7 +160,7 @@ def json_lines(path: Path) -> Iterator[Numbered]:
 def _json(path: Path) -> Iterator[Numbered]:
     """A list of objects, or JSON lines under another name, as the hub has them."""
     with _open(path) as handle:
-        content = handle.read()
+        content = whole(handle, path)
     text = content.lstrip(b"\xef\xbb\xbf \t\r\n")
     if not text.startswith(b"["):
         is_one = text.partition(b"\n")[0].strip() == b"{" or _LISTED.match(text) is not None
@@ -215,22 +217,23 @@ def _object(row: Any, where: str) -> dict[str, Any]:
 
 
 def _csv(path: Path) -> Iterator[Numbered]:
-    csv.field_size_limit(_MAX_FIELD)
+    csv.field_size_limit(MAX_ROW)  # the default of 131,072 is too few for a chain of thought
     number = 0
     with _open(path) as raw:
-        first = raw.readline()
+        first = raw.readline(MAX_ROW)
         # Spreadsheets write semicolons where the comma is the decimal point.
         others = () if b"," in first else (b";", b"\t")
         delimiter = "\t" if ".tsv" in path.suffixes else next((one.decode() for one in others if one in first), ",")
         raw.seek(0)
-        lines = (line.decode("utf-8-sig" if number == 0 else "utf-8") for line in raw)
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        lines = Lines(raw, path)
+        texts = (line.decode("utf-8-sig" if number == 0 else "utf-8") for line in lines)
+        reader = csv.reader(texts, delimiter=delimiter, strict=True)
         try:
             header = [name.strip() for name in next((cells for cells in reader if cells), [])]
-            if repeated := {name for name in header if header.count(name) > 1}:
-                raise SourceError(f"{path}:1: the header names {min(repeated)!r} twice; accepted: one column of a name")
+            if (twice := repeated(header)) is not None:
+                raise SourceError(f"{path}:1: the header names {twice!r} twice; accepted: one column of a name")
             for cells in reader:
-                number = reader.line_num
+                number, lines.num_bytes = reader.line_num, 0
                 if not cells:
                     continue
                 if len(cells) != len(header):
@@ -257,17 +260,11 @@ def _with_line_breaks(cell: str) -> str:
 
 def _parquet(path: Path) -> Iterator[Numbered]:
     import pyarrow
-    from pyarrow import parquet
 
     try:
-        with _open(path) as handle, parquet.ParquetFile(handle) as file:
-            number, names = 0, file.schema_arrow.names
-            if repeated := {name for name in names if names.count(name) > 1}:
-                raise SourceError(f"{path}: it names {min(repeated)!r} twice; accepted: one column of a name")
-            for batch in file.iter_batches(batch_size=256):  # rows of long texts: few at a time
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", row
+        with _open(path) as handle:
+            for number, row in enumerate(parquet_rows(handle, path), start=1):
+                yield f"{path}, row {number}", row
     except (FileNotFoundError, PermissionError, gzip.BadGzipFile):
         raise
     except (pyarrow.ArrowException, OSError) as error:  # a damaged page is a plain OSError

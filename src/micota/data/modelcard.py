@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from micota.data.datacard import HUB_ID, TAGS
 from micota.graph import unique
 from micota.graph.node import AnyNode
 from micota.graph.stage import stage_of
+from micota.visible import inline_code, plain_markdown
 
 SHARES = ("accuracy", "accuracy_low", "accuracy_high")  # from 0 to 1
 
@@ -44,7 +44,7 @@ def model_card(store: Store, node: AnyNode, call: Call) -> str:
         'tokenizer = AutoTokenizer.from_pretrained("THIS REPOSITORY")', "```", "", "## Numbers", "",
         "Each number is in `manifest.json` of its artifact, and its command makes it again.", "",
         "| | value | artifact | command |", "|---|---|---|---|",
-        *(f"| {item.what} | {item.value} | `{item.artifact}` | {inline_code(item.command)} |" for item in numbers),
+        *map(_row, numbers),
     ]  # fmt: skip
     if not any(item.artifact.startswith("scores/") for item in numbers):
         lines += [
@@ -55,6 +55,10 @@ def model_card(store: Store, node: AnyNode, call: Call) -> str:
     used = ", ".join(f"{name} {number}" for name, number in versions().items())
     lines += ["", f"Versions at the upload: {used}. Those of each artifact are in its manifest.", ""]
     return "\n".join([*lines, "The licences of the base model and of the training data apply.", ""])
+
+
+def _row(item: Number) -> str:
+    return f"| {plain_markdown(item.what)} | {item.value} | `{item.artifact}` | {inline_code(item.command)} |"
 
 
 def _front_matter(node: AnyNode) -> str:
@@ -85,15 +89,8 @@ def _sources(node: AnyNode) -> list[AnyNode]:
 
 
 def _origin(node: AnyNode) -> str:
-    names = " and ".join(f"`{source.spec.path}`" for source in _sources(node))
+    names = " and ".join(inline_code(source.spec.path) for source in _sources(node))
     return f"A merge of models tuned from {names}." if node.stage == "merge" else f"{names}, fine-tuned."
-
-
-def inline_code(text: str) -> str:
-    """A command as code in a cell of a table of Markdown, between more backticks than it has in a row."""
-    most = max(map(len, re.findall("`+", text)), default=0)
-    fence, space = "`" * (most + 1), " " if text[:1] == "`" or text[-1:] == "`" else ""
-    return f"{fence}{space}{text.replace('|', chr(92) + '|')}{space}{fence}"
 
 
 def _of_making(store: Store, node: AnyNode, call: Call) -> Iterator[Number]:
@@ -137,4 +134,4 @@ def _lineage(store: Store, node: AnyNode, call: Call) -> Iterator[str]:
         manifest = None if made.is_source else store.manifest(made)
         counts = {**manifest.counts, **manifest.metrics} if manifest else {}
         command = "" if made.is_source else inline_code(command_line(call, made.command, made.choose))
-        yield f"| `{made.folder}` | {stage_of(made).describe(made, counts)} | {command} |"
+        yield f"| `{made.folder}` | {plain_markdown(stage_of(made).describe(made, counts))} | {command} |"

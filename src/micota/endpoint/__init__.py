@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import httpx
@@ -28,6 +29,8 @@ LONGEST_WAIT_S = 30.0
 CONNECT_S = 10.0
 UNUSABLE = (httpx.InvalidURL, ValueError, ImportError)  # of httpx for an address or a proxy that it does not know
 KEY_REFUSED = (401, 403)
+MOST_BYTES = 64 * 2**20  # of a reply; a completion of a million tokens takes a tenth
+OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")  # headers that do not hold once it is read
 LONGEST, SHOWN = 20_000, 400  # characters of a reply that are searched for a key, and that an error has
 Name = TypeVar("Name")
 Body = TypeVar("Body")
@@ -86,10 +89,15 @@ class Endpoint:
         """
         url = self.config.url.rstrip("/") + route
         try:
-            reply = httpx.get(url, headers=self._headers, timeout=CONNECT_S)
+            with httpx.stream("GET", url, headers=self._headers, timeout=CONNECT_S) as opened:
+                body = bytearray()
+                for part in opened.iter_bytes():
+                    body += part
+                    check_size(len(body))
+            reply = _with_body(opened, bytes(body))
         except UNUSABLE as error:
             raise self._unusable(error) from None
-        except httpx.RequestError as error:
+        except (httpx.RequestError, UnavailableError) as error:
             raise self._error(route, f"{type(error).__name__}: {error}") from None
         if not reply.is_success:
             raise self._error(route, self._status(reply))
@@ -194,12 +202,28 @@ class Endpoint:
             raise UnansweredError(self._text(route, self._hidden(str(error))[:SHOWN], model)) from None
 
     async def _post_once(self, client: httpx.AsyncClient, route: str, body: dict[str, Any]) -> httpx.Response:
+        async with self.posted(client, route, body) as reply:
+            whole = await read(reply)
+        self.check(whole, route, body.get("model"))
+        return whole
+
+    @asynccontextmanager
+    async def posted(
+        self, client: httpx.AsyncClient, route: str, body: dict[str, Any]
+    ) -> AsyncIterator[httpx.Response]:
+        """The reply to one request, whose body has not been read; the block must end within ``timeout_s``.
+
+        Raises:
+            UnavailableError: it does not, or the connection fails.
+        """
+        timeout_s = self.config.timeout_s
         try:
-            reply = await client.post(route, json=body)
+            async with asyncio.timeout(timeout_s), client.stream("POST", route, json=body) as reply:
+                yield reply
+        except TimeoutError:
+            raise UnavailableError(f"no reply in {timeout_s:g} seconds ({self.key}.timeout_s)") from None
         except httpx.RequestError as error:
             raise UnavailableError(f"{type(error).__name__}: {error}") from None
-        self.check(reply, route, body.get("model"))
-        return reply
 
     def check(self, reply: httpx.Response, route: str, model: str | None) -> None:
         """Refuse a reply with an HTTP status of failure; its body must have been read.
@@ -238,6 +262,34 @@ class Endpoint:
         """The status of a reply and the start of its text. A key is taken out before the text is cut, of which a part
         could stay otherwise."""
         return f"HTTP {reply.status_code}: {self._hidden(reply.text[:LONGEST])[:200]}"
+
+
+async def read(reply: httpx.Response) -> httpx.Response:
+    """The reply with its body in memory.
+
+    Raises:
+        UnavailableError: the body, which may be compressed, is too large.
+    """
+    body = bytearray()
+    async for part in reply.aiter_bytes():
+        body += part
+        check_size(len(body))
+    return _with_body(reply, bytes(body))
+
+
+def _with_body(reply: httpx.Response, body: bytes) -> httpx.Response:
+    headers = [(name, value) for name, value in reply.headers.multi_items() if name.lower() not in OF_THE_BODY]
+    return httpx.Response(reply.status_code, headers=headers, content=body, request=reply.request)
+
+
+def check_size(num_bytes: int) -> None:
+    """Refuse a reply of so many bytes, if it is too large.
+
+    Raises:
+        UnavailableError: it is.
+    """
+    if num_bytes > MOST_BYTES:
+        raise UnavailableError(f"the reply has more than {MOST_BYTES // 2**20} MiB")
 
 
 def _token_of(variable: str) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 
-from micota.endpoint import LONGEST, Endpoint, UnavailableError
+from micota.endpoint import LONGEST, Endpoint, UnavailableError, check_size, read
 from micota.visible import SURROGATE
 
 OF_ONE_ROW = (400, 413, 422)  # refusals of what a request says; others are refusals of all requests
@@ -33,18 +32,12 @@ async def fields_of(
             their own with the status of a success.
         RefusedError: the endpoint refuses it.
     """
-    timeout_s, key = endpoint.config.timeout_s, endpoint.key
-    try:
-        async with asyncio.timeout(timeout_s), client.stream("POST", route, json=body) as reply:
-            if reply.is_success and "text/event-stream" in reply.headers.get("Content-Type", ""):
-                return await _streamed(reply, choice_of)
-            await reply.aread()
-    except TimeoutError:
-        raise UnavailableError(f"no reply in {timeout_s:g} seconds ({key}.timeout_s)") from None
-    except httpx.RequestError as error:
-        raise UnavailableError(f"{type(error).__name__}: {error}") from None
-    endpoint.check(reply, route, body.get("model"))
-    return _whole(reply.content, choice_of)
+    async with endpoint.posted(client, route, body) as reply:
+        if reply.is_success and "text/event-stream" in reply.headers.get("Content-Type", ""):
+            return await _streamed(reply, choice_of)
+        whole = await read(reply)
+    endpoint.check(whole, route, body.get("model"))
+    return _whole(whole.content, choice_of)
 
 
 def _whole(body: bytes, choice_of: Callable[[Fields], Fields]) -> Fields:
@@ -65,6 +58,7 @@ def _shown(body: bytes) -> str:
 async def _streamed(reply: httpx.Response, choice_of: Callable[[Fields], Fields]) -> Fields:
     """The fields of a reply that arrives in pieces."""
     fields: Fields = {"finish_reason": None, "usage": None}
+    texts: dict[str, list[str]] = {}  # pieces by name: each sum of texts would copy all before
     async for line in _lines(reply):
         if not line.startswith(DATA):
             continue
@@ -72,25 +66,32 @@ async def _streamed(reply: httpx.Response, choice_of: Callable[[Fields], Fields]
         if text == DONE:
             break
         try:
-            _add(fields, json.loads(text.decode()), choice_of)
+            _add(fields, texts, json.loads(text.decode()), choice_of)
         except UNREADABLE as error:
             raise UnavailableError(f"a piece of the reply cannot be read ({error!r}): {_shown(text)}") from None
     if fields["finish_reason"] is None:
         raise UnavailableError("the reply ended before it was complete")
+    fields |= {name: "".join(pieces) for name, pieces in texts.items()}
     return _checked(fields, json.dumps(fields))
 
 
 async def _lines(reply: httpx.Response) -> AsyncIterator[bytes]:
     """The lines of a reply. httpx also cuts at signs that may stand within JSON, as U+2028."""
-    rest = b""
+    rest: list[bytes] = []  # parts of a line that has not ended
+    num_bytes = 0
     async for part in reply.aiter_bytes():
-        *lines, rest = (rest + part).split(b"\n")
+        num_bytes += len(part)
+        check_size(num_bytes)
+        *lines, last = part.split(b"\n")
         for line in lines:
-            yield line
-    yield rest
+            yield b"".join([*rest, line])
+            rest = []
+        rest.append(last)
+    yield b"".join(rest)
 
 
-def _add(fields: Fields, piece: Fields, choice_of: Callable[[Fields], Fields]) -> None:
+def _add(fields: Fields, texts: dict[str, list[str]], piece: Fields, choice_of: Callable[[Fields], Fields]) -> None:
+    """Add a piece of a reply to its fields, and to its texts, which are in pieces."""
     if "error" in piece:
         raise UnavailableError(f"an error within the reply: {json.dumps(piece['error'])[:LONGEST]}")
     fields["usage"] = piece.get("usage") or fields["usage"]
@@ -99,7 +100,7 @@ def _add(fields: Fields, piece: Fields, choice_of: Callable[[Fields], Fields]) -
             continue
         for name, text in choice_of(choice).items():
             if isinstance(text, str):
-                fields[name] = (fields.get(name) or "") + text
+                texts.setdefault(name, []).append(text)
         fields["finish_reason"] = choice.get("finish_reason") or fields["finish_reason"]
 
 

@@ -10,7 +10,7 @@ import httpx
 
 from micota.config import EngineConfig, SamplingConfig
 from micota.endpoint import Endpoint, RefusedError, UnansweredError
-from micota.endpoint.replies import ENDS, OF_ONE_ROW, STREAM, THOUGHTS, fields_of, thought_of
+from micota.endpoint.replies import ENDS, OF_ONE_ROW, STREAM, THOUGHTS, UNREADABLE, fields_of, thought_of
 from micota.engines.base import Output, Reply, Request, context_tokens, lost_text, outputs, refused
 from micota.errors import ConfigError, EndpointError
 from micota.pretrained import load_tokenizer
@@ -42,7 +42,7 @@ class ServerEngine:
         reply = self._endpoint.get("/models")
         try:
             served = {card["id"]: card for card in reply.json()["data"]}
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except UNREADABLE:
             raise ConfigError(f"{self._endpoint.address} does not list its models at /models") from None
         if self.model not in served:
             names = ", ".join(sorted(map(str, served)))

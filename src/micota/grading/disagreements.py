@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from micota.records import Completion, Problem, Verdict
-from micota.visible import visible
+from micota.visible import plain_markdown, visible
 
 MAX_SHOWN = 5_000
 TAIL_CHARS = 400  # of a completion in the file of disagreements
@@ -39,14 +39,14 @@ class Disagreements:
     def _part(self, row: Completion, by: Mapping[str, Verdict]) -> str:
         problem = self._problems[row.problem_id]
         lines = [
-            f"## {visible(row.problem_id)}, sample {row.sample}\n",
+            f"## {plain_markdown(row.problem_id)}, sample {row.sample}\n",
             f"gold: {_cell(problem.answer)} ({problem.answer_type})\n",
         ]
         lines += ["| grader | verdict | extracted answer | reason |", "|---|---|---|---|"]
         words = {True: "right", False: "wrong", None: "cannot tell"}
         for name, verdict in by.items():
             seen = _cell(verdict.prediction) if verdict.prediction is not None else ""
-            lines.append(f"| {name} | {words[verdict.correct]} | {seen} | {visible(verdict.reason)} |")
+            lines.append(f"| {name} | {words[verdict.correct]} | {seen} | {plain_markdown(verdict.reason)} |")
         lines += ["\n<details><summary>problem and end of the completion</summary>\n"]
         lines += _quoted(problem.problem), "\n…\n", _quoted(row.completion[-TAIL_CHARS:]), "\n</details>\n"
         return "\n".join(lines)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import httpx
 
 from micota.config import JudgeConfig
 from micota.endpoint import Endpoint
+from micota.endpoint.replies import UNREADABLE
 from micota.grading.graders import JUDGE
 from micota.records import Problem, Verdict
 
@@ -55,10 +57,9 @@ def judged(rows: Sequence[tuple[Problem, str | None]], judge: JudgeConfig) -> It
 
 
 def _question(judge: JudgeConfig, problem: Problem, prediction: str) -> dict[str, object]:
-    question = QUESTION
-    replacements = {"{problem}": problem.problem, "{answer}": problem.answer}
-    for mark, text in (replacements | {"{prediction}": prediction[:MAX_PREDICTION_CHARS]}).items():
-        question = question.replace(mark, text, 1)
+    texts = {"problem": problem.problem, "answer": problem.answer, "prediction": prediction[:MAX_PREDICTION_CHARS]}
+    # At once: a problem may have {answer} in it.
+    question = re.sub(r"\{(problem|answer|prediction)\}", lambda mark: texts[mark[1]], QUESTION)
     return {
         "model": judge.model,
         "messages": [{"role": "user", "content": question}],
@@ -70,7 +71,7 @@ def _question(judge: JudgeConfig, problem: Problem, prediction: str) -> dict[str
 def _verdict(reply: httpx.Response) -> tuple[bool | None, str]:
     try:
         text = str(reply.json()["choices"][0]["message"]["content"])
-    except (ValueError, KeyError, IndexError, TypeError):
+    except UNREADABLE:
         return None, "ungradable: the judge's reply has no text"
     word = text.strip().strip("*\"'.").split()[:1]
     verdict = {"true": True, "false": False}.get(word[0].strip("*\"'.,:;").lower()) if word else None

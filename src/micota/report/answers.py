@@ -53,7 +53,7 @@ def _problems(store: Store, bench: str, models: Sequence[Mapping[str, AnyNode]])
     texts_by_model = [_completions(store, scores[bench], set(ids)) if bench in scores else {} for scores in models]
     problems = [
         {
-            "id": identity,
+            "id": visible(identity),
             "problem": texts.get(identity),
             "gold": visible(golds[identity]),
             "answers": [

@@ -85,8 +85,9 @@ def _chats(evaluations: Sequence[Evaluation], bench: str, inventory: Inventory |
         ]
         problem = problems.get(identity)
         yield Chat(
-            id=identity, problem=problem and visible(problem), gold=first.answer, why=" and ".join(why), turns=turns
-        )
+            id=visible(identity), problem=problem and visible(problem), gold=visible(first.answer),
+            why=" and ".join(why), turns=turns,
+        )  # fmt: skip
 
 
 def _votes(score: Score) -> set[bool]:

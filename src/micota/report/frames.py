@@ -15,6 +15,7 @@ from micota.report.collect import Summary
 from micota.report.rows import Row
 from micota.report.style import METHOD
 from micota.report.table import mark
+from micota.visible import FORMULA
 
 
 def scores_frame(summaries: Sequence[Summary]) -> pd.DataFrame:
@@ -247,9 +248,6 @@ def exports(summary: Summary) -> dict[str, str]:
     """Return one case for copying: the main table as Markdown and LaTeX, all its numbers as CSV."""
     table = results_table(summary)
     return {"Markdown": to_markdown(table), "LaTeX": to_latex(table), "CSV": to_csv([summary])}
-
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # how a cell begins that a spreadsheet computes
 
 
 def as_csv(table: Any) -> str:

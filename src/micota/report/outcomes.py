@@ -17,9 +17,11 @@ from micota.analysis.forecast import FEATURES, Outcome
 from micota.artifacts.left_out import each_manifest
 from micota.artifacts.manifest import Manifest
 from micota.artifacts.store import Store
+from micota.artifacts.strict_json import repeated
 from micota.config.local_files import text_of_file
 from micota.data.files import BUNDLED, bundled
 from micota.errors import ConfigError
+from micota.visible import FORMULA
 
 COLUMNS = ("student", "recipe", "seed", "gain")
 Accuracies = Mapping[str, Mapping[str, float]]  # by key of the model and by evaluation
@@ -115,8 +117,8 @@ def read_table(path: str) -> list[Outcome]:
     reader = csv.DictReader(io.StringIO(text), strict=True)
     try:
         names = list(reader.fieldnames or [])
-        if repeated := {name for name in names if names.count(name) > 1}:
-            raise ConfigError(f"{path}:1: the header names {min(repeated)!r} twice; accepted: one column of a name")
+        if (twice := repeated(names)) is not None:
+            raise ConfigError(f"{path}:1: the header names {twice!r} twice; accepted: one column of a name")
         if lacking := [name for name in COLUMNS if name not in names]:
             raise ConfigError(f"outcomes={path}: there is no column {lacking[0]}; accepted: {', '.join(COLUMNS)}")
         return [_outcome(row, f"{path}:{reader.line_num}") for row in reader]
@@ -131,8 +133,11 @@ def _outcome(row: Mapping[str | None, Any], where: str) -> Outcome:
     if None in row or None in row.values():
         raise ConfigError(f"{where}: more or fewer cells than the header has; accepted: as many cells as columns")
     for name in ("student", "recipe"):
-        if not row[name].strip():
-            raise ConfigError(f"{where}: {name}={row[name]!r}; accepted: a name that is not empty")
+        # Names stand in tables and in the CSV of the forecast, where a spreadsheet computes what begins with =.
+        if not row[name].strip() or not row[name].isprintable() or row[name].startswith(FORMULA):
+            raise ConfigError(
+                f"{where}: {name}={row[name]!r}; accepted: a name that is not empty, and begins with none of = + - @"
+            )
     if not row["seed"].strip().isdecimal():
         raise ConfigError(f"{where}: seed={row['seed']!r}; accepted: a whole number of at least 0")
 

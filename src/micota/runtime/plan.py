@@ -10,11 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from micota.artifacts.store import Store
+from micota.artifacts.store import DELETED, Store
 from micota.config import Config, command_line
 from micota.config.effect import keys_without_effect
 from micota.costs.table import costs_of, show_costs
 from micota.data.sources import model_folder
+from micota.errors import ConfigError
 from micota.graph import unique
 from micota.graph.models import source_of
 from micota.graph.node import AnyNode
@@ -23,6 +24,7 @@ from micota.runtime.placing import engine_note
 
 CHANGES_SHOWN = 3  # fields of one artifact
 VALUE_CHARS = 40
+MAX_NAME = 255  # bytes, on the file systems of Linux and macOS
 SHOWN_OF_REVISION = 10  # characters
 
 
@@ -68,7 +70,11 @@ def tasks_of(nodes: Iterable[AnyNode], done: Iterable[AnyNode] = ()) -> list[Tas
 
 
 def pending(store: Store, targets: Iterable[AnyNode]) -> list[AnyNode]:
-    """The nodes to make for ``targets``, inputs first. The inputs of a node that is done are not visited."""
+    """The nodes to make for ``targets``, inputs first. The inputs of a node that is done are not visited.
+
+    Raises:
+        ConfigError: the name of a node is too long for a folder, as that of a model with those of its data.
+    """
     unmade: dict[str, AnyNode] = {}
 
     def visit(node: AnyNode) -> None:
@@ -76,11 +82,26 @@ def pending(store: Store, targets: Iterable[AnyNode]) -> list[AnyNode]:
             return
         for child in node.inputs.values():
             visit(child)
+        check_name(node)
         unmade[node.folder] = node
 
     for target in targets:
         visit(target)
     return list(unmade.values())
+
+
+def check_name(node: AnyNode) -> None:
+    """Refuse a name that no disk has room for, before anything is made.
+
+    Raises:
+        ConfigError: it is too long.
+    """
+    size = len(f"{node.name}-{node.key}{DELETED}".encode())
+    if size > MAX_NAME:
+        raise ConfigError(
+            f"{node.kind}/{node.name}-{node.key}: {size} bytes for the name of a folder, which is made of the names of "
+            f"models, recipes and benchmarks (NAME.name=...); accepted: names that make at most {MAX_NAME} bytes"
+        )
 
 
 def finished(store: Store, targets: Iterable[AnyNode]) -> list[AnyNode]:

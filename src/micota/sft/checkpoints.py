@@ -26,6 +26,7 @@ from micota.artifacts.jsonl import sync_folder, write_text
 from micota.artifacts.quick_sums import changed, sum_of_file, write_sums
 from micota.errors import DISK_IS_FULL, ConfigError
 from micota.sft.resharding import whole_checkpoint
+from micota.sft.shards import loading
 from micota.sft.writing import Writing, save_synced
 
 SUMS = "{}.sums.json"  # of a checkpoint: of each rank in its folder, or beside its one file
@@ -197,8 +198,9 @@ class StreamedCheckpoints(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         if Path(path).is_dir():
-            return whole_checkpoint(Path(path), weights_only=weights_only)
-        checkpoint: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only)
+            return whole_checkpoint(Path(path))
+        with loading(Path(path)):
+            checkpoint: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
         return checkpoint
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:

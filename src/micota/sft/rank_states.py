@@ -42,8 +42,8 @@ def save(folder: Path, rank: int, states: list[Any]) -> None:
     torch.save(states, folder / NAME.format(rank))
 
 
-def load(folder: Path, rank: int, optimizers: list[Any], weights_only: bool | None = None) -> None:
+def load(folder: Path, rank: int, optimizers: list[Any]) -> None:
     """Read them again."""
-    states = torch.load(folder / NAME.format(rank), map_location="cpu", weights_only=weights_only)
+    states = torch.load(folder / NAME.format(rank), map_location="cpu", weights_only=True)
     for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict(state)

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.load import _METADATA_FILENAME as METADATA
-from torch.distributed.checkpoint.default_planner import _EmptyStateDictLoadPlanner
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict, set_optimizer_state_dict
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
+
+from micota.sft.shards import EveryShard, ShardReader, loading
 
 
 def trained_state(module: torch.nn.Module, state: dict[str, Any]) -> dict[str, Any]:
@@ -25,29 +25,33 @@ def trained_state(module: torch.nn.Module, state: dict[str, Any]) -> dict[str, A
     return {name: values for name, values in state.items() if name not in frozen}
 
 
-def whole_checkpoint(folder: Path, *, weights_only: bool | None = None) -> dict[str, Any]:
-    """Shards as the content of one file, whole in memory."""
+def whole_checkpoint(folder: Path) -> dict[str, Any]:
+    """Shards as the content of one file, whole in memory.
+
+    Raises:
+        ConfigError: the folder is damaged, or has more in it than weights.
+    """
     stored: dict[str, Any] = {}
-    # The planner of torch's dcp_to_torch_save: what to read is what the folder has.
-    planner = _EmptyStateDictLoadPlanner()  # type: ignore[no-untyped-call]
-    with warnings.catch_warnings():  # of storages that torch itself still uses
-        warnings.filterwarnings("ignore", message="TypedStorage is deprecated")
-        _load_state_dict(stored, storage_reader=FileSystemReader(folder), planner=planner, no_dist=True)
-    rest: dict[str, Any] = torch.load(folder / METADATA, weights_only=weights_only)
+    planner = EveryShard()  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings(), loading(folder):
+        warnings.filterwarnings("ignore", message="TypedStorage is deprecated")  # of what torch itself still uses
+        _load_state_dict(stored, storage_reader=ShardReader(folder), planner=planner, no_dist=True)
+        rest: dict[str, Any] = torch.load(folder / METADATA, weights_only=True)
     states = [_by_index(stored[f"optimizer_{number}"]) for number in range(len(stored) - 1)]
     return rest | {"state_dict": stored["state_dict"], "optimizer_states": states}
 
 
-def load_whole(
-    path: Path, model: torch.nn.Module, optimizers: list[Any], *, strict: bool, weights_only: bool | None = None
-) -> dict[str, Any]:
+def load_whole(path: Path, model: torch.nn.Module, optimizers: list[Any], *, strict: bool) -> dict[str, Any]:
     """Load one file into a sharded model and its optimisers; every rank reads the file and keeps its part.
 
     Returns:
         All else that the file has.
+
+    Raises:
+        ConfigError: the file is damaged, or has more in it than weights.
     """
-    # Mapped into memory, so that a rank reads only its part.
-    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=weights_only)
+    with loading(path):  # mapped into memory, so that a rank reads only its part
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     options = StateDictOptions(full_state_dict=True, strict=strict)
     set_model_state_dict(model, trained_state(model, checkpoint.pop("state_dict")), options=options)
     for optimizer, state in zip(optimizers, checkpoint.pop("optimizer_states"), strict=True):

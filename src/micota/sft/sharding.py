@@ -42,6 +42,7 @@ from micota.config import TrainerConfig
 from micota.sft import rank_states, ranks
 from micota.sft.checkpoints import StreamedCheckpoints
 from micota.sft.resharding import load_whole, trained_state
+from micota.sft.shards import ShardPlanner, ShardReader, loading
 from micota.sft.writing import Writing, save_synced
 
 ALLOCATOR = {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}  # the second is the older name
@@ -107,25 +108,30 @@ class Sharding(ModelParallelStrategy):
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Load shards as Lightning does, but without frozen weights, which Lightning expects in a checkpoint; or the
-        file of a run of one process."""
+        file of a run of one process. Nothing in them is code, whatever ``weights_only`` says."""
         path, model = Path(self.broadcast(checkpoint_path)), self.model
         assert model is not None and self.lightning_module is not None
         if path.is_file():
             strict = self.lightning_module.strict_loading
-            return load_whole(path, model, self.optimizers, strict=strict, weights_only=weights_only)
+            return load_whole(path, model, self.optimizers, strict=strict)
         rank_states.check(path, self.optimizers, self.world_size)
+        with loading(path):
+            return self._load_shards(path, model)
+
+    def _load_shards(self, path: Path, model: torch.nn.Module) -> dict[str, Any]:
+        assert self.lightning_module is not None
         # DCP loads in place into the tensors of a state dict, and fails for a name that the checkpoint lacks.
         weights = {"state_dict": trained_state(model, get_model_state_dict(model))}
-        load_shards(weights, checkpoint_id=path)
+        load_shards(weights, storage_reader=ShardReader(path), planner=ShardPlanner())
         model.load_state_dict(weights["state_dict"], strict=self.lightning_module.strict_loading)
         if self._by_rank:
-            rank_states.load(path, self.global_rank, self.optimizers, weights_only)
+            rank_states.load(path, self.global_rank, self.optimizers)
         for index, optimizer in enumerate([] if self._by_rank else self.optimizers):
             state = {f"optimizer_{index}": get_optimizer_state_dict(model, optimizer)}
-            load_shards(state, checkpoint_id=path)
+            load_shards(state, storage_reader=ShardReader(path), planner=ShardPlanner())
             options = StateDictOptions(cpu_offload=True)
             set_optimizer_state_dict(model, optimizer, optim_state_dict=state[f"optimizer_{index}"], options=options)
-        rest: dict[str, Any] = torch.load(path / METADATA, weights_only=weights_only)
+        rest: dict[str, Any] = torch.load(path / METADATA, weights_only=True)
         return rest
 
 

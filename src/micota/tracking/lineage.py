@@ -16,7 +16,7 @@ from micota.graph.node import AnyNode, Node, SpecT
 from micota.graph.specs import DataSpec, MergekitSpec, MergeSpec, ScoresSpec, TrainSpec, parts_of
 from micota.graph.stage import stage_of
 
-MAX_TAG = 64  # characters; W&B refuses longer ones
+MAX_TAG, MAX_NAME = 64, 100  # characters; W&B refuses longer tags, and names of artifacts above 128
 
 
 def describe(nodes: Sequence[AnyNode]) -> dict[str, Any]:
@@ -109,5 +109,5 @@ def section(node: AnyNode) -> str:
 
 
 def artifact_name(node: AnyNode) -> str:
-    """Return name and key in the characters that W&B allows."""
-    return re.sub(r"[^\w.-]", ".", f"{node.name}-{node.key}")
+    """Return name and key in the characters that W&B allows, and not too many; the key tells names apart."""
+    return f"{re.sub(r'[^A-Za-z0-9_.-]', '.', node.name)[:MAX_NAME]}-{node.key}"

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol
 
 from micota.artifacts.manifest import Manifest
 from micota.config import Config, TrackerConfig, command_line
-from micota.errors import ConfigError, is_users
+from micota.errors import ConfigError, is_users, shown
 from micota.graph.node import AnyNode
 from micota.graph.specs import ScoresSpec
 from micota.shell import quoted
@@ -121,7 +121,7 @@ class WandbRun:
     def lose(self, error: Exception) -> None:
         """Go on without tracking, and say so."""
         self.is_lost = True
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = shown(str(error)) or type(error).__name__
         logger.warning("the run of W&B has ended (%s): nothing more is tracked", text, exc_info=error)
         print(
             f"the run of W&B has ended ({text}): the work goes on, and nothing more of it is tracked", file=sys.stderr
