@@ -89,7 +89,8 @@ def _start(store: Store, recipe: Recipe) -> datetime | None:
         with suppress(ArtifactError):
             manifest = None if model.is_source else store.manifest(model)
             if manifest is not None:
-                return datetime.fromisoformat(manifest.finished_at) - timedelta(seconds=manifest.seconds)
+                # The time of the end is cut to a whole second, so that it was up to a second later.
+                return datetime.fromisoformat(manifest.finished_at) + timedelta(seconds=1 - manifest.seconds)
     return None
 
 
@@ -116,5 +117,7 @@ def forecast_words(every: Sequence[Checked]) -> str:
 
 
 def _means(pairs: Sequence[tuple[str, float]]) -> dict[str, float]:
-    names = dict.fromkeys(name for name, _ in pairs)
-    return {name: float(np.mean([value for other, value in pairs if other == name])) for name in names}
+    by_name: dict[str, list[float]] = {}
+    for name, value in pairs:
+        by_name.setdefault(name, []).append(value)
+    return {name: float(np.mean(values)) for name, values in by_name.items()}
