@@ -92,3 +92,37 @@ def test_differences_are_counted_and_shown(
     printed = capsys.readouterr().out
     assert "done already" in printed and "left out: not here" in printed
     assert any(line.split()[:3] == ["batch", "of", "1"] and "50.0" in line for line in printed.splitlines())
+
+
+def test_an_audit_that_was_stopped_goes_on_after_the_runs_that_had_ended(
+    composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that is damaged, or was made with other settings, is answered again."""
+    tokenizer = inputs.load_tokenizer(inputs.model_folder("bundled:student"), None)
+    opened: list[int] = []
+
+    def open_engine(config: EngineConfig, *_: Any) -> BatchedEngine:
+        opened.append(config.rows)
+        if len(opened) == 3:
+            raise KeyboardInterrupt
+        return BatchedEngine(tokenizer, config.rows)
+
+    monkeypatch.setattr(inputs, "open_engine", open_engine)
+    monkeypatch.setattr("micota.cli.determinism.absent", lambda: {"vllm": "not here"})
+    words = [f"artifacts={tmp_path}", "audit.num_problems=4", "audit.num_threads=[1]", "num_threads=1", "engine.batch_size=4"]
+    config = composed("doctor", *SETTINGS, *words)
+    with pytest.raises(KeyboardInterrupt):
+        doctor(config)
+    [build] = tmp_path.glob("determinism/*.partial")
+    kept = sorted((build / "answers").glob("*.jsonl"))
+    assert opened == [4, 4, 1] and len(kept) == 2
+    kept[0].write_bytes(kept[0].read_bytes()[:-2] + b"\n")
+    capsys.readouterr()
+    doctor(replace(config, json=True))
+    printed = capsys.readouterr()
+    assert len(opened) == 3 + 4, "one of two is damaged; with batches of 1, 8 and 64 that is four runs"
+    assert printed.err.count("answered before the audit was stopped") == 1
+    [rows] = json.loads(printed.out).values()
+    assert [row["num_answers_differ"] for row in rows if not row["left_out"]] == [0, 0, 2, 0, 0]
+    [made] = tmp_path.glob("determinism/*")
+    assert sorted(path.name for path in made.iterdir()) == ["log.txt", "manifest.json", "repetitions.jsonl"]

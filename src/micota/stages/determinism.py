@@ -7,25 +7,28 @@ order can swap them, and from there the answers differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from micota.artifacts.jsonl import write_jsonl
-from micota.config import EngineConfig, EvaluationConfig
+from micota.artifacts.store import discard
+from micota.config import EngineConfig
 from micota.data.sources import load_problems
 from micota.engines.auto import as_engine
-from micota.engines.evaluator import Evaluator
+from micota.engines.evaluator import Evaluator, scores_of
 from micota.errors import ConfigError
 from micota.grading.graders import graders_of
 from micota.graph.specs import DeterminismSpec
-from micota.records import REPETITIONS, Completion, Repetition, Score
+from micota.records import REPETITIONS, Completion, Problem, Repetition
 from micota.runtime.inputs import close_engine, engine_for
 from micota.runtime.work import Work
+from micota.stages.kept_answers import KeptAnswers
 
 FIRST, AGAIN = "first", "the same again"
+ANSWERS = "answers"  # the folder of those that are kept
 Sample = tuple[str, int]  # a problem and the number of its answer
 
 
@@ -49,17 +52,18 @@ class Answered:
 
 
 def determinism(work: Work[DeterminismSpec]) -> None:
-    """Run the evaluation once, then with each variant, and write one row for each run.
+    """Run the evaluation once, then with each variant, and write one row for each run. The answers of each run are kept
+    until all have ended: an audit that was stopped goes on after them.
 
     Raises:
         ConfigError: a prompt cannot be rendered, or none fits.
     """
     spec, threads = work.node.spec, torch.get_num_threads()
+    discard(work.build.path, [ANSWERS])
     found: dict[str, Answered] = {}
     rows: list[Repetition] = []
     try:
         for variant in variants(spec, work.config.engine, threads):
-            work.console.print(f"{work.node.name}: {variant.label}", style="dim")
             found[variant.label] = _answered(work, variant)
             rows.append(compared(variant, found))
     finally:
@@ -127,25 +131,34 @@ def _left_out(label: str, reason: str) -> Repetition:
 
 
 def _answered(work: Work[DeterminismSpec], variant: Variant) -> Answered:
-    """The answers and scores of one run, by an engine that is opened for it."""
-    spec, evaluation = work.node.spec, work.config.evaluation
+    """The answers and scores of one run, of a stopped audit or by an engine that is opened for it."""
+    spec, problems = work.node.spec, load_problems(work.node.spec.problems)
+    # With the label: the first run and the same again have equal settings.
+    kept = KeptAnswers(work.build.path / ANSWERS, asdict(variant))
+    rows = kept.read()
+    note = "" if rows is None else " (answered before the audit was stopped)"
+    work.console.print(f"{work.node.name}: {variant.label}{note}", style="dim")
+    if rows is None:
+        rows = _generated(work, variant, problems)
+        kept.write(rows)
+    with graders_of(work.config.evaluation) as graders:
+        by_id = {problem.id: problem for problem in problems}
+        scores = scores_of(rows, by_id, spec.problems.paper_rule, spec.grader, graders)
+    return Answered(
+        texts={(row.problem_id, row.sample): row.completion for row in rows},
+        scores={(score.problem_id, score.sample): score.correct for score in scores},
+    )
+
+
+def _generated(work: Work[DeterminismSpec], variant: Variant, problems: list[Problem]) -> list[Completion]:
+    spec = work.node.spec
     close_engine()
     torch.set_num_threads(variant.num_threads)
     try:
         engine = engine_for(work.store, work.node.inputs["model"], variant.engine)
-        asked = Evaluator(spec.answers, spec.problems, load_problems(spec.problems), spec.grader, engine)
-        rows = asked.answers()
+        return Evaluator(spec.answers, spec.problems, problems, spec.grader, engine).answers()
     finally:
         close_engine()
-    return Answered(
-        texts={(row.problem_id, row.sample): row.completion for row in rows},
-        scores={(score.problem_id, score.sample): score.correct for score in _scores(asked, rows, evaluation)},
-    )
-
-
-def _scores(asked: Evaluator, rows: Sequence[Completion], evaluation: EvaluationConfig) -> list[Score]:
-    with graders_of(evaluation) as graders:
-        return asked.scores(rows, graders)
 
 
 def compared(variant: Variant, found: Mapping[str, Answered]) -> Repetition:
