@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
 import pickle
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,41 @@ def test_a_bug_in_a_stage_shows_its_traceback(composed: Composed, tmp_path: Path
 def test_users_errors_pass_between_processes(kind: type[UserError]) -> None:
     again = pickle.loads(pickle.dumps(kind("key=1; accepted: 2")))
     assert type(again) is kind and str(again) == "key=1; accepted: 2" and is_users(again)
+
+
+REMEDY = re.compile(
+    r"accepted|\b(use|set|delete|choose|lower|raise|add|run|free|install|fetch|copy|change|compare|rename|start|try|upload|"
+    r"make|go on|log in|names the examples)\b", re.IGNORECASE
+)  # fmt: skip
+MISTAKES = {"ConfigError", "SourceError", "ArtifactError", "ModelError", "ExportError"}
+
+
+def texts(module: Path) -> Iterator[tuple[int, ast.JoinedStr | ast.Constant]]:
+    """The literal texts of errors about what a user gave, with their lines: of errors that are raised, and of conflicts
+    of settings."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        call = node.exc if isinstance(node, ast.Raise) else None
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") in MISTAKES and call.args:
+            values = [call.args[0]]
+        elif isinstance(node, ast.FunctionDef) and node.name.endswith("conflicts"):
+            values = [item.value for item in ast.walk(node) if isinstance(item, ast.Yield) and item.value is not None]
+        else:
+            continue
+        yield from ((value.lineno, value) for value in values if isinstance(value, ast.JoinedStr | ast.Constant))
+
+
+def test_every_text_about_what_a_user_gave_has_the_accepted_form_or_a_remedy() -> None:
+    """A text that ends in a value has it there, as the words of a table."""
+    vague = []
+    for module in sorted(Path(errors.__file__).parent.rglob("*.py")):
+        for line, text in texts(module):
+            words = " ".join(
+                item.value for item in ast.walk(text) if isinstance(item, ast.Constant) and isinstance(item.value, str)
+            )
+            ends_in_value = isinstance(text, ast.JoinedStr) and isinstance(text.values[-1], ast.FormattedValue)
+            if not REMEDY.search(words) and not ends_in_value and "; {" not in ast.unparse(text):
+                vague.append(f"{module}:{line}: {words}")
+    assert not vague, "\n".join(vague)
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyError("no"), OSError("no"), ChildError("no"), MemoryError()])

@@ -96,7 +96,10 @@ class Checkpoint:
         while buffer:
             count = os.preadv(self._handles[entry.file], [buffer], offset)
             if count == 0:
-                raise ConfigError(f"{entry.file} ended while {name} was read; was it changed meanwhile?")
+                raise ConfigError(
+                    f"{entry.file} ended while {name} was read; fetch the model again, or run again if "
+                    "it was changed meanwhile"
+                )
             buffer, offset = buffer[count:], offset + count
         return tensor
 
@@ -125,7 +128,9 @@ def _indexed(folder: Path) -> dict[str, str]:
         named = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
         return {str(name): str(Path(file)) for name, file in named.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{folder / INDEX} is not an index of safetensors ({error!r})") from None
+        raise ConfigError(
+            f"{folder / INDEX} is not an index of safetensors ({error!r}); fetch the model again"
+        ) from None
 
 
 def _header(file: Path) -> Iterator[tuple[str, Entry]]:

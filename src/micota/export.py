@@ -143,7 +143,8 @@ def _rehearse(model: Any, tokenizer: Any, folder: Path, source: Location | None,
     wrong = [what for what, right in checks.items() if not right]
     if wrong:
         raise ExportError(
-            f"{folder}: {', '.join(wrong)} would not survive the export of this model; nothing was trained"
+            f"{folder}: {', '.join(wrong)} would not survive the export of this model; nothing was trained. Use "
+            "a model whose tokenizer belongs to it"
         )
 
 

@@ -56,7 +56,7 @@ def test_models_are_found_wherever_they_stand() -> None:
     (["merge.config.base_model=a+b"], "names the model 'a.b'; a LoRA adapter is named by its folder alone"),
     (["merge.config.base_model=pretrained"], "names pretrained, and there is none"),
     (["merge.target_length_ratio=0.5"], "target_length_ratio=0.5 with method=mergekit: calibration merges in memory"),
-    (["merge=ties", "merge.config.merge_method=ties"], "with method=ties, which does not read it; use merge=mergekit"),
+    (["merge=ties", "merge.config.merge_method=ties"], "method=ties, which does not read it; accepted: merge=mergekit"),
 ])  # fmt: skip
 def test_a_wrong_configuration_is_refused_in_one_line(composed: Composed, overrides: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:

@@ -157,7 +157,9 @@ def test_what_mergekit_refuses_is_one_line_before_the_models_exist(config: dict[
 
 def test_without_mergekit_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mergekit, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"needs the package mergekit, which is not installed: micota\[mergekit\]"):
+    with pytest.raises(
+        ConfigError, match=r"needs the package mergekit, which is not installed; install micota\[mergekit\]"
+    ):
         check_configuration(MergekitSpec(config={"merge_method": "linear"}, seed=0), ["before", "tuned"])
 
 

@@ -194,7 +194,7 @@ def test_layers_have_a_depth_whatever_their_name(tmp_path: Path, monkeypatch: py
 
 
 def test_a_list_without_a_value_for_other_tensors_is_refused_by_the_plan(composed: Callable[..., Any]) -> None:
-    with pytest.raises(ConfigError, match="no value is left for other tensors; end the list with"):
+    with pytest.raises(ConfigError, match="no value is left for other tensors; accepted: "):
         composed("merge", "merge=ties", "merge.weight=[{filter: mlp, value: 0.7}]")
     assert composed("merge", "merge=ties", "merge.weight=[{filter: mlp, value: 0.7}, {filter: '*', value: 0.1}]")
 

@@ -109,7 +109,13 @@ def test_an_audit_that_was_stopped_goes_on_after_the_runs_that_had_ended(
 
     monkeypatch.setattr(inputs, "open_engine", open_engine)
     monkeypatch.setattr("micota.cli.determinism.absent", lambda: {"vllm": "not here"})
-    words = [f"artifacts={tmp_path}", "audit.num_problems=4", "audit.num_threads=[1]", "num_threads=1", "engine.batch_size=4"]
+    words = [
+        f"artifacts={tmp_path}",
+        "audit.num_problems=4",
+        "audit.num_threads=[1]",
+        "num_threads=1",
+        "engine.batch_size=4",
+    ]
     config = composed("doctor", *SETTINGS, *words)
     with pytest.raises(KeyboardInterrupt):
         doctor(config)

@@ -253,7 +253,9 @@ def delete(root: Path, choose: Callable[[Inventory], list[Item]], wanted: Needs 
         for _, target in doomed:
             shutil.rmtree(target)
     except OSError as error:
-        raise ArtifactError(f"{error.filename or root} cannot be deleted ({error.strerror})") from error
+        raise ArtifactError(
+            f"{error.filename or root} cannot be deleted ({error.strerror}); delete it as a user who may"
+        ) from error
     return [item for item, _ in doomed]
 
 

@@ -114,4 +114,5 @@ def parsed(line: bytes, where: str, row: Callable[..., Row]) -> Row:
     try:
         return row(**json.loads(line))
     except (ValueError, TypeError, RecursionError) as error:  # not JSON, no object, or fields of another schema
-        raise ArtifactError(f"{where}: not a row of {getattr(row, '__name__', row)} ({error})") from error
+        name = getattr(row, "__name__", row)
+        raise ArtifactError(f"{where}: not a row of {name} ({error}); use the file as it was written") from error

@@ -130,7 +130,7 @@ def graded_rows(given: Iterable[Any], origin: str) -> Iterator[Graded]:
     if bad:
         raise SourceError(listed(bad))
     if not rows:
-        raise SourceError(f"{origin} has no rows; a row is {FORM}")
+        raise SourceError(f"{origin} has no rows; accepted: rows {FORM}")
     yield from rows
 
 

@@ -27,7 +27,10 @@ def show_prompts(config: GenerateConfig, console: Console) -> None:
     data = graph.data(config, config.data, matched=False)
     completions = [node.inputs["completions"] for node in (data, *data.inputs.values()) if "completions" in node.inputs]
     if not completions:
-        raise ConfigError(f"show_prompts={config.show_prompts}: data={data.name} are rows of a file; no model answers")
+        raise ConfigError(
+            f"show_prompts={config.show_prompts}: data={data.name} are rows of a file, which no model answers; "
+            "accepted: a recipe with a generator, as data=strong"
+        )
     with naming_keys(config):
         for node in completions:
             _show(node, config.show_prompts, console)

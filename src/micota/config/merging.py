@@ -230,8 +230,8 @@ class MergeConfig:
         for setting in filter(None, (self.wanted, "" if self.search == "grid" else f"search={self.search}")):
             if not method.has_weights:
                 yield (
-                    f"{setting} with method={self.method}, which has no weight for calibration to choose; use another "
-                    "method"
+                    f"{setting} with method={self.method}, which has no weight for calibration to choose; "
+                    f"accepted: {', '.join(name for name in MERGE_METHODS if MERGE_METHODS[name].has_weights)}"
                 )
         if self.search == "cma_es" and self.target is None:
             yield f"search=cma_es with target=null: evolution needs a number; accepted: target={' or '.join(TARGETS)}"
@@ -239,20 +239,24 @@ class MergeConfig:
     def _native_conflicts(self) -> Iterator[str]:
         method = MERGE_METHODS[self.method]
         if self.config:
-            yield f"config={dict(self.config)} with method={self.method}, which does not read it; use merge=mergekit"
+            yield (
+                f"config={dict(self.config)} with method={self.method}, which does not read it; accepted: "
+                "merge=mergekit"
+            )
         if self.has_instruct and not method.has_base:
             yield (
-                f"method={self.method} with a pre-trained base: it goes from one model to another; use base.path=null, "
-                "or tuned.path with base.path, the two models"
+                f"method={self.method} with a pre-trained base: it goes from one model to another; accepted: "
+                "base.path=null, or tuned.path with base.path, the two models"
             )
         for key in ("density", "weight", "instruct_density", "instruct_weight"):
             setting = getattr(self, key)
             if isinstance(setting, list) and isinstance(setting[0], dict) and not any(map(fits_all, setting)):
-                yield f"{key}={setting}: no value is left for other tensors; end the list with {{value: NUMBER}}"
+                yield f"{key}={setting}: no value is left for other tensors; accepted: {{value: NUMBER}} at the end"
         yield from self._calibration_conflicts(method)
         if self.rescale not in method.rescalings:
             why = "keeps the largest, not at random" if method.pruning else "drops nothing"
-            yield f"rescale={self.rescale} with method={self.method}: it {why}; use {' or '.join(method.rescalings)}"
+            accepted = " or ".join(method.rescalings)
+            yield f"rescale={self.rescale} with method={self.method}: it {why}; accepted: {accepted}"
         if method.probability == "by_element":
             low, high = min(numbers(self.density)) - self.epsilon, max(numbers(self.density)) + self.epsilon
             if self.epsilon > 0 and (low <= 0 or high >= 1):

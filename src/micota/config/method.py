@@ -306,9 +306,12 @@ class DataConfig(PartConfig):
         elif self.parts and (min(self.weights.values()) <= 0 or abs(sum(self.weights.values()) - 1) > 1e-6):
             yield f"weights={dict(self.weights)}; accepted: numbers above 0 that sum to 1"
         if self.parts and (self.generator != "none" or self.path):
-            yield "a recipe of parts has neither generator nor path"
+            yield "a recipe of parts has neither generator nor path; accepted: generator=none and path=null with parts"
         if self.released and (self.parts or self.generator != "none" or self.path):
-            yield "a recipe of released checkpoints has neither generator, parts nor path"
+            yield (
+                "a recipe of released checkpoints has neither generator, parts nor path; accepted: generator=none, "
+                "parts={} and path=null with released"
+            )
 
 
 MEASURES = ("teacher", "merges", "merge_sweep", "scores", "bpc", "rank_shift")
@@ -401,7 +404,7 @@ class CompareConfig:
         if self.stop.seeds and ("scores" not in self.measures or self.baseline not in labels or len(labels) < 2):
             yield (
                 f"stop.seeds={self.stop.seeds} needs scores among the measures, and the baseline ({self.baseline}) and "
-                "at least one more among the recipes"
+                "at least one more among the recipes; accepted: these, or stop.seeds=[]"
             )
         for axis in ("data", *self.axes):
             for override in (override for point in self.points(axis) for override in point.overrides):

@@ -297,7 +297,11 @@ class SftConfig:
             )
         if not schedule.has_decay and self.decay_ratio != _default(SftConfig, "decay_ratio"):
             owners = ", ".join(name for name, entry in SCHEDULES.items() if entry.has_decay)
-            yield f"decay_ratio={self.decay_ratio:g} is of schedule={owners}, and this is {schedule.name}"
+            usual = _default(SftConfig, "decay_ratio")
+            yield (
+                f"decay_ratio={self.decay_ratio:g} is of schedule={owners}, and this is {schedule.name}; accepted: "
+                f"{usual:g}, or schedule={owners} with it"
+            )
 
     def settled(self) -> SftConfig:
         """Return the settings in one spelling, so that equal settings compare equal: ``lora`` is null without a rank,

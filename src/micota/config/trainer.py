@@ -197,7 +197,7 @@ class TrainerConfig:
         if self.kernels == "liger" and self.compile:
             yield "kernels=liger with compile=True, which fuse the same operations; accepted: one of both"
         if self.cpu_offload and self.accelerator == "cpu":
-            yield "cpu_offload=True with accelerator=cpu, where everything is there already; use trainer=gpu"
+            yield "cpu_offload=True with accelerator=cpu, where everything is there already; accepted: trainer=gpu"
         if self.evaluate_every is not None and self.world_size > 1:
             yield (
                 f"evaluate_every={self.evaluate_every} with {self.world_size} devices: a model in shards generates no "

@@ -44,7 +44,10 @@ def use_template(tokenizer: Any, settings: Templated) -> None:
     if reads_clock and isinstance(template, Mapping):
         template = template.get("default")  # the one of several by name that renders prompts
     if not isinstance(template, str):
-        raise ConfigError(f"template_args: the tokenizer of {name} has no chat template, or several; set chat_template")
+        raise ConfigError(
+            f"template_args: the tokenizer of {name} has no chat template, or several; accepted: one, "
+            "as chat_template=FILE"
+        )
     for variable in settings.template_args:
         if not re.search(rf"\b{re.escape(variable)}\b", template):
             raise ConfigError(

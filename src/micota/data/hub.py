@@ -42,7 +42,10 @@ def check_hub(push_to_hub: bool | str = True) -> str:
     try:
         return str(HfApi().whoami()["name"])
     except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError) as error:
-        raise ConfigError(f"{KEY}: the hub does not accept the token or cannot be reached ({error})") from None
+        raise ConfigError(
+            f"{KEY}: the hub does not accept the token or cannot be reached ({error}); set "
+            "HF_TOKEN to one that may write, or run the same command again"
+        ) from None
 
 
 def repository(hub: HubConfig, push_to_hub: bool | str, account: str, node: AnyNode) -> str:

@@ -39,7 +39,10 @@ def choose(examples: Sequence[ExampleT], num_examples: int | None, seed: int) ->
     """
     if num_examples is None:
         if not examples:
-            raise ArtifactError("no completion passed the filters; there is nothing to train on")
+            raise ArtifactError(
+                "no completion passed the filters, so that there is nothing to train on; accepted: fewer or other "
+                "select.filters, or more problems"
+            )
         return list(examples)
     if len(examples) < num_examples:
         raise ArtifactError(
@@ -68,7 +71,10 @@ def mixture(
             range(1, upper + 1), True, key=lambda total: isinstance(_filled(ordered, weights, total), str)
         )
         if num_examples == 0:
-            raise ArtifactError(f"no mixture of {', '.join(weights)} can be made: a part has no example")
+            raise ArtifactError(
+                f"no mixture of {', '.join(weights)} can be made: a part has no example; accepted: fewer or other "
+                "select.filters, more problems, or other parts"
+            )
     filled = _filled(ordered, weights, num_examples)
     if isinstance(filled, str):
         raise ArtifactError(f"{filled} (select.num_examples={num_examples}); lower it")

@@ -21,7 +21,10 @@ def is_wanted(row: Mapping[str, Any], where: str, only: Mapping[str, Any]) -> bo
 
 def _value(row: Mapping[str, Any], column: str, where: str) -> Any:
     if not has_column(row, column):
-        raise SourceError(f"{where}: data.only names {column}: there is no such column; it has {', '.join(row)}")
+        raise SourceError(
+            f"{where}: data.only names {column}: there is no such column; it has {', '.join(row)}; "
+            "accepted: one of its columns"
+        )
     return value_at(row, column)
 
 

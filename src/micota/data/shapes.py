@@ -60,7 +60,8 @@ def shape_of(row: Mapping[str, Any], where: str, source: RowsConfig) -> tuple[Sh
     for name, column in source.columns.items():
         if column is not None and not has_column(row, column):
             raise SourceError(
-                f"{where}: data.columns={{{name}: {column}}}: there is no such column; it has {_names(row)}"
+                f"{where}: data.columns={{{name}: {column}}}: there is no such column; it has {_names(row)}; "
+                "accepted: one of its columns"
             )
     fitting, by_word = [], columns_by_word(row)
     for shape in SHAPES.values():

@@ -59,7 +59,7 @@ def load_problems(source: SourceConfig) -> list[Problem]:
         (_problem(source, question, where, row) for question, where, row in _questions(source)), source
     )
     if source.num_rows is not None and count != source.num_rows:
-        raise SourceError(f"{source.path} has {count} rows; num_rows is {source.num_rows}")
+        raise SourceError(f"{source.path} has {count} rows; num_rows is {source.num_rows}; accepted: {count}, or null")
     return problems
 
 
@@ -123,14 +123,14 @@ def _questions(source: QuestionsConfig) -> Iterator[tuple[Question, str, Mapping
         if str(identity) in first:
             raise SourceError(
                 f"{where}: the id {str(identity)!r} is that of {first[str(identity)]}, too; ids must be unique "
-                f"(id_column={source.id_column}; null numbers the rows)"
+                f"(id_column={source.id_column}); accepted: a column of other ids, or null, which numbers the rows"
             )
         first[str(identity)] = where
         if source.option_columns:
             problem = with_options(problem, _options(source, where, row), str(identity))
         yield Question(id=str(identity), problem=problem), where, row
     if not first:
-        raise SourceError(f"{source.path} has no rows")
+        raise SourceError(f"{source.path} has no rows; accepted: at least one")
 
 
 def _identity(where: str, row: Mapping[str, Any], column: str) -> str | int:
@@ -185,7 +185,10 @@ def _answer(source: SourceConfig, where: str, row: Mapping[str, Any]) -> str:
         # Some solutions have \boxed 5 or \fbox{5}, which the published rule reads.
         in_box = boxed(text) or paper_rule.extract(text, "hendrycks")
         if in_box is None and (source.answer_boxed or "\n" in text.strip()):
-            raise SourceError(f"{where}: there is no \\boxed{{}} in {column}={text[-80:]!r}")
+            raise SourceError(
+                f"{where}: there is no \\boxed{{}} in {column}={text[-80:]!r}; accepted: a solution with its answer in "
+                "\\boxed{}"
+            )
         text = in_box or text
     _check_whole(where, column, text)
     if not NOT_SHOWN.sub("", text).strip():

@@ -59,7 +59,10 @@ class RayEngine:
                 **cpus,
             )
         except ConnectionError as error:
-            raise ConfigError(f"engine.ray.address={address!r}: no Ray cluster answers there ({error})") from None
+            raise ConfigError(
+                f"engine.ray.address={address!r}: no Ray cluster answers there ({error}); accepted: null for "
+                "a cluster of this process, or the address of one that runs"
+            ) from None
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         self._ray.data.DataContext.get_current().enable_progress_bars = False
         return context

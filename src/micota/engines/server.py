@@ -43,7 +43,10 @@ class ServerEngine:
         try:
             served = {card["id"]: card for card in reply.json()["data"]}
         except UNREADABLE:
-            raise ConfigError(f"{self._endpoint.address} does not list its models at /models") from None
+            raise ConfigError(
+                f"{self._endpoint.address} does not list its models at /models; accepted: the base URL of a server "
+                "with the API of OpenAI, which ends in /v1"
+            ) from None
         if self.model not in served:
             names = ", ".join(sorted(map(str, served)))
             raise ConfigError(

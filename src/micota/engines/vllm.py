@@ -144,6 +144,9 @@ def _check_device(config: EngineConfig, on_cpu: bool) -> None:
     """
     if config.device not in ("auto", "cpu" if on_cpu else "cuda"):
         build = "CPU" if on_cpu else "GPU"
-        raise ConfigError(f"engine.device={config.device!r}, but the vLLM installed here is built for {build}")
+        raise ConfigError(
+            f"engine.device={config.device!r}, but the vLLM installed here is built for {build}; "
+            f"accepted: auto, {'cpu' if on_cpu else 'cuda'}"
+        )
     if config.batch_invariant and on_cpu:
         raise ConfigError("engine.batch_invariant=True: vLLM has no batch-invariant kernels for CPU; use a GPU")

@@ -30,7 +30,7 @@ def check_ids(rows: Sequence[OfProblem], problems: dict[str, Problem], where: st
     if foreign:
         raise ConfigError(
             f"{where}: {len(foreign)} of {len(rows)} completions answer problems that {benchmark} does not have, as "
-            f"{foreign[0]!r}; these are completions of another benchmark"
+            f"{foreign[0]!r}; accepted: completions of this benchmark"
         )
 
 

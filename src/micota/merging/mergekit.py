@@ -114,7 +114,7 @@ def _in_order(config: Mapping[str, Any], labels: list[str]) -> list[str]:
 def _configuration(spec: MergekitSpec, labels: list[str], folders: Mapping[str, Path]) -> Any:
     """The configuration for mergekit, with what it leaves open."""
     if find_spec(MERGEKIT) is None:
-        raise ConfigError("merge=mergekit needs the package mergekit, which is not installed: micota[mergekit]")
+        raise ConfigError("merge=mergekit needs the package mergekit, which is not installed; install micota[mergekit]")
     with _one_line(spec):
         from mergekit.config import MergeConfiguration
         from mergekit.merge_methods import registry
@@ -172,7 +172,7 @@ def _one_line(spec: MergekitSpec) -> Iterator[None]:
             known = f"it changes the number of layers, which fails for models with layer_types in config.json: {known}"
         raise ConfigError(
             f"merge.config: mergekit {version(MERGEKIT)} cannot merge by merge_method={spec.config['merge_method']} "
-            f"({known[:REASON_CHARS]})"
+            f"({known[:REASON_CHARS]}); change merge.config"
         ) from error
 
 

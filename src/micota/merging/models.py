@@ -95,7 +95,10 @@ def with_adapter(folder: Path, target: Path, itemsize: int | None) -> Path:
     try:
         model = local_folder(settings.model)
     except ModelError as error:
-        raise SourceError(f"{folder}: the adapter, or the model that it names, cannot be read ({error})") from error
+        raise SourceError(
+            f"{folder}: the adapter, or the model that it names, cannot be read ({error}); accepted: a "
+            "folder with both, or a hub id that can be reached"
+        ) from error
     if (model / ADAPTER).exists():
         raise ConfigError(
             f"{folder / ADAPTER} names {model}, which is an adapter too; accepted: an adapter of a whole model"

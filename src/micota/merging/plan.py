@@ -60,7 +60,7 @@ def value_at(setting: Any, tensor: str, depth: float) -> float:
     for item in setting:
         if fits_all(item) or item["filter"] in tensor:
             return value_at(item["value"], tensor, depth)
-    raise ConfigError(f"no filter of {setting} fits {tensor}; end the list with a value that has no filter")
+    raise ConfigError(f"no filter of {setting} fits {tensor}; accepted: a value without a filter at the end")
 
 
 def depths(tensors: Sequence[str]) -> dict[str, float]:

@@ -203,7 +203,9 @@ def pairing(first: Evaluation, second: Evaluation, seed: int = 0) -> Pairing:
     one, other = ({bench: problem_means(samples) for bench, samples in side.items()} for side in sides)
     if not one:
         benches = [f"{side.name} has {', '.join(side.samples)}" for side in (first, second)]
-        raise ArtifactError(f"there is no problem in common: {'; '.join(benches)}")
+        raise ArtifactError(
+            f"there is no problem in common: {'; '.join(benches)}; accepted: evaluations that share a benchmark"
+        )
     binary = all(value in (0, 1) for side in (one, other) for values in side.values() for value in values.values())
     return Pairing(
         names=(first.name, second.name),

@@ -25,7 +25,9 @@ def likelihood(work: Work[LikelihoodSpec]) -> None:
     examples = read_jsonl(data, Example)
     empty = next((number for number, example in enumerate(examples, start=1) if not example.completion), None)
     if empty is not None:
-        raise ArtifactError(f"{data}:{empty}: the completion is empty, so that it has no bits per byte")
+        raise ArtifactError(
+            f"{data}:{empty}: the completion is empty, so that it has no bits per byte; accepted: rows with completions"
+        )
     tokenizer = open_tokenizer(work, work.node.inputs["model"])
     model = open_model(work, work.node.inputs["model"])
     # The likelihood is that of the completion alone, also where training learns earlier turns.
