@@ -15,22 +15,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import OverrideParseException
 from rich.console import Console
 from rich.text import Text
 
-from micota.artifacts.inventory import Inventory, Item, Needs, delete, points_of, take
-from micota.cli import experiments
+from micota.artifacts.inventory import Inventory, Item, Needs, delete, take
 from micota.cli.arguments import tool_parser
-from micota.cli.composing import composing, prepared
-from micota.cli.report import SEEDS, report_folder, reported_seeds
+from micota.cli.needs import needs_of
 from micota.cli.verify import verify
 from micota.config import TOOLS, override_key, without_keys
 from micota.console import new_table, open_console
 from micota.errors import ERROR, USER_ERROR, ConfigError, is_users, text_of
-from micota.graph import MergeSweepSpec, experiment
-from micota.graph.node import AnyNode
 
 ACTIONS = {
     "list": "a line for each artifact; KEY=VALUE words name an experiment, and only it counts as needing artifacts",
@@ -128,52 +122,6 @@ def _folder(overrides: Sequence[str]) -> Path:
     if not folder.strip():
         raise ConfigError(f"artifacts={folder!r}; accepted: a folder")
     return Path(folder).expanduser()
-
-
-def needs_of(overrides: Sequence[str], config_dir: str | None) -> Needs:
-    """What experiments need, at their seed and at all seeds of their reports.
-
-    Args:
-        overrides: those of ``micota pipeline``; commas give several experiments, as ``experiment=tiny,bpc seed=0,1``.
-
-    Raises:
-        ConfigError: an override is not accepted.
-    """
-    needs: dict[str, set[str]] = {}
-    with composing(config_dir):
-        for chosen in _each(overrides):
-            config = prepared(chosen, "pipeline", config_dir)
-            cases = experiments.cases(config)
-            seeds = {config.seed, *reported_seeds(report_folder(config, cases) / SEEDS)}
-            for seed in sorted(seeds):
-                targets = experiment([case.at_seed(seed) for case in cases]).targets()
-                needs.setdefault(config.name, set()).update(folders_of(targets))
-    return needs
-
-
-def _each(overrides: Sequence[str]) -> Iterator[list[str]]:
-    """The overrides of each experiment of a sweep."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except OverrideParseException as error:
-        raise ConfigError(f"{error}; accepted: KEY=VALUE") from None
-    options = [
-        [f"{item.key_or_group}={value}" for value in item.sweep_string_iterator()]
-        if item.is_sweep_override()
-        else [item.input_line or ""]
-        for item in parsed
-    ]
-    return map(list, itertools.product(*options))
-
-
-def folders_of(targets: Sequence[AnyNode]) -> Iterator[str]:
-    """The folders of nodes and of all that they are made from, and what stands for the points of merge sweeps."""
-    for target in targets:
-        for node in target.walk():
-            if not node.is_source:
-                yield node.folder
-            if isinstance(node.spec, MergeSweepSpec):
-                yield points_of({label: child.key for label, child in node.inputs.items()})
 
 
 def _list(inventory: Inventory, console: Console, *, as_json: bool) -> None:
