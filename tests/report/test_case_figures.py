@@ -92,7 +92,7 @@ def test_gaps_over_the_size_of_the_student_by_family() -> None:
         replace(case("d", strong=8, short=9), student_path="Qwen/Qwen2.5-7B"),
     ]
     figure = case_figures(cases)["gap_by_size"]
-    lines = {trace.name: (list(trace.x), list(trace.y)) for trace in figure.data if trace.showlegend is None}
+    lines = {trace.name: (list(trace.x), list(trace.y)) for trace in figure.data if trace.showlegend}
     assert lines["Qwen-Instruct, strong minus short"] == ([0.5, 7.0], pytest.approx([-40, 30]))
     assert lines["Llama-Instruct, strong minus short"][0] == [1.0]
     [printed] = [trace for trace in figure.data if trace.showlegend is False and len(trace.x)]

@@ -14,7 +14,7 @@ from micota.report.collect import Summary
 from micota.report.data_figures import gain_figure, gain_in_words, shift_figure
 from micota.report.figures import accuracy_figure, captions, figures, length_figure, merge_figure
 from micota.report.rows import Row
-from micota.report.style import COLOURS, SPARE, recipe_colours
+from micota.report.style import COLOURS, LABEL_SHARE, SPARE, emptier_side, recipe_colours, with_space
 
 BENCHMARKS = ["easy", "hard"]
 BITS = {"strong": 0.6, "half_size": 0.5, "micota": 0.4, "short": 0.2}
@@ -178,6 +178,14 @@ def test_bpc_labels_every_trained_recipe(compared: Summary) -> None:
     assert (
         figure.data[1].textposition != figure.data[2].textposition or abs(figure.data[1].y[0] - figure.data[2].y[0]) > 9
     )
+
+
+def test_labels_at_the_ends_of_an_axis_have_space_on_a_phone() -> None:
+    low, high = with_space([0.3, 0.5, 0.7], ["middle left", "middle right", "top right"])
+    assert low == pytest.approx(0.3 - LABEL_SHARE * 0.4) and high == pytest.approx(0.7 + LABEL_SHARE * 0.4)
+    assert with_space([0.3, 0.7], ["middle right", "middle left"]) == pytest.approx([0.26, 0.74])
+    assert with_space([0.4], ["middle right"])[1] > 0.4
+    assert emptier_side([(0.3, 5), (0.7, 0.1)], 0) == "left" and emptier_side([(0.3, 0.1), (0.7, -5)], 0) == "right"
 
 
 @pytest.mark.parametrize("name", ["instruct", "micota"])

@@ -146,6 +146,7 @@ def test_the_page_has_forecasts_beside_outcomes(finished: Finished, tmp_path: Pa
     assert "micota, which was forecast as the best, loses 0.0; always micota loses 0.0; always short loses " in words
     shown = replace(case, summary=replace(case.summary, forecasts=found))
     figure = forecast_figure(shown.summary)
+    assert "instruct" not in figure.layout.yaxis.ticktext, "a recipe without a forecast has no row"
     bars = {trace.x[0]: trace.error_x.array for trace in figure.data if trace.error_x.array}
     assert bars == {100 * one.forecast.gain: (100 * (one.forecast.high - one.forecast.gain),) for one in found}
     endless = [replace(one, forecast=replace(one.forecast, low=-inf)) for one in found]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import plotly.graph_objects as go
 import pytest
 
 from micota import graph
@@ -18,6 +19,7 @@ from micota.report.collect import Summary
 from micota.report.figures import captions, figures
 from micota.report.rows import Row
 from micota.report.spent import Spent, spent_by
+from micota.report.style import over_cost
 
 COST = {"train": 7.0, "generate": 10.0}
 
@@ -83,3 +85,19 @@ def test_the_figure_of_ways_comes_first_and_has_both_costs() -> None:
     assert list(trace.x) == [1e10, 1e11] and list(trace.y) == [50, 50]
     assert list(trace.error_y.array) == pytest.approx([0, 10]) and charts["ways"].layout.xaxis.type == "log"
     assert "ways" not in figures(replace(summary, spent={}))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (1e10, 1e11, ["1e10", "2e10", "5e10", "1e11"]),
+        (1.01e10, 2.7e11, ["1e10", "2e10", "5e10", "1e11", "2e11"]),
+        (2e18, 2.02e18, ["2e18"]),
+        (1e9, 1e15, ["1e9", "1e11", "1e13", "1e15"]),
+    ],
+)
+def test_an_axis_of_costs_has_few_round_numbers_as_case_labels_have_them(
+    low: float, high: float, words: list[str]
+) -> None:
+    ticks = over_cost(go.Figure(), [high, low], "cost").layout.xaxis.ticktext
+    assert set(words) <= set(ticks) and len(ticks) <= 6

@@ -8,7 +8,7 @@ from itertools import cycle
 import plotly.graph_objects as go
 
 from micota.report.collect import BASELINE, Summary
-from micota.report.style import REFERENCE, error_bars, number, recipe_colours, styled
+from micota.report.style import REFERENCE, error_bars, number, over_cost, recipe_colours, styled
 from micota.report.table import interval
 
 CURVE_CAPTIONS = {
@@ -78,6 +78,7 @@ def curve_figures(summaries: Sequence[Summary]) -> dict[str, go.Figure]:
                 text=[f"{name}, {cost:.2g} FLOPs: {interval(row.average)} %" for cost, _, row in points],
                 hovertemplate="%{text}<extra></extra>",
             )
-    figure.update_xaxes(title="floating-point operations of training", type="log", exponentformat="power")
+    costs = [cost for trace in figure.data for cost in trace.x]
+    over_cost(figure, costs, "floating-point operations of training")
     figure.update_yaxes(title="average accuracy (%)")
     return {"ways_by_budget": styled(figure, height=460, legend={"orientation": "h", "y": -0.25})}

@@ -19,12 +19,14 @@ from micota.report.style import (
     REFERENCE,
     SPARE,
     baseline_of,
+    emptier_side,
     error_bars,
     label_of,
     label_positions,
     number,
     recipe_colours,
     styled,
+    with_space,
 )
 from micota.report.table import interval
 
@@ -61,11 +63,11 @@ def gain_figure(summary: Summary) -> go.Figure:
             hovertemplate=f"{name}: {bpc:.3f} bits per byte, {interval(shown)} {unit}<extra></extra>",
         )
     if has_gain:
-        label = {"text": BASELINE, "xanchor": "right", "yanchor": "bottom"}
-        figure.add_hline(y=0, line=REFERENCE, annotation=label)
-    values = [bpc for _, bpc, _, _ in points]
-    margin = 0.22 * (max(values) - min(values)) or 0.1 * max(values)  # space for the labels at both ends
-    limits = [min(values) - margin, max(values) + margin]
+        places = [(bpc, 100 * shown.value) for _, bpc, shown, _ in points]
+        side = emptier_side(places, 0.0)
+        label = {"text": BASELINE, "xanchor": side, "yanchor": "bottom"}
+        figure.add_hline(y=0, line=REFERENCE, annotation=label, annotation_position=f"top {side}")
+    limits = with_space([bpc for _, bpc, _, _ in points], positions)
     figure.update_xaxes(title="BPC of the training data (bits per byte)", range=limits)
     figure.update_yaxes(title="gain on the student before SFT (points)" if has_gain else "average accuracy (%)")
     return styled(figure, height=460)

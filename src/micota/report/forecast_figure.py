@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import plotly.graph_objects as go
 
@@ -13,6 +14,8 @@ from micota.report.style import NEUTRAL, REFERENCE, by_recipe, recipe_colours
 def forecast_figure(summary: Summary) -> go.Figure:
     """Plot for each recipe the expected gains with their intervals (open), and what was gained (filled), in points."""
     figure = go.Figure()
+    known = {checked.recipe for checked in summary.forecasts}
+    summary = replace(summary, recipes=[recipe for recipe in summary.recipes if recipe.name in known])
     names = [recipe.name for recipe in summary.recipes]
     colours = recipe_colours(names)
     for label, symbol in (("expected", "circle-open"), ("gained", "circle")):

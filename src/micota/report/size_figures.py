@@ -93,6 +93,7 @@ def gap_by_size(families: Mapping[str, Sized], gaps_by_name: GapsByName) -> go.F
                 marker={"size": 10, "color": colour, "symbol": symbol},
                 line={"color": colour},
                 name=f"{family}, {name}",
+                showlegend=True,  # of one line too: it says which gap
                 text=[f"{gap.student}, {name}: {verdict(gap.difference)}" for *_, gap in line],
                 customdata=[about(gap, index) for _, index, _, gap in line],
                 hovertemplate="%{text}<extra></extra>",

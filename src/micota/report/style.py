@@ -6,6 +6,7 @@ Backgrounds are transparent and no text has a fixed colour, so a page can show t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import cycle
 
@@ -36,6 +37,7 @@ COLOURS = {
 SPARE = ("#2e8b9a", "#8c6d4f", "#7b68ee", "#5f8f3a", "#c25b56")
 SYMBOLS = ("square-open", "diamond-open", "triangle-up-open", "cross-open", "star-open", "hexagon-open")
 FONT_SIZE = 13
+LABEL_SHARE = 0.4  # of the span of the points: a label beside its point, in the figure of a phone
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 
 
@@ -91,6 +93,25 @@ def by_recipe(figure: go.Figure, summary: Summary) -> go.Figure:
     }
     rows = len(summary.benchmarks) + 1
     return styled(figure, height=120 + len(names) * max(46, 15 * rows), legend=legend)
+
+
+def over_cost(figure: go.Figure, costs: Sequence[float], title: str) -> go.Figure:
+    """Give a figure a logarithmic axis of floating-point operations, with the ticks of ``cost_ticks``."""
+    ticks = cost_ticks(min(costs), max(costs))
+    words = [re.sub(r"e\+0*", "e", f"{tick:.3g}") for tick in ticks]  # as in case labels and on the command line
+    return figure.update_xaxes(title=title, type="log", tickvals=ticks, ticktext=words)
+
+
+def cost_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers around and between two costs, at most six, so that their texts fit a phone: 1, 2 and 5 of
+    each power of ten, or fewer of them."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for factors, every in (((1, 2, 5), 1), ((1, 3), 1), *(((1,), step) for step in range(1, last - first + 2))):
+        ticks = [factor * 10.0**power for power in range(first, last + 1, every) for factor in factors]
+        within = [tick for tick in ticks if low / 1.5 <= tick <= high * 1.5]
+        if 2 <= len(within) <= 6:
+            return within
+    return [low, high] if high > 1.5 * low else [low]
 
 
 def error_bars(estimates: Sequence[Estimate], thickness: float) -> dict[str, object]:
@@ -153,3 +174,31 @@ def label_positions(points: Sequence[tuple[float, float]], line: float | None) -
         labels.append((x + offsets[position][0], y + offsets[position][1]))
         positions.append(position)
     return positions
+
+
+def with_space(values: Sequence[float], positions: Sequence[str]) -> list[float]:
+    """Return the ends of an axis with space for labels beside the points at both ends, as wide as a phone needs.
+
+    Args:
+        positions: of the label of each point, as of :func:`label_positions`.
+    """
+    low, high = min(values), max(values)
+    span = high - low or 0.2 * abs(high) or 1.0
+    needed = {"left": 0.0, "right": 0.0}
+    for value, position in zip(values, positions, strict=True):
+        side = position.split()[1]
+        inside = (value - low if side == "left" else high - value) / span
+        needed[side] = max(needed[side], LABEL_SHARE - inside)
+    return [low - max(0.1, needed["left"]) * span, high + max(0.1, needed["right"]) * span]
+
+
+def emptier_side(points: Sequence[tuple[float, float]], height: float) -> str:
+    """Return ``left`` or ``right``: the end of a horizontal line at ``height`` with the farther nearest point."""
+    low, high = min(x for x, _ in points), max(x for x, _ in points)
+    heights = [y for _, y in points] + [height]
+    width, tall = high - low or 1.0, max(heights) - min(heights) or 1.0
+
+    def nearest(end: float) -> float:
+        return min(math.hypot((x - end) / width, 2.5 * (y - height) / tall) for x, y in points)
+
+    return "left" if nearest(low) > nearest(high) else "right"

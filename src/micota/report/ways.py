@@ -7,7 +7,7 @@ from dataclasses import replace
 import plotly.graph_objects as go
 
 from micota.report.collect import Summary
-from micota.report.style import REFERENCE, baseline_of, error_bars, number, recipe_colours, styled
+from micota.report.style import REFERENCE, baseline_of, error_bars, number, over_cost, recipe_colours, styled
 from micota.report.table import interval
 
 
@@ -38,6 +38,8 @@ def ways_figure(summary: Summary) -> go.Figure:
     baseline = baseline_of(summary)
     if baseline is not None:
         figure.add_hline(y=baseline, line=REFERENCE)
-    figure.update_xaxes(title="floating-point operations", type="log", exponentformat="power")
+        figure.update_yaxes(autorangeoptions={"include": [baseline - 1, baseline + 1]})  # lines do not extend axes
+    costs = [cost for spent in summary.spent.values() for cost in (spent.training, spent.total)]
+    over_cost(figure, costs, "floating-point operations")
     figure.update_yaxes(title="accuracy (%)")
     return styled(figure, height=460, legend={"orientation": "h", "y": -0.25})
