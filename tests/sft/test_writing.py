@@ -141,7 +141,11 @@ def test_a_resumed_run_has_the_same_bits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("error", "kind", "text"), [
     (OSError(errno.ENOSPC, "No space left on device"), ConfigError, r"step=4.ckpt cannot be written .* free some"),
+    (PermissionError(errno.EACCES, "Permission denied", "step"), ConfigError,
+     r"step=4.ckpt cannot be written \(Permission denied for step\); make .* a folder that can be written to and run"),
+    (OSError(errno.EIO, "Input/output error"), ConfigError, r"step=4.ckpt cannot be written \(.*Input/output error\)"),
     (KeyError("a bug"), KeyError, "a bug"),
+    (ValueError("a bug"), ValueError, "a bug"),
 ])  # fmt: skip
 def test_a_failed_write_ends_training_and_the_checkpoint_before_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], text: str

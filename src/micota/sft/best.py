@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from micota.config import BestConfig
 from micota.sft.activations import CHUNK_LOGITS
 from micota.sft.callbacks import Validation
 from micota.sft.checkpoints import check_sums, sum_of_rank
+from micota.sft.write_errors import explaining
 
 
 class BestWeights(Callback):
@@ -71,9 +73,9 @@ class BestWeights(Callback):
             shutil.rmtree(draft, ignore_errors=True)
             self._folder.mkdir(parents=True, exist_ok=True)
         trainer.strategy.barrier()
-        with _one_process_is_fine():
+        with _one_process_is_fine(), explaining(final, partial(shutil.rmtree, draft, ignore_errors=True)):
             save_shards(_weights(module), checkpoint_id=draft)
-        sum_of_rank(draft, trainer.global_rank)
+            sum_of_rank(draft, trainer.global_rank)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             shutil.rmtree(final, ignore_errors=True)

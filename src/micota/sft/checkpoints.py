@@ -7,32 +7,28 @@ next checkpoint, and the end of training, wait for it. Its error ends training a
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch.distributed.checkpoint.api import CheckpointException
 
 from micota.artifacts.jsonl import sync_folder, write_text
 from micota.artifacts.quick_sums import changed, sum_of_file, write_sums
-from micota.errors import DISK_IS_FULL, ConfigError
+from micota.errors import ConfigError
 from micota.sft.resharding import whole_checkpoint
 from micota.sft.shards import loading
+from micota.sft.write_errors import explaining
 from micota.sft.writing import Writing, save_synced
 
 SUMS = "{}.sums.json"  # of a checkpoint: of each rank in its folder, or beside its one file
 SHARD = re.compile(r"__(\d+)_(\d+\.distcp|states\.pt)")  # of a rank: torch.distributed.checkpoint's, rank_states'
 OWNER = "micota_key"  # in a checkpoint: the key of its artifact
-WRITER_ERRORS = ("inline_container.cc", "PyTorchStreamWriter", "iostream error")  # in texts of torch's file writer
 
 
 class Checkpoints(Callback):
@@ -147,14 +143,14 @@ class Checkpoints(Callback):
             self.folder.mkdir(parents=True, exist_ok=True)
             _remove(draft)
         trainer.strategy.barrier()  # no rank writes its shard before the folder exists
-        with self._explained(final):
+        with explaining(final, partial(_remove, draft)):
             trainer.save_checkpoint(draft)
             self.writing.run(partial(self._complete, trainer, final))
 
     def join(self, *, wait: bool = True) -> None:
         """Raise the error of a write in the thread that has failed; with ``wait`` wait for its end."""
         if self._final is not None:
-            with self._explained(self._final):
+            with explaining(self._final, partial(_remove, _draft_of(self._final))):
                 self.writing.join(wait=wait)
 
     def _complete(self, trainer: Trainer, final: Path) -> None:
@@ -173,21 +169,6 @@ class Checkpoints(Callback):
                 if path not in (final, _sums_beside(final)):
                     _remove(path)
 
-    @contextmanager
-    def _explained(self, final: Path) -> Iterator[None]:
-        """Remove a checkpoint that cannot be written, and say so if it is for want of space."""
-        try:
-            yield
-        except (OSError, RuntimeError, CheckpointException) as error:
-            _remove(_draft_of(final))
-            if (cause := _space_error(error)) is None:
-                raise
-            free = shutil.disk_usage(self.folder).free / 2**30
-            raise ConfigError(
-                f"{final} cannot be written ({cause}); {free:.1f} GiB are free there: free some space and run "
-                "the same command again, which resumes from the previous checkpoint"
-            ) from error
-
 
 class StreamedCheckpoints(TorchCheckpointIO):
     """Writes to the file directly; Lightning would build it in memory first. Reads shards of several processes too."""
@@ -205,22 +186,6 @@ class StreamedCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         self._writing.run(partial(save_synced, self._writing.copied(checkpoint), path))
-
-
-def _space_error(error: BaseException) -> BaseException | None:
-    """The error of a write of torch that failed on a full disk, a quota or a limit on the size of files; else None.
-
-    ``torch.save`` ends with a RuntimeError of its writer, with the OSError in its context. The error of sharded saves
-    holds the errors of all ranks, without their contexts.
-    """
-    if isinstance(error, CheckpointException):
-        failures = [_space_error(failure) for failure, _ in error.failures.values()]
-        return next((failure for failure in failures if failure is not None), None)
-    if isinstance(error, OSError):
-        return error if error.errno in (*DISK_IS_FULL, errno.EFBIG) else None
-    if any(text in str(error) for text in WRITER_ERRORS):
-        return error
-    return None if error.__context__ is None else _space_error(error.__context__)
 
 
 def _sums_beside(checkpoint: Path) -> Path:
