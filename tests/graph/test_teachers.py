@@ -41,6 +41,7 @@ def test_merged_tas_one_after_the_other(of: Of) -> None:
     node = graph.trained(of("train", *KD, WEIGHTS), "student")
     teachers = inputs_of(node, TEACHER)
     assert [each.spec.weight for each in teachers] == [0.2, 0.45, 0.7]
+    assert node.name == "tiny_student+micota.logit_kd.w0.2-0.45-0.7"
     assert [each.choose["merge.weight"] for each in teachers] == ["0.2", "0.45", "0.7"]
     other = graph.trained(of("train", *KD, "objective.merge_weights=[0.45,0.2,0.7]"), "student")
     assert other.key != node.key, "the order determines the result"

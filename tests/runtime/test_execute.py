@@ -104,3 +104,17 @@ def test_rounds_of_training_are_refused_where_a_launcher_started_the_ranks(
         monkeypatch.setenv("RANK", rank)
         with pytest.raises(ConfigError, match=r"under torchrun or srun: .* accepted: one process on one node"):
             execute(config, "train", [graph.trained(config, "student")])
+
+
+def test_probabilities_that_are_not_stored_yet_are_refused_where_a_launcher_started_the_ranks(
+    composed: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["objective=logit_kd", "objective.merge_weights=[0.2,0.7]", "objective.top_k=4", "objective.stored=float16"]
+    config = composed("train", "experiment=tiny", "data=strong", *words, "student.sft.max_flops=1e9")
+    config.artifacts = str(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(
+        ConfigError, match=r"in one process with student\.sft\.max_steps=2 student\.sft\.max_flops=null"
+    ):
+        execute(config, "train", [graph.trained(config, "student")])

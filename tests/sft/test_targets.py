@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from micota.sft.context_parallel import padded
 from micota.sft.packing import IGNORED, Tokens, lay_out
 from micota.sft.targets import INDEX, NUMBERS, SUM, StoredTargets, ends_of, file_of, files_of, numbered, save
 
@@ -24,6 +25,8 @@ def test_each_label_has_the_number_of_its_row() -> None:
     assert {int(label): int(number) for label, number in zip(labels.flatten(), numbers.flatten(), strict=True)} == {
         3: 100, 6: 101, 8: 200, 9: 201, 11: 300, IGNORED: -1,
     }  # fmt: skip
+    wider = padded(batch | {NUMBERS: numbers}, 2)  # for devices that divide the columns of a row
+    assert wider[NUMBERS].shape == wider["labels"].shape == (2, 10) and wider[NUMBERS][:, -1].tolist() == [-1, -1]
 
 
 def test_rows_are_read_over_files_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

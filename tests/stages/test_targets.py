@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import fork_server
 import pytest
 import torch
 from rich.console import Console
@@ -108,3 +109,15 @@ def test_other_tokens_of_the_data_are_refused(prepared: Prepared, monkeypatch: p
         stored(config)
     with pytest.raises(ConfigError, match=r"objective\.stored=float32: .* not those of the student"):
         train.read_inputs(Store(config.artifacts), graph.trained(config, "student"))
+
+
+@pytest.mark.slow
+def test_two_processes_read_the_same_rows_as_one(
+    prepared: Prepared, elsewhere: Callable[[Config, str], Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork_server.start_ranks(monkeypatch)
+    config = prepared(*STORED)
+    stored(config)
+    two = elsewhere(prepared(*STORED, "trainer.devices=2"), "two")
+    stored(two)
+    assert fitted(two)[1].losses == pytest.approx(fitted(config)[1].losses, abs=1e-4)

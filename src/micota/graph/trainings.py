@@ -101,7 +101,7 @@ def _training(config: Config, role: str, make: Makers, model: AnyNode, examples:
     inputs: dict[str, AnyNode] = {"model": model, "data": examples}
     if base.sft.validation.path is not None:
         inputs["validation"] = _validation(config, base.sft.validation, choose, make)
-    suffix = "" if objective is None else f".{objective.name}"
+    suffix = "" if objective is None else ".".join(["", objective.name, *_weights_in_name(config)])
     node = Node(
         name=f"{base.name}+{recipe.name}{suffix}",
         spec=replace(train_spec(config, base, base.sft.settled(generators_of(examples))), objective=objective),
@@ -111,6 +111,12 @@ def _training(config: Config, role: str, make: Makers, model: AnyNode, examples:
         runs=base,
     )
     return node if objective is None else replace(node, inputs=inputs | _taught(config, node, make))
+
+
+def _weights_in_name(config: Config) -> list[str]:
+    """The weights of merged TAs that are the teacher one after the other, for the name of a model."""
+    weights = config.objective.merge_weights
+    return ["w" + "-".join(f"{weight:g}" for weight in weights)] if weights else []
 
 
 def _taught(config: Config, node: Node[TrainSpec], make: Makers) -> dict[str, AnyNode]:

@@ -21,7 +21,7 @@ from micota.errors import ArtifactError, ConfigError, ModelError, SourceError
 from micota.graph import needs_no_model, unique
 from micota.graph.node import AnyNode
 from micota.graph.stage import function, stage_of
-from micota.graph.teachers import TargetsSpec
+from micota.graph.teachers import TARGETS, TargetsSpec, inputs_of
 from micota.runtime.distributed import outer_rank
 from micota.runtime.full_memory import explained
 from micota.runtime.placing import engine_note, placed
@@ -51,23 +51,13 @@ def execute(
         show_plan(config, store, targets, console)
         return
     todo = pending(store, targets)
-    if outer_rank() is not None and sum(stage_of(node).has_ranks for node in todo) > 1:
-        raise ConfigError(
-            "student.sft.curriculum.order=steered under torchrun or srun: between rounds one process measures the data "
-            "while the others would wait; accepted: one process on one node, which starts a rank for each device itself"
-        )
-    alone = next((node for node in todo if isinstance(node.spec, TargetsSpec)), None)
-    if outer_rank() is not None and alone is not None:
-        raise ConfigError(
-            f"objective.stored={alone.spec.dtype} under torchrun or srun: one process stores the probabilities of "
-            f"{alone.inputs['model'].name}, and they are not there yet; accepted: first the same command in one "
-            "process with student.sft.max_steps=1, whose stored probabilities are the same"
-        )
+    [task_of_targets] = tasks_of(targets)
+    assert task_of_targets.command == command, "the targets of a command are made by one command"
+    if outer_rank() is not None:
+        _check_ranks([node for task in tasks_of(todo) if task.id == task_of_targets.id for node in task.nodes])
     if outer_rank():
         follow(config, store, targets)
         return
-    [task_of_targets] = tasks_of(targets)
-    assert task_of_targets.command == command, "the targets of a command are made by one command"
     foreign = [task for task in tasks_of(todo) if task.id != task_of_targets.id and not _can_make(task)]
     if foreign:
         raise ArtifactError(missing(config, foreign, targets))
@@ -91,6 +81,32 @@ def execute(
     made = {node.folder for node in todo}
     for node in targets:
         console.print(Text(f"{'made' if node.folder in made else 'done already'}: {store.path(node)}"))
+
+
+def _check_ranks(todo: Sequence[AnyNode]) -> None:
+    """Refuse what several ranks that run already cannot make: stages of one process before or between those of all.
+
+    Args:
+        todo: the nodes of one command that are not done.
+
+    Raises:
+        ConfigError: the text says how to make it.
+    """
+    trainings = [node for node in todo if stage_of(node).has_ranks]
+    if len(trainings) > 1:
+        raise ConfigError(
+            "student.sft.curriculum.order=steered under torchrun or srun: between rounds one process measures the data "
+            "while the others would wait; accepted: one process on one node, which starts a rank for each device itself"
+        )
+    alone = [node for node in todo if isinstance(node.spec, TargetsSpec)]
+    if trainings and alone:
+        steps = len(inputs_of(trainings[0], TARGETS))
+        without = " student.sft.max_flops=null" if trainings[0].spec.sft.max_flops is not None else ""
+        raise ConfigError(
+            f"objective.stored={alone[0].spec.dtype} under torchrun or srun: one process stores the probabilities of "
+            f"{alone[0].inputs['model'].name}, and they are not there yet; accepted: first the same command in one "
+            f"process with student.sft.max_steps={steps}{without}, whose stored probabilities are the same"
+        )
 
 
 def _can_make(task: Task) -> bool:
