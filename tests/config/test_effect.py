@@ -15,6 +15,8 @@ Composed = Callable[..., Any]
 NOTES = [
     ("train objective=logit_kd role=ta", "objective=logit_kd has no effect with role=ta: the TA learns by "
      "objective=sft; it counts with role=student"),
+    ("train role=ta student.sft.epochs=3", "student.sft.epochs=3 has no effect with role=ta; it counts "
+     "with role=student, and ta.sft.epochs here"),
     ("train objective=logit_kd objective.beta=0.3", "objective.beta=0.3 has no effect with "
      "objective.divergence=forward_kl; it counts with objective.divergence=jsd"),
     ("train objective.teacher=teacher", "objective.teacher=teacher has no effect with objective.name=sft; it counts "
@@ -37,7 +39,7 @@ NOTES = [
 COUNT = [
     "train objective=logit_kd role=student objective.teacher=teacher",
     "train objective=logit_kd objective.divergence=jsd objective.beta=0.3",
-    "train student.sft.epochs=3 objective=sft role=ta",
+    "train ta.sft.epochs=3 objective=sft role=ta",
     "generate select.filters=[finished,language] select.language=de",
     "pipeline objective.beta=0.3 'compare.axes={objective.divergence: [forward_kl, jsd]}'",
 ]

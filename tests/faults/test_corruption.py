@@ -13,11 +13,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from damages import OF_FILES, OF_MANIFESTS, edit, flip, flip_and_hide, zero
 from rich.console import Console
 
 import micota
 from micota.artifacts import sums as sums_module
-from micota.artifacts.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from micota.artifacts.manifest import Manifest, read_manifest, write_manifest
 from micota.artifacts.store import Store
 from micota.cli import artifacts as tool
 from micota.config import Call
@@ -77,7 +78,6 @@ FORMS: dict[str, tuple[str, list[str]]] = {
     "forecast": ("forecast", [FORECAST, TABLE, SKILL]),
 }
 KINDS = {"merge point": "merge_points"}  # of forms that are not of the first spec of their stage
-Damage = Callable[[Path, Path, str], None]  # of an artifact, given another one and the name of a file
 
 
 def kind_of(form: str) -> str:
@@ -101,92 +101,6 @@ def make(store: Store, node: AnyNode, form: str) -> Path:
             (build.path / name).write_bytes(f"{name} of {node.key}\n".encode() * 50)
         build.metrics["accuracy"] = 0.5
     return store.path(node)
-
-
-def flip(path: Path, other: Path, name: str) -> None:
-    content = bytearray((path / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (path / name).write_bytes(content)
-
-
-def flip_and_hide(path: Path, other: Path, name: str) -> None:
-    before = (path / name).stat()
-    flip(path, other, name)
-    os.utime(path / name, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
-def truncate(path: Path, other: Path, name: str) -> None:
-    os.truncate(path / name, 7)
-
-
-def empty(path: Path, other: Path, name: str) -> None:
-    os.truncate(path / name, 0)
-
-
-def delete(path: Path, other: Path, name: str) -> None:
-    (path / name).unlink()
-
-
-def folder_instead(path: Path, other: Path, name: str) -> None:
-    delete(path, other, name)
-    (path / name).mkdir()
-
-
-def zero(path: Path, other: Path, name: str) -> None:
-    (path / name).write_bytes(bytes((path / name).stat().st_size))
-
-
-def swap(path: Path, other: Path, name: str) -> None:
-    shutil.copyfile(other / name, path / name)
-
-
-def swap_folders(path: Path, other: Path, name: str) -> None:
-    path.rename(path.with_name("aside"))
-    other.rename(path)
-
-
-def foreign(path: Path, other: Path, name: str) -> None:
-    (path / name).with_name("foreign.safetensors").write_text("{}")
-
-
-def edit(change: Callable[[dict[str, object]], object]) -> Damage:
-    def edited(path: Path, other: Path, name: str) -> None:
-        content = json.loads((path / MANIFEST).read_text())
-        change(content)
-        (path / MANIFEST).write_text(json.dumps(content, indent=2))
-
-    return edited
-
-
-def older(path: Path, other: Path, name: str) -> None:
-    edit(lambda content: content.update(schema_version=2))(path, other, name)
-
-
-def of_another(path: Path, other: Path, name: str) -> None:
-    shutil.copyfile(other / MANIFEST, path / MANIFEST)
-
-
-def cut_manifest(path: Path, other: Path, name: str) -> None:
-    os.truncate(path / MANIFEST, (path / MANIFEST).stat().st_size // 2)
-
-
-OF_FILES: dict[str, Damage] = {
-    "flip": flip, "flip, time restored": flip_and_hide, "truncate": truncate, "empty": empty, "delete": delete,
-    "folder": folder_instead, "zero": zero, "swap": swap, "foreign": foreign,
-}  # fmt: skip
-OF_MANIFESTS: dict[str, Damage] = {
-    "folders swapped": swap_folders,
-    "older schema": older,
-    "of another": of_another,
-    "manifest cut": cut_manifest,
-    "manifest gone": lambda path, other, name: (path / MANIFEST).unlink(),
-    "manifest empty": lambda path, other, name: os.truncate(path / MANIFEST, 0),
-    "metric": edit(lambda content: content["metrics"].update(accuracy=0.9)),  # type: ignore[attr-defined]
-    "seed": edit(lambda content: content.update(seed=7)),
-    "file left out": edit(lambda content: content["files"].clear()),  # type: ignore[attr-defined]
-    "field gone": edit(lambda content: content.pop("command")),
-    "list": lambda path, other, name: (path / MANIFEST).write_text("[]") and None,
-}
 
 
 def cases() -> Iterator[tuple[str, str, str]]:

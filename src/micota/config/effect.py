@@ -40,10 +40,16 @@ def keys_without_effect(config: Config) -> list[str]:
 
 
 def _of_role(config: Config) -> Iterator[str]:
-    """The TA learns by SFT, whatever the objective of the student."""
-    given = [item for item in config.overrides if override_key(item).partition(".")[0] == "objective"]
-    if isinstance(config, TrainConfig) and config.role == "ta" and given and config.objective.name != SFT:
-        yield f"{given[0]} has no effect with role=ta: the TA learns by objective=sft; it counts with role=student"
+    """The TA learns by SFT, whatever the objective of the student, and by settings of its own."""
+    if not isinstance(config, TrainConfig) or config.role != "ta":
+        return
+    for item in config.overrides:
+        key = override_key(item)
+        if key.startswith("objective") and config.objective.name != SFT:
+            yield f"{item} has no effect with role=ta: the TA learns by objective=sft; it counts with role=student"
+        if key.startswith("student.sft."):
+            own = f"ta{key.removeprefix('student')}"
+            yield f"{item} has no effect with role=ta; it counts with role=student, and {own} here"
 
 
 def _varied(config: Config) -> set[str]:

@@ -18,6 +18,7 @@ from micota.analysis.intervals import bounded_mean
 from micota.artifacts.jsonl import read_jsonl, write_jsonl
 from micota.artifacts.quick_sums import read_summed, write_summed
 from micota.checkpoint import Checkpoint
+from micota.config import command_line
 from micota.data.prompts import prompt_text, token_ids
 from micota.data.sources import load_problems
 from micota.engines import open_engine
@@ -189,7 +190,9 @@ class SweepRunner:
         self, node: Node[MergePointSpec], weights: Callable[[], Iterable[tuple[str, torch.Tensor]]], **setting: Any
     ) -> MergePoint:
         # Sweeps that run side by side share points: the second to reach a point waits for the first.
-        with self._store.build(node, setting["seed"], self._work.config.name) as build:
+        config = self._work.config
+        command = command_line(config.call, node.command, node.choose)
+        with self._store.build(node, setting["seed"], config.name, command) as build:
             if build is not None:
                 build.engine = self._engine_name
                 _, loader, evaluator = self._opened
@@ -202,7 +205,7 @@ class SweepRunner:
         manifest = self._store.manifest(node)
         assert manifest is not None, "it was made above"
         rows = read_jsonl(self._store.verified(node) / COMPLETIONS, Completion)
-        with graders_of(self._work.config.evaluation) as graders:
+        with graders_of(config.evaluation) as graders:
             scores = scores_of(rows, self._by_id, self._spec.problems.paper_rule, self._spec.grader, graders)
         self.measured.rights[node.folder] = rights(scores)
         point = MergePoint(

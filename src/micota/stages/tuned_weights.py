@@ -21,7 +21,7 @@ from micota.sft.freezing import matches
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Names of weights that are those of modules. Others, as of experts or of images, are renamed when a model is loaded.
 PREFIXES, RENAMED = ("model.", "lm_head."), (".experts.", ".language_model.", ".vision")
-NOT_LINEAR = ("embed", "norm")
+NOT_ADAPTED = ("embed", "norm", "lm_head")
 
 
 def check(config: Config, node: Node[TrainSpec], source: SourceSpec, key: str) -> None:
@@ -51,10 +51,10 @@ def check(config: Config, node: Node[TrainSpec], source: SourceSpec, key: str) -
 
 def _check_targets(lora: LoraConfig, names: tuple[str, ...], source: SourceSpec, key: str) -> None:
     modules = [name.removesuffix(".weight") for name in names if name.endswith(".weight")]
-    linear = [name for name in modules if not any(part in name.rsplit(".", 1)[-1] for part in NOT_LINEAR)]
+    linear = [name for name in modules if not any(part in name.rsplit(".", 1)[-1] for part in NOT_ADAPTED)]
     for target in lora.targets:
         if target != ALL_LINEAR and linear and not any(is_at(target, name) for name in linear):
-            known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear} - {"lm_head"}))
+            known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
             raise ConfigError(
                 f"{key}.sft.lora.targets={lora.targets}: {target!r} is no linear layer of {source.path}; accepted: "
                 f"{known}, regular expressions of full names, as {linear[0]!r}, or [{ALL_LINEAR}]"
