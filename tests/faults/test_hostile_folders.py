@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from micota.artifacts.manifest import MANIFEST, read_manifest, sum_of
 from micota.artifacts.store import Store
 from micota.cli.config_files import check_aliases
 from micota.config import Call
+from micota.config.fields import declaration
 from micota.config.maps import with_entries
+from micota.config.method import CompareConfig
 from micota.console import open_console, progress_bar
 from micota.errors import ArtifactError, ConfigError
 from micota.grading.disagreements import Disagreements
@@ -150,3 +152,9 @@ def test_aliases_of_yaml_are_counted(tmp_path: Path) -> None:
     for content in ("\n".join(lines[:3]), "a: &a [*a]", "a: [", "a: '*b'"):
         (tmp_path / "fine.yaml").write_text(content)
         check_aliases(str(tmp_path / "fine.yaml"))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "<img src=x onerror=alert(1)>", "", "data", "=1+1"])
+def test_an_axis_has_a_name(name: str) -> None:
+    accepted = next(declaration(item) for item in fields(CompareConfig) if item.name == "axes")
+    assert not accepted.check({name: ["x"]}) and accepted.check({"model@large": ["x"], "student.sft.lora.r": [1, 2]})

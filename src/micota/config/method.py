@@ -345,6 +345,7 @@ OF_A_RUN = {
     "experiment": "one experiment, or several with -m",
     "plan": "plan=true on the command line",
 }
+AXIS = re.compile(r"\w[\w.@/-]*")  # the name of an axis, which stands on pages and in files
 POINTS = "a list of different options or values, or of {label: [overrides]}"
 
 
@@ -363,8 +364,10 @@ class CompareConfig:
     """
 
     axes: dict[str, list[Any]] = where(
-        f"a map from what varies (other than data, which recipes vary) to {POINTS}",
-        lambda axes: "data" not in axes and all(map(_are_points, axes.values())),
+        f"a map from what varies (other than data, which recipes vary; a group, a key or a word) to {POINTS}",
+        lambda axes: (
+            all(name != "data" and AXIS.fullmatch(str(name)) for name in axes) and all(map(_are_points, axes.values()))
+        ),
         default_factory=dict,
         about="The groups or keys that vary beside the recipes, each with its options or values, as {student: "
         "[qwen1.5b, qwen3b]}.",
