@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -14,9 +15,10 @@ import pytest
 from conftest import thorough_after
 from fork_server import ROOT
 
-from micota.cli.app import main
+from micota.cli.app import main, print_anywhere
 from micota.config import COMMANDS, arguments_for
 from micota.config.call import Call
+from micota.console import new_table, open_console, print_table
 
 RunCommand = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -183,3 +185,14 @@ def test_processes_of_a_pipeline_keep_configs_of_the_users_own(
     done = micota("pipeline", "-cd", "my configs", "experiment=mine", *small, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob("artifacts/models/tiny_student+mine-*"))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_a_sign_gets_its_escape(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding, write_through=True))
+    print_anywhere()
+    table = new_table("\u27e6 \u00b1 \udcc3")
+    table.add_row("\u2248")
+    print_table(open_console(), table)
+    assert rb"\u27e6" in printed.getvalue() and rb"\u2248" in printed.getvalue() and rb"\udcc3" in printed.getvalue()

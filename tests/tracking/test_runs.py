@@ -33,7 +33,7 @@ from micota.graph.node import AnyNode
 from micota.runtime.execute import execute
 from micota.tracking import check_tracker, offline_runs, sync_command, track
 from micota.tracking.lineage import artifact_name
-from micota.tracking.runs import run_id
+from micota.tracking.runs import WandbRun, run_id
 
 TRACKED = [*SMALL, "tracker=wandb", "tracker.mode=offline", "tracker.table_rows=5", "merge.density=0.3"]
 Composed = Callable[..., Any]
@@ -239,6 +239,21 @@ def test_a_run_that_fails_is_marked(tmp_path: Path, composed: Any, monkeypatch: 
     assert [run.exit_code for run in read_runs(tmp_path)] == [1]
     assert sync_command(config, set()) == f'for run in {tmp_path}/wandb/offline-run-*; do wandb sync "$run"; done'
     assert sync_command(config, offline_runs(config)) is None, "this command tracked nothing"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), ConfigError("x")])
+def test_what_ends_before_the_first_report_leaves_no_run(error: BaseException) -> None:
+    opened: list[int] = []
+    run = WandbRun(lambda: opened.append(1), TrackerConfig(name="wandb"), "id")
+    run.fail(error)
+    assert not opened
+
+
+def test_an_import_that_was_interrupted_ends_the_tracking_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # an import of it fails
+    run = WandbRun(lambda: None, TrackerConfig(name="wandb"), "id")
+    run.lose(AttributeError("partially initialized module 'wandb'"))
+    assert run.is_lost
 
 
 def test_what_is_refused_before_it_begins_leaves_no_run(tmp_path: Path, composed: Any) -> None:

@@ -6,6 +6,7 @@ Nothing here imports torch, so that ``--help``, ``--cfg job`` and ``plan=true`` 
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import select
 import signal
@@ -78,6 +79,7 @@ def main(words: Sequence[str] | None = None, *, as_script: bool = False) -> None
     ``as_script`` is for scripts of the checkout, as ``python train.py``: printed commands take the same form.
     """
     note_sigterm()
+    print_anywhere()
     sys.excepthook = _print_bug
     try:
         try:
@@ -91,6 +93,13 @@ def main(words: Sequence[str] | None = None, *, as_script: bool = False) -> None
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
         sys.exit(1)
+
+
+def print_anywhere() -> None:
+    """Let what the encoding of a terminal lacks be printed as escapes: in ASCII or Latin-1, every table has some."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _print_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

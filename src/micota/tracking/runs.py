@@ -126,9 +126,9 @@ class WandbRun:
         print(
             f"the run of W&B has ended ({text}): the work goes on, and nothing more of it is tracked", file=sys.stderr
         )
-        import wandb
+        with suppress(Exception):  # its import may have been interrupted; so that a next run starts a process
+            import wandb
 
-        with suppress(Exception):  # so that a next run starts a process of its own
             wandb.teardown(1)
 
     @property
@@ -209,8 +209,8 @@ class WandbRun:
         self._run.finish()
 
     def fail(self, error: BaseException) -> None:
-        """Mark the run as failed. A user error before the first report leaves no run."""
-        if self._opened is not None or not is_users(error):
+        """Mark the run as failed. A user error, or an end by a signal, before the first report leaves no run."""
+        if self._opened is not None or not (is_users(error) or not isinstance(error, Exception)):
             self._finish_failed()
 
     @_never_ends_work
