@@ -10,13 +10,21 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
+from rich.progress import Progress
 
+from micota import graph
 from micota.artifacts.appending import JsonlAppender
 from micota.artifacts.jsonl import read_jsonl
 from micota.artifacts.quick_sums import read_summed, write_summed
+from micota.artifacts.store import DISCARDED, ENGINE, RUN, Build, Store, discarded
 from micota.config import SamplingConfig
-from micota.errors import ConfigError
+from micota.console import PROGRESS
+from micota.errors import ConfigError, StageError
 from micota.records import Question
+from micota.runtime.placing import placed
+from micota.runtime.plan import Task
+from micota.runtime.streaming import Rows
 from micota.sft import targets
 from micota.sft.kept_models import KeptModels
 from micota.sft.rollouts import Rollouts
@@ -152,3 +160,25 @@ def test_damaged_rows_of_a_teacher_are_computed_again(tmp_path: Path, caplog: py
         path.write_bytes(damaged)
         caplog.clear()
         assert not targets.has_rows(path, "key") and f"{path} is damaged" in caplog.text
+
+
+def test_damaged_notes_of_a_build_are_none_or_refused(tmp_path: Path, composed: Callable[..., Any]) -> None:
+    config = composed("generate", "experiment=tiny", "data=strong", "engine=auto", "tracker=none")
+    node = graph.data(config, config.data).inputs["completions"]
+    store = Store(tmp_path)
+    partial = store.partial(node)
+    partial.mkdir(parents=True)
+    for content in ("\0\0", "{", "3", "[3]", ""):
+        (partial / DISCARDED).write_text(content)
+        assert discarded(partial) == []
+        (partial / PROGRESS).write_text(content)
+        assert Rows(store, Console(quiet=True), Progress()).state(Task("generate", {}, [node])) is None
+    for content, known in ((b"abc12345", "abc12345"), (b"\xff\0", None), (b"", None)):
+        (partial / RUN).write_bytes(content)
+        assert store.run_of(node) == known
+    (partial / ENGINE).write_text("hf")
+    assert placed(config, node, Build(partial)).engine.name == "hf"
+    for content in (b"if", b"", b"\xff\xff"):
+        (partial / ENGINE).write_bytes(content)
+        with pytest.raises(StageError, match=f"{partial / ENGINE} is damaged: .*accepted: hf or vllm"):
+            placed(config, node, Build(partial))

@@ -23,6 +23,7 @@ from micota.artifacts.locks import LOCK, Notice, builder_of, building
 from micota.artifacts.manifest import LOG, MANIFEST, Manifest, changes, damage, read_manifest, remedy, write_manifest
 from micota.artifacts.provenance import commit, hardware, versions
 from micota.artifacts.sums import Sums
+from micota.config.fields import is_slug
 from micota.console import PROGRESS
 from micota.errors import ArtifactError, is_users, named_by
 from micota.graph.node import SCHEMA_VERSION, AnyNode
@@ -114,7 +115,8 @@ class Store:
     def run_of(self, node: AnyNode) -> str | None:
         """The id of the run that tracked an unfinished build; None without one."""
         path = self.partial(node) / RUN
-        return path.read_text(encoding="utf-8") or None if path.exists() else None
+        identity = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        return identity if is_slug(identity) else None  # a damaged note is none: a new run is tracked
 
     @contextmanager
     def build(
@@ -254,9 +256,11 @@ def discard(folder: Path, names: Iterable[str]) -> None:
 
 def discarded(folder: Path) -> list[str]:
     """The names of the folders in a build that are no part of the artifact."""
-    file = folder / DISCARDED
-    names: list[str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-    return names
+    try:
+        names = json.loads((folder / DISCARDED).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # of a damaged note nothing is discarded: more is kept than need be
+        return []
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
 
 def verified_folder(path: Path) -> Path:

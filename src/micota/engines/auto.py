@@ -22,6 +22,9 @@ def as_engine(config: EngineConfig, name: str) -> EngineConfig:
     return replace(config, name=name, **defaults)
 
 
+LOCAL = ("hf", "vllm")  # what auto can stand for
+
+
 def choice(config: EngineConfig) -> tuple[str, str]:
     """The engine that ``auto`` stands for here, and why, in words."""
     if config.device == "cpu":

@@ -10,7 +10,7 @@ from micota.config import Config, EngineConfig, ShapeConfig
 from micota.config.running import AUTO
 from micota.costs.sizes import known_shapes, shape_of
 from micota.costs.speeds import fewest_parts
-from micota.engines.auto import as_engine, choice, resolved
+from micota.engines.auto import LOCAL, as_engine, choice, resolved
 from micota.errors import StageError
 from micota.graph.node import AnyNode
 from micota.graph.stage import stage_of
@@ -36,7 +36,12 @@ def placed(config: Config, node: AnyNode, build: Build | None = None) -> Config:
         return replace(config, engine=_with_parts(resolved(config.engine), node))
     note = build.path / ENGINE
     name, why = choice(config.engine)
-    begun = note.read_text(encoding="utf-8") if note.exists() else name
+    begun = note.read_text(encoding="utf-8", errors="replace") if note.exists() else name
+    if begun not in LOCAL:
+        raise StageError(
+            f"{note} is damaged: it names the engine {begun!r}; accepted: {' or '.join(LOCAL)}, whichever began "
+            f"{build.path}; or delete that folder to start over"
+        )
     if begun == "vllm" and name != "vllm":
         raise StageError(
             f"{build.path} was begun by vLLM, and engine=auto is {name} here ({why}); go on where vLLM and a GPU "

@@ -96,8 +96,9 @@ class Rows:
         for node in task.nodes:
             path = self._store.partial(node) / PROGRESS
             try:
-                state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            except OSError:  # not begun, or just finished
+                state = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):  # not begun, just finished, or damaged
                 continue
-            return state
+            if isinstance(state, dict):
+                return state
         return None
