@@ -89,6 +89,7 @@ def peak_bytes(
     tokens: int,
     patch: pytest.MonkeyPatch,
     adapt: Callable[[Any], Any] | None = None,
+    make: Callable[[Any, str, ActivationCheckpointing], losses.Objective] = losses.Objective,
 ) -> int:
     """The peak of a device over two micro-batches of one sequence of ``tokens`` (the second adds to gradients).
 
@@ -96,7 +97,8 @@ def peak_bytes(
         config: transformers' config of the model.
         trainer: its precision, number of devices and reduction of gradients.
         kind: of activation checkpointing.
-        adapt: adds adapters to the model.
+        adapt: adds adapters to the model, or gives it other kernels.
+        make: the model with its loss.
     """
     patch.setitem(CHUNK_LOGITS, "cpu", CHUNK_LOGITS["cuda"])
     gc.collect()
@@ -108,7 +110,7 @@ def peak_bytes(
             )
             if adapt is not None:
                 adapt(model)
-        objective = losses.Objective(model.train(), "chunked", ActivationCheckpointing(model, {kind: tokens}))
+        objective = make(model.train(), "chunked", ActivationCheckpointing(model, {kind: tokens}))
         shard(objective, mesh, trainer)
         objective.to_empty(device="cpu")
         if config.tie_word_embeddings:

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +17,21 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, Qwen2Config
 from transformers.models.auto import AutoModelForCausalLM
 
-from micota.config import LoraConfig, SftConfig, ShapeConfig, TrainerConfig
+from micota.config import LoraConfig, SamplingConfig, SftConfig, ShapeConfig, TrainerConfig
 from micota.errors import ConfigError
+from micota.graph.specs import Distillation
 from micota.sft import freezing as frozen
+from micota.sft import lora as adapters
+from micota.sft.activation_checkpointing import ActivationCheckpointing
+from micota.sft.attention import implementation
 from micota.sft.fitting import check_disk, check_memory
 from micota.sft.kinds import ALONE, ORDER
+from micota.sft.liger import PACKAGES, use_liger
 from micota.sft.losses import Objective
 from micota.sft.memory import gradient_reduction, memory_bytes, most_tokens
 from micota.sft.packing import Tokens, borders, collate
 from micota.sft.shape import Shape
+from micota.sft.teacher import DistillationObjective, Teacher
 
 SFT = SftConfig(learning_rate=1e-5, batch_size=32, epochs=2).settled()
 GPU = TrainerConfig(name="gpu", accelerator="gpu", precision="bf16-mixed", activation_checkpointing="full")
@@ -265,6 +276,7 @@ def test_bfloat16_weights_have_float32_moments() -> None:
 # Qwen2.5 by size: width, width of the MLP, layers, heads, heads of keys, vocabulary, tied.
 SIZES = {
     "small": (256, 704, 4, 8, 2, 8192, False),
+    "wide": (1024, 8192, 1, 8, 2, 8192, False),
     "1.5b": (1536, 8960, 28, 12, 2, 151936, True),
     "3b": (2048, 11008, 36, 16, 2, 151936, True),
     "7b": (3584, 18944, 28, 28, 4, 152064, False),
@@ -272,23 +284,40 @@ SIZES = {
 }
 
 
-def counted_and_estimated(
-    size: str, kind: str, tokens: int, precision: str, devices: int, patch: pytest.MonkeyPatch, reduction: str = "auto"
-) -> tuple[int, int]:
-    """The peak of a step by its operations, and the estimate without the context of CUDA, in bytes."""
+def config_of(size: str) -> Qwen2Config:
     width, inner, layers, heads, shared, vocabulary, tied = SIZES[size]
-    config = Qwen2Config(
+    return Qwen2Config(
         hidden_size=width, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=heads,
         num_key_value_heads=shared, vocab_size=vocabulary, tie_word_embeddings=tied, max_position_embeddings=32768,
     )  # fmt: skip
+
+
+def shape_of(size: str, adapt: Callable[[Any], None] | None = None) -> Shape:
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(config_of(size))
+        if adapt is not None:
+            adapt(model)
+    return Shape.of(model)
+
+
+def counted_and_estimated(
+    size: str,
+    kind: str,
+    tokens: int,
+    precision: str,
+    devices: int,
+    patch: pytest.MonkeyPatch,
+    reduction: str = "auto",
+    kernels: str = "torch",
+) -> tuple[int, int]:
+    """The peak of a step by its operations, and the estimate without the context of CUDA, in bytes."""
     trainer = replace(
         GPU, precision=precision, devices=devices, activation_checkpointing=kind, pack_length=tokens,
-        gradient_reduction=reduction,
+        gradient_reduction=reduction, kernels=kernels,
     )  # fmt: skip
-    with torch.device("meta"):
-        shape = Shape.of(AutoModelForCausalLM.from_config(config))
-    parts = memory_bytes(shape, trainer, tokens, {kind: tokens})
-    return peak_bytes(config, trainer, kind, tokens, patch), sum(parts.values()) - parts["process"]
+    parts = memory_bytes(shape_of(size), trainer, tokens, {kind: tokens})
+    adapt = use_liger if kernels == "liger" else None
+    return peak_bytes(config_of(size), trainer, kind, tokens, patch, adapt), sum(parts.values()) - parts["process"]
 
 
 @pytest.mark.parametrize(("kind", "precision", "devices", "reduction"), thorough_after(2, [
@@ -301,6 +330,133 @@ def test_the_estimate_is_what_the_operations_need(
 ) -> None:
     counted, estimated = counted_and_estimated("small", kind, 2048, precision, devices, monkeypatch, reduction)
     assert estimated == pytest.approx(counted, rel=0.1)
+
+
+@pytest.mark.parametrize(("kind", "precision", "lora"), thorough_after(1, [
+    ("selective", "bf16-true", LoraConfig(r=8, alpha=32)),
+    ("selective", "bf16-mixed", LoraConfig(r=64, alpha=32, dora=True, dropout=0.1)),
+    ("none", "bf16-true", LoraConfig(r=8, alpha=32, dora=True)),
+    ("none", "bf16-mixed", LoraConfig(r=8, alpha=32, dropout=0.1)),
+    ("full", "bf16-true", LoraConfig(r=8, alpha=32)),
+]))  # fmt: skip
+def test_the_estimate_counts_what_adapters_keep(
+    kind: str, precision: str, lora: LoraConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``selective`` kept more than ``none``: the results of the second matrices too. In bfloat16 the inputs and results
+    of adapters were float32."""
+
+    def adapt(model: Any) -> None:
+        adapters.adapt(model, lora, 0)
+
+    trainer = replace(GPU, precision=precision, activation_checkpointing=kind, pack_length=2048)
+    shape = shape_of("small", adapt)
+    width, inner, layers, heads, shared, vocabulary, tied = SIZES["small"]
+    sizes = ShapeConfig(
+        layers=layers, hidden=width, intermediate=inner, heads=heads, kv_heads=shared, vocab=vocabulary, tied=tied
+    )
+    assert Shape.from_config(sizes, lora) == shape
+    parts = memory_bytes(shape, trainer, 2048, {kind: 2048})
+    counted = peak_bytes(config_of("small"), trainer, kind, 2048, monkeypatch, adapt)
+    assert sum(parts.values()) - parts["process"] == pytest.approx(counted, rel=0.1)
+
+
+def distilling(size: str, settings: Distillation) -> Callable[[Any, str, ActivationCheckpointing], Objective]:
+    """Makes the loss of a student against a teacher of a size."""
+
+    def make(model: Any, _loss: str, checkpointing: ActivationCheckpointing) -> Objective:
+        other: Any = AutoModelForCausalLM.from_config(
+            config_of(size), attn_implementation=implementation("varlen"), dtype=torch.bfloat16
+        )
+        return DistillationObjective(model, settings, Teacher(other.eval().requires_grad_(False)), checkpointing)
+
+    return make
+
+
+@pytest.mark.parametrize(("size", "teacher", "kind", "tokens", "divergence", "top_k", "lora"), [
+    ("small", "wide", "full", 2048, "forward_kl", None, True),
+    *(pytest.param(*row, marks=pytest.mark.slow) for row in [
+        ("small", "small", "none", 2048, "jsd", None, False), ("small", "small", "none", 2048, "reverse_kl", 9, False),
+        ("1.5b", "7b", "full", 16384, "forward_kl", None, False), ("7b", "14b", "selective", 4096, "jsd", None, False),
+        ("1.5b", "14b", "none", 16384, "forward_kl", None, True), ("small", "7b", "full", 16384, "jsd", None, True),
+    ]),
+])  # fmt: skip
+def test_the_estimate_counts_the_forward_pass_of_a_teacher(
+    size: str,
+    teacher: str,
+    kind: str,
+    tokens: int,
+    divergence: str,
+    top_k: int | None,
+    lora: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def adapt(model: Any) -> None:
+        if lora:
+            adapters.adapt(model, LoraConfig(r=16, alpha=32), 0)
+
+    settings = Distillation(
+        name="logit_kd", divergence=divergence, beta=0.5, temperature=1.0, hard_weight=0.0, top_k=top_k
+    )
+    trainer = replace(GPU, activation_checkpointing=kind, pack_length=tokens)
+    alone = shape_of(size, adapt)
+    shape = alone.taught_by(shape_of(teacher), settings, 64)
+    parts = memory_bytes(shape, trainer, tokens, {kind: tokens})
+    make = distilling(teacher, settings)
+    counted = peak_bytes(config_of(size), trainer, kind, tokens, monkeypatch, adapt, make)
+    estimated = sum(parts.values()) - parts["process"]
+    print(f"| {size}, {teacher} | {kind} | {tokens:,} | {counted / GIB:.1f} | {estimated / GIB:.1f} |")
+    assert estimated == pytest.approx(counted, rel=0.1)
+    if teacher == "wide":
+        without = sum(memory_bytes(alone, trainer, tokens, {kind: tokens}).values()) + parts["teacher"]
+        assert without < 0.8 * sum(parts.values()), "a case in which it counts"
+
+
+def test_answers_of_the_student_need_whole_weights_and_a_cache() -> None:
+    sampling = SamplingConfig(max_tokens=4096)
+    settings = Distillation(
+        name="on_policy", divergence="reverse_kl", beta=None, temperature=1.0, hard_weight=0.0, top_k=None,
+        sampling=sampling, round_steps=8,
+    )  # fmt: skip
+    trainer, student = replace(GPU, devices=8, pack_length=512), qwen7b()
+    shape = student.taught_by(student, settings, 64, prompt_tokens=512)
+    parts = memory_bytes(shape, trainer, 512, {"full": 512})
+    assert parts["gathered weights"] == parts["teacher"] == 2 * student.weights
+    cached = 64 * (4096 + 512) * 2 * 512 * 28 * 2  # rows x tokens x keys and values x their width x layers x bytes
+    assert cached < parts["cache of answers"] < 1.5 * cached
+    few = student.taught_by(student, replace(settings, sampling=replace(sampling, max_tokens=8)), 1)
+    long = replace(trainer, pack_length=65536, activation_checkpointing="none")
+    assert "cache of answers" not in memory_bytes(few, long, 65536, {"none": 65536}), "the larger of both moments"
+    alone = replace(trainer, quantize="nf4", devices=1)
+    assert memory_bytes(shape, alone, 512, {"full": 512})["gathered weights"] == 0
+
+
+def test_ligers_kernels_keep_less() -> None:
+    """What FakeTensor counts (the slow test below): the inputs of norms and gated MLPs alone."""
+    shape, tokens = qwen7b(), 16384
+    for kind, fewer in (("none", 4 * 3584 + 18944), ("selective", 0), ("full", 0)):
+        trainer = replace(GPU, activation_checkpointing=kind)
+        kept = [
+            memory_bytes(replace(shape, num_layers=layers), replace(trainer, kernels=name), tokens)["activations"]
+            for name in ("torch", "liger")
+            for layers in (28, 56)
+        ]
+        of_torch, of_liger = kept[1] - kept[0], kept[3] - kept[2]
+        assert of_torch - of_liger == pytest.approx(28 * tokens * 2 * fewer, abs=4)
+        assert kept[2] < kept[0], "a layer computes less again"
+
+
+@pytest.mark.slow  # it needs the extra liger and triton, which a CPU build of PyTorch does not bring
+def test_the_estimate_of_ligers_kernels() -> None:
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}: pip install triton==3.7.1 'micota[liger]'")
+    finished = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("liger_memory.py"))], capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    for name, (counted, estimated) in json.loads(finished.stdout.splitlines()[-1]).items():
+        print(f"| {name} | {counted / GIB:.1f} | {estimated / GIB:.1f} |")
+        assert estimated == pytest.approx(counted, rel=0.1), name
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ def placed(config: DoctorConfig, node: AnyNode) -> DoctorConfig:
     if trainer.devices is not None or gpus() or known is None:
         return replace(config, trainer=with_devices(open_config, node).trainer)
     count = 1
-    if (sizes := sizes_to_train(node)) is not None:
+    if (sizes := sizes_to_train(node, open_config.engine.embedded_rows)) is not None:
         count = fewest_devices(sizes, trainer, node.spec.sft.max_tokens, known, hardware.num_devices or 1)
     return replace(config, trainer=replace(trainer, devices=count))
 
@@ -152,7 +152,7 @@ def find_run(config: DoctorConfig, report: Any, node: AnyNode, location: Any, to
     with TemporaryDirectory() as scratch:
         find_model(report, Run(
             location, node.spec, trainer, longest, folder, capacity(config, trainer), tokenizer,
-            Path(scratch) / "rehearsal", teacher, inputs, sizes,
+            Path(scratch) / "rehearsal", teacher, inputs, sizes, answer_rows=config.engine.embedded_rows,
         ))  # fmt: skip
 
 

@@ -289,6 +289,11 @@ class EngineConfig:
         return self.batch_size or ENGINES[self.name].batch_size
 
     @property
+    def embedded_rows(self) -> int:
+        """Rows in one batch of the embedded engine, which generates answers during training whatever engine is set."""
+        return self.batch_size or ENGINES["hf"].batch_size
+
+    @property
     def numerics(self) -> str:
         """The part of an engine that changes numbers and so enters keys, beside ``dtype``. Ray is a way to run vLLM."""
         name = self.name if self.name == AUTO else ENGINES[self.name].numerics or self.name

@@ -117,10 +117,8 @@ class Context:
         sizes = self._shape_config(node)
         if sizes is None:
             return None
-        shape = Shape.to_train(sizes, node.spec.sft)
-        teacher = self.teacher_shape(node)
-        stored = 4 if node.spec.precision == "32-true" else 2
-        return shape if teacher is None else replace(shape, beside=teacher.weights * stored)
+        shape, teacher = Shape.to_train(sizes, node.spec.sft), self.teacher_shape(node)
+        return shape.taught_by(teacher, node.spec.objective, self.config(node).engine.embedded_rows)
 
     def teacher_shape(self, node: AnyNode) -> Shape | None:
         """The sizes of the teacher that computes beside a model that a node trains; None without one, or unknown."""

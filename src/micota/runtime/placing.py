@@ -60,22 +60,26 @@ def with_devices(config: Config, node: AnyNode) -> Config:
     if "WORLD_SIZE" in os.environ or "SLURM_STEP_ID" in os.environ:
         started = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS", "1"))
         return replace(config, trainer=replace(trainer, devices=max(1, started // trainer.num_nodes)))
-    devices, sizes = gpus(), sizes_to_train(node)
+    devices, sizes = gpus(), sizes_to_train(node, config.engine.embedded_rows)
     if trainer.accelerator == "cpu" or not devices or sizes is None:
         return replace(config, trainer=replace(trainer, devices=1))
     count = fewest_devices(sizes, trainer, node.spec.sft.max_tokens, devices[0].memory_bytes, len(devices))
     return replace(config, trainer=replace(trainer, devices=count))
 
 
-def sizes_to_train(node: AnyNode) -> Shape | None:
-    """The sizes of a model that is trained, beside its teacher; None if they are not known by config."""
+def sizes_to_train(node: AnyNode, answer_rows: int) -> Shape | None:
+    """The sizes of a model that is trained, beside its teacher; None if they are not known by config.
+
+    Args:
+        answer_rows: answers that it samples together, where it does.
+    """
     sizes = _known_shape(node)
     if sizes is None:
         return None
     shape, teacher = Shape.to_train(sizes, node.spec.sft), node.inputs.get("teacher")
     known = None if teacher is None else _known_shape(teacher)
-    stored = 4 if node.spec.precision == "32-true" else 2
-    return shape if known is None else replace(shape, beside=stored * Shape.from_config(known).weights)
+    known_teacher = None if known is None else Shape.from_config(known)
+    return shape.taught_by(known_teacher, node.spec.objective, answer_rows)
 
 
 def _known_shape(node: AnyNode) -> ShapeConfig | None:

@@ -15,9 +15,11 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from micota.sft.kinds import mixture_of
 from micota.sft.memory import kind_for
+from micota.sft.shape import THIN
 
 # Without batched products: those are the scores of eager attention, length x length.
-PRODUCTS = ("aten.mm", "aten.addmm", "aten.linear", "aten._grouped_mm")
+# The places of their two factors.
+PRODUCTS = {"aten.mm": (0, 1), "aten.addmm": (1, 2), "aten.linear": (0, 1), "aten._grouped_mm": (0, 1)}
 ATTENTION = ("scaled_dot_product", "flash_attn", "varlen_attn", "flex_attention")
 
 
@@ -50,10 +52,21 @@ class ActivationCheckpointing:
         module._gradient_checkpointing_func = _FUNCTIONS[kind]
 
 
-def _policy(_context: Any, operator: Any, *_: Any, **__: Any) -> CheckpointPolicy:
+def _policy(_context: Any, operator: Any, *factors: Any, **__: Any) -> CheckpointPolicy:
     name = str(operator)  # as aten.mm.default
-    keeps = name.rpartition(".")[0] in PRODUCTS or any(part in name for part in ATTENTION)
+    keeps = _is_costly(name.rpartition(".")[0], factors) or any(part in name for part in ATTENTION)
     return CheckpointPolicy.MUST_SAVE if keeps else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def _is_costly(product: str, factors: tuple[Any, ...]) -> bool:
+    """Whether an operator is a product that costs more than it takes to keep. That with the second matrix of an adapter
+    is as large as the layer's own, of which it is a hundredth of the work."""
+    if product not in PRODUCTS:
+        return False
+    left, right = (factors[place] for place in PRODUCTS[product])
+    inner = left.shape[-1]
+    outer = right.numel() // inner if right.ndim == 2 else right.shape[-1]  # grouped: a matrix for each expert
+    return bool(THIN * inner >= outer)
 
 
 _FUNCTIONS = {

@@ -1,7 +1,8 @@
 """Memory of a forward and backward pass on one device, beside weights, gradients and optimiser states, by use.
 
 On a GPU the numbers per token are those of a decoder layer with gated MLP under FSDP2 with FlashAttention. They were
-fitted to FakeTensor counts of Qwen2 layers (tests/fake_memory.py), which they meet to the byte in what layers keep.
+fitted to FakeTensor counts of Qwen2 layers (tests/fake_memory.py), which they meet to the byte in what layers keep:
+those of transformers, and those of Liger's kernels, which keep the inputs of norms and of gated MLPs alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from micota.sft.shape import Shape
 # float32 logits per chunk, by device (32 MiB and 512 MiB). On CPU a chunk stays in the cache between the passes over
 # it; on GPU large products are faster.
 CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}
+DISTILLED_PART = 4  # a divergence from a teacher holds more tensors of that size at once: chunks are this part of it
 
 
 def held(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) -> dict[str, int]:
@@ -28,9 +30,8 @@ def held(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) -> di
 
 def _on_gpu(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) -> dict[str, int]:
     computed = 4 if trainer.precision == "32-true" else 2
-    at_backward, kept = (
-        num_tokens * count * computed for count in _of_layers(shape, kind, _kept_on_gpu, _again_on_gpu)
-    )
+    numbers = (_kept_by_liger, _again_by_liger) if trainer.kernels == "liger" else (_kept_on_gpu, _again_on_gpu)
+    at_backward, kept = (num_tokens * count * computed for count in _of_layers(shape, kind, *numbers))
     # FSDP2 gathers two layers: the current and the next. An embedding that is the head too stays whole for the whole
     # pass; else each of both is gathered while it is used.
     per_layer, embedding = (shape.weights - shape.outside) // shape.num_layers, shape.outside - shape.head
@@ -40,15 +41,15 @@ def _on_gpu(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) ->
     layers_backward = at_backward + (trained + is_tied * head) * computed
     # The loss runs before: one chunk of logits in float32 and in the dtype of computation, the head's gradient in
     # float32, and hidden states with their gradients.
-    chunk = min(CHUNK_LOGITS["cuda"], num_tokens * shape.head // shape.hidden)
     states = kept + 6 * num_tokens * shape.hidden * computed
-    loss = states + chunk * (4 + computed) + 4 * head
+    loss = states + _of_chunk(shape, num_tokens, "cuda", computed) + 4 * head
     # Then the gradient of the head is cast, and summed at once, or, if it is the embedding too, at the end.
     if not is_tied and trainer.quantize == "none":
         # Over several devices the buffer of its all-gather stays until the next.
         gathered = shape.head * (2 if trainer.world_size > 1 else 1)
         summing = head * (computed + reduced * (1 + 1 / trainer.world_size))
         loss = max(loss + gathered * computed, states + summing)
+    forward = kept + 2 * num_tokens * shape.hidden * computed + _of_teacher(shape, num_tokens, computed)
     after = (head if is_tied else embedding * (trained > 0)) * (computed + reduced)
     whole = is_tied * shape.outside + 2 * per_layer
     if trainer.quantize != "none":  # one product's weight is computed back at a time, and nothing is gathered
@@ -56,8 +57,43 @@ def _on_gpu(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) ->
     return {
         "gathered weights": whole * computed,
         "activations": int(at_backward),
-        "logits and gradients of a moment": int(max(layers_backward, loss, after)) - int(at_backward),
+        "logits and gradients of a moment": int(max(layers_backward, loss, after, forward)) - int(at_backward),
     }
+
+
+def generating(shape: Shape, trainer: TrainerConfig) -> dict[str, int]:
+    """Bytes while the student samples answers, if it does, when no activations of training exist, by use."""
+    if (answers := shape.answers) is None:
+        return {}
+    computed = 4 if trainer.precision == "32-true" else 2
+    # A cache grows by half where it is full, so that a quarter of it is spare in the mean.
+    cached = 1.25 * answers.rows * (answers.prompt_tokens + answers.most_tokens)
+    return {
+        "gathered weights": (shape.weights if trainer.is_sharded else 0) * computed,
+        "cache of answers": int(cached * 2 * shape.key_value * shape.num_layers * computed),
+        "prompts of answers": int(answers.rows * answers.prompt_tokens * _forward(shape) * computed),
+    }
+
+
+def _forward(shape: Shape) -> float:
+    """The most numbers of a token in a forward pass without gradients: in the MLP, its input before and after the norm
+    and as the residual, and three of its width."""
+    return 4 * shape.hidden + 3 * shape.intermediate
+
+
+def _of_teacher(shape: Shape, num_tokens: int, computed: int) -> int:
+    """Bytes of the forward pass of the teacher, if there is one."""
+    return 0 if shape.teacher is None else int(num_tokens * _forward(shape.teacher) * computed)
+
+
+def _of_chunk(shape: Shape, num_tokens: int, device: str, computed: int) -> int:
+    """Bytes of what the loss holds of a chunk of logits, in float32 and in the dtype of computation. With a teacher its
+    final states of all tokens too."""
+    logits = num_tokens * shape.head // shape.hidden
+    if shape.teacher is None:
+        return min(CHUNK_LOGITS[device], logits) * (4 + computed)
+    chunk = min(CHUNK_LOGITS[device] // DISTILLED_PART, logits)
+    return 4 * shape.compared * chunk + num_tokens * shape.teacher.hidden * computed
 
 
 def _of_layers(
@@ -69,12 +105,16 @@ def _of_layers(
         kept: numbers that a layer keeps with a kind that is no mixture.
         again: numbers that exist while a layer with such a kind is in its backward pass.
     """
-    mixture = mixture_of(kind)
+    mixture, adapters = mixture_of(kind), {name: n / shape.num_layers for name, n in shape.adapters_keep.items()}
     num_heavy = mixture.num_heavy(shape.num_layers)
-    of_heavy = num_heavy * kept(shape, mixture.heavy)
-    of_all = of_heavy + (shape.num_layers - num_heavy) * kept(shape, mixture.light)
+    heavy, light = (kept(shape, each) + adapters.get(each, 0) for each in (mixture.heavy, mixture.light))
+    of_heavy = num_heavy * heavy
+    of_all = of_heavy + (shape.num_layers - num_heavy) * light
     # The last layer comes first. When one with the heavy kind computes again, those with the light kind are gone.
-    return max(of_all + again(shape, mixture.light), of_heavy + again(shape, mixture.heavy)), of_all
+    of_last, of_first = (
+        again(shape, each) + adapters.get("none", 0) * (each != "none") for each in (mixture.light, mixture.heavy)
+    )
+    return max(of_all + of_last, of_heavy + of_first), of_all
 
 
 def _kept_on_gpu(shape: Shape, kind: str) -> float:
@@ -93,9 +133,24 @@ def _again_on_gpu(shape: Shape, kind: str) -> float:
     return {"none": 12.5 * hidden, "selective": 12.5 * hidden + 4 * inner, "full": full}[kind]
 
 
+def _kept_by_liger(shape: Shape, kind: str) -> float:
+    """none: as :func:`_kept_on_gpu` without the norms' inputs in float32, and three of the width of the MLP."""
+    if kind != "none":
+        return _kept_on_gpu(shape, kind)
+    return 4 * shape.hidden + 3 * shape.intermediate + 2 * (shape.attention + shape.key_value)
+
+
+def _again_by_liger(shape: Shape, kind: str) -> float:
+    """As :func:`_again_on_gpu`; the gradients of an MLP's two inputs take the memory of these."""
+    hidden, inner, heads = shape.hidden, shape.intermediate, 2 * (shape.attention + shape.key_value)
+    kinds = {"none": 1.2 * hidden + inner, "selective": 3.2 * hidden + 2 * inner}
+    return kinds.get(kind, 3.2 * hidden + 4 * inner + heads)
+
+
 def _on_cpu(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) -> dict[str, int]:
     computed = 4 if trainer.precision == "32-true" else 2
-    each, _ = _of_layers(shape, kind, _kept_on_cpu, _again_on_cpu)
+    each, kept = _of_layers(shape, kind, _kept_on_cpu, _again_on_cpu)
+    taught = kept * num_tokens * computed + _of_teacher(shape, num_tokens, computed)
     per_layer = (shape.weights - shape.outside) // shape.num_layers
     if trainer.is_sharded:  # weights outside of layers and of two layers (current and next), gradients of one
         cast = (shape.outside + 2 * per_layer) + (shape.outside + per_layer)
@@ -103,12 +158,11 @@ def _on_cpu(shape: Shape, trainer: TrainerConfig, kind: str, num_tokens: int) ->
         cast = shape.linear // (1 if kind == "none" else shape.num_layers) + shape.head
     else:
         cast = 0
-    chunk = min(CHUNK_LOGITS["cpu"], num_tokens * shape.head // shape.hidden)
     head = shape.head * 4 if trainer.is_sharded and shape.trains_head else 0
     return {
         "gathered or cast weights": cast * computed,
-        "activations": int(num_tokens * each * computed),
-        "logits of a chunk": chunk * (4 + computed) + head,
+        "activations": int(max(num_tokens * each * computed, taught if shape.teacher else 0)),
+        "logits of a chunk": _of_chunk(shape, num_tokens, "cpu", computed) + head,
     }
 
 

@@ -34,7 +34,7 @@ from micota.sft import (
 from micota.sft.data import Inputs
 from micota.sft.freezing import freeze
 from micota.sft.shape import Shape
-from micota.sft.skeletons import DTYPES, computing_dtype, device_of, export_dtype, shape_at, skeleton
+from micota.sft.skeletons import DTYPES, device_of, export_dtype, shape_at, skeleton
 
 UNLIMITED = 2**62  # bytes of a device of unknown size: no kind of checkpointing is needed
 
@@ -46,7 +46,8 @@ class Run:
     ``longest`` is the number of tokens of the longest example, ``folder`` is on the disk of the artifacts, ``capacity``
     the bytes of a device (None where they are not known). The export is rehearsed in the folder ``rehearsal``, None:
     by another rank. ``inputs`` is None for data that is not made yet. ``sizes`` is the shape of the model by its config
-    here, for a model whose files cannot be read (``is_readable``).
+    here, for a model whose files cannot be read (``is_readable``). A student that samples answers does so
+    ``answer_rows`` at a time.
     """
 
     location: Location
@@ -61,6 +62,7 @@ class Run:
     inputs: Inputs | None = None
     sizes: Shape | None = None
     is_readable: bool = True
+    answer_rows: int = 0
 
     @cached_property
     def settings(self) -> Any:
@@ -125,8 +127,8 @@ class Run:
         else:
             shape = Shape.of(self.model).trained_by(self.spec.sft)
         if self.teacher is not None:
-            stored = computing_dtype(self.spec.precision).itemsize
-            shape = replace(shape, beside=stored * shape_at(self.teacher).weights)
+            prompt = 0 if self.inputs is None else self.inputs.longest_prompt
+            shape = shape.taught_by(shape_at(self.teacher), self.spec.objective, self.answer_rows, prompt)
         return shape
 
     @cached_property

@@ -94,7 +94,12 @@ class Inputs:
         longest = max(self.tokens.lengths[index] for index in [*self.chosen, *(self.validation or [])])
         if self.answer_tokens is None:
             return longest
-        return max(longest, self.answer_tokens + max(len(self.tokens[index].prompt) for index in self.chosen))
+        return max(longest, self.answer_tokens + self.longest_prompt)
+
+    @cached_property
+    def longest_prompt(self) -> int:
+        """The most tokens of a prompt to train on."""
+        return max(len(self.tokens[index].prompt) for index in self.chosen)
 
 
 @dataclass(frozen=True)

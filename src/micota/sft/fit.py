@@ -115,7 +115,7 @@ def fit(
 
     # Checks of data, memory and disk come before the weights are read, and the export is rehearsed before step 1.
     data = data_of(config, node, inputs, folder, writes=writes)
-    loaded = load(inputs, spec, trainer_config, folder, writes=writes)
+    loaded = load(inputs, spec, trainer_config, folder, config.engine.embedded_rows, writes=writes)
     fused.set_up(loaded.model, trainer_config)
     if writes:
         (folder / NON_FINITE).unlink(missing_ok=True)
@@ -239,7 +239,7 @@ def data_of(config: Config, node: Node[TrainSpec], inputs: Inputs, folder: Path,
         module.targets = stored[0].first_rows if stored else None  # those of others on the same data are the same
         return module
     assert spec.objective is not None
-    data, rows = RolloutDataModule(*given), config.engine.rows
+    data, rows = RolloutDataModule(*given), config.engine.embedded_rows
     data.rollouts = Rollouts(
         spec.objective, inputs.tokenizer, spec.seed, folder / ROLLOUTS, inputs.problems, rows, writes=writes
     )

@@ -55,10 +55,13 @@ class Loaded:
     base: Rows | None = None
 
 
-def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path, *, writes: bool) -> Loaded:
+def load(
+    inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path, answer_rows: int, *, writes: bool
+) -> Loaded:
     """The model, after checks that need no weights (:mod:`micota.sft.checks`).
 
     Args:
+        answer_rows: answers that the student samples together, where it does.
         writes: whether this rank rehearses the export.
 
     Raises:
@@ -66,7 +69,7 @@ def load(inputs: Inputs, spec: TrainSpec, config: TrainerConfig, folder: Path, *
     """
     run = Run(
         inputs.location, spec, config, inputs.longest, folder, device.device_bytes(config), inputs.tokenizer,
-        folder / "rehearsal" if writes else None, inputs.teacher, inputs,
+        folder / "rehearsal" if writes else None, inputs.teacher, inputs, answer_rows=answer_rows,
     )  # fmt: skip
     for check in CHECKS:
         if check.applies(run):

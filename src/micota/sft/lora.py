@@ -16,8 +16,8 @@ from micota.config.sft import ALL_LINEAR, is_at
 from micota.errors import ConfigError
 from micota.export import Weight, add_adapter, form_of, named_weights
 from micota.sft import quantizing
+from micota.sft.shape import ADAPTER
 
-ADAPTER = "default"  # peft's name of the first adapter
 BASE, DOWN, UP = ".base_layer", f".lora_A.{ADAPTER}", f".lora_B.{ADAPTER}"  # in the names of weights
 LENGTHS = f".lora_magnitude_vector.{ADAPTER}"  # of DoRA: one number for each row of a weight
 

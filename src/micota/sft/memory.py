@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from micota.config import TrainerConfig
 from micota.sft import device
-from micota.sft.activations import held
+from micota.sft.activations import generating, held
 from micota.sft.kinds import ORDER, with_mixtures
 from micota.sft.shape import Shape
 
@@ -34,14 +34,15 @@ def memory_bytes(
     """
     limits = most_tokens(shape, trainer, longest) if limits is None else limits
     passes = [held(shape, trainer, kind_for(size, limits), size) for size in _sizes(trainer, longest)]
-    largest: dict[str, int] = max(passes, key=_total)
+    largest: dict[str, int] = max([*passes, generating(shape, trainer)], key=_total)
     kept = 0 if trainer.cpu_offload else 1
     stored = stored_bytes(shape, trainer)
     shards = {name: kept * count // trainer.world_size for name, count in stored.items()}
     if trainer.is_sharded and trainer.gradient_reduction == "step":
         # Each device sums whole gradients, on the device even with offloading, and shards them in the last backward.
         shards["gradients"] = stored["gradients"]
-    other = {"teacher": shape.beside} if shape.beside else {}
+    computed = 4 if trainer.precision == "32-true" else 2
+    other = {"teacher": computed * shape.teacher.weights} if shape.teacher else {}
     if trainer.accelerator == "cpu" and (copied := checkpoint_copy(shape, trainer)):
         other["checkpoint"] = copied // trainer.world_size
     return {**shards, **largest, **other, "process": PROCESS_BYTES[trainer.accelerator]}

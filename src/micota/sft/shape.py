@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from micota.config import LoraConfig, SftConfig, ShapeConfig
 from micota.config.optimizers import OPTIMIZERS
+from micota.graph.specs import Distillation
 from micota.sft import layout
+
+ADAPTER = "default"  # peft's name of the first adapter
+THIN = 8  # selective checkpointing computes products again that sum over fewer numbers than this part of their results
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers that the student samples together in training: ``rows`` of at most ``most_tokens``, after prompts of at
+    most ``prompt_tokens`` (0: not known yet)."""
+
+    rows: int
+    most_tokens: int
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +42,12 @@ class Shape:
     key_value: int = 0  # heads of keys (and of values) x size of a head
     moment_bytes: int = 4  # of one of AdamW's two moments of a weight
     adapters: int = 0  # weights of adapters, which are trained in float32
+    # Numbers of a token that all adapters keep for the backward pass, beside those of layers, by kind of checkpointing.
+    adapters_keep: Mapping[str, float] = field(default_factory=dict)
     trains_head: bool = True  # whether the output head has a gradient
-    beside: int = 0  # bytes of another model that is whole on each device, the teacher of a distillation
+    teacher: Shape | None = None  # of a distillation, which is whole on each device
+    compared: int = 8  # tensors of the size of a chunk of logits that its loss holds at once, by FakeTensor
+    answers: Answers | None = None  # of on-policy distillation
 
     @classmethod
     def of(cls, model: Any) -> Shape:
@@ -59,6 +77,11 @@ class Shape:
             key_value=(getattr(config, "num_key_value_heads", None) or heads)
             * (getattr(config, "head_dim", None) or config.hidden_size // heads),
             adapters=sum(weight.numel() for name, weight in model.named_parameters() if ".lora_" in name),
+            adapters_keep=_sums(
+                kept_by_adapter(m.in_features, m.out_features, m.r[ADAPTER], _dropout_of(m), m.use_dora[ADAPTER])
+                for m in model.modules()
+                if hasattr(m, "lora_A")
+            ),
             trains_head=head.requires_grad,
         )
 
@@ -73,12 +96,12 @@ class Shape:
         head_dim = shape.head_dim or shape.hidden // shape.heads
         weights, head = sum(size for _, size in layout.weights(shape)), shape.vocab * shape.hidden
         has_adapters, adapters = lora is not None and lora.r is not None, 0
+        kept: dict[str, float] = {}
         if lora is not None and lora.r is not None:
-            adapters = sum(
-                lora.r * (inner + outer) + outer * lora.dora  # DoRA trains a length for each row
-                for name, inner, outer in layout.linear_layers(shape)
-                if lora.covers(name)
-            )
+            adapted = [(inner, outer) for name, inner, outer in layout.linear_layers(shape) if lora.covers(name)]
+            # DoRA trains a length for each row.
+            adapters = sum(lora.r * (inner + outer) + outer * lora.dora for inner, outer in adapted)
+            kept = _sums(kept_by_adapter(*sides, lora.r, lora.dropout, lora.dora) for sides in adapted)
         return cls(
             weights=weights + adapters,
             trained=adapters if has_adapters else layout.num_trained(shape, freeze),
@@ -92,6 +115,7 @@ class Shape:
             attention=shape.heads * head_dim,
             key_value=shape.kv_heads * head_dim,
             adapters=adapters,
+            adapters_keep=kept,
             trains_head=not has_adapters and layout.trains_head(shape, freeze),
         )
 
@@ -104,6 +128,18 @@ class Shape:
         """The shape with the moments of the optimiser of ``sft``. Paged ones leave the device where it is full."""
         kind = OPTIMIZERS[sft.optimizer]
         return replace(self, moment_bytes=0 if kind.is_paged else kind.moment_bytes)
+
+    def taught_by(
+        self, teacher: Shape | None, objective: Distillation | None, rows: int, prompt_tokens: int = 0
+    ) -> Shape:
+        """The shape beside its teacher (None: not known), with what ``objective`` compares and, if it does, samples:
+        ``rows`` and ``prompt_tokens`` are as of :class:`Answers`."""
+        if objective is None:
+            return self
+        sampling = objective.sampling
+        answers = None if sampling is None else Answers(rows, sampling.max_tokens, prompt_tokens)
+        compared = 7 if objective.top_k is not None else 10 if objective.divergence == "jsd" else 8
+        return replace(self, teacher=teacher, compared=compared, answers=answers)
 
     def forward_flops(self, lengths: Sequence[float], num_supervised: float) -> float:
         """Floating-point operations of a forward pass over sequences of these lengths, whose output head sees
@@ -125,3 +161,27 @@ class Shape:
         # q k^T and the product with v: 2 x 2 length^2 width forward, twice that backward, half of it as it is causal.
         attention = self.num_layers * self.attention * sum(length**2 for length in lengths)
         return float(factor * dense + 6 * (attention + self.adapters * sum(lengths)))
+
+
+def kept_by_adapter(inner: int, outer: int, rank: int, dropout: float, dora: bool) -> dict[str, float]:
+    """Numbers of a token by kind of activation checkpointing. none: the input after dropout, with the mask in a byte
+    each, minus what else would be kept of it; for DoRA, which trains lengths, its result and that of the layer.
+    selective: the results of costly products, of which DoRA with dropout has one more."""
+    is_kept = THIN * rank >= outer
+    return {
+        "none": 1.25 * inner * (dropout > 0) + 2 * outer * dora,
+        "selective": rank + outer * (is_kept + (dora and dropout > 0)),
+    }
+
+
+def _sums(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    totals: dict[str, float] = {}
+    for part in parts:
+        for name, value in part.items():
+            totals[name] = totals.get(name, 0) + value
+    return totals
+
+
+def _dropout_of(module: Any) -> float:
+    """The dropout of an adapter of peft, which has none at 0."""
+    return float(getattr(module.lora_dropout[ADAPTER], "p", 0.0))

@@ -187,13 +187,17 @@ def shard(objective: Any, mesh: DeviceMesh, trainer: TrainerConfig) -> None:
     """Shard each layer, the embedding and the output head, and then the rest: the last norm, or all of these where the
     head is the embedding too, which one unit must hold.
 
-    With ``bf16-mixed`` the shards are float32, computation is bfloat16 and gradients are summed over ranks in float32.
+    With ``bf16-mixed`` the shards are float32, computation is bfloat16 and gradients are summed over ranks in float32;
+    with ``bf16-true`` that holds for adapters.
     """
     if isinstance(objective, FSDPModule):
         return
+    # Adapters are float32 beside a base in bfloat16 too, and their inputs and results would be cast to it.
+    has_adapters = any(".lora_" in name for name, _ in objective.named_parameters())
+    mixes = trainer.precision == "bf16-mixed" or (trainer.precision == "bf16-true" and has_adapters)
     policy = (
         MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-        if trainer.precision == "bf16-mixed"
+        if mixes
         else MixedPrecisionPolicy()
     )
     offload = CPUOffloadPolicy() if trainer.cpu_offload else OffloadPolicy()

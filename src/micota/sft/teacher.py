@@ -17,6 +17,7 @@ from micota.model_files import Location
 from micota.pretrained import load_config, load_model
 from micota.sft import agreement, attention, context_parallel
 from micota.sft.activation_checkpointing import ActivationCheckpointing
+from micota.sft.activations import DISTILLED_PART
 from micota.sft.chunked import chunk_rows, chunked_loss
 from micota.sft.cpu_kernels import use_cpu_kernels
 from micota.sft.divergences import Events, divergence, events_of
@@ -26,7 +27,6 @@ from micota.sft.skeletons import computing_dtype, device_of
 from micota.sft.targets import NUMBERS, StoredTargets
 
 logger = logging.getLogger(__name__)
-TENSORS = 4  # of the size of a chunk of logits that exist at once, beside those of the plain loss
 EventsOf = Callable[[int, int], Events]  # of the labelled tokens from one position to another
 
 
@@ -180,7 +180,7 @@ def summed_divergence(
             grad = grad if slope is None else grad.add_(slope, alpha=hard)
         return value, grad if wants_grad else None
 
-    rows = rows or max(1, chunk_rows(weight, hidden) // TENSORS)
+    rows = rows or max(1, chunk_rows(weight, hidden) // DISTILLED_PART)
     return chunked_loss(score, hidden, weight, divisor, bias=bias, cap=cap, rows=rows, into=into)
 
 
