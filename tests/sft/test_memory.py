@@ -367,7 +367,10 @@ def distilling(size: str, settings: Distillation) -> Callable[[Any, str, Activat
         other: Any = AutoModelForCausalLM.from_config(
             config_of(size), attn_implementation=implementation("varlen"), dtype=torch.bfloat16
         )
-        return DistillationObjective(model, settings, Teacher(other.eval().requires_grad_(False)), checkpointing)
+        teacher = Teacher(other.eval().requires_grad_(False))
+        objective = DistillationObjective(model, settings, [lambda: teacher], checkpointing)
+        objective.begin_step(0, 1)
+        return objective
 
     return make
 

@@ -90,10 +90,11 @@ def _of_chunk(shape: Shape, num_tokens: int, device: str, computed: int) -> int:
     """Bytes of what the loss holds of a chunk of logits, in float32 and in the dtype of computation. With a teacher its
     final states of all tokens too."""
     logits = num_tokens * shape.head // shape.hidden
-    if shape.teacher is None:
+    if not shape.compared:
         return min(CHUNK_LOGITS[device], logits) * (4 + computed)
     chunk = min(CHUNK_LOGITS[device] // DISTILLED_PART, logits)
-    return 4 * shape.compared * chunk + num_tokens * shape.teacher.hidden * computed
+    states = 0 if shape.teacher is None else num_tokens * shape.teacher.hidden * computed
+    return 4 * shape.compared * chunk + states
 
 
 def _of_layers(

@@ -126,10 +126,11 @@ class Run:
             shape = self.sizes
         else:
             shape = Shape.of(self.model).trained_by(self.spec.sft)
-        if self.teacher is not None:
-            prompt = 0 if self.inputs is None else self.inputs.longest_prompt
-            shape = shape.taught_by(shape_at(self.teacher), self.spec.objective, self.answer_rows, prompt)
-        return shape
+        if self.spec.objective is None:
+            return shape
+        prompt = 0 if self.inputs is None else self.inputs.longest_prompt
+        teacher = None if self.teacher is None else shape_at(self.teacher)
+        return shape.taught_by(teacher, self.spec.objective, self.answer_rows, prompt)
 
     @cached_property
     def limits(self) -> dict[str, int]:

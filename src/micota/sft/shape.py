@@ -46,7 +46,7 @@ class Shape:
     adapters_keep: Mapping[str, float] = field(default_factory=dict)
     trains_head: bool = True  # whether the output head has a gradient
     teacher: Shape | None = None  # of a distillation, which is whole on each device
-    compared: int = 8  # tensors of the size of a chunk of logits that its loss holds at once, by FakeTensor
+    compared: int = 0  # tensors of the size of a chunk of logits that the loss of a distillation holds, by FakeTensor
     answers: Answers | None = None  # of on-policy distillation
 
     @classmethod
