@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import hydra
@@ -11,10 +12,12 @@ from conftest import case_of, compose_quickly
 
 from micota import graph
 from micota.cli import app
-from micota.config import SCHEMAS, Call, arguments_for
+from micota.config import SCHEMAS, Call, Config, arguments_for
+from micota.config.curriculum import CurriculumConfig
+from micota.config.objective import ObjectiveConfig
 from micota.config.roles import for_hydra
 from micota.errors import ConfigError
-from micota.graph.teachers import TARGETS, TEACHER, inputs_of
+from micota.graph.teachers import TARGETS, TEACHER, check_sequence, inputs_of
 
 KD = ["experiment=tiny", "data=micota", "objective=logit_kd"]
 WEIGHTS = "objective.merge_weights=[0.2,0.45,0.7]"
@@ -37,49 +40,56 @@ def of() -> Iterator[Of]:
         yield compose
 
 
+def calibrated(config: Config) -> Config:
+    return replace(config, merge=replace(config.merge, target="accuracy"))
+
+
 def test_merged_tas_one_after_the_other(of: Of) -> None:
-    node = graph.trained(of("train", *KD, WEIGHTS), "student")
+    config = of("train", *KD, WEIGHTS)
+    node = graph.trained(config, "student")
     teachers = inputs_of(node, TEACHER)
     assert [each.spec.weight for each in teachers] == [0.2, 0.45, 0.7]
     assert node.name == "tiny_student+micota.logit_kd.w0.2-0.45-0.7"
     assert [each.choose["merge.weight"] for each in teachers] == ["0.2", "0.45", "0.7"]
-    other = graph.trained(of("train", *KD, "objective.merge_weights=[0.45,0.2,0.7]"), "student")
-    assert other.key != node.key, "the order determines the result"
-    calibrated = graph.trained(of("train", *KD, WEIGHTS, "merge.target=accuracy"), "student")
-    assert [each.key for each in inputs_of(calibrated, TEACHER)] == [each.key for each in teachers]
-    assert inputs_of(calibrated, TEACHER)[0].choose["merge.target"] == "null"
+    other = replace(config, objective=replace(config.objective, merge_weights=[0.45, 0.2, 0.7]))
+    assert graph.trained(other, "student").key != node.key, "the order determines the result"
+    same = inputs_of(graph.trained(calibrated(config), "student"), TEACHER)
+    assert [each.key for each in same] == [each.key for each in teachers]
+    assert same[0].choose["merge.target"] == "null"
 
 
 def test_parts_of_data_keep_their_weight_where_the_merge_is_calibrated(of: Of) -> None:
+    config = of("generate", "experiment=tiny", "data=annealed")
     keys = [
-        [part.key for part in graph.parts_of(graph.student_data(of("generate", "data=annealed", *more))).values()]
-        for more in (["experiment=tiny"], ["experiment=tiny", "merge.target=accuracy"])
+        [part.key for part in graph.parts_of(graph.student_data(each)).values()]
+        for each in (config, calibrated(config))
     ]
     assert keys[0] == keys[1] and len(set(keys[0])) == 3
 
 
 def test_stored_probabilities_are_shared_by_what_does_not_change_them(of: Of) -> None:
-    def key(*overrides: str) -> str:
-        [node] = inputs_of(graph.trained(of("train", *KD, *STORED, *overrides), "student"), TARGETS)
+    config = of("train", *KD, *STORED)
+
+    def key(changed: Config) -> str:
+        [node] = inputs_of(graph.trained(changed, "student"), TARGETS)
         return node.key
 
-    base = key()
-    same = ["objective.divergence=jsd", "objective.hard_weight=0.5", "student=tiny_66k", "student.sft.epochs=1"]
-    assert key(*same, "student.sft.learning_rate=0.5") == base
-    different = ["data=strong", "objective.teacher=large", "objective.top_k=3", "objective.temperature=2"]
-    different += ["objective.stored=float16", "student.sft.max_tokens=99", "seed=1"]
+    def with_objective(**changes: Any) -> Config:
+        return replace(config, objective=replace(config.objective, **changes))
+
+    base = key(config)
+    other = replace(of("train", *KD, "student=tiny_66k"), objective=config.objective)
+    shared = [with_objective(divergence="jsd", hard_weight=0.5), with_sft(config, epochs=1, learning_rate=0.5), other]
+    assert {key(each) for each in shared} == {base}
+    different = [with_objective(**change) for change in ({"top_k": 3}, {"temperature": 2.0}, {"stored": "float16"})]
+    different += [with_objective(teacher="large"), with_sft(config, max_tokens=99), replace(config, seed=1)]
     assert len({base, *map(key, different)}) == 1 + len(different)
 
 
+@pytest.mark.slow
 def test_commands_make_the_teachers_that_they_name(of: Of) -> None:
-    base = [
-        "experiment=tiny/ways",
-        WEIGHTS,
-        *STORED,
-        "objective=logit_kd",
-        "bench=[tiny_easy]",
-        "select.num_examples=null",
-    ]
+    base = ["experiment=tiny/ways", WEIGHTS, *STORED, "objective=logit_kd", "bench=[tiny_easy]"]
+    base += ["select.num_examples=null"]
     for node in graph.unique(graph.experiment([case_of([of("generate", *base, "data=micota")])]).targets()):
         if node.stage in ("merge", "targets"):
             config = of(node.command, *arguments_for(base, node.choose))
@@ -88,17 +98,36 @@ def test_commands_make_the_teachers_that_they_name(of: Of) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "words"),
+    ("change", "words"),
     [
-        (["merge=mergekit", "+merge.config={merge_method: linear, models: [{model: before}, {model: after}]}"],
+        (lambda config: replace(config, merge=replace(config.merge, method="mergekit")),
          r"merge_weights=\[0\.2, 0\.45, 0\.7\] with merge\.method=mergekit, .*; accepted: another method"),
-        (["data=annealed", "curriculum=steered_annealing"], r"curriculum\.order=steered, .*; accepted: .*=\[\]"),
-        (["student.sft.max_steps=2"], r"with student\.sft\.max_steps=2; accepted: at least a step"),
-        (["trainer.continue_from=/a"], r"with trainer\.continue_from=/a: .*; accepted: null"),
-        (["objective.teacher=large"], r"with teacher=large; accepted: teacher=ta_merged"),
-        (["objective=sft"], r"merge_weights=\[0\.2, 0\.45, 0\.7\] with name=sft; accepted: objective=logit_kd"),
+        (lambda config: with_sft(config, curriculum=CurriculumConfig(order="steered")),
+         r"curriculum\.order=steered, .*; accepted: .*=\[\]"),
+        (lambda config: with_sft(config, max_steps=2), r"with student\.sft\.max_steps=2; accepted: at least a step"),
+        (lambda config: replace(config, trainer=replace(config.trainer, continue_from="/a")),
+         r"with trainer\.continue_from=/a: .*; accepted: null"),
     ],
 )  # fmt: skip
-def test_what_a_sequence_cannot_do_is_refused(of: Of, overrides: list[str], words: str) -> None:
+def test_what_a_sequence_cannot_do_is_refused(of: Of, change: Callable[[Config], Config], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        graph.trained(of("train", *KD, WEIGHTS, *overrides), "student")
+        check_sequence(change(of("train", *KD, WEIGHTS)))
+
+
+def with_sft(config: Config, **changes: Any) -> Config:
+    return replace(config, student=replace(config.student, sft=replace(config.student.sft, **changes)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"name": "logit_kd", "teacher": "large", "merge_weights": [0.2]},
+            "with teacher=large; accepted: teacher=ta_m",
+        ),
+        ({"merge_weights": [0.2]}, "merge_weights=[0.2] with name=sft; accepted: objective=logit_kd"),
+    ],
+)
+def test_weights_without_a_merged_teacher_are_a_conflict(settings: dict[str, Any], words: str) -> None:
+    [conflict] = ObjectiveConfig(**settings).conflicts()
+    assert words in conflict
