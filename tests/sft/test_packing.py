@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from transformers import AutoTokenizer
 from micota.data.sources import model_folder
 from micota.errors import ConfigError
 from micota.records import Example
+from micota.sft import token_table
 from micota.sft.packing import IGNORED, Tokens, borders, collate, fits, lay_out, pack, tokenise
-from micota.sft.token_table import TokenTable
+from micota.sft.token_table import TokenTable, tokenise_once
 
 
 def sequences(count: int = 9) -> list[Tokens]:
@@ -105,9 +107,24 @@ def test_the_header_of_a_turn_that_was_rendered_before_is_not_doubled(opened: st
 @pytest.mark.parametrize("text", [
     "9+3=2.<|im_end|>\n<|im_start|>user\n9", "9<eos>+3=2.", "<|im_end|>9+3=2.", "<|im_start|>assistant\n9<|im_end|>9",
 ])  # fmt: skip
-def test_an_end_within_a_completion_is_refused(text: str) -> None:
+def test_an_end_within_a_completion_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"completion of problem 'p3' goes on after the end of its turn \(<"):
         tokenise(with_chatml(), of_completion(text))
+    accepted = r"accepted: one answer each, without tokens of the chat template; up to 1% of the rows are dropped"
+    with pytest.raises(ConfigError, match=rf"2 of 100 completions go on .*, as that of problem 'p3' \(<.*{accepted}"):
+        tokenise_once(with_chatml(), [of_completion("9")] * 98 + [of_completion(text)] * 2, "rows", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_few_ends_within_completions_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, rows = with_chatml(), [*map(of_completion, ["9"] * 50 + ["9<|im_end|>9"] + ["9+3=2."] * 49)]
+    table = tokenise_once(tokenizer, rows, "rows", tmp_path)
+    assert fits(table.lengths, 99) == [index for index in range(100) if index != 50]
+    assert table[51] == tokenise(tokenizer, rows[51])
+    monkeypatch.setattr(token_table, "tokenise", None)
+    assert list(tokenise_once(tokenizer, rows, "rows", tmp_path)) == list(table), "from the cache"
+    cut = table.cut(3)
+    assert cut.lengths[50] == 0 and len(cut) == 100
 
 
 def conversation(*roles: str, learn_all: bool = True) -> Example:

@@ -84,6 +84,11 @@ class Inputs:
         """The problem of each example."""
         return [example.problem_id for example in self.examples]
 
+    @property
+    def num_past_end(self) -> int:
+        """The number of examples to train on that are dropped since they go on after the end of their turn."""
+        return self.tokens.lengths[: len(self.examples) - self.num_validation].count(0)
+
     @cached_property
     def divided_by(self) -> list[int]:
         """The problem of each example by id and by question, for the division into training and validation."""

@@ -39,6 +39,17 @@ class Tokens:
         return len(self.ids) - self.num_prompt - sum(end - start for start, end in self.gaps)
 
 
+class PastEndError(ConfigError):
+    """A completion goes on after the end of its turn (``mark``): a model that learns it stops there."""
+
+    def __init__(self, problem_id: str, mark: str) -> None:
+        super().__init__(
+            f"the completion of problem {problem_id!r} goes on after the end of its turn ({mark}), at which generation "
+            "stops; accepted: one answer, without tokens of the chat template"
+        )
+        self.problem_id, self.mark = problem_id, mark
+
+
 def tokenise(tokenizer: Any, example: Example) -> Tokens:
     """The ids of a training example: the prompt as rendered for generation, the completion, and the end of its turn.
 
@@ -47,8 +58,8 @@ def tokenise(tokenizer: Any, example: Example) -> Tokens:
     prompt, and the end.
 
     Raises:
-        ConfigError: the template cannot render the messages, leaves one out, or opens a thought that is not closed; or
-            the completion goes on after the end of its turn.
+        ConfigError: the template cannot render the messages, leaves one out, or opens a thought that is not closed.
+        PastEndError: the completion goes on after the end of its turn.
     """
     end = end_of_turn(tokenizer)
     example = _without_ends(tokenizer, example, end)
@@ -57,10 +68,7 @@ def tokenise(tokenizer: Any, example: Example) -> Tokens:
     opened = prefilled(rendered)
     example = _without_header(tokenizer, example, rendered, opened)
     if (mark := end_within(example.completion, tokenizer, end)) is not None:
-        raise ConfigError(
-            f"the completion of problem {example.problem_id!r} goes on after the end of its turn ({mark}), at which "
-            "generation stops; accepted: one answer, without tokens of the chat template"
-        )
+        raise PastEndError(example.problem_id, mark)
     if opened and PAIRS[opened.strip()] not in example.completion:
         raise ConfigError(
             f"the chat template opens a thought ({opened.strip()}) in the prompt, and the completion of problem "
@@ -168,8 +176,9 @@ def _unopened(completion: str, opened: str) -> str:
 
 
 def fits(lengths: Sequence[int], max_tokens: int) -> list[int]:
-    """Indices of sequences of at most ``max_tokens``. Longer ones are dropped: a cut target has no answer or end."""
-    return [index for index, length in enumerate(lengths) if length <= max_tokens]
+    """Indices of sequences of at most ``max_tokens``. Longer ones are dropped: a cut target has no answer or end. Those
+    without tokens could not be tokenised."""
+    return [index for index, length in enumerate(lengths) if 0 < length <= max_tokens]
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:

@@ -92,16 +92,18 @@ def find_data(report: Preflight, inputs: Inputs, spec: TrainSpec, trainer: Train
         trained = len(inputs.examples) - inputs.num_validation  # those for validation alone stand after them
         lengths = inputs.tokens.lengths[:trained]
         used = [lengths[index] for index in inputs.chosen]
-        too_long = len(lengths) - len(used) - inputs.num_beyond_context
+        too_long = len(lengths) - len(used) - inputs.num_beyond_context - inputs.num_past_end
         found.values = {
             "examples": len(lengths), "used": len(used), "problems": len(set(inputs.divided_by[:trained])),
-            "dropped_too_long": too_long, "dropped_beyond_context": inputs.num_beyond_context, "cut": inputs.num_cut,
+            "dropped_too_long": too_long, "dropped_beyond_context": inputs.num_beyond_context,
+            "dropped_past_end": inputs.num_past_end, "cut": inputs.num_cut,
             "tokens": sum(used), "median_tokens": int(statistics.median(used)), "longest_tokens": max(used),
             "supervised_tokens": sum(inputs.tokens[index].num_supervised for index in inputs.chosen),
         }  # fmt: skip
         found.text = (
             f"{len(used)} of {len(lengths)} used; {too_long} longer than sft.max_tokens={spec.sft.max_tokens} dropped, "
-            f"{inputs.num_beyond_context} longer than the model's context dropped, {inputs.num_cut} cut; "
+            f"{inputs.num_beyond_context} longer than the model's context dropped, {inputs.num_past_end} that go on "
+            f"after their end dropped, {inputs.num_cut} cut; "
             f"median {found.values['median_tokens']} tokens, longest {max(used)}"
         )
     with report.finding("steps") as found:

@@ -18,11 +18,13 @@ from micota.artifacts.jsonl import sync_folder
 from micota.artifacts.provenance import versions
 from micota.artifacts.quick_sums import sum_of_parts
 from micota.data.round_trip import check_round_trip
+from micota.errors import ConfigError
 from micota.records import Example
-from micota.sft.packing import Tokens, tokenise
+from micota.sft.packing import PastEndError, Tokens, tokenise
 
 LAYOUT = "gaps, ends of turns, sum with name, headers"  # of cached tokens; another name where these change
 CHECKED = 32  # examples whose texts the tokenizer must give back: the first, and as many over all of them
+MOST_PAST_END = 0.01  # the share of rows that may have an end within them: more are a mistake in how the data was made
 SUM = "xxh3_128"  # in the header of cached tokens
 logger = logging.getLogger(__name__)
 
@@ -107,20 +109,21 @@ def tokenise_once(
     cache: Path,
     accept: Callable[[TokenTable], object] = lambda table: None,
 ) -> TokenTable:
-    """Tokenise, or read the tokens from the cache.
+    """Tokenise, or read the tokens from the cache. A few completions that go on after their end have no tokens.
 
     Args:
         content: identifies the examples; the name of the file in ``cache`` is a hash of it and the tokenizer.
         accept: raises for tokens that are of no use; they are not written.
 
     Raises:
-        ConfigError: the chat template cannot render the messages of an example.
+        ConfigError: the chat template cannot render the messages of an example, or more than ``MOST_PAST_END`` of the
+            completions go on after their end.
     """
     parts = [content, tokenizer_content(tokenizer), versions().get("tokenizers", ""), LAYOUT]
     path = cache / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]}.safetensors"
     if (cached := _cached(path)) is not None:
         return cached
-    table = TokenTable.of(tokenise(tokenizer, example) for example in examples)
+    table = _table_of(tokenizer, examples)
     accept(table)
     cache.mkdir(parents=True, exist_ok=True)
     # Renamed when complete; concurrent runs write the same content, and the last replaces the others.
@@ -133,6 +136,27 @@ def tokenise_once(
         os.fsync(handle.fileno())
     draft.replace(path)
     sync_folder(cache)
+    return table
+
+
+def _table_of(tokenizer: Any, examples: Sequence[Example]) -> TokenTable:
+    errors: list[PastEndError] = []
+
+    def tokens_of(example: Example) -> Tokens:
+        try:
+            return tokenise(tokenizer, example)
+        except PastEndError as error:
+            errors.append(error)
+            return Tokens(ids=[], num_prompt=0)
+
+    table = TokenTable.of(map(tokens_of, examples))
+    if len(errors) > MOST_PAST_END * len(examples):
+        first = errors[0]
+        raise ConfigError(
+            f"{len(errors)} of {len(examples)} completions go on after the end of their turn, as that of problem "
+            f"{first.problem_id!r} ({first.mark}), at which generation stops; accepted: one answer each, without "
+            f"tokens of the chat template; up to {MOST_PAST_END:.0%} of the rows are dropped for it"
+        )
     return table
 
 

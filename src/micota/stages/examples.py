@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Protocol
 
 from micota.artifacts.jsonl import read_jsonl
@@ -12,6 +13,8 @@ from micota.records import DATA, Example
 from micota.runtime.inputs import input_path
 from micota.sft.packing import fits
 from micota.sft.token_table import TokenTable, tokenise_once
+
+logger = logging.getLogger(__name__)
 
 
 class Limits(Protocol):
@@ -43,7 +46,10 @@ def read_examples(
         return fitting(cut(table, limits, longest), longest, limits.max_tokens)
 
     cache = store.root / "cache" / "tokens"
-    return examples, tokenise_once(tokenizer, examples, manifest.files[DATA]["sha256"], cache, accept)
+    table = tokenise_once(tokenizer, examples, manifest.files[DATA]["sha256"], cache, accept)
+    if num_past_end := table.lengths.count(0):
+        logger.warning("%d of %d completions go on after the end of their turn: dropped", num_past_end, len(examples))
+    return examples, table
 
 
 def cut(table: TokenTable, limits: Limits, longest: int) -> TokenTable:
@@ -58,7 +64,7 @@ def fitting(tokens: TokenTable, longest: int, max_tokens: int) -> list[int]:
         ConfigError: there is none.
     """
     if not (chosen := fits(tokens.lengths, longest)):
-        shortest = f"the shortest has {min(tokens.lengths)} tokens"
+        shortest = f"the shortest has {min(length for length in tokens.lengths if length)} tokens"
         if longest < max_tokens:
             raise ConfigError(
                 f"no example fits the {longest} tokens of the model's context: {shortest}; accepted: shorter examples"

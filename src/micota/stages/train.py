@@ -183,7 +183,9 @@ def fit_here(work: Work[TrainSpec], progress: Progress) -> None:
         fitted = fit(work.config, work.node, inputs, work.build.path, progress, writes=not outer_rank())
     work.build.counts |= {"examples": fitted.examples, "steps": fitted.steps}
     num_read = len(inputs.examples) - inputs.num_validation
-    work.build.counts["dropped_too_long"] = num_read - len(inputs.chosen)
+    work.build.counts["dropped_too_long"] = num_read - len(inputs.chosen) - inputs.num_past_end
+    if inputs.num_past_end:
+        work.build.counts["dropped_past_end"] = inputs.num_past_end
     if inputs.num_beyond_context:
         work.build.counts["dropped_beyond_context"] = inputs.num_beyond_context
     work.build.counts |= {"cut_too_long": inputs.num_cut} if inputs.num_cut else {}
