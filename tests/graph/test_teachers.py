@@ -17,6 +17,7 @@ from micota.config.curriculum import CurriculumConfig
 from micota.config.objective import ObjectiveConfig
 from micota.config.roles import for_hydra
 from micota.errors import ConfigError
+from micota.graph.merges import at_weight
 from micota.graph.teachers import TARGETS, TEACHER, check_sequence, inputs_of
 
 KD = ["experiment=tiny", "data=micota", "objective=logit_kd"]
@@ -100,8 +101,6 @@ def test_commands_make_the_teachers_that_they_name(of: Of) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda config: replace(config, merge=replace(config.merge, method="mergekit")),
-         r"merge_weights=\[0\.2, 0\.45, 0\.7\] with merge\.method=mergekit, .*; accepted: another method"),
         (lambda config: with_sft(config, curriculum=CurriculumConfig(order="steered")),
          r"curriculum\.order=steered, .*; accepted: .*=\[\]"),
         (lambda config: with_sft(config, max_steps=2), r"with student\.sft\.max_steps=2; accepted: at least a step"),
@@ -112,6 +111,14 @@ def test_commands_make_the_teachers_that_they_name(of: Of) -> None:
 def test_what_a_sequence_cannot_do_is_refused(of: Of, change: Callable[[Config], Config], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         check_sequence(change(of("train", *KD, WEIGHTS)))
+
+
+@pytest.mark.parametrize("method", ["mergekit", "sce"])
+def test_a_merge_without_weights_of_models_is_at_no_weight(of: Of, method: str) -> None:
+    config = of("train", *KD, WEIGHTS)
+    merge = replace(config.merge, method=method)
+    with pytest.raises(ConfigError, match=f"at weight 0.2 .* with merge.method={method}, .*; accepted: another method"):
+        at_weight(replace(config, merge=merge), 0.2)
 
 
 def with_sft(config: Config, **changes: Any) -> Config:

@@ -15,7 +15,17 @@ from micota.graph.specs import MergekitSpec, MergeSpec
 
 
 def at_weight(config: Config, weight: float) -> tuple[Config, dict[str, str]]:
-    """The config with the TA merged at a known weight, and the overrides that choose it."""
+    """The config with the TA merged at a known weight, and the overrides that choose it.
+
+    Raises:
+        ConfigError: the merge has no weight of models.
+    """
+    method = config.merge.method
+    if method == MERGEKIT or not MERGE_METHODS[method].has_weights:
+        raise ConfigError(
+            f"the TA merged at weight {weight:g} (merge_weight of data, or objective.merge_weights) with "
+            f"merge.method={method}, which has no weight of models here; accepted: another method, as dare_ties"
+        )
     fixed = replace(config, merge=config.merge.fixed_at(weight))
     chosen = {"merge.weight": f"{weight:g}"}
     for name in ("target_length_ratio", "target", "search"):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from micota.config import MERGE_METHODS, Config
+from micota.config import Config
 from micota.config.curriculum import STEERED
-from micota.config.mergekit import MERGEKIT
 from micota.config.objective import ObjectiveConfig
 from micota.errors import ConfigError
 from micota.graph.node import AnyNode, Node, Spec
@@ -84,14 +83,9 @@ def check_sequence(config: Config) -> None:
     """Refuse merged TAs one after the other where there cannot be such.
 
     Raises:
-        ConfigError: the merge has no weight, or parts of training mean nothing in it.
+        ConfigError: parts of training mean nothing there.
     """
-    weights, merge = config.objective.merge_weights, config.merge
-    if merge.method == MERGEKIT or not MERGE_METHODS[merge.method].has_weights:
-        raise ConfigError(
-            f"objective.merge_weights={weights} with merge.method={merge.method}, which has no weight of models here; "
-            "accepted: another method, as dare_ties"
-        )
+    weights = config.objective.merge_weights
     sft = config.student.sft
     if sft is not None and sft.curriculum.order == STEERED:
         raise ConfigError(
