@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scale_report
 from rich.console import Console
 
 import micota
@@ -202,6 +203,11 @@ CASES: dict[str, tuple[Callable[[int, Path], Prepared], Callable[[int], int]]] =
     "grade": (grade, lambda rows: rows),
     "resume": (resume, lambda rows: rows),
     "report": (report, lambda rows: rows),
+    "compare": (scale_report.compare, lambda rows: rows),
+    "matched": (scale_report.matched, lambda rows: rows),
+    "curriculum": (scale_report.curriculum, lambda rows: rows),
+    "forecast": (scale_report.forecast, lambda rows: rows // 1000),
+    "page": (scale_report.page, lambda rows: rows // 5000),
 }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any, Protocol, TypeVar
 
 from micota.config import SelectConfig
@@ -64,7 +65,14 @@ def mixture(
 
     Without ``num_examples`` the mixture is as large as the parts allow. The rarest part chooses first.
     """
-    ordered = {label: ranked(parts[label], seed) for label in sorted(weights, key=lambda label: weights[label])}
+    return _mixed({label: ranked(parts[label], seed) for label in weights}, weights, num_examples)
+
+
+def _mixed(ranks: Pools[ExampleT], weights: Mapping[str, float], num_examples: int | None) -> list[ExampleT]:
+    """See :func:`mixture`; the examples of each part are in their order."""
+    ordered = {label: ranks[label] for label in sorted(weights, key=lambda label: weights[label])}
+    if num_examples is None and len(ordered) == 1 and (alone := next(iter(ordered.values()))):
+        return list(alone)
     if num_examples is None:
         upper = min(int(len(rows) / weights[label]) for label, rows in ordered.items())
         num_examples = bisect_left(
@@ -114,7 +122,8 @@ def match(
         pools, generators = _shared(pools)
     else:
         generators = {label: {"passed": len(rows)} for label, rows in pools.items()}
-    recipes = {recipe: mixture(pools, weights, select.num_examples, seed) for recipe, weights in compared.items()}
+    ranks = {label: ranked(rows, seed) for label, rows in pools.items()}  # once, for all recipes
+    recipes = {recipe: _mixed(ranks, weights, select.num_examples) for recipe, weights in compared.items()}
     max_tokens = min(num_tokens(rows) for rows in recipes.values()) if select.match == "tokens" else None
     account = {}
     for recipe, rows in recipes.items():
@@ -149,12 +158,16 @@ def _shared(pools: Pools[ExampleT]) -> tuple[dict[str, list[ExampleT]], dict[str
             "(compare.recipes), or match by tokens"
         )
     kept = {label: [row for row in rows if row.problem_id in common] for label, rows in pools.items()}
-    account = {}
-    for label, rows in pools.items():
-        others = [ids for other, ids in solved.items() if other != label]
-        alone = set.intersection(*others) - solved[label] if others else set()
-        account[label] = {"passed": len(rows), "lost": len(rows) - len(kept[label]), "alone_lacks": len(alone)}
-    return kept, account
+    counts = Counter(chain.from_iterable(solved.values()))
+    lacked_by_one = [identity for identity, count in counts.items() if count == len(pools) - 1]
+    return kept, {
+        label: {
+            "passed": len(rows),
+            "lost": len(rows) - len(kept[label]),
+            "alone_lacks": sum(identity not in solved[label] for identity in lacked_by_one),
+        }
+        for label, rows in pools.items()
+    }
 
 
 def within(examples: Sequence[ExampleT], max_tokens: int) -> list[ExampleT]:

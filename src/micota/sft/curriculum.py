@@ -49,7 +49,10 @@ def _mixed(
 ) -> list[list[int]]:
     """Each place of a step goes to the part that is furthest behind its share so far; parts repeat in new orders."""
     names = sorted({name for point in curriculum.points for name in point if name != AT})
-    pools = {name: [unit for unit, source in enumerate(sources) if source == name] for name in names}
+    pools: dict[str, list[int]] = {name: [] for name in names}
+    for unit, source in enumerate(sources):
+        if source in pools:
+            pools[source].append(unit)
     for name, pool in pools.items():
         if not pool:
             raise ConfigError(
