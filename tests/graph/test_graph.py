@@ -339,6 +339,16 @@ def test_the_order_of_a_grid_does_not_enter_its_key(composed: Composed) -> None:
     assert key(*grid) == key(*again) != key(grid[0], "merge_sweep.weights=[0.2,0.4]")
 
 
+def test_a_share_for_validation_has_the_key_of_its_division(composed: Composed) -> None:
+    """Problems were divided by id alone, and are by question too: other examples of the same settings. What has no
+    share keeps its key."""
+    for share in (0.0, 0.25):
+        config = composed("train", "experiment=tiny", "data=short", f"student.sft.validation_fraction={share}")
+        node = graph.trained(config, "student")
+        before = replace(node, spec=replace(node.spec, validation_of=None))
+        assert (before.key == node.key) == (share == 0)
+
+
 def test_settings_without_an_effect_enter_no_key(composed: Composed) -> None:
     config = composed("merge", "merge=linear")
 

@@ -208,6 +208,7 @@ def train_spec(config: Config, model: ModelConfig, sft: SftConfig) -> TrainSpec:
         loss=trainer.loss,
         seed=config.seed,
         quantize=trainer.quantize,
+        validation_of="questions" if sft.validation_fraction else None,
     )
 
 

@@ -196,7 +196,8 @@ class Distillation:
 @dataclass(frozen=True, kw_only=True)
 class TrainSpec(Spec):
     """``seed`` orders the examples. ``attention`` and ``loss`` are as in the config: ``auto`` is one key everywhere.
-    ``objective`` is null for SFT; its teacher is an input."""
+    ``objective`` is null for SFT; its teacher is an input. ``validation_of`` says what the share for validation is of:
+    null for none, and in artifacts that divided problems by id alone."""
 
     stage = "train"
     kind = "models"
@@ -208,6 +209,7 @@ class TrainSpec(Spec):
     seed: int
     quantize: str = added(lambda: "none")
     objective: Distillation | None = added(lambda: None)
+    validation_of: str | None = added(lambda: None)
 
 
 @dataclass(frozen=True, kw_only=True)
