@@ -15,7 +15,8 @@ import pytest
 from conftest import thorough_after
 from fork_server import ROOT
 
-from micota.cli.app import main, print_anywhere
+from micota.cli.app import main
+from micota.cli.printing import print_anywhere, printing_no_keys
 from micota.config import COMMANDS, arguments_for
 from micota.config.call import Call
 from micota.console import new_table, open_console, print_table
@@ -196,3 +197,13 @@ def test_a_terminal_without_a_sign_gets_its_escape(encoding: str, monkeypatch: p
     table.add_row("\u2248")
     print_table(open_console(), table)
     assert rb"\u27e6" in printed.getvalue() and rb"\u2248" in printed.getvalue() and rb"\udcc3" in printed.getvalue()
+
+
+@pytest.mark.parametrize("words", [["--cfg", "job"], ["-c", "job"], ["--cfg=all"]])
+def test_a_printed_config_has_no_key(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with printing_no_keys(["experiment=tiny", *words]):
+        print("url: http://me:0a1b2c3d@h/v1\nextra_body:\n  Authorization: 0a1b2c3d\nmax_tokens: 5")
+    assert capsys.readouterr().out == "url: http://***@h/v1\nextra_body:\n  Authorization: ***\nmax_tokens: 5\n"
+    with printing_no_keys(["experiment=tiny"]):
+        print("plain")
+    assert capsys.readouterr().out == "plain\n"

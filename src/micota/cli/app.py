@@ -6,7 +6,6 @@ Nothing here imports torch, so that ``--help``, ``--cfg job`` and ``plan=true`` 
 from __future__ import annotations
 
 import difflib
-import io
 import os
 import select
 import signal
@@ -36,6 +35,7 @@ from micota.cli.help import command_help, overview
 from micota.cli.inputs import fingerprint_inputs
 from micota.cli.mistakes import is_users, one_line
 from micota.cli.paths import settle_paths
+from micota.cli.printing import print_anywhere, printing_no_keys
 from micota.config import (
     COMMANDS,
     MERGE_METHODS,
@@ -93,13 +93,6 @@ def main(words: Sequence[str] | None = None, *, as_script: bool = False) -> None
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
         sys.exit(1)
-
-
-def print_anywhere() -> None:
-    """Let what the encoding of a terminal lacks be printed as escapes: in ASCII or Latin-1, every table has some."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _print_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -183,7 +176,7 @@ def run(command: Command, words: Sequence[str], *, as_script: bool = False) -> N
     start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=command.name)(task)
     os.environ[FULL_ERROR] = "1"  # else Hydra would print the error in another form and exit with 1
     try:
-        with sweeps.no_record_of_failures():
+        with sweeps.no_record_of_failures(), printing_no_keys(sys.argv[1:]):
             start()
     except Exception as error:
         if wants_traceback or not is_users(error):
