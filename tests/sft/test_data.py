@@ -21,7 +21,7 @@ from micota.errors import ConfigError
 from micota.records import Example
 from micota.sft.data import SftDataModule, Steps, check
 from micota.sft.packing import IGNORED, Tokens, borders
-from micota.sft.splits import problems_of, split
+from micota.sft.splits import problems_of, schedule, split
 from micota.sft.token_table import TokenTable, check_texts, tokenise_once
 
 CPU = TrainerConfig(name="cpu", accelerator="cpu", precision="32-true", pack_length=20)
@@ -252,3 +252,10 @@ def test_tables_are_joined() -> None:
     ]
     joined = TokenTable.of(rows[:2]).with_rows_of(TokenTable.of(rows[2:] + rows[:1]))
     assert list(joined) == [*rows, rows[0]] and joined.lengths == [4, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("epochs", "max_steps"), [(1e9, None), (1, 10**12)])
+def test_more_steps_than_memory_holds_are_refused(epochs: float, max_steps: int | None) -> None:
+    """Their order was computed without end."""
+    with pytest.raises(ConfigError, match=r"optimiser steps of 32 examples \(sft\.epochs=.*accepted: steps"):
+        schedule(1000, 32, epochs, 0, max_steps)

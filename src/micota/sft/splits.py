@@ -10,6 +10,8 @@ import numpy as np
 from micota.errors import ConfigError
 from micota.records import Example
 
+MOST_SEEN = 1_000_000_000  # examples of all steps of a run, repeated ones too, whose order is in memory
+
 
 def question_of(example: Example) -> str:
     """What a user writes in an example, for comparison: without system prompts, earlier answers and white space."""
@@ -71,9 +73,19 @@ def schedule(
     num_examples: int, batch_size: int, epochs: float, seed: int, max_steps: int | None = None
 ) -> list[list[int]]:
     """The indices of the examples of every optimiser step. Each epoch is a permutation, and ends with a short step if
-    the batch size does not divide it. ``max_steps``, or a part of an epoch rounded up to steps, ends the last one."""
+    the batch size does not divide it. ``max_steps``, or a part of an epoch rounded up to steps, ends the last one.
+
+    Raises:
+        ConfigError: there are more than the memory of a machine holds.
+    """
     starts = range(0, num_examples, batch_size)
     total = math.ceil(epochs * len(starts)) if max_steps is None else max_steps
+    if total * min(batch_size, num_examples) > MOST_SEEN:
+        raise ConfigError(
+            f"{total:,} optimiser steps of {min(batch_size, num_examples):,} examples (sft.epochs={epochs:g}, "
+            f"sft.max_steps={'null' if max_steps is None else max_steps}); accepted: steps that see at most "
+            f"{MOST_SEEN:,} examples together"
+        )
     # One generator over all epochs: each epoch has another order, and the seed fixes all of them.
     generator = np.random.default_rng(seed)
     steps: list[list[int]] = []
