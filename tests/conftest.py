@@ -127,6 +127,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
+def _same_handlers() -> Iterator[None]:
+    """A command that a test interrupts in this process leaves a handler which ends the process at the next Ctrl-C."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        if handler is not None:  # as of one that is not Python's
+            signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
