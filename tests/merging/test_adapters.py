@@ -228,3 +228,11 @@ def test_every_tensor_of_an_adapted_model_keeps_its_type(untied: Path, plain: Pa
     change(lora := Path(shutil.copytree(plain, tmp_path / "lora")), base_model_name_or_path=str(mixed))
     applied = applied_to(mixed, lora, tmp_path / "scratch")
     assert {name: values.dtype for name, values in applied.items()} == types
+
+
+def test_a_pattern_that_is_no_regular_expression_is_named(tmp_path: Path) -> None:
+    """It was a traceback, as the first module was merged."""
+    settings = {"peft_type": "LORA", "base_model_name_or_path": "org/model", "alpha_pattern": {"q_proj(": 4}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match=r"adapter_config\.json has pattern 'q_proj\(' \(missing.*; accepted"):
+        read_settings(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -85,6 +86,13 @@ def read_settings(folder: Path) -> AdapterSettings:
     _check_numbers(
         folder, {"lora_alpha": settings.get("lora_alpha", 8), **_named("alpha_pattern", alphas)}, (int, float)
     )
+    for name in (*ranks, *alphas):
+        try:
+            re.compile(name)
+        except re.error as error:
+            raise ConfigError(
+                f"{folder / ADAPTER} has pattern {name!r} ({error}); accepted: names or regular expressions of modules"
+            ) from None
     return AdapterSettings(
         folder=folder, model=(model, settings.get("revision")), rank=settings.get("r", 8),
         alpha=settings.get("lora_alpha", 8), ranks=ranks, alphas=alphas,
