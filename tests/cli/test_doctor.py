@@ -114,11 +114,12 @@ def test_it_refuses_what_training_refuses(shown: Shown, monkeypatch: pytest.Monk
     with pytest.raises(SystemExit):
         shown(
             "trainer.compile=true", "student.sft.optimizer=paged_adamw", "student.sft.lora.r=4",
-            "student.sft.lora.targets=[q_prj]",
+            "student.sft.lora.targets=[q_prj]", "trainer.continue_from=/nowhere",
         )  # fmt: skip
     findings = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
     refused = {name: finding["text"] for name, finding in findings.items() if finding["status"] == "refused"}
-    assert [*refused] == ["settings", "kernels", "ids"]
+    assert [*refused] == ["start", "settings", "kernels", "ids"]
+    assert refused["start"].startswith("trainer.continue_from=/nowhere: there is no such folder; accepted:")
     assert "sft.optimizer=paged_adamw" in refused["settings"] and "'q_prj' is no linear layer" in refused["ids"]
     assert "trainer.compile=true needs a C++ compiler" in refused["kernels"]
 

@@ -32,7 +32,8 @@ def test_a_method_takes_the_rescalings_that_it_knows_and_no_other(composed: Call
         if rescale in known:
             assert composed("merge", f"merge={name}", f"merge.rescale={rescale}").merge.rescale == rescale
         else:
-            with pytest.raises(ConfigError, match=f"rescale={rescale} with method={name}: .* accepted: {' or '.join(known)}"):
+            text = f"rescale={rescale} with method={name}: .* accepted: {' or '.join(known)}"
+            with pytest.raises(ConfigError, match=text):
                 composed("merge", f"merge={name}", f"merge.rescale={rescale}")
 
 

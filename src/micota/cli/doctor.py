@@ -67,6 +67,7 @@ def show(report: Any, console: Console) -> None:
 def examine(config: DoctorConfig, report: Any) -> tuple[Any, Any]:
     """Fill the report; returns the tokenizer and the tokens of an example, None where they cannot be had."""
     from micota.runtime.inputs import model_location, tokenizer_for
+    from micota.sft.continuing import check_settings
     from micota.sft.preflight import find_data, find_tokens
     from micota.stages import teachers
 
@@ -80,6 +81,10 @@ def examine(config: DoctorConfig, report: Any) -> tuple[Any, Any]:
         tokenizer = tokenizer_for(store, source)
         found.text = f"{type(tokenizer).__name__} of {location[0]}, {len(tokenizer)} tokens"
         found.values = {"class": type(tokenizer).__name__, "tokens": len(tokenizer)}
+    if (shorter := config.trainer.continue_from) is not None:
+        with report.finding("start") as found:
+            check_settings(Path(shorter), node)
+            found.text = f"the end of {shorter}"
     if (teacher := teacher_of(node)) is not None:
         with report.finding("teacher's tokens") as found:
             teachers.check(config, node)
