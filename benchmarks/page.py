@@ -53,7 +53,7 @@ def opened(file: Path, slow: float) -> dict[str, float]:
     with sync_playwright() as api:
         browser = api.chromium.launch(executable_path=chromium)
         view = browser.new_page(viewport=PHONE)
-        view.set_default_timeout(600_000)
+        view.set_default_timeout(60_000)
         session = view.context.new_cdp_session(view)
         session.send("Performance.setTimeDomain", {"timeDomain": "threadTicks"})
         session.send("Performance.enable")

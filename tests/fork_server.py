@@ -52,6 +52,25 @@ def _server() -> tuple[ForkServerContext, str]:
     return context, forkserver._forkserver._forkserver_address  # type: ignore[attr-defined]
 
 
+def _started(*how: Any) -> Any:
+    """A fork of the server that runs ``_run`` with these arguments and the server's address."""
+    try:
+        return _forked(*how)
+    except (EOFError, ConnectionError):
+        # A command that is killed while it asks the server for a worker ends the server (CPython's main loop does not
+        # expect half a message).
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
+        return _forked(*how)
+
+
+def _forked(*how: Any) -> Any:
+    context, server = _server()
+    process = context.Process(target=_run, args=(*how, server))
+    process.start()
+    assert process.pid is not None
+    return process
+
+
 class Command:
     """A command that runs, with the part of ``subprocess.Popen`` that tests use.
 
@@ -68,13 +87,10 @@ class Command:
         max_file_bytes: int | None = None,
         umask: int = 0o022,
     ) -> None:
-        context, server = _server()
         self._outputs = [tempfile.NamedTemporaryFile("r", encoding="utf-8") for _ in range(2)]
         names = [output.name for output in self._outputs]
-        how = (script, list(arguments), dict(env), str(cwd or Path.cwd()), names, max_file_bytes, umask, server)
-        self._process = context.Process(target=_run, args=how)
-        self._process.start()
-        assert self._process.pid is not None
+        where = str(cwd or Path.cwd())
+        self._process = _started(script, list(arguments), dict(env), where, names, max_file_bytes, umask)
         self.pid: int = self._process.pid
 
     @property
@@ -128,16 +144,13 @@ class Rank:
 
     def __init__(self, words: Sequence[str], env: Mapping[str, str], stdout: int, stderr: Any, **_: Any) -> None:
         _, _, module, *arguments = words
-        context, server = _server()
         folder = tempfile.mkdtemp()
         output = f"{folder}/stdout" if stdout == subprocess.PIPE else os.devnull
         if stdout == subprocess.PIPE:
             os.mkfifo(output)
         env = {name: value for name, value in env.items() if name != STARTER}  # which is not the parent of a fork
-        how = (module, arguments, env, str(Path.cwd()), [output, stderr.name], None, 0o022, server)
-        self._process = context.Process(target=_run, args=how)
-        self._process.start()
-        assert self._process.pid is not None
+        where = str(Path.cwd())
+        self._process = _started(module, arguments, env, where, [output, stderr.name], None, 0o022)
         self.pid: int = self._process.pid
         self.stdout = open(output, encoding="utf-8") if stdout == subprocess.PIPE else None
         self._code: Future[int] = Future()

@@ -261,7 +261,7 @@ def test_cases_are_chosen_by_their_axes(opened: Page) -> None:
     opened.select_option("[data-axis=student]", "large")
     opened.select_option("[data-axis=teacher]", "QwQ")
     assert [titles.nth(index).is_visible() for index in range(4)] == [False, False, False, True]
-    assert opened.locator(".case >> nth=3").locator(".plot svg").count() > 0
+    opened.locator(".case >> nth=3").locator(".plot svg").first.wait_for(state="attached")
     assert opened.locator(".plot.overview svg").count() > 0
     opened.get_by_role("button", name="small, R1").first.click()
     assert titles.first.is_visible()
