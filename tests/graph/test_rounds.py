@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import hydra
 import pytest
-from conftest import case_of, compose_quickly
+from conftest import case_of
 
 from micota import graph
-from micota.cli import app
-from micota.config import SCHEMAS, Call, arguments_for
-from micota.config.roles import for_hydra
+from micota.config import arguments_for
 from micota.errors import ConfigError
 from micota.graph.node import AnyNode
 from micota.graph.rounds import sft_of_round
@@ -21,21 +18,6 @@ from micota.graph.rounds import sft_of_round
 STEERED = ["data=annealed", "curriculum=steered_annealing"]
 TINY, MATCHED = ["experiment=tiny"], ["experiment=tiny/ways", "select.num_examples=null"]
 Of = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def of() -> Iterator[Of]:
-    """Composes the config of a command, each once."""
-    made: dict[tuple[str, ...], Any] = {}
-
-    def compose(command: str, *overrides: str) -> Any:
-        if (command, *overrides) not in made:
-            composed, call = compose_quickly(command, for_hydra(overrides)), Call(overrides=list(overrides))
-            made[command, *overrides] = app.prepare(composed, SCHEMAS[command], call)
-        return made[command, *overrides]
-
-    with hydra.initialize_config_dir(str(app.CONF), version_base="1.3"):
-        yield compose
 
 
 def test_each_round_goes_on_from_the_last_with_data_that_it_chose(of: Of) -> None:

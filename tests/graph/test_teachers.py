@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import hydra
 import pytest
-from conftest import case_of, compose_quickly
+from conftest import case_of
 
 from micota import graph
-from micota.cli import app
-from micota.config import SCHEMAS, Call, Config, arguments_for
+from micota.config import Config, arguments_for
 from micota.config.curriculum import CurriculumConfig
 from micota.config.objective import ObjectiveConfig
-from micota.config.roles import for_hydra
 from micota.errors import ConfigError
 from micota.graph.merges import at_weight
 from micota.graph.teachers import TARGETS, TEACHER, check_sequence, inputs_of
@@ -24,21 +21,6 @@ KD = ["experiment=tiny", "data=micota", "objective=logit_kd"]
 WEIGHTS = "objective.merge_weights=[0.2,0.45,0.7]"
 STORED = ["objective.top_k=4", "objective.stored=float32"]
 Of = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def of() -> Iterator[Of]:
-    """Composes the config of a command, each once."""
-    made: dict[tuple[str, ...], Any] = {}
-
-    def compose(command: str, *overrides: str) -> Any:
-        if (command, *overrides) not in made:
-            composed, call = compose_quickly(command, for_hydra(overrides)), Call(overrides=list(overrides))
-            made[command, *overrides] = app.prepare(composed, SCHEMAS[command], call)
-        return made[command, *overrides]
-
-    with hydra.initialize_config_dir(str(app.CONF), version_base="1.3"):
-        yield compose
 
 
 def calibrated(config: Config) -> Config:
